@@ -1,0 +1,36 @@
+# Every target sets itself up from nothing: Python >= 3.11 and make are all it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test test-all lint bench clean
+help:           ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/' | column -t -s:
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "chita needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)      ## prune two trained networks and show the table
+	$(BIN)/chita demo
+
+test: $(READY)      ## the fast tests (about two minutes)
+	$(BIN)/python -m pytest
+
+test-all: $(READY)  ## all tests, the slow ones too
+	$(BIN)/python -m pytest -m ''
+
+lint: $(READY)      ## style, types, layers, lengths
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_shape.py
+
+bench: $(READY)     ## measure, and write benchmarks/results/
+	$(BIN)/python benchmarks/solvers.py
+
+clean:          ## remove what the targets made
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,5 @@
+"""`python -m chita`."""
+
+from chita.cli.app import main
+
+main()

@@ -1,0 +1,45 @@
+"""`chita demo`: the shipped networks, pruned by magnitude and by chita, in one table."""
+
+from __future__ import annotations
+
+import time
+
+from rich.table import Table
+
+from chita.cli.console import ConsoleProgress, stderr, stdout
+from chita.data.sets import load_dataset
+from chita.models.zoo import MODELS, load_model
+from chita.progress import track
+from chita.pruning.network import prune as prune_network
+from chita.training.evaluate import METRIC, accuracy
+
+_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)
+_METHODS = ("magnitude", "chita")
+
+
+def demo() -> None:
+    """Prune the two shipped networks at five sparsities and show what is left of them."""
+    began = time.perf_counter()
+    table = Table(title=f"{METRIC}, by share of weights removed")
+    table.caption = "evaluation split of scikit-learn's digits, one shot, no retraining"
+    for column in ("network", "method"):
+        table.add_column(column, no_wrap=True)
+    for column in ("dense", *(f"{s:.0%}" for s in _SPARSITIES)):
+        table.add_column(column, justify="right")
+    shipped = [name for name, spec in MODELS.items() if spec.bundled]
+    progress = ConsoleProgress()
+    for name in shipped:
+        model, _ = load_model(name)
+        calibration, evaluation = load_dataset(MODELS[name].data)
+        dense = f"{accuracy(model, evaluation):.2f}"
+        for method in _METHODS:
+            row = []
+            with track(progress, f"{name}, {method}", len(_SPARSITIES), "prunings"):
+                for sparsity in _SPARSITIES:
+                    result = prune_network(model, calibration, sparsity=sparsity, method=method)
+                    row.append(f"{accuracy(result.model, evaluation):.2f}")
+                    progress.advance(1)
+            table.add_row(name, method, dense, *row)
+        table.add_section()
+    stdout.print(table)
+    stderr.print(f"{time.perf_counter() - began:.1f} s in all", highlight=False)

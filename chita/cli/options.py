@@ -1,0 +1,50 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from chita.errors import InputError
+
+Model = Annotated[
+    str | None, typer.Option(help="Network, as listed by `chita models`. [default: digits-mlp]")
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint or run folder. [default: the weights shipped with the network]"),
+]
+AllowPickle = Annotated[
+    bool | None,
+    typer.Option(
+        "--allow-pickle",
+        help="Unpickle foreign objects in --weights. This runs code stored in the file.",
+    ),
+]
+Data = Annotated[
+    str | None, typer.Option(help="Data set: digits or mnist. [default: the network's own]")
+]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the data set. [default: here]")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ... [default: cpu]")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object, alone on standard output.")
+]
+
+
+def usable_device(name: str) -> torch.device:
+    """Return the device of a name.
+
+    Raises `InputError` when there is none of that name here.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"The device {name!r} cannot be used here: {str(error).splitlines()[0]} "
+            "Use --device cpu, or install a PyTorch build for this hardware."
+        ) from None
+    return device

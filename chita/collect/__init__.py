@@ -1,0 +1,1 @@
+"""Statistics of a network on data: what fills a `Rows`."""

@@ -1,0 +1,93 @@
+"""The run folder: `model.safetensors`, `masks.safetensors` and `record.json`, all or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from chita.errors import OutputError
+from chita.masks.storage import save_masks
+from chita.records import RunRecord
+
+MODEL, MASKS, RECORD = "model.safetensors", "masks.safetensors", "record.json"
+
+
+def check_target(path: Path, *, force: bool) -> None:
+    """Raise `OutputError` when a run folder could not be written to `path`.
+
+    An existing path is accepted with `force` alone, and only if it is a run folder (nothing but
+    its three files) or an empty folder: nothing else is ever deleted.
+    """
+    for parent in path.absolute().parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise OutputError(f"{path} cannot be a folder: {parent} is a file.")
+            break
+    if not path.exists() and not path.is_symlink():
+        return
+    if not force:
+        raise OutputError(f"{path} exists. Choose another --out, or replace it with --force.")
+    replaceable = path.is_dir() and not path.is_symlink()
+    content = {entry.name for entry in path.iterdir()} if replaceable else {"."}
+    if not (content == set() or RECORD in content) or content - {MODEL, MASKS, RECORD}:
+        raise OutputError(
+            f"{path} is not a run folder, so --force does not replace it. Choose another --out."
+        )
+
+
+def write_run(
+    path: Path, model: nn.Module, masks: Mapping[str, Tensor], record: RunRecord, *, force: bool
+) -> None:
+    """Write a run folder under a temporary name beside `path`, then rename it.
+
+    Raises `OutputError` when it cannot be written; `path` is then as it was before.
+    """
+    check_target(path, force=force)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        # Tied tensors are stored under each of their names, so that any loader finds them.
+        state = {n: t.detach().cpu().clone().contiguous() for n, t in model.state_dict().items()}
+        save_file(state, draft / MODEL, metadata={"format": "pt"})
+        save_masks(masks, draft / MASKS)
+        (draft / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
+        for name in (MODEL, MASKS, RECORD):
+            (draft / name).chmod(0o644)
+            _flush(draft / name)
+        _replace(draft, path)
+    except Exception as error:  # safetensors raises its own type when the disk is full
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"{path} could not be written: {error}. Nothing was left there; free space or choose "
+            "another --out."
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _replace(draft: Path, path: Path) -> None:
+    """Rename `draft` to `path`; what was there is removed only once the new one is in place."""
+    if not path.exists():
+        draft.rename(path)
+        return
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    path.rename(old)
+    try:
+        draft.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,107 @@
+"""Named tensors as one flat vector, and back: the only place that knows offsets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
+from typing import final
+
+import torch
+from torch import Tensor
+
+from chita.errors import InputError
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Axes:
+    """Which dimensions of a weight run over outputs and inputs, and its number of groups.
+
+    `Linear` and `ConvNd` weights are (out, in / groups, ...); transposed convolutions and
+    Hugging Face's `Conv1D` hold the inputs first.
+    """
+
+    output: int = 0
+    input: int = 1
+    groups: int = 1
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """An ordered set of named tensors seen as one flat vector of p weights.
+
+    Fields: `names`, `shapes` and `axes` hold one entry per tensor. The flat vector is the
+    concatenation of the tensors, each in row-major order.
+
+    Raises `InputError` when the lengths differ or a name appears twice.
+
+    >>> layout = Layout(names=("a", "b"), shapes=((2, 2), (3,)), axes=(Axes(), Axes()))
+    >>> layout.size
+    7
+    >>> layout.unflatten(torch.arange(7))["b"]
+    tensor([4, 5, 6])
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    axes: tuple[Axes, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not len(self.names) == len(self.shapes) == len(self.axes):
+            raise InputError(
+                f"A layout needs one shape and one axes entry per name; got {len(self.names)} "
+                f"names, {len(self.shapes)} shapes and {len(self.axes)} axes."
+            )
+        if len(set(self.names)) != len(self.names):
+            repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+            raise InputError(f"A layout names each tensor once; repeated: {', '.join(repeated)}.")
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """Number of weights of each tensor."""
+        return tuple(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def size(self) -> int:
+        """Number of weights p."""
+        return sum(self.counts)
+
+    @cached_property
+    def segments(self) -> tuple[slice, ...]:
+        """The slice of the flat vector that each tensor occupies."""
+        ends = tuple(accumulate(self.counts))
+        return tuple(slice(e - c, e) for e, c in zip(ends, self.counts, strict=True))
+
+    def __iter__(self) -> Iterator[tuple[str, slice]]:
+        """Iterate over (name, slice of the flat vector)."""
+        return iter(zip(self.names, self.segments, strict=True))
+
+    def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Copy named tensors into a new flat vector (p,).
+
+        Raises `InputError` that lists all missing names and all wrong shapes at once.
+        """
+        faults = [f"{name} is missing" for name in self.names if name not in tensors]
+        faults += [
+            f"{name} has shape {tuple(tensors[name].shape)}, expected {shape}"
+            for name, shape in zip(self.names, self.shapes, strict=True)
+            if name in tensors and tuple(tensors[name].shape) != shape
+        ]
+        if faults:
+            raise InputError(f"The tensors do not fit the layout: {'; '.join(faults)}.")
+        return torch.cat([tensors[name].detach().reshape(-1) for name in self.names])
+
+    def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
+        """Return views of a flat vector (p,) under the tensors' names and shapes."""
+        if tuple(flat.shape) != (self.size,):
+            raise InputError(
+                f"The flat vector has shape {tuple(flat.shape)}, expected ({self.size},)."
+            )
+        return {
+            name: flat[segment].view(shape)
+            for (name, segment), shape in zip(self, self.shapes, strict=True)
+        }

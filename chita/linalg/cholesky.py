@@ -1,0 +1,32 @@
+"""Cholesky factorisation that says when it fails."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from chita.errors import NumericalError
+
+
+def cholesky(matrix: Tensor) -> Tensor:
+    """Return the lower factor L (m, m) of a symmetric positive definite matrix L Lᵀ.
+
+    Raises `NumericalError` when the matrix is not finite or not numerically positive definite.
+    Nothing is added to its diagonal.
+
+    >>> cholesky(torch.tensor([[4.0]]))
+    tensor([[2.]])
+    """
+    factor: Tensor
+    factor, status = torch.linalg.cholesky_ex(matrix)
+    if int(status) == 0 and bool(torch.isfinite(factor).all()):
+        return factor
+    reason = (
+        "holds values that are not finite"
+        if not bool(torch.isfinite(matrix).all())
+        else "is not positive definite"
+    )
+    raise NumericalError(
+        f"The {len(matrix)} x {len(matrix)} system of the back-solve {reason}. Raise ridge (for "
+        f'example ridge="0.1x"), or check the calibration data for repeated or constant samples.'
+    )

@@ -1,0 +1,38 @@
+"""Selection of the largest values, without sorting."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from chita.errors import NumericalError
+
+
+def kth_largest(values: Tensor, k: int) -> Tensor:
+    """Return the k-th largest entry (1 <= k <= p) of `values` (p,) as a scalar tensor.
+
+    >>> kth_largest(torch.tensor([3.0, 1.0, 2.0]), 2).item()
+    2.0
+    """
+    return values.kthvalue(values.numel() - k + 1).values
+
+
+def largest(values: Tensor, k: int, threshold: Tensor) -> Tensor:
+    """Return a mask (p,) of exactly k entries, given the k-th largest value as `threshold`.
+
+    Among entries equal to the threshold those of lower index are taken.
+
+    Raises `NumericalError` when a value is NaN, since NaN has no rank.
+
+    >>> largest(torch.tensor([1.0, 2.0, 1.0, 1.0]), 2, torch.tensor(1.0))
+    tensor([ True,  True, False, False])
+    """
+    if torch.isnan(values).any():
+        raise NumericalError(
+            "Scores hold NaN, which has no rank. The weights or the gradients are not finite: "
+            "check the model and lower first_order or raise ridge."
+        )
+    mask = values > threshold
+    ties = (values == threshold).nonzero().squeeze(1)
+    mask[ties[: k - int(mask.sum())]] = True
+    return mask

@@ -1,0 +1,1 @@
+"""Masks of networks: stored, and (later) enforced."""

@@ -1,0 +1,1 @@
+"""All that knows about networks: their prunable weights, their checkpoints, named networks."""

@@ -1,0 +1,135 @@
+"""Weights from files into networks, safely, and completely or not at all."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from chita.errors import CheckpointError
+
+KeyMap = Callable[[str], str | None]
+"""A tensor's name in a checkpoint to its name in the network; None drops the tensor."""
+
+_ENVELOPES = ("state_dict", "model_state_dict", "model")
+_SHOWN = 20  # faults listed in one message
+
+
+def same_name(name: str) -> str:
+    """The key map of checkpoints that name tensors as the network does."""
+    return name
+
+
+def read_tensors(path: Path, *, allow_pickle: bool = False) -> dict[str, Tensor]:
+    """Return the named tensors of a checkpoint, on the CPU.
+
+    Reads safetensors, or PyTorch files of nothing but tensors and plain containers. A state dict
+    inside a `state_dict`, `model_state_dict` or `model` entry is found.
+
+    Args:
+        path: the file, or a run folder, whose `model.safetensors` is read.
+        allow_pickle: also unpickle foreign objects, which **runs code stored in the file**.
+
+    Raises:
+        CheckpointError: the file is absent, damaged, holds no tensors, or needs `allow_pickle`.
+    """
+    if path.is_dir():
+        path /= "model.safetensors"
+    if not path.is_file():
+        raise CheckpointError(f"The weights file {path} does not exist. Check --weights.")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        if path.suffix == ".safetensors":
+            raise CheckpointError(
+                f"{path} is not a readable safetensors file: {error}. Write it again, for example "
+                "with safetensors.torch.save_file."
+            ) from None
+    return _state_dict(_load_torch(path, allow_pickle=allow_pickle), path)
+
+
+def load_weights(
+    model: nn.Module, tensors: Mapping[str, Tensor], *, key_map: KeyMap = same_name
+) -> tuple[str, ...]:
+    """Copy named tensors into a network's parameters and buffers, in place.
+
+    Returns the checkpoint's names that the key map dropped.
+
+    Raises `CheckpointError` that lists every missing, extra, doubled or misshapen tensor at once;
+    the network is then unchanged.
+    """
+    mapped: dict[str, Tensor] = {}
+    dropped, faults = [], []
+    for name, tensor in tensors.items():
+        target = key_map(name)
+        if target is None:
+            dropped.append(name)
+        elif target in mapped:
+            faults.append(f"{name}: a second tensor for {target}")
+        else:
+            mapped[target] = tensor
+    expected = model.state_dict()
+    optional = {name for name in expected if name.endswith("num_batches_tracked")}
+    faults += [f"{name}: missing" for name in expected if name not in {*mapped, *optional}]
+    faults += [f"{name}: not in the network" for name in mapped if name not in expected]
+    faults += [
+        f"{name}: shape {tuple(tensor.shape)}, the network has {tuple(expected[name].shape)}"
+        for name, tensor in mapped.items()
+        if name in expected and tensor.shape != expected[name].shape
+    ]
+    faults += [
+        f"{name}: NaN or infinite values"
+        for name, tensor in mapped.items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    ]
+    if faults:
+        more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise CheckpointError(
+            f"The weights do not fit {type(model).__name__}: {'; '.join(faults[:_SHOWN])}{more}. "
+            "Give a checkpoint of this architecture."
+        )
+    model.load_state_dict(mapped, strict=False)
+    return tuple(dropped)
+
+
+def _load_torch(path: Path, *, allow_pickle: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+        if not allow_pickle and "Unsupported" in str(error):
+            raise CheckpointError(
+                f"{path} is a pickle with more than tensors in it, and loading it would run code "
+                "stored in the file. Convert it to safetensors, or, if you trust its source, pass "
+                "--allow-pickle (allow_pickle=True in Python)."
+            ) from None
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path} is neither a safetensors nor a PyTorch file that can be read: {reason}. "
+            "Check that the file is complete."
+        ) from None
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path} holds objects of a package that is not installed: {error}. Install it, or "
+            "convert the file to safetensors where it is."
+        ) from None
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    if isinstance(content, Mapping):
+        for envelope in _ENVELOPES:
+            if isinstance(content.get(envelope), Mapping):
+                content = content[envelope]
+                break
+        tensors = {str(name): value for name, value in content.items() if torch.is_tensor(value)}
+        if tensors:
+            return tensors
+    raise CheckpointError(
+        f"{path} holds no named tensors. Give a state dict, plain or under one of: "
+        f"{', '.join(_ENVELOPES)}."
+    )

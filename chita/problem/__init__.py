@@ -1,0 +1,17 @@
+"""The l0-constrained quadratic model of the loss: rows, curvature, quadratic."""
+
+from chita.problem.curvature import Curvature, Factor, NoCurvature
+from chita.problem.gradient_gram import GradientGram
+from chita.problem.quadratic import LocalQuadratic, Minimum
+from chita.problem.rows import DenseRows, Rows
+
+__all__ = [
+    "Curvature",
+    "DenseRows",
+    "Factor",
+    "GradientGram",
+    "LocalQuadratic",
+    "Minimum",
+    "NoCurvature",
+    "Rows",
+]

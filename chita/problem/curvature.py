@@ -1,0 +1,141 @@
+"""What a curvature can do: a symmetric positive semi-definite H (p, p) that is never formed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import torch
+from torch import Tensor
+
+
+class Factor(ABC):
+    """H_SS of one support S (k,), prepared so that one preparation serves many ridges."""
+
+    @abstractmethod
+    def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+        """Minimise ½‖residual + image_S(x)‖² + (ridge/2)‖x‖² over x (k,).
+
+        The norm is that of `Curvature.inner`.
+
+        Returns:
+            x = -(H_SS + ridge·I)⁻¹ pullback(residual)_S, shape (k,), and the residual that
+            remains, residual + image_S(x), shape of the image.
+
+        Raises:
+            NumericalError: the system is not positive definite (possible only where ridge is
+                zero or lost in rounding).
+        """
+
+
+class Curvature(ABC):
+    """H = JᵀJ in the inner product of an image space in which solvers keep their residual.
+
+    `image` is v ↦ J v, `pullback` its adjoint, so that H v = pullback(image(v)) and
+    vᵀHv = inner(image(v), image(v)).
+    """
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of weights p."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """Type of the products in weight space."""
+
+    @abstractmethod
+    def constant(self, value: float) -> Tensor:
+        """Return the image-space vector filled with `value`, float64."""
+
+    @abstractmethod
+    def image(self, v: Tensor, support: Tensor | None = None) -> Tensor:
+        """Return J v for v (p,), or J_S v for an index S (k,) and v (k,).
+
+        A float64 v is multiplied in float64, any other in `dtype`.
+        """
+
+    @abstractmethod
+    def pullback(self, z: Tensor, support: Tensor | None = None) -> Tensor:
+        """Return the adjoint of `image` applied to z, (p,), or its entries at S, (k,)."""
+
+    @abstractmethod
+    def inner(self, a: Tensor, b: Tensor) -> float:
+        """Return the inner product of two image-space vectors."""
+
+    @abstractmethod
+    def diagonal(self) -> Tensor:
+        """Return the diagonal of H, (p,)."""
+
+    @abstractmethod
+    def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
+        """Prepare H_SS for an ascending index S (k,).
+
+        `near` is a factor of another support of the same curvature, which may be updated into a
+        new one where that is cheaper. It stays valid.
+        """
+
+    @abstractmethod
+    def restrict(self, index: Tensor) -> Curvature:
+        """Return the curvature of the weights named by index (k,) alone."""
+
+
+@final
+class NoCurvature(Curvature):
+    """H = 0: nothing is known of the loss, and nothing was collected.
+
+    For solvers that look at the weights alone. Its image space has no dimension.
+
+    >>> NoCurvature(3).diagonal()
+    tensor([0., 0., 0.])
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    @property
+    def size(self) -> int:
+        """Number of weights p."""
+        return self._size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """float32."""
+        return torch.float32
+
+    def constant(self, value: float) -> Tensor:
+        """An empty vector."""
+        return torch.full((0,), value, dtype=torch.float64)
+
+    def image(self, v: Tensor, support: Tensor | None = None) -> Tensor:
+        """An empty vector."""
+        return v.new_empty(0)
+
+    def pullback(self, z: Tensor, support: Tensor | None = None) -> Tensor:
+        """Zeros (p,) or (k,)."""
+        return torch.zeros(self._size if support is None else len(support), device=z.device)
+
+    def inner(self, a: Tensor, b: Tensor) -> float:
+        """Zero."""
+        return 0.0
+
+    def diagonal(self) -> Tensor:
+        """Zeros (p,)."""
+        return torch.zeros(self._size)
+
+    def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
+        """A factor whose every step is zero."""
+        return _ZeroFactor(len(support))
+
+    def restrict(self, index: Tensor) -> Curvature:
+        """No curvature on fewer weights."""
+        return NoCurvature(len(index))
+
+
+class _ZeroFactor(Factor):
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+        return torch.zeros(self._size, device=residual.device), residual

@@ -1,0 +1,138 @@
+"""The empirical Fisher H = AᵀA/n, kept as its rows."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from chita.linalg.cholesky import cholesky
+from chita.problem.curvature import Curvature, Factor
+from chita.problem.rows import DenseRows, Rows
+
+_BLOCK = 8192  # columns gathered at a time
+
+
+@final
+class GradientGram(Curvature):
+    """H = AᵀA/n for rows A (n, p): a mean over rows, never a sum.
+
+    image(v) = A v (n,), pullback(z) = Aᵀz/n, inner(a, b) = aᵀb/n.
+
+    Singh & Alistarh, WoodFisher (2020), section 3; Benbaki et al., CHITA (2023), section 2.
+    Large products are in the rows' type, n x n and k x k systems in float64.
+
+    >>> rows = DenseRows(torch.tensor([[1.0, 1.0], [2.0, 0.0]]))
+    >>> GradientGram(rows).diagonal()
+    tensor([1., 2.])
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    @property
+    def size(self) -> int:
+        """Number of weights p."""
+        return self._rows.p
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the rows' products."""
+        return self._rows.dtype
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows n."""
+        return self._rows.n
+
+    def constant(self, value: float) -> Tensor:
+        """`value` for each of the n rows, float64."""
+        device = self._rows.gather(torch.zeros(0, dtype=torch.int64)).device
+        return torch.full((self._rows.n,), value, dtype=torch.float64, device=device)
+
+    def image(self, v: Tensor, support: Tensor | None = None) -> Tensor:
+        """A v, or A_S v, shape (n,)."""
+        return self._rows.times(v, support)
+
+    def pullback(self, z: Tensor, support: Tensor | None = None) -> Tensor:
+        """Aᵀz/n, shape (p,), or A_Sᵀz/n, shape (k,)."""
+        return self._rows.transpose_times(z / self._rows.n, support)
+
+    def inner(self, a: Tensor, b: Tensor) -> float:
+        """aᵀb/n in float64."""
+        return float(a.double() @ b.double()) / self._rows.n
+
+    def diagonal(self) -> Tensor:
+        """Mean squared gradient of every weight, (p,)."""
+        return self._rows.squared_norms() / self._rows.n
+
+    def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
+        """Prepare through the smaller of an n x n and a k x k system."""
+        if len(support) < self._rows.n:
+            return _WeightFactor(self._rows.gather(support))
+        if isinstance(near, _RowFactor):
+            return near.moved_to(support)
+        return _RowFactor(self._rows, support, _row_gram(self._rows, support))
+
+    def restrict(self, index: Tensor) -> Curvature:
+        """The same rows, seen from the named weights alone."""
+        return GradientGram(DenseRows(self._rows.gather(index)))
+
+
+class _RowFactor(Factor):
+    """K = A_S A_Sᵀ (n, n): with α = (K + nλI)⁻¹ r, x = -A_Sᵀα and r + A_S x = nλα.
+
+    This dual form has no difference of large terms, unlike Woodbury's formula, which divides one
+    by λ. At λ = 0 it gives the shortest x that leaves no residual, if K is regular.
+    """
+
+    def __init__(self, rows: Rows, support: Tensor, gram: Tensor) -> None:
+        self._rows = rows
+        self._support = support
+        self._gram = gram
+
+    def moved_to(self, support: Tensor) -> _RowFactor:
+        """The factor of another support; K changes by the columns that enter and leave."""
+        here = torch.zeros(self._rows.p, dtype=torch.bool, device=support.device)
+        there = here.clone()
+        here[self._support] = True
+        there[support] = True
+        entering = (there & ~here).nonzero().squeeze(1)
+        leaving = (here & ~there).nonzero().squeeze(1)
+        if 2 * (len(entering) + len(leaving)) > len(support):
+            return _RowFactor(self._rows, support, _row_gram(self._rows, support))
+        gram = self._gram + _row_gram(self._rows, entering) - _row_gram(self._rows, leaving)
+        return _RowFactor(self._rows, support, gram)
+
+    def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+        n = self._rows.n
+        system = self._gram.clone()
+        system.diagonal().add_(n * ridge)
+        alpha = torch.cholesky_solve(residual.double().unsqueeze(1), cholesky(system)).squeeze(1)
+        return -self._rows.transpose_times(alpha, self._support), n * ridge * alpha
+
+
+def _row_gram(rows: Rows, support: Tensor) -> Tensor:
+    """A_S A_Sᵀ (n, n) in float64 from products in the rows' type, block by block."""
+    gram = torch.zeros(rows.n, rows.n, dtype=torch.float64, device=support.device)
+    for block in support.split(_BLOCK):
+        columns = rows.gather(block)
+        gram += columns.T @ columns
+    return gram
+
+
+class _WeightFactor(Factor):
+    """C = A_Sᵀ A_S (k, k): x = -(C + nλI)⁻¹ A_Sᵀ r."""
+
+    def __init__(self, columns: Tensor) -> None:
+        self._columns = columns
+        self._gram = (columns @ columns.T).double()
+
+    def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+        columns = self._columns.double()
+        system = self._gram.clone()
+        system.diagonal().add_(columns.shape[1] * ridge)
+        pulled = (columns @ residual.double()).unsqueeze(1)
+        step = -torch.cholesky_solve(pulled, cholesky(system)).squeeze(1)
+        return step.to(self._columns.dtype), residual + step @ columns

@@ -1,0 +1,44 @@
+"""How long work tells that it moves, without knowing who listens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, final
+
+
+class Progress(Protocol):
+    """Receives the beginning, the advance and the end of tasks."""
+
+    def start(self, task: str, total: int, unit: str) -> None:
+        """A task of `total` units (plural noun, such as "rows") begins."""
+
+    def advance(self, amount: int) -> None:
+        """`amount` more units of the running task are done."""
+
+    def finish(self) -> None:
+        """The running task is done or given up."""
+
+
+@final
+class Silent:
+    """Shows nothing."""
+
+    def start(self, task: str, total: int, unit: str) -> None:
+        """Ignored."""
+
+    def advance(self, amount: int) -> None:
+        """Ignored."""
+
+    def finish(self) -> None:
+        """Ignored."""
+
+
+@contextmanager
+def track(progress: Progress, task: str, total: int, unit: str) -> Iterator[None]:
+    """Run a block as one task of `progress`, which ends even when the block fails."""
+    progress.start(task, total, unit)
+    try:
+        yield
+    finally:
+        progress.finish()

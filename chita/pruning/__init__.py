@@ -1,0 +1,1 @@
+"""The drivers: the only place where the maths meets a network."""

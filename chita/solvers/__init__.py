@@ -1,0 +1,30 @@
+"""The table of solvers: one file and one line per method."""
+
+from __future__ import annotations
+
+from chita.solvers.bso import BSO
+from chita.solvers.chita import CHITA
+from chita.solvers.iht import IHT
+from chita.solvers.magnitude import Magnitude
+from chita.solvers.solver import Found, Solution, Solver, Stats, Status
+
+SOLVERS: dict[str, type[Solver]] = {
+    "magnitude": Magnitude,
+    "bso": BSO,
+    "iht": IHT,
+    "chita": CHITA,
+}
+"""Every method, by its name on the command line."""
+
+__all__ = [
+    "BSO",
+    "CHITA",
+    "IHT",
+    "SOLVERS",
+    "Found",
+    "Magnitude",
+    "Solution",
+    "Solver",
+    "Stats",
+    "Status",
+]

@@ -1,0 +1,96 @@
+"""The default: rounds of thresholding and back-solving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from chita.constraints import Constraint
+from chita.errors import InputError
+from chita.problem import Curvature, LocalQuadratic, Minimum
+from chita.solvers.bso import best_minimum
+from chita.solvers.solver import Found, Solver, Status
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CHITA(Solver):
+    """Start from the back-solve, then exchange many weights at a time while Q falls.
+
+    A round takes the minimum w on the present support, where the gradient g is zero on the
+    support, and back-solves on the support of P(w - τg). τ is halved until Q falls, and doubled
+    (up to `longest_step`/λ) after a round that succeeded; it carries over to the next round. A
+    τ that moves nothing ends the search: a shorter one moves nothing either.
+
+    Q never rises, and is never above that of `bso`, whose result is the starting point.
+
+    Composition of the thresholding step and the back-solve of Benbaki et al., CHITA (2023).
+    Departure: there the support is chosen once and then solved.
+
+    Fields:
+        max_rounds: rounds at most.
+        tolerance: a round that lowers Q by less than this share of |Q| is the last.
+        longest_step: τ at most, in units of 1/λ; at 1/λ a removed weight w_j = 0 competes with
+            the value w̄_j - a_jᵀα that it would take if the others' pull stayed as it is.
+        tries: see `BSO`.
+    """
+
+    max_rounds: int = 100
+    tolerance: float = 1e-6
+    longest_step: float = 1.0
+    tries: int = 10
+
+    curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
+    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
+
+    def __post_init__(self) -> None:
+        if self.max_rounds < 0 or self.tolerance < 0 or self.longest_step <= 0 or self.tries < 1:
+            raise InputError(
+                f"{self}: max_rounds and tolerance are at least 0, tries at least 1, and "
+                "longest_step is positive."
+            )
+
+    def _search(
+        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
+    ) -> Found:
+        mask, best = best_minimum(problem, constraint, start, self.tries)
+        trace = [best.objective]
+        longest = self.longest_step / _smallest_curvature(problem)
+        step = longest
+        status = Status.ITERATION_LIMIT
+        for _ in range(self.max_rounds):
+            exchanged = _exchange(problem, constraint, mask, best, step)
+            if exchanged is None:
+                status = Status.CONVERGED
+                break
+            mask, best, taken = exchanged
+            trace.append(best.objective)
+            step = min(2 * taken, longest)
+            if trace[-2] - trace[-1] <= self.tolerance * abs(trace[-1]):
+                status = Status.CONVERGED
+                break
+        return Found(weights=best.weights, mask=mask, status=status, trace=tuple(trace))
+
+
+def _exchange(
+    problem: LocalQuadratic, constraint: Constraint, mask: Tensor, best: Minimum, step: float
+) -> tuple[Tensor, Minimum, float] | None:
+    """The first of the halved steps whose support has a lower minimum, or None."""
+    gradient = problem.gradient_from(best.residual, best.weights)
+    gradient[mask] = 0  # exactly so at a minimum on the support; what is left is rounding
+    while True:
+        trial = constraint.select((best.weights - step * gradient).abs())
+        if bool((trial == mask).all()):
+            return None
+        minimum = problem.minimise_on(trial.nonzero().squeeze(1), near=best.factor)
+        if minimum.objective < best.objective:
+            return trial, minimum, step
+        step /= 2
+
+
+def _smallest_curvature(problem: LocalQuadratic) -> float:
+    """λ, or, where the ridge vanishes beside H, a millionth of the mean of H's diagonal."""
+    mean = problem.space.sum(problem.curvature.diagonal()) / max(1, problem.curvature.size)
+    return max(problem.ridge, 1e-6 * mean, 1e-30)

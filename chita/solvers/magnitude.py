@@ -1,0 +1,32 @@
+"""Magnitude pruning: the largest weights stay as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from chita.constraints import Constraint
+from chita.problem import Curvature, LocalQuadratic
+from chita.solvers.solver import Found, Solver
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Magnitude(Solver):
+    """Keep the weights of largest square; change none of them.
+
+    One global ranking over all tensors, unscaled. No data are needed. Han et al. (2015); the
+    baseline MP of Benbaki et al., CHITA (2023).
+    """
+
+    curvatures: ClassVar[tuple[type[Curvature], ...]] = ()
+    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
+
+    def _search(
+        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
+    ) -> Found:
+        mask = constraint.select(problem.w_bar.abs())
+        return Found(weights=torch.where(mask, problem.w_bar, 0), mask=mask)

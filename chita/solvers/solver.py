@@ -1,0 +1,140 @@
+"""What every solver promises, and what it returns."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from chita.constraints import Constraint
+from chita.errors import InputError, NumericalError
+from chita.problem import Curvature, LocalQuadratic, NoCurvature
+
+
+class Status(StrEnum):
+    """How a solve ended. Running out of iterations is a status, not an error."""
+
+    CONVERGED = "converged"
+    ITERATION_LIMIT = "iteration limit"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a solver's search hands back: `weights` (p,), zero off `mask` (p,), and its history.
+
+    `trace` holds Q after each iteration, as the solver kept it.
+    """
+
+    weights: Tensor
+    mask: Tensor
+    status: Status = Status.CONVERGED
+    trace: tuple[float, ...] = ()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """Effort: `iterations`, wall-clock `seconds`, and `trace`, Q after each iteration."""
+
+    iterations: int
+    seconds: float
+    trace: tuple[float, ...]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """Weights (p,) and mask (p,), with weights zero off the mask and the mask allowed.
+
+    `objective` is Q at the weights, in float64, computed from the problem and not taken from the
+    solver. `lower_bound` is a proven bound below the optimum, where one was asked for.
+    """
+
+    weights: Tensor
+    mask: Tensor
+    objective: float
+    lower_bound: float | None
+    status: Status
+    stats: Stats
+
+
+class Solver(ABC):
+    """Minimises a `LocalQuadratic` over an allowed set of masks.
+
+    A solver is a frozen dataclass whose fields are its options. It keeps nothing between calls,
+    changes no argument, and gives the same bits for the same input.
+
+    Class variables: `curvatures` and `constraints` name the types that it accepts; an empty
+    `curvatures` means that none is needed and none need be collected.
+    """
+
+    curvatures: ClassVar[tuple[type[Curvature], ...]]
+    constraints: ClassVar[tuple[type[Constraint], ...]]
+
+    def solve(
+        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None = None
+    ) -> Solution:
+        """Return the best weights and mask that this method finds.
+
+        Args:
+            problem: Q over p weights.
+            constraint: the allowed masks over the same p weights.
+            start: weights (p,) from which to begin; w̄ where None. The result may be any allowed
+                point, whatever the start.
+
+        Raises:
+            InputError: the solver does not accept this curvature or constraint, or sizes differ.
+            NumericalError: a system was singular or a result was not finite.
+        """
+        self._check(problem, constraint, start)
+        began = time.perf_counter()
+        found = self._search(problem, constraint, start)
+        seconds = time.perf_counter() - began
+        assert constraint.allows(found.mask), f"{type(self).__name__} returned a mask not allowed"
+        assert not found.weights[~found.mask].any(), "weights off the mask must be zero"
+        if not bool(torch.isfinite(found.weights).all()):
+            raise NumericalError(
+                f"{type(self).__name__} gave weights that are not finite. Raise ridge, or lower "
+                "first_order."
+            )
+        return Solution(
+            weights=found.weights,
+            mask=found.mask,
+            objective=problem.value(found.weights),
+            lower_bound=None,
+            status=found.status,
+            stats=Stats(iterations=len(found.trace), seconds=seconds, trace=found.trace),
+        )
+
+    @abstractmethod
+    def _search(
+        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
+    ) -> Found:
+        """The method itself."""
+
+    def _check(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None) -> None:
+        name = type(self).__name__
+        blind = isinstance(problem.curvature, NoCurvature)
+        if self.curvatures and (blind or not isinstance(problem.curvature, self.curvatures)):
+            accepted = ", ".join(c.__name__ for c in self.curvatures)
+            raise InputError(
+                f"{name} does not accept {type(problem.curvature).__name__}; it needs a curvature "
+                f"of type {accepted}."
+            )
+        if not isinstance(constraint, self.constraints):
+            accepted = ", ".join(c.__name__ for c in self.constraints)
+            raise InputError(
+                f"{name} does not accept {type(constraint).__name__}; it accepts {accepted}."
+            )
+        sizes = {"problem": problem.curvature.size, "constraint": constraint.size}
+        if start is not None:
+            sizes["start"] = len(start)
+        if len(set(sizes.values())) > 1:
+            given = ", ".join(f"{what} {size}" for what, size in sizes.items())
+            raise InputError(f"Sizes differ: {given} weights. Bind them to one layout.")

@@ -1,0 +1,1 @@
+"""Running a network: evaluation, and (later) fine-tuning."""

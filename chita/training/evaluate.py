@@ -1,0 +1,38 @@
+"""How good a network is on data."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from chita.data.batches import Examples
+from chita.errors import InputError
+from chita.models.mode import evaluation_mode
+from chita.progress import Progress, Silent, track
+
+METRIC = "top-1 accuracy, per cent"
+_BATCH = 1000
+
+
+def accuracy(model: nn.Module, data: Examples, *, progress: Progress | None = None) -> float:
+    """Return the top-1 accuracy in per cent, in eval mode; the training flags are restored.
+
+    Raises `InputError` when the outputs are not (b, classes).
+    """
+    progress = progress or Silent()
+    correct = 0
+    with (
+        track(progress, "evaluate", len(data), "samples"),
+        evaluation_mode(model),
+        torch.inference_mode(),
+    ):
+        for inputs, targets in data.batches(_BATCH):
+            outputs = model(inputs)
+            if outputs.ndim != 2 or len(outputs) != len(targets):
+                raise InputError(
+                    f"Accuracy needs outputs of shape (batch, classes); {type(model).__name__} "
+                    f"gave {tuple(outputs.shape)} for a batch of {len(targets)}."
+                )
+            correct += int((outputs.argmax(1) == targets).sum())
+            progress.advance(len(targets))
+    return 100 * correct / len(data)

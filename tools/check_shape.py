@@ -1,0 +1,71 @@
+"""Checks of the tree's shape that no linter makes: lengths, names, and what low layers import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+FILE_LINES, BODY_LINES = 400, 60
+NAMELESS = {"utils", "helpers", "common", "misc"}
+BELOW_NETWORKS = {
+    *("errors", "naming", "linalg", "layout", "space", "records", "progress"),
+    *("problem", "constraints", "solvers"),
+}
+NETWORK_LIBRARIES = ("torch.nn", "torchvision", "timm", "transformers")
+
+
+def faults(path: Path) -> Iterator[str]:
+    """Yield what is wrong with one Python file."""
+    source = path.read_text()
+    tree = ast.parse(source)
+    if len(source.splitlines()) > FILE_LINES:
+        yield f"{path}: more than {FILE_LINES} lines; split it along its ideas"
+    if NAMELESS & {part.removesuffix(".py") for part in path.parts}:
+        yield f"{path}: named after nothing; name it after its idea"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = body_lines(node)
+            if lines > BODY_LINES:
+                yield f"{path}:{node.lineno}: the body of {node.name} has {lines} lines"
+    if path.parts[0] == "chita" and Path(path.parts[1]).stem in BELOW_NETWORKS:
+        for name in (name for node in ast.walk(tree) for name in imported(node)):
+            if name.startswith(NETWORK_LIBRARIES):
+                yield f"{path}: {name} is not imported below chita.models"
+
+
+def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the number of lines of a body, without its docstring."""
+    first = node.body[0]
+    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    body = node.body[1:] if documented else node.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def imported(node: ast.AST) -> list[str]:
+    """Return the full names that an import statement brings in."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
+
+
+def main() -> None:
+    """Check every Python file that git knows or would add."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    paths = [Path(line) for line in listed.stdout.splitlines() if Path(line).exists()]
+    found = [fault for path in paths for fault in faults(path)]
+    print("\n".join(found) or f"{len(paths)} files: lengths, names and imports as they should be")
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()
