@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from chita.collect.determinism import check_deterministic, check_modes, first_not_finite
+from chita.collect.determinism import check_deterministic, check_modes
 from chita.data.batches import Examples
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
+from chita.models.forward import first_not_finite
 from chita.problem import DenseRows
 from chita.progress import Progress, Silent, track
 

@@ -62,8 +62,9 @@ def _read_idx(path: Path) -> Tensor:
         raise InputError(f"{path} unpacks to more than {_LARGEST} bytes; it is not MNIST.")
     rank = content[3] if len(content) >= 4 and content[:3] == b"\0\0\x08" else 0
     start = 4 + 4 * rank
-    shape = tuple(np.frombuffer(content[4:start], ">u4").tolist()) if rank else ()
-    if not rank or len(shape) != rank or math.prod(shape) != len(content) - start:
+    whole = rank > 0 and len(content) >= start
+    shape = tuple(np.frombuffer(content[4:start], ">u4").tolist()) if whole else ()
+    if not whole or math.prod(shape) != len(content) - start:
         raise InputError(
             f"{path} is not an idx file of bytes, or is cut off. Fetch the file again."
         )

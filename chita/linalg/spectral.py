@@ -26,7 +26,7 @@ def largest_eigenvalue(
     Returns:
         The last norm of H v over unit v; zero when H v vanishes.
 
-    >>> largest_eigenvalue(lambda v: 3 * v, torch.ones(2))
+    >>> largest_eigenvalue(lambda v: 3 * v, torch.ones(4))
     3.0
     """
     estimate = 0.0

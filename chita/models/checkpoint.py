@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -100,15 +101,17 @@ def load_weights(
 
 def _load_torch(path: Path, *, allow_pickle: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what cannot be read is an error below
+            return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
-        if not allow_pickle and "Unsupported" in str(error):
+        if not allow_pickle and "unsupported" in str(error).lower():
             raise CheckpointError(
                 f"{path} is a pickle with more than tensors in it, and loading it would run code "
                 "stored in the file. Convert it to safetensors, or, if you trust its source, pass "
                 "--allow-pickle (allow_pickle=True in Python)."
             ) from None
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"{path} is neither a safetensors nor a PyTorch file that can be read: {reason}. "
             "Check that the file is complete."

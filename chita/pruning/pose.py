@@ -52,7 +52,7 @@ def _converted(value: Any, default: Any, what: str) -> Any:
         number = kind(value)
         if math.isfinite(number) and (kind is float or number == float(value)):
             return number
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     expected = "a whole number" if kind is int else "a number"
     raise InputError(f"{what} is {value!r}; it takes {expected}, such as {default or 1.0}.")

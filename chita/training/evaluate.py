@@ -7,6 +7,7 @@ from torch import nn
 
 from chita.data.batches import Examples
 from chita.errors import InputError
+from chita.models.forward import forward
 from chita.models.mode import evaluation_mode
 from chita.progress import Progress, Silent, track
 
@@ -17,7 +18,8 @@ _BATCH = 1000
 def accuracy(model: nn.Module, data: Examples, *, progress: Progress | None = None) -> float:
     """Return the top-1 accuracy in per cent, in eval mode; the training flags are restored.
 
-    Raises `InputError` when the outputs are not (b, classes).
+    Raises `InputError` when the forward pass fails (naming the module), or the outputs are not
+    (b, classes).
     """
     progress = progress or Silent()
     correct = 0
@@ -27,7 +29,7 @@ def accuracy(model: nn.Module, data: Examples, *, progress: Progress | None = No
         torch.inference_mode(),
     ):
         for inputs, targets in data.batches(_BATCH):
-            outputs = model(inputs)
+            outputs = forward(model, inputs)
             if outputs.ndim != 2 or len(outputs) != len(targets):
                 raise InputError(
                     f"Accuracy needs outputs of shape (batch, classes); {type(model).__name__} "

@@ -1,0 +1,203 @@
+"""The program as a user runs it."""
+
+import json
+import pathlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+import chita.models
+from chita.cli.app import app
+from chita.masks.storage import load_masks
+from chita.models.paper.mlpnet import MLPNet
+from chita.models.zoo import MODELS, load_model
+
+FIELDS = [
+    *("dense_accuracy", "accuracy", "metric", "sparsity", "nnz", "prunable", "objective"),
+    *("ridge", "first_order", "method", "stages", "seconds", "peak_rss_mb", "seed"),
+]
+
+
+def run_chita(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "chita", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+def refused(*arguments):
+    """The one message of a refusal: exit code 2, no traceback, nothing on standard output."""
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == 2, done.output
+    assert not done.stdout
+    assert isinstance(done.exception, SystemExit)
+    return done.stderr
+
+
+def test_json_is_alone_on_standard_output_and_a_run_folder_is_written(tmp_path):
+    out = tmp_path / "run"
+    done = run_chita("prune", "--sparsity", "0.9", "--rows", 100, "--json", "--out", out)
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert list(printed) == FIELDS
+    assert list(printed["seconds"]) == ["collect", "solve", "evaluate", "total"]
+    assert (printed["nnz"], printed["prunable"]) == (1702, 17024)
+    assert printed["dense_accuracy"] > printed["accuracy"] > 50
+    assert printed["peak_rss_mb"] > 50
+    record = json.loads((out / "record.json").read_text())
+    assert record["pruned_metric"] == printed["accuracy"]
+    assert record["data_hash"]
+    masks = load_masks(out / "masks.safetensors")
+    assert sum(int(mask.sum()) for mask in masks.values()) == 1702
+    evaluated = run_chita("evaluate", "--weights", out, "--json")
+    assert json.loads(evaluated.stdout)["accuracy"] == printed["accuracy"]
+    assert json.loads(evaluated.stdout)["nnz"] == 1702
+    assert "--force" in refused("prune", "--nnz", 5, "--out", out)
+
+
+def test_a_run_repeats_exactly_from_its_row_indices(tmp_path):
+    indices = tmp_path / "rows.txt"
+    indices.write_text("\n".join(map(str, range(0, 200, 2))) + "\n\n")
+    for name in ("a", "b"):
+        done = run_chita(
+            *("prune", "--nnz", 900, "--row-indices", indices, "--row-size", 2),
+            *("--out", tmp_path / name),
+        )
+        assert done.returncode == 0, done.stderr
+    first = load_file(tmp_path / "a" / "model.safetensors")
+    second = load_file(tmp_path / "b" / "model.safetensors")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert json.loads((tmp_path / "a" / "record.json").read_text())["rows"] == 50
+
+
+def test_a_run_file_and_the_command_line_that_overrides_it(tmp_path):
+    config = tmp_path / "run.toml"
+    config.write_text(
+        'model = "digits-cnn"\nsparsity = 0.5\nmethod = "iht"\nrows = 50\n'
+        "[options]\nmax_iterations = 4\n"
+    )
+    done = run_chita(
+        "prune", "--config", config, "--nnz", 2000, "--option", "tolerance=0", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert (printed["nnz"], printed["method"]) == (2000, "iht")
+    config.write_text("sparsity = 0.5\nspeed = 3\nrow = 5\n")
+    message = refused("prune", "--config", config)
+    assert "'speed'" in message
+    assert "'row': Did you mean rows" in message
+    config.write_text('sparsity = "half"\nrows = [1]\n')
+    message = refused("prune", "--config", config)
+    assert "sparsity is 'half'" in message
+    assert "rows is [1]" in message
+    config.write_text("sparsity = \n")
+    assert "is not TOML" in refused("prune", "--config", config)
+    assert "cannot be read" in refused("prune", "--config", tmp_path / "absent.toml")
+
+
+def test_tables():
+    assert (
+        "digits-cnn on digits, pruned by chita"
+        in run_chita("prune", "--model", "digits-cnn", "--sparsity", 0.5, "--rows", 50).stdout
+    )
+    listed = run_chita("methods").stdout
+    assert all(name in listed for name in ("magnitude", "bso", "iht", "chita", "max_rounds=100"))
+    assert "32,360" in run_chita("models").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prune"], "got neither"),
+        (["prune", "--sparsity", 0.5, "--nnz", 5], "got both"),
+        (["prune", "--sparsity", 1], "share of weights removed"),
+        (["prune", "--sparsity", "nan"], "share of weights removed"),
+        (["prune", "--sparsity", "lots"], "--sparsity"),
+        (["prune", "--nnz", 5, "--method", "chitta"], "Did you mean chita"),
+        (["prune", "--nnz", 5, "--option", "depth=3"], "no option 'depth'"),
+        (["prune", "--nnz", 5, "--model", "mlpnett"], "Did you mean mlpnet"),
+        (["prune", "--nnz", 5, "--data", "minst"], "Did you mean mnist"),
+        (["prune", "--nnz", 5, "--data", "mnist", "--data-dir", "/nowhere"], "t10k-labels"),
+        (["prune", "--nnz", 5, "--data", "digits", "--rows", 5000], "need 5000 samples"),
+        (["prune", "--nnz", 5, "--device", "abacus"], "abacus"),
+        (["prune", "--nnz", 5, "--row-indices", "/nowhere"], "cannot be read"),
+        (["prune", "--nnz", 5, "--weights", "/nowhere"], "does not exist"),
+        (["prune", "--nnz", 5, "--ridge", "strong"], "ridge is 'strong'"),
+        (["evaluate", "--model", "mlpnet"], "--weights"),
+        (["prun"], "Did you mean 'prune'"),
+        (["prune", "--nnz", 5, "--colour"], "--colour"),
+    ],
+)
+def test_bad_input_gets_one_message_and_exit_code_2(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(*arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_of_another_shape_names_the_module_where_it_fails(tmp_path):
+    """An MNIST-sized network on digits."""
+    save_file(MLPNet().state_dict(), tmp_path / "w.safetensors")
+    arguments = ["--model", "mlpnet", "--weights", tmp_path / "w.safetensors", "--data", "digits"]
+    assert "fc1 (Linear)" in refused("prune", "--nnz", 5, *arguments)
+    assert "fc1 (Linear)" in refused("evaluate", *arguments)
+
+
+def test_a_refusal_from_the_shell():
+    done = run_chita("prune", "--sparsity", 2)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: sparsity is 2.0; ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path):
+    code = (
+        "import chita.pruning.network as n, sys\n"
+        "def stop(*a, **k): raise KeyboardInterrupt\n"
+        "n.collect_gradients = stop\n"
+        "from chita.cli.app import main\n"
+        "sys.argv = ['chita', 'prune', '--nnz', '5', '--out', 'run']\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert "Interrupted" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.data
+def test_the_papers_network_from_the_command_line(data_dir, tmp_path):
+    weights = data_dir / "checkpoints" / "mlpnet_mnist.safetensors"
+    common = ["--model", "mlpnet", "--weights", weights, "--data-dir", data_dir, "--json"]
+    done = run_chita("prune", *common, "--nnz", 3235, "--method", "magnitude")
+    printed = json.loads(done.stdout)
+    assert round(printed["dense_accuracy"], 2) == 93.97
+    assert round(printed["accuracy"], 2) == 90.3
+    assert printed["objective"] is None
+    assert printed["ridge"] is None
+    assert json.loads(run_chita("prune", *common, "--sparsity", 0.9).stdout)["nnz"] == 3236
+
+    pickle = data_dir / "checkpoints" / "mnist_25_epoch_93.97.ckpt"
+    common[3] = pickle
+    assert "--allow-pickle" in refused("evaluate", *common)
+    done = run_chita("evaluate", *common, "--allow-pickle")
+    assert round(json.loads(done.stdout)["accuracy"], 2) == 93.97
+    assert "fc1._weight_mask" in done.stderr
+
+
+def test_the_shipped_weights_are_small():
+    folder = Path(chita.models.__file__).parent / "weights"
+    files = [folder / str(spec.bundled) for spec in MODELS.values() if spec.bundled]
+    assert sum(pathlib.Path(file).stat().st_size for file in files) < 300_000
+    assert load_model("digits-mlp")[1] == ()

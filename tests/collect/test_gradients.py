@@ -1,0 +1,165 @@
+"""Row gradients against one plain backward per row."""
+
+import pytest
+import torch
+from torch import nn
+
+from chita.collect.gradients import collect_gradients
+from chita.data.batches import Examples
+from chita.data.digits import digits
+from chita.errors import InputError, NumericalError
+from chita.models.prunable import prunable_layout
+from chita.models.zoo import load_model
+
+
+class Branching(nn.Module):
+    """Looks at its values, which vmap does not allow."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        y = self.fc(x)
+        return 2 * y if float(y.detach().sum()) > 0 else y
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.b.weight = self.a.weight
+
+    def forward(self, x):
+        return self.out(torch.relu(self.b(torch.relu(self.a(x)))))
+
+
+def by_backward(model, layout, examples, row_size):
+    """One ordinary backward per row through the network as it is."""
+    rows = []
+    for x, y in zip(examples.inputs.split(row_size), examples.targets.split(row_size), strict=True):
+        model.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        rows.append(layout.flatten({n: p.grad for n, p in model.named_parameters()}))
+    return torch.stack(rows)
+
+
+def convolutional():
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, groups=2, stride=2),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.ConvTranspose2d(4, 3, 2),
+        nn.Flatten(),
+        nn.Dropout(0.5),
+        nn.Linear(48, 3),
+    ).eval()
+
+
+def samples(shape, count=6, classes=3):
+    return Examples(torch.randn(count, *shape).double(), torch.randint(classes, (count,)))
+
+
+CASES = {
+    "mlp": (lambda: nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)), (4,)),
+    "convolutions": (convolutional, (2, 7, 7)),
+    "tied": (Tied, (4,)),
+    "branching": (Branching, (4,)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("row_size", [1, 3])
+@pytest.mark.parametrize("vectorise", [True, False])
+def test_rows_are_gradients_of_mean_losses(case, row_size, vectorise):
+    make, shape = CASES[case]
+    model, examples = make().double(), samples(shape)
+    layout = prunable_layout(model)
+    expected = by_backward(model, layout, examples, row_size)
+    rows = collect_gradients(model, layout, examples, row_size=row_size, vectorise=vectorise)
+    assert (rows.n, rows.p) == (6 // row_size, layout.size)
+    assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])
+def test_shipped_networks_in_float32_and_over_several_chunks(name):
+    model, _ = load_model(name)
+    layout = prunable_layout(model)
+    examples = digits()[0].take(torch.arange(300))
+    expected = by_backward(model, layout, examples, 1)
+    model.zero_grad(set_to_none=True)
+    rows = collect_gradients(model, layout, examples)
+    found = rows.gather(torch.arange(layout.size)).T
+    assert (found - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_the_model_is_left_as_it_was():
+    model = convolutional().double()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    collect_gradients(model, prunable_layout(model), samples((2, 7, 7)))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def refusal(model, examples, error=InputError):
+    with pytest.raises(error) as caught:
+        collect_gradients(model, prunable_layout(model), examples)
+    return str(caught.value)
+
+
+def test_batch_statistics_are_refused_by_name():
+    model = convolutional().double()
+    model[1].train()
+    assert "1 (BatchNorm2d) is in train mode" in refusal(model, samples((2, 7, 7)))
+    model[1] = nn.BatchNorm2d(4, track_running_stats=False).eval()
+    assert "1 (BatchNorm2d) has no running statistics" in refusal(model, samples((2, 7, 7)))
+
+
+def test_active_dropout_is_refused_by_name():
+    model = convolutional().double()
+    model[5].train()
+    assert "5 (Dropout) is in train mode" in refusal(model, samples((2, 7, 7)))
+    model[5].p = 0.0
+    assert collect_gradients(model, prunable_layout(model), samples((2, 7, 7))).n == 6
+
+
+def test_dropout_that_ignores_eval_mode_is_found():
+    class Always(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(50, 3)
+
+        def forward(self, x):
+            return self.fc(nn.functional.dropout(x, 0.5, training=True))
+
+    assert "two outputs for the same inputs" in refusal(Always().double(), samples((50,)))
+
+
+def test_a_loss_that_is_not_finite_names_the_module():
+    model = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 5), nn.Linear(5, 3)).double()
+    with torch.no_grad():
+        model[1].bias[0] = float("inf")
+    assert "comes from 1 (Linear)" in refusal(model, samples((4,)), NumericalError)
+
+
+def test_a_forward_that_fails_names_the_module():
+    model = nn.Sequential(nn.Linear(4, 5), nn.Linear(6, 3)).double()
+    message = refusal(model, samples((4,)))
+    assert "fails in 1 (Linear)" in message
+    assert "(1, 4)" in message
+
+
+def test_targets_out_of_range_are_refused():
+    model = nn.Linear(4, 3).double()
+    assert "from 0 to 3" in refusal(
+        model, Examples(torch.randn(2, 4).double(), torch.tensor([0, 3]))
+    )
+    assert "from -1 to 2" in refusal(
+        model, Examples(torch.randn(2, 4).double(), torch.tensor([-1, 2]))
+    )
+
+
+def test_rows_must_be_whole():
+    model = nn.Linear(4, 3).double()
+    with pytest.raises(InputError, match="whole rows of 4"):
+        collect_gradients(model, prunable_layout(model), samples((4,)), row_size=4)

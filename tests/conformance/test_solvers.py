@@ -1,0 +1,161 @@
+"""One table for all solvers: what each promises, on every curvature and constraint it accepts."""
+
+import pkgutil
+from dataclasses import FrozenInstanceError, fields
+from itertools import pairwise
+
+import pytest
+import torch
+
+import chita.solvers
+from chita.constraints import KeepK
+from chita.errors import InputError
+from chita.problem import LocalQuadratic, NoCurvature
+from chita.solvers import BSO, CHITA, IHT, SOLVERS, Magnitude, Solver, Status
+from tests.problems import random_problem
+
+INSTANCES = [
+    (n, p, k, first_order, ridge, seed)
+    for n, p, k in [(4, 10, 3), (20, 12, 5), (6, 12, 11), (3, 8, 8), (5, 9, 1)]
+    for first_order, ridge in [(0.0, 0.1), (1.0, 0.1), (1.0, 1e-3), (0.0, 2.0)]
+    for seed in range(2)
+]
+BIG = {"n": 40, "p": 300, "ridge": 0.01, "first_order": 1.0, "seed": 7}
+every_solver = pytest.mark.parametrize("name", SOLVERS)
+
+
+@every_solver
+def test_the_table_lists_the_file_of_that_name(name):
+    assert SOLVERS[name].__module__ == f"chita.solvers.{name.replace('-', '_')}"
+
+
+def test_every_file_is_in_the_table():
+    files = {module.name for module in pkgutil.iter_modules(chita.solvers.__path__)} - {"solver"}
+    assert files == {name.replace("-", "_") for name in SOLVERS}
+
+
+@every_solver
+@pytest.mark.parametrize(("n", "p", "k", "first_order", "ridge", "seed"), INSTANCES)
+def test_feasible_exact_honest_and_not_below_brute_force(name, n, p, k, first_order, ridge, seed):
+    problem, dense = random_problem(n, p, ridge=ridge, first_order=first_order, seed=seed)
+    found = SOLVERS[name]().solve(problem, KeepK(size=p, k=k))
+    assert int(found.mask.sum()) == k
+    assert not found.weights[~found.mask].any()
+    assert found.objective == pytest.approx(dense.value(found.weights), rel=1e-9, abs=1e-11)
+    best = dense.best(k)
+    assert found.objective >= best - 1e-9 * abs(best) - 1e-11
+
+
+@every_solver
+def test_same_bits_twice_and_arguments_unchanged(name):
+    problem, _ = random_problem(**BIG)
+    w_bar, data = problem.w_bar.clone(), problem.curvature.image(problem.w_bar)
+    start = torch.randn(BIG["p"]).double()
+    before = start.clone()
+    constraint = KeepK(size=BIG["p"], k=60)
+    first = SOLVERS[name]().solve(problem, constraint, start)
+    second = SOLVERS[name]().solve(problem, constraint, start)
+    assert torch.equal(first.weights, second.weights)
+    assert torch.equal(first.mask, second.mask)
+    assert first.objective == second.objective
+    assert torch.equal(start, before)
+    assert torch.equal(problem.w_bar, w_bar)
+    assert torch.equal(problem.curvature.image(problem.w_bar), data)
+
+
+@every_solver
+def test_sizes_that_differ_are_refused(name):
+    problem, _ = random_problem(**BIG)
+    with pytest.raises(InputError, match=r"problem 300, constraint 10 weights"):
+        SOLVERS[name]().solve(problem, KeepK(size=10, k=2))
+    with pytest.raises(InputError, match="start 3"):
+        SOLVERS[name]().solve(problem, KeepK(size=300, k=2), torch.ones(3))
+
+
+@every_solver
+def test_what_it_does_not_accept_is_refused_by_name(name):
+    solver = SOLVERS[name]()
+    blind = LocalQuadratic(
+        w_bar=torch.ones(4), curvature=NoCurvature(4), ridge=0.1, shift=torch.zeros(0)
+    )
+    if solver.curvatures:
+        with pytest.raises(InputError, match="does not accept NoCurvature"):
+            solver.solve(blind, KeepK(size=4, k=2))
+    else:
+        assert solver.solve(blind, KeepK(size=4, k=2)).mask.sum() == 2
+
+
+@every_solver
+def test_a_solver_is_its_options_and_frozen(name):
+    solver = SOLVERS[name]()
+    assert solver == SOLVERS[name]()
+    for field in fields(solver):
+        with pytest.raises(FrozenInstanceError):
+            setattr(solver, field.name, 1)
+
+
+def solve(solver: Solver, first_order, ridge, seed, k=60):
+    problem, _ = random_problem(40, 300, ridge=ridge, first_order=first_order, seed=seed)
+    return solver.solve(problem, KeepK(size=300, k=k))
+
+
+LARGER = [(s, lam, seed) for s in (0.0, 1.0) for lam in (1e-3, 0.1) for seed in range(3)]
+
+
+@pytest.mark.parametrize(("first_order", "ridge", "seed"), LARGER)
+def test_descent_and_order(first_order, ridge, seed):
+    """Theorems: each step of iht and chita lowers Q; the magnitude support is a candidate."""
+    found = {
+        solver: solve(solver, first_order, ridge, seed)
+        for solver in (Magnitude(), BSO(), IHT(), CHITA())
+    }
+    for solver in (IHT(), CHITA()):
+        trace = found[solver].stats.trace
+        assert all(later <= earlier for earlier, later in pairwise(trace))
+        assert trace[-1] == pytest.approx(found[solver].objective, rel=1e-8)
+    assert found[IHT()].objective <= found[Magnitude()].objective
+    assert found[BSO()].objective <= found[Magnitude()].objective
+    assert found[CHITA()].objective <= found[BSO()].objective
+
+
+def test_bso_is_the_minimum_on_the_magnitude_support_or_better():
+    for seed in range(5):
+        problem, dense = random_problem(6, 12, ridge=0.05, first_order=0.0, seed=seed)
+        support = problem.w_bar.abs().argsort(descending=True)[:4].tolist()
+        expected = dense.value(dense.minimise_on(sorted(support)))
+        found = BSO().solve(problem, KeepK(size=12, k=4))
+        assert found.objective == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_start_can_only_help_bso():
+    problem, dense = random_problem(5, 10, ridge=0.01, first_order=0.0, seed=4)
+    start = dense.minimise_on([1, 3, 7])
+    plain = BSO().solve(problem, KeepK(size=10, k=3))
+    warm = BSO().solve(problem, KeepK(size=10, k=3), start)
+    assert warm.objective <= min(plain.objective, dense.value(start) + 1e-12)
+
+
+def test_running_out_of_rounds_is_a_status():
+    assert solve(CHITA(max_rounds=0), 1.0, 1e-3, 0).status == Status.ITERATION_LIMIT
+    assert solve(IHT(max_iterations=1), 1.0, 1e-3, 0).status == Status.ITERATION_LIMIT
+    assert solve(CHITA(), 1.0, 1e-3, 0).status == Status.CONVERGED
+
+
+def test_a_fixed_point_of_iht_is_stationary_on_its_support():
+    problem, dense = random_problem(30, 20, ridge=0.5, first_order=1.0, seed=2)
+    found = IHT(max_iterations=20_000, tolerance=0).solve(problem, KeepK(size=20, k=8))
+    assert dense.gradient_at(found.weights)[found.mask].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: BSO(tries=0),
+        lambda: CHITA(longest_step=0.0),
+        lambda: IHT(max_iterations=-1),
+        lambda: IHT(lipschitz=0.0),
+    ],
+)
+def test_options_out_of_range_are_refused(make):
+    with pytest.raises(InputError):
+        make()

@@ -1,0 +1,46 @@
+"""Where the real data lie, and which tests used them."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+DATA_TESTS: dict[str, str] = {}
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder named by CHITA_DATA (MNIST, checkpoints)."""
+    return Path(os.environ["CHITA_DATA"])
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("data"):
+            DATA_TESTS[item.nodeid] = "deselected"
+            if "CHITA_DATA" not in os.environ:
+                item.add_marker(pytest.mark.skip(reason="CHITA_DATA names no folder of data"))
+
+
+def pytest_deselected(items):
+    for item in items:
+        DATA_TESTS.pop(item.nodeid, None)
+
+
+def pytest_runtest_logreport(report):
+    if report.nodeid in DATA_TESTS and (report.when == "call" or not report.passed):
+        DATA_TESTS[report.nodeid] = report.outcome
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.section("tests that need real data")
+    for test, outcome in DATA_TESTS.items():
+        terminalreporter.write_line(f"{outcome}: {test}")
+    ran = sum(outcome in ("passed", "failed") for outcome in DATA_TESTS.values())
+    terminalreporter.write_line(f"{ran} of {len(DATA_TESTS)} ran")
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    torch.manual_seed(0)

@@ -1,0 +1,151 @@
+import gzip
+
+import numpy as np
+import pytest
+import torch
+
+from chita.data.batches import Examples, choose, draw
+from chita.data.digits import digits
+from chita.data.sets import load_dataset
+from chita.data.vision import mnist
+from chita.errors import InputError
+
+FILES = {
+    "train-images-idx3-ubyte": (7, 28, 28),
+    "train-labels-idx1-ubyte": (7,),
+    "t10k-images-idx3-ubyte": (3, 28, 28),
+    "t10k-labels-idx1-ubyte": (3,),
+}
+
+
+def write_idx(path, array, *, packed):
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    content = header + array.tobytes()
+    if packed:
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(content))
+    else:
+        path.write_bytes(content)
+
+
+def write_mnist(folder, *, packed):
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.RandomState(0)
+    arrays = {name: random.randint(0, 10, shape).astype(np.uint8) for name, shape in FILES.items()}
+    for name, array in arrays.items():
+        write_idx(folder / name, array, packed=packed)
+    return arrays
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("under", [".", "MNIST/raw"])
+def test_mnist_from_idx_files(tmp_path, packed, under):
+    arrays = write_mnist(tmp_path / under, packed=packed)
+    train, test = mnist(tmp_path)
+    assert train.inputs.shape == (7, 1, 28, 28)
+    assert test.targets.tolist() == arrays["t10k-labels-idx1-ubyte"].tolist()
+    pixels = train.inputs[:, 0] * 0.3081 + 0.1307
+    assert torch.allclose(pixels * 255, torch.from_numpy(arrays["train-images-idx3-ubyte"]).float())
+
+
+def test_absent_files_are_all_named(tmp_path):
+    write_mnist(tmp_path, packed=True)
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(InputError) as caught:
+        mnist(tmp_path)
+    assert all(name in str(caught.value) for name in FILES)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda c: c[:-1], lambda c: b"", lambda c: b"\1" + c[1:], lambda c: c + b"0", lambda c: c[:6]],
+)
+def test_damaged_files_are_named(tmp_path, damage):
+    write_mnist(tmp_path, packed=False)
+    path = tmp_path / "train-labels-idx1-ubyte"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match="train-labels-idx1-ubyte is not an idx file"):
+        mnist(tmp_path)
+
+
+def test_a_cut_gzip_is_named(tmp_path):
+    write_mnist(tmp_path, packed=True)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"train-images-idx3-ubyte.gz cannot be read"):
+        mnist(tmp_path)
+
+
+@pytest.mark.data
+def test_the_real_mnist(data_dir):
+    train, test = load_dataset("mnist", data_dir)
+    assert (len(train), len(test)) == (60_000, 10_000)
+    assert test.targets[:5].tolist() == [7, 2, 1, 0, 4]
+    assert abs(float(train.inputs.mean())) < 1e-3
+    assert abs(float(train.inputs.std()) - 1) < 1e-3
+
+
+def test_digits_are_split_for_good():
+    calibration, evaluation = digits()
+    assert (len(calibration), len(evaluation)) == (1297, 500)
+    everything = torch.cat([calibration.inputs, evaluation.inputs]).flatten(1)
+    assert len(everything) == 1797
+    assert everything.min() == -1
+    assert everything.max() == 1
+    assert torch.equal(digits()[0].inputs, calibration.inputs)
+
+
+def test_unknown_data():
+    with pytest.raises(InputError, match="Did you mean mnist"):
+        load_dataset("mnst")
+
+
+def numbered(count):
+    return Examples(torch.arange(count).float().unsqueeze(1), torch.arange(count))
+
+
+def test_a_draw_is_without_replacement_and_by_seed():
+    data = numbered(50)
+    first = draw(data, 30, seed=1)
+    assert len(set(first.targets.tolist())) == 30
+    assert torch.equal(first.inputs[:, 0].long(), first.targets)
+    assert torch.equal(first.targets, draw(data, 30, seed=1).targets)
+    assert not torch.equal(first.targets, draw(data, 30, seed=2).targets)
+    assert torch.equal(draw((data.inputs, data.targets), 30, 1).targets, first.targets)
+
+
+def test_batches_are_taken_in_their_order():
+    batches = list(numbered(10).batches(4))
+    assert draw(batches, 7, seed=0).targets.tolist() == list(range(7))
+    with pytest.raises(InputError, match=r"need 11 samples.* hold 10"):
+        draw(batches, 11, seed=0)
+    with pytest.raises(InputError, match="a Tensor"):
+        draw([torch.zeros(3)], 1, seed=0)
+    with pytest.raises(InputError, match="hold 0"):
+        draw([], 1, seed=0)
+
+
+def test_chosen_samples_are_those_named():
+    assert choose(numbered(10), [3, 3, 9, 0], 2).targets.tolist() == [3, 3, 9, 0]
+    with pytest.raises(InputError, match="2 row indices are outside 0 to 9, the first is 10"):
+        choose(numbered(10), [3, 10, -1, 0], 1)
+    with pytest.raises(InputError, match="whole rows of 2"):
+        choose(numbered(10), [3], 2)
+    with pytest.raises(InputError, match="in memory"):
+        choose([(torch.zeros(1, 1), torch.zeros(1))], [0], 1)
+
+
+def test_examples_are_checked():
+    with pytest.raises(InputError, match="3 inputs and 2 targets"):
+        Examples(torch.zeros(3), torch.zeros(2))
+    with pytest.raises(InputError, match="at least one"):
+        Examples(torch.zeros(0), torch.zeros(0))
+    with pytest.raises(InputError, match="NaN"):
+        Examples(torch.tensor([float("nan")]), torch.zeros(1))
+
+
+def test_a_digest_sees_every_bit():
+    data = numbered(5)
+    assert data.digest() == numbered(5).digest()
+    assert data.digest() != data.take(torch.tensor([1, 0, 2, 3, 4])).digest()
+    assert data.digest() != Examples(data.inputs, data.targets.int()).digest()

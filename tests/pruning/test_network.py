@@ -1,0 +1,175 @@
+import pytest
+import torch
+from torch import nn
+
+import chita
+from chita.data.digits import digits
+from chita.data.sets import load_dataset
+from chita.errors import InputError
+from chita.models.prunable import prunable_layout, read_weights
+from chita.problem import DenseRows
+from chita.pruning.pose import make_problem, make_solver
+from chita.solvers import SOLVERS, Status
+from tests.dense import DenseProblem
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    return digits()[0]
+
+
+def state_of(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("method", SOLVERS)
+@pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])
+def test_exact_counts_and_a_record_that_agrees(method, name, calibration):
+    model, _ = chita.load_model(name)
+    result = chita.prune(model, calibration, sparsity=0.9, method=method, rows=100)
+    size = prunable_layout(model).size
+    kept = {key: result.model.state_dict()[key].count_nonzero() for key in result.masks}
+    assert sum(map(int, kept.values())) == result.record.nnz == size - -(-size * 9 // 10)
+    for layer in result.layers:
+        assert layer.kept == int(result.masks[layer.name].sum()) == int(kept[layer.name])
+        assert layer.weights == result.masks[layer.name].numel()
+    assert sum(layer.weights for layer in result.layers) == result.record.prunable == size
+    assert result.record.method == method
+    assert (result.objective is None) == (method == "magnitude")
+    assert result.record.status in set(Status)
+
+
+def test_the_objective_is_q_of_the_rows_that_were_used(calibration):
+    """The whole path against dense algebra: gradients by backward, H formed."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double()
+    index = list(range(0, 80, 2))
+    inputs, targets = calibration.inputs.double(), calibration.targets
+    result = chita.prune(
+        model,
+        (inputs, targets),
+        nnz=100,
+        row_indices=index,
+        row_size=2,
+        ridge="0.5x",
+        first_order=0.5,
+    )
+    rows = []
+    for pair in torch.tensor(index).split(2):
+        model.zero_grad()
+        nn.functional.cross_entropy(model(inputs[pair]), targets[pair]).backward()
+        rows.append(model[1].weight.grad.reshape(-1).clone())
+    rows = torch.stack(rows)
+    ridge = 0.5 * float((rows**2).mean())
+    assert result.record.ridge == pytest.approx(ridge, rel=1e-9)
+    assert (result.record.rows, result.record.row_size) == (20, 2)
+    dense = DenseProblem(rows, model[1].weight.detach().reshape(-1), ridge, 0.5)
+    weights = result.model[1].weight.detach().reshape(-1)
+    assert result.objective == pytest.approx(dense.value(weights), rel=1e-9)
+
+
+def test_a_copy_is_pruned_unless_inplace_and_flags_come_back(calibration):
+    model, _ = chita.load_model("digits-cnn")
+    model.train()
+    model.bn2.eval()
+    flags = [m.training for m in model.modules()]
+    before = state_of(model)
+    result = chita.prune(model, calibration, sparsity=0.5, rows=50)
+    assert same(state_of(model), before)
+    assert [m.training for m in model.modules()] == flags
+    assert [m.training for m in result.model.modules()] == flags
+    assert result.model is not model
+    again = chita.prune(model, calibration, sparsity=0.5, rows=50, inplace=True)
+    assert again.model is model
+    assert same(state_of(model), state_of(result.model))
+    outside = [n for n in before if n not in result.masks]
+    assert all(torch.equal(before[n], model.state_dict()[n]) for n in outside)
+
+
+def test_an_error_leaves_an_inplace_network_as_it_was(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    before = state_of(model)
+    broken = (calibration.inputs, calibration.targets + 5)
+    with pytest.raises(InputError, match="10 classes"):
+        chita.prune(model, broken, sparsity=0.5, rows=1000, inplace=True)
+    assert same(state_of(model), before)
+
+
+def test_same_seed_same_bits_another_seed_other_rows(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    runs = [chita.prune(model, calibration, sparsity=0.9, rows=200, seed=s) for s in (1, 1, 2)]
+    assert same(state_of(runs[0].model), state_of(runs[1].model))
+    assert runs[0].record.data_hash == runs[1].record.data_hash != runs[2].record.data_hash
+    assert not same(state_of(runs[0].model), state_of(runs[2].model))
+
+
+def test_a_solver_with_options_is_a_method(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    result = chita.prune(model, calibration, nnz=500, rows=50, method=chita.IHT(max_iterations=3))
+    assert (result.record.method, result.record.options["max_iterations"]) == ("iht", 3)
+    assert result.record.nnz == 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "got neither"),
+        ({"sparsity": 0.5, "nnz": 3}, "got both"),
+        ({"sparsity": 1.0}, "share of weights removed"),
+        ({"nnz": 10**6}, "weights to keep out of"),
+        ({"nnz": 5, "method": "chitta"}, "Did you mean chita"),
+        ({"nnz": 5, "ridge": "abc"}, "ridge is 'abc'"),
+        ({"nnz": 5, "ridge": -1}, "ridge is -1"),
+        ({"nnz": 5, "ridge": float("nan")}, "ridge is nan"),
+        ({"nnz": 5, "first_order": float("inf")}, "first_order is inf"),
+        ({"nnz": 5, "rows": 0}, "rows is 0"),
+        ({"nnz": 5, "row_size": 0}, "row_size 0"),
+        ({"nnz": 5, "rows": 10_000}, "need 10000 samples"),
+        ({"nnz": 5, "data": None}, "needs calibration data"),
+    ],
+)
+def test_bad_arguments_get_one_message(calibration, arguments, message):
+    model, _ = chita.load_model("digits-mlp")
+    with pytest.raises(InputError, match=message):
+        chita.prune(model, **{"data": calibration, "rows": 20, **arguments})
+
+
+def test_options_are_checked_by_name_and_type():
+    assert make_solver("iht", {"max_iterations": "7"}).max_iterations == 7
+    assert make_solver("chita", {"tolerance": 0}).tolerance == 0
+    with pytest.raises(InputError, match="Did you mean max_rounds"):
+        make_solver("chita", {"max_round": 3})
+    for value in ("x", "1.5", float("inf"), None):
+        with pytest.raises(InputError, match="takes a whole number"):
+            make_solver("chita", {"max_rounds": value})
+
+
+def test_a_relative_ridge_is_a_multiple_of_the_mean_diagonal():
+    rows = DenseRows(torch.tensor([[1.0, 1.0], [2.0, 0.0]]))  # diagonal 1 and 2
+    assert make_problem(torch.ones(2), rows, "0.1x", 0.0).ridge == pytest.approx(0.15)
+    assert make_problem(torch.ones(2), rows, 0.1, 0.0).ridge == 0.1
+    assert make_problem(torch.ones(2), rows, "0.1", 0.0).ridge == 0.1
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("budget", "accuracy"),
+    [
+        ({"nnz": 3235}, 90.30),
+        ({"nnz": 1618}, 83.64),
+        ({"nnz": 647}, 32.25),
+        ({"sparsity": 0.9}, 90.28),
+    ],
+)
+def test_published_magnitude_accuracies_to_two_decimals(data_dir, budget, accuracy):
+    model, _ = chita.load_model("mlpnet", data_dir / "checkpoints" / "mlpnet_mnist.safetensors")
+    _, test = load_dataset("mnist", data_dir)
+    assert round(chita.accuracy(model, test), 2) == 93.97
+    pruned = chita.prune(model, method="magnitude", **budget).model
+    assert round(chita.accuracy(pruned, test), 2) == accuracy
+    assert int(read_weights(pruned, prunable_layout(pruned)).count_nonzero()) == budget.get(
+        "nnz", 3236
+    )
