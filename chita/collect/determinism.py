@@ -48,8 +48,10 @@ def check_deterministic(model: nn.Module, inputs: Tensor) -> None:
     pass fails.
     """
     with torch.no_grad():
-        first = forward(model, inputs)
-        if not torch.equal(first, forward(model, inputs)) and bool(torch.isfinite(first).all()):
+        first = forward(model, inputs.clone())
+        if not torch.equal(first, forward(model, inputs.clone())) and bool(
+            torch.isfinite(first).all()
+        ):
             raise InputError(
                 f"{type(model).__name__} gives two outputs for the same inputs, so its gradients "
                 "are not those of one function. Turn off its randomness in eval mode."

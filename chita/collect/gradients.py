@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import cast
 
@@ -45,7 +46,8 @@ def collect_gradients(
 
     n = N / m rows of m = `row_size` samples each. `torch.func` differentiates many rows at a
     time; where a network cannot be vectorised, one backward per row is run instead, to the same
-    result. The matrix is written once, p-major, in the type of the weights.
+    result. The matrix is written once, p-major, in the type of the weights
+    (float32 where that is a half type).
 
     Args:
         model: the network, in eval mode; it is not changed.
@@ -74,7 +76,8 @@ def collect_gradients(
 
     one_row = _one_row(model, layout, loss)
     weight = model.get_parameter(layout.names[0])
-    data = torch.empty(layout.size, rows, dtype=weight.dtype, device=weight.device)
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    data = torch.empty(layout.size, rows, dtype=dtype, device=weight.device)
     chunk = max(1, min(_CHUNK_BYTES // (4 * layout.size), _CHUNK_SAMPLES // row_size))
     many_rows = _vectorised(one_row, inputs, targets) if vectorise else None
     if many_rows is None:
@@ -93,10 +96,11 @@ def collect_gradients(
 
 def _one_row(model: nn.Module, layout: Layout, loss: Loss) -> _RowGradients:
     """(inputs (m, ...), targets (m, ...)) to the named gradients and the loss of one row."""
-    names = set(layout.names)
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    wanted = {name: tensor.detach() for name, tensor in state.items() if name in names}
-    fixed = {name: tensor.detach() for name, tensor in state.items() if name not in names}
+    wanted = {name: model.get_parameter(name).detach() for name in layout.names}
+    taken = {id(model.get_parameter(name)) for name in layout.names}
+    # A tied weight is left out under its other names too: torch.func ties them again.
+    state = [*model.named_parameters(), *model.named_buffers()]
+    fixed = {name: tensor.detach() for name, tensor in state if id(tensor) not in taken}
 
     def row_loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         return loss(functional_call(model, {**fixed, **weights}, (x,)), y)
@@ -109,7 +113,10 @@ def _vectorised(one_row: _RowGradients, inputs: Tensor, targets: Tensor) -> _Row
     """`one_row` over a leading dimension of rows, or None where the network does not allow it."""
     many_rows = vmap(one_row)
     try:
-        many_rows(inputs[:1], targets[:1])
+        with warnings.catch_warnings():
+            # What torch.func does slowly it still does right.
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            many_rows(inputs[:1], targets[:1])
     except (RuntimeError, NotImplementedError, ValueError, TypeError):
         return None  # the loop either works, or fails with the reason
     return many_rows
@@ -126,21 +133,33 @@ def _looped(one_row: _RowGradients) -> _RowGradients:
 
 
 def _check_targets(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss) -> None:
-    """Classes must be within the outputs' range, or the loss fails deep inside or reads junk."""
-    if loss is not cross_entropy or targets.is_floating_point():
-        return
+    """Refuse targets that the loss cannot take, or takes for what they are not."""
     with torch.no_grad():
-        outputs = model(inputs)
-    if outputs.ndim < 2:
-        raise InputError(
-            f"cross_entropy needs outputs (batch, classes, ...); got {tuple(outputs.shape)}."
-        )
+        outputs = model(inputs.clone())
+        if loss is cross_entropy and outputs.ndim < 2:
+            raise InputError(
+                f"cross_entropy needs outputs (batch, classes, ...); got {tuple(outputs.shape)}."
+            )
+        if loss is not cross_entropy or targets.is_floating_point():
+            _try_loss(loss, outputs, targets[: len(inputs)])
+            return
     low, high, classes = int(targets.min()), int(targets.max()), outputs.shape[1]
     if low < 0 or high >= classes:
         raise InputError(
             f"The targets run from {low} to {high}, but the network has {classes} classes: they "
             f"must lie in 0 to {classes - 1}."
         )
+    _try_loss(loss, outputs, targets[: len(inputs)])
+
+
+def _try_loss(loss: Loss, outputs: Tensor, targets: Tensor) -> None:
+    try:
+        loss(outputs, targets)
+    except Exception as error:  # losses of other libraries fail in ways of their own
+        raise InputError(
+            f"The loss fails on outputs {tuple(outputs.shape)} {outputs.dtype} and targets "
+            f"{tuple(targets.shape)} {targets.dtype}: {error} Give targets that fit the loss."
+        ) from error
 
 
 def _check_finite(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
+from numbers import Real
 from typing import final
 
+import torch
 from torch import Tensor
 
+from chita.arguments import whole_number
 from chita.constraints.constraint import Budget, Constraint
 from chita.errors import InputError
 from chita.layout import Layout
@@ -18,7 +22,7 @@ from chita.space import SerialSpace, Space
 @final
 @dataclass(frozen=True, kw_only=True)
 class KeepK(Constraint):
-    """Exactly k of p weights are kept, 1 <= k <= p (k = 0 only where p = 0).
+    """Exactly k of p weights are kept, 0 <= k <= p.
 
     >>> import torch
     >>> KeepK(size=3, k=1).select(torch.tensor([1.0, 5.0, 5.0]))
@@ -30,14 +34,13 @@ class KeepK(Constraint):
     space: Space = SerialSpace()
 
     def __post_init__(self) -> None:
-        if not min(1, self.size) <= self.k <= self.size:
-            raise InputError(
-                f"{self.k} weights to keep out of {self.size}: keep between 1 and {self.size}. "
-                "Change sparsity or nnz."
-            )
+        if not 0 <= self.k <= self.size:
+            raise InputError(f"{self.k} weights of {self.size} cannot be kept.")
 
     def select(self, scores: Tensor) -> Tensor:
         """The k largest scores, by selection."""
+        if self.k == 0:
+            return torch.zeros_like(scores, dtype=torch.bool)
         return largest(scores, self.k, self.space.kth_largest(scores, self.k))
 
     def allows(self, mask: Tensor) -> bool:
@@ -66,9 +69,10 @@ class Sparsity(Budget):
     sparsity: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sparsity < 1:
+        share = self.sparsity
+        if not (isinstance(share, Real) and not isinstance(share, bool) and 0 <= share < 1):
             raise InputError(
-                f"sparsity is {self.sparsity}; it is the share of weights removed, at least 0 and "
+                f"sparsity is {share!r}; it is the share of weights removed, at least 0 and "
                 "below 1 (0.9 keeps one weight in ten)."
             )
 
@@ -79,7 +83,7 @@ class Sparsity(Budget):
 
     def bind(self, layout: Layout) -> KeepK:
         """Keep floor((1 - sparsity) p) weights."""
-        return KeepK(size=layout.size, k=self.kept(layout.size))
+        return _keep(self.kept(layout.size), layout)
 
 
 @final
@@ -98,9 +102,17 @@ class Nonzeros(Budget):
     nnz: int
 
     def __post_init__(self) -> None:
-        if self.nnz < 1:
-            raise InputError(f"nnz is {self.nnz}; it is the number of weights kept, at least 1.")
+        whole_number("nnz", self.nnz, at_least=1, meaning="weights kept")
 
     def bind(self, layout: Layout) -> KeepK:
         """Keep nnz weights."""
-        return KeepK(size=layout.size, k=self.nnz)
+        return _keep(operator.index(self.nnz), layout)
+
+
+def _keep(k: int, layout: Layout) -> KeepK:
+    if not 1 <= k <= layout.size:
+        raise InputError(
+            f"{k} weights to keep out of {layout.size}: keep between 1 and {layout.size}. Change "
+            "sparsity or nnz."
+        )
+    return KeepK(size=layout.size, k=k)

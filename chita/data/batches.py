@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast, final
@@ -31,6 +32,10 @@ class Examples:
     targets: Tensor
 
     def __post_init__(self) -> None:
+        if self.inputs.is_meta or self.targets.is_meta:
+            raise InputError("The samples are on the meta device and hold no values.")
+        if self.inputs.ndim == 0 or self.targets.ndim == 0:
+            raise InputError("Inputs and targets need a first dimension of samples.")
         if len(self.inputs) != len(self.targets) or len(self.inputs) == 0:
             raise InputError(
                 f"Got {len(self.inputs)} inputs and {len(self.targets)} targets; there must be as "
@@ -76,7 +81,7 @@ def draw(data: Examples | Batches | tuple[Tensor, Tensor], count: int, seed: int
     if examples is None:
         return _first(cast(Iterable[object], data), count)
     _check_enough(len(examples), count)
-    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed % 2**63))
     return examples.take(order[:count])
 
 
@@ -91,6 +96,10 @@ def choose(
     examples = _in_memory(data)
     if examples is None:
         raise InputError("row_indices need samples in memory: give a pair (inputs, targets).")
+    try:
+        index = [operator.index(i) for i in index]
+    except TypeError:
+        raise InputError("row_indices holds something that is no whole number.") from None
     if not index or len(index) % row_size:
         raise InputError(
             f"{len(index)} row indices do not make whole rows of {row_size}; give a multiple."
@@ -102,6 +111,19 @@ def choose(
             f"{outside[0]}. Indices count samples of the calibration split from 0."
         )
     return examples.take(torch.tensor(index, dtype=torch.int64))
+
+
+def as_examples(data: Examples | tuple[Tensor, Tensor]) -> Examples:
+    """Return a pair (inputs, targets) as `Examples`.
+
+    Raises `InputError` when it is no such pair.
+    """
+    examples = _in_memory(data)
+    if examples is None:
+        raise InputError(
+            f"The data are a {type(data).__name__}; give a pair (inputs, targets) of tensors."
+        )
+    return examples
 
 
 def _in_memory(data: Examples | Batches | tuple[Tensor, Tensor]) -> Examples | None:
@@ -117,19 +139,32 @@ def _first(batches: Iterable[object], count: int) -> Examples:
     inputs: list[Tensor] = []
     targets: list[Tensor] = []
     found = 0
-    for batch in batches:
+    try:
+        iterator = iter(batches)
+    except TypeError:
+        raise InputError(
+            f"The data are a {type(batches).__name__}; give a pair (inputs, targets) of tensors, "
+            "or batches of such pairs."
+        ) from None
+    for batch in iterator:
         match batch:
-            case (Tensor() as x, Tensor() as y):
+            case (Tensor() as x, Tensor() as y) if x.ndim > 0 and y.ndim > 0 and len(x) == len(y):
                 inputs.append(x)
                 targets.append(y)
             case _:
                 raise InputError(
-                    f"A batch is a {type(batch).__name__}; give pairs (inputs, targets) of tensors."
+                    f"A batch is a {type(batch).__name__} that is no pair (inputs, targets) of "
+                    "tensors with as many samples in each. Wrap a data set of single samples in "
+                    "torch.utils.data.DataLoader."
                 )
         found += len(inputs[-1])
         if found >= count:
             break
     _check_enough(found, count)
+    for parts in (inputs, targets):
+        shapes = sorted({tuple(part.shape[1:]) for part in parts})
+        if len(shapes) > 1:
+            raise InputError(f"Samples have different shapes: {shapes}. Bring them to one.")
     return Examples(torch.cat(inputs)[:count], torch.cat(targets)[:count])
 
 

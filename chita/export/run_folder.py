@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -23,12 +24,17 @@ def check_target(path: Path, *, force: bool) -> None:
     An existing path is accepted with `force` alone, and only if it is a run folder (nothing but
     its three files) or an empty folder: nothing else is ever deleted.
     """
-    for parent in path.absolute().parents:
-        if parent.exists():
-            if not parent.is_dir():
-                raise OutputError(f"{path} cannot be a folder: {parent} is a file.")
-            break
-    if not path.exists() and not path.is_symlink():
+    path = path.absolute()
+    try:
+        above = next(parent for parent in path.parents if parent.exists())
+        present = path.exists() or path.is_symlink()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be used: {error}. Choose another --out.") from None
+    if not above.is_dir():
+        raise OutputError(f"{path} cannot be a folder: {above} is a file. Choose another --out.")
+    if not os.access(above, os.W_OK):
+        raise OutputError(f"{above} is not writable. Choose another --out.")
+    if not present:
         return
     if not force:
         raise OutputError(f"{path} exists. Choose another --out, or replace it with --force.")
@@ -48,13 +54,14 @@ def write_run(
     Raises `OutputError` when it cannot be written; `path` is then as it was before.
     """
     check_target(path, force=force)
+    path = path.absolute()
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
         # Tied tensors are stored under each of their names, so that any loader finds them.
-        state = {n: t.detach().cpu().clone().contiguous() for n, t in model.state_dict().items()}
+        state = {n: _stored(n, t) for n, t in model.state_dict().items()}
         save_file(state, draft / MODEL, metadata={"format": "pt"})
         save_masks(masks, draft / MASKS)
         (draft / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
@@ -71,6 +78,15 @@ def write_run(
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _stored(name: str, value: object) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise OutputError(
+            f"{name} in the state dict is a {type(value).__name__}, which safetensors cannot hold. "
+            "Save the network with torch.save, or remove that extra state."
+        )
+    return value.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _replace(draft: Path, path: Path) -> None:

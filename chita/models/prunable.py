@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from chita.errors import InputError
 from chita.layout import Axes, Layout
@@ -57,12 +58,18 @@ def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor, Axes]]:
                 "remove_parametrizations(module, 'weight'), or torch.nn.utils.prune.remove(module, "
                 "'weight')."
             )
-        yield f"{prefix}.weight" if prefix else "weight", module.weight, axis
+        name = f"{prefix}.weight" if prefix else "weight"
+        if isinstance(module.weight, UninitializedParameter) or module.weight.is_meta:
+            raise InputError(f"{name} has no values yet. Run the network once, or load weights.")
+        if not module.weight.is_floating_point():
+            raise InputError(f"{name} is {module.weight.dtype}; only real numbers can be pruned.")
+        yield name, module.weight, axis
 
 
 def read_weights(model: nn.Module, layout: Layout) -> Tensor:
-    """Return a copy of the weights of `layout` as one flat vector (p,)."""
-    return layout.flatten(dict(model.named_parameters()))
+    """Return a copy of the weights of `layout` as one flat vector (p,), float32 at least."""
+    flat = layout.flatten(dict(model.named_parameters(remove_duplicate=False)))
+    return flat.to(torch.promote_types(flat.dtype, torch.float32))
 
 
 def write_weights(model: nn.Module, layout: Layout, flat: Tensor) -> None:
@@ -70,7 +77,7 @@ def write_weights(model: nn.Module, layout: Layout, flat: Tensor) -> None:
 
     Each tensor keeps its type, device and identity, so that optimisers and ties see the change.
     """
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         for name, values in layout.unflatten(flat).items():
             parameters[name].copy_(values)

@@ -59,7 +59,7 @@ MODELS: dict[str, NamedModel] = {
 
 
 def load_model(
-    name: str, weights: Path | None = None, *, allow_pickle: bool = False
+    name: str, weights: str | Path | None = None, *, allow_pickle: bool = False
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """Return a named network with its weights, in eval mode, and the tensors dropped on loading.
 
@@ -79,7 +79,7 @@ def load_model(
         raise CheckpointError(
             f"No weights are shipped for {name}. Give a checkpoint with --weights FILE."
         )
-    path = weights or _BUNDLED / str(spec.bundled)
+    path = Path(weights) if weights else _BUNDLED / str(spec.bundled)
     model = spec.build().eval()
     dropped = load_weights(
         model, read_tensors(path, allow_pickle=allow_pickle), key_map=spec.key_map

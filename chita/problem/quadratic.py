@@ -91,6 +91,12 @@ class LocalQuadratic:
         """r(0) = shift - image(w̄) in float64: the residual when every weight is removed."""
         return self.shift - self.curvature.image(self.w_bar.double())
 
+    @cached_property
+    def rounding(self) -> float:
+        """Changes of Q below this say nothing: 1e-12 of what removing every weight costs."""
+        cost = self.curvature.inner(self.anchor, self.anchor)
+        return 0.5e-12 * (cost + self.ridge * self.space.dot(self.w_bar, self.w_bar))
+
     def residual(self, weights: Tensor, support: Tensor | None = None) -> Tensor:
         """Return r(w) in float64, for w (p,), or for w zero off an index S (k,) and given there.
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from chita.arguments import whole_number
 from chita.collect.gradients import collect_gradients
 from chita.data.batches import Batches, Examples, choose, draw
 from chita.errors import InputError
@@ -67,11 +68,14 @@ def prune(
         NumericalError: a loss or the linear system is not finite or not definite.
     """
     solver, budget = make_solver(method), make_budget(sparsity, nnz)
-    model = model if inplace else copy.deepcopy(model)
+    rows = whole_number("rows", rows, at_least=1, meaning="gradients collected")
+    row_size = whole_number("row_size", row_size, at_least=1, meaning="samples in a row")
+    seed = whole_number("seed", seed, at_least=0, meaning="the draw of samples")
+    layout = prunable_layout(model)
+    model = model if inplace else _copied(model)
     progress = progress or Silent()
     seconds: dict[str, float] = {}
     with evaluation_mode(model):
-        layout = prunable_layout(model)
         constraint = budget.bind(layout)
         w_bar = read_weights(model, layout)
         began = time.perf_counter()
@@ -110,6 +114,16 @@ def prune(
     return PruneResult(model=model, masks=layout.unflatten(solution.mask), record=record)
 
 
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # modules may define how they are copied, and fail in any way
+        raise InputError(
+            f"{type(model).__name__} cannot be copied: {error}. Pass inplace=True to prune it "
+            "itself."
+        ) from error
+
+
 def _calibration(
     data: Examples | Batches | tuple[Tensor, Tensor] | None,
     *,
@@ -119,8 +133,6 @@ def _calibration(
     row_indices: Sequence[int] | None,
 ) -> Examples:
     """The samples of the rows, in order."""
-    if rows < 1 or row_size < 1:
-        raise InputError(f"rows is {rows} and row_size {row_size}; both are at least 1.")
     if data is None:
         raise InputError("This method needs calibration data: give pairs (inputs, targets).")
     if row_indices is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from chita.arguments import real_number
 from chita.constraints import Budget, Nonzeros, Sparsity
 from chita.errors import InputError
 from chita.naming import nearest
@@ -23,6 +24,10 @@ def make_solver(method: str | Solver, options: Mapping[str, Any] | None = None) 
     """
     if isinstance(method, Solver):
         return method
+    if not isinstance(method, str):
+        raise InputError(
+            f"method is {method!r}; give a name ({', '.join(SOLVERS)}) or a solver such as CHITA()."
+        )
     if method not in SOLVERS:
         raise InputError(f"Unknown method {method!r}. {nearest(method, SOLVERS)}")
     known = solver_options(SOLVERS[method])
@@ -87,14 +92,13 @@ def make_problem(
     Raises:
         InputError: `ridge` or `first_order` is not of that form.
     """
-    if not math.isfinite(first_order):
-        raise InputError(f"first_order is {first_order}; give a finite number, 0 to leave it out.")
+    scale = real_number("first_order", first_order, meaning="the scale of that term, 0 for none")
     share, value = _parse_ridge(ridge)
     curvature = NoCurvature(len(w_bar)) if rows is None else GradientGram(rows)
     if share is not None:
         value = share * float(curvature.diagonal().double().mean())
     return LocalQuadratic(
-        w_bar=w_bar, curvature=curvature, ridge=value, shift=curvature.constant(first_order)
+        w_bar=w_bar, curvature=curvature, ridge=value, shift=curvature.constant(scale)
     )
 
 

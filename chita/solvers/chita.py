@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+import torch
 from torch import Tensor
 
 from chita.constraints import Constraint
@@ -20,9 +22,14 @@ class CHITA(Solver):
     """Start from the back-solve, then exchange many weights at a time while Q falls.
 
     A round takes the minimum w on the present support, where the gradient g is zero on the
-    support, and back-solves on the support of P(w - τg). τ is halved until Q falls, and doubled
-    (up to `longest_step`/λ) after a round that succeeded; it carries over to the next round. A
-    τ that moves nothing ends the search: a shorter one moves nothing either.
+    support, and back-solves on the support of P(w - τ g/M), P the projection in the metric M: the
+    mask of largest sum of M (w - τ g/M)². τ is halved until Q falls and doubled (up to
+    `longest_step`/λ) after a round that succeeded; it carries over to the next round. A τ that
+    moves nothing ends the search in that metric: a shorter one moves nothing either.
+
+    Two metrics of mean 1 take turns, each until it moves nothing: M = 1, and M = diag(H) + λ
+    scaled, in which weights of different curvature compare as they do in a diagonal problem. The
+    search ends when neither lowers Q.
 
     Q never rises, and is never above that of `bso`, whose result is the starting point.
 
@@ -30,10 +37,10 @@ class CHITA(Solver):
     Departure: there the support is chosen once and then solved.
 
     Fields:
-        max_rounds: rounds at most.
-        tolerance: a round that lowers Q by less than this share of |Q| is the last.
-        longest_step: τ at most, in units of 1/λ; at 1/λ a removed weight w_j = 0 competes with
-            the value w̄_j - a_jᵀα that it would take if the others' pull stayed as it is.
+        max_rounds: rounds at most, those that fail among them.
+        tolerance: a round that lowers Q by no more than this share of |Q| counts as failed.
+        longest_step: τ at most, in units of 1/λ; at M = 1 and τ = 1/λ a removed weight competes
+            with the value w̄_j - a_jᵀα that it would take if the others' pull stayed as it is.
         tries: see `BSO`.
     """
 
@@ -57,40 +64,49 @@ class CHITA(Solver):
     ) -> Found:
         mask, best = best_minimum(problem, constraint, start, self.tries)
         trace = [best.objective]
-        longest = self.longest_step / _smallest_curvature(problem)
-        step = longest
-        status = Status.ITERATION_LIMIT
+        diagonal = problem.curvature.diagonal() + problem.ridge
+        mean = problem.space.sum(diagonal) / len(diagonal)
+        # Where the ridge vanishes beside H, a millionth of the mean curvature bounds the step.
+        longest = self.longest_step / max(problem.ridge, 1e-6 * mean, 1e-30)
+        metrics = deque([torch.ones_like(diagonal), (diagonal / max(mean, 1e-30)).clamp_min(1e-6)])
+        step, failures = longest, 0
         for _ in range(self.max_rounds):
-            exchanged = _exchange(problem, constraint, mask, best, step)
-            if exchanged is None:
-                status = Status.CONVERGED
-                break
-            mask, best, taken = exchanged
-            trace.append(best.objective)
-            step = min(2 * taken, longest)
-            if trace[-2] - trace[-1] <= self.tolerance * abs(trace[-1]):
-                status = Status.CONVERGED
-                break
-        return Found(weights=best.weights, mask=mask, status=status, trace=tuple(trace))
+            exchanged = _exchange(problem, constraint, mask, best, metrics[0], step)
+            if exchanged is not None:
+                mask, best, taken = exchanged
+                trace.append(best.objective)
+                step = min(2 * taken, longest)
+                gain = trace[-2] - trace[-1]
+                if gain > max(self.tolerance * abs(trace[-1]), problem.rounding):
+                    failures = 0
+                    continue
+            failures += 1
+            if failures == len(metrics):
+                return Found(weights=best.weights, mask=mask, trace=tuple(trace))
+            metrics.rotate()
+            step = longest
+        return Found(
+            weights=best.weights, mask=mask, status=Status.ITERATION_LIMIT, trace=tuple(trace)
+        )
 
 
 def _exchange(
-    problem: LocalQuadratic, constraint: Constraint, mask: Tensor, best: Minimum, step: float
+    problem: LocalQuadratic,
+    constraint: Constraint,
+    mask: Tensor,
+    best: Minimum,
+    metric: Tensor,
+    step: float,
 ) -> tuple[Tensor, Minimum, float] | None:
     """The first of the halved steps whose support has a lower minimum, or None."""
     gradient = problem.gradient_from(best.residual, best.weights)
     gradient[mask] = 0  # exactly so at a minimum on the support; what is left is rounding
     while True:
-        trial = constraint.select((best.weights - step * gradient).abs())
-        if bool((trial == mask).all()):
+        moved = metric * best.weights - step * gradient  # metric times the point of the step
+        trial = constraint.select(moved.square() / metric)
+        if torch.equal(trial, mask):
             return None
         minimum = problem.minimise_on(trial.nonzero().squeeze(1), near=best.factor)
         if minimum.objective < best.objective:
             return trial, minimum, step
         step /= 2
-
-
-def _smallest_curvature(problem: LocalQuadratic) -> float:
-    """λ, or, where the ridge vanishes beside H, a millionth of the mean of H's diagonal."""
-    mean = problem.space.sum(problem.curvature.diagonal()) / max(1, problem.curvature.size)
-    return max(problem.ridge, 1e-6 * mean, 1e-30)

@@ -78,7 +78,7 @@ class IHT(Solver):
             if gain > 0:
                 point = after
                 trace.append(point.objective)
-            if gain <= self.tolerance * abs(point.objective):
+            if gain <= max(self.tolerance * abs(point.objective), problem.rounding):
                 status = Status.CONVERGED
                 break
             if iteration % _REFRESH == 0:

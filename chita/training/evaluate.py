@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from chita.data.batches import Examples
+from chita.data.batches import Examples, as_examples
 from chita.errors import InputError
 from chita.models.forward import forward
 from chita.models.mode import evaluation_mode
@@ -15,13 +15,16 @@ METRIC = "top-1 accuracy, per cent"
 _BATCH = 1000
 
 
-def accuracy(model: nn.Module, data: Examples, *, progress: Progress | None = None) -> float:
+def accuracy(
+    model: nn.Module, data: Examples | tuple[Tensor, Tensor], *, progress: Progress | None = None
+) -> float:
     """Return the top-1 accuracy in per cent, in eval mode; the training flags are restored.
 
     Raises `InputError` when the forward pass fails (naming the module), or the outputs are not
     (b, classes).
     """
     progress = progress or Silent()
+    data = as_examples(data)
     correct = 0
     with (
         track(progress, "evaluate", len(data), "samples"),
@@ -30,10 +33,11 @@ def accuracy(model: nn.Module, data: Examples, *, progress: Progress | None = No
     ):
         for inputs, targets in data.batches(_BATCH):
             outputs = forward(model, inputs)
-            if outputs.ndim != 2 or len(outputs) != len(targets):
+            if outputs.ndim != 2 or targets.shape != outputs.shape[:1]:
                 raise InputError(
-                    f"Accuracy needs outputs of shape (batch, classes); {type(model).__name__} "
-                    f"gave {tuple(outputs.shape)} for a batch of {len(targets)}."
+                    "Accuracy needs outputs (batch, classes) and targets (batch,); "
+                    f"{type(model).__name__} gave {tuple(outputs.shape)} for targets "
+                    f"{tuple(targets.shape)}."
                 )
             correct += int((outputs.argmax(1) == targets).sum())
             progress.advance(len(targets))

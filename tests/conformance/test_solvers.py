@@ -118,6 +118,25 @@ def test_descent_and_order(first_order, ridge, seed):
     assert found[CHITA()].objective <= found[BSO()].objective
 
 
+def test_magnitude_keeps_the_largest_weights_as_they_are():
+    problem, _ = random_problem(**BIG)
+    found = Magnitude().solve(problem, KeepK(size=300, k=60))
+    order = problem.w_bar.abs().argsort(descending=True)
+    assert set(found.mask.nonzero().squeeze(1).tolist()) == set(order[:60].tolist())
+    assert torch.equal(found.weights[found.mask], problem.w_bar[found.mask])
+
+
+def test_chita_meets_the_optimum_of_most_small_problems():
+    """Of the brute-force instances with the model's own optimum known, at least two in three."""
+    met = 0
+    for n, p, k, first_order, ridge, seed in INSTANCES:
+        problem, dense = random_problem(n, p, ridge=ridge, first_order=first_order, seed=seed)
+        best = dense.best(k)
+        found = CHITA().solve(problem, KeepK(size=p, k=k)).objective
+        met += found <= best + 1e-6 * abs(best) + 1e-9
+    assert 3 * met >= 2 * len(INSTANCES), f"{met} of {len(INSTANCES)}"
+
+
 def test_bso_is_the_minimum_on_the_magnitude_support_or_better():
     for seed in range(5):
         problem, dense = random_problem(6, 12, ridge=0.05, first_order=0.0, seed=seed)
@@ -139,6 +158,12 @@ def test_running_out_of_rounds_is_a_status():
     assert solve(CHITA(max_rounds=0), 1.0, 1e-3, 0).status == Status.ITERATION_LIMIT
     assert solve(IHT(max_iterations=1), 1.0, 1e-3, 0).status == Status.ITERATION_LIMIT
     assert solve(CHITA(), 1.0, 1e-3, 0).status == Status.CONVERGED
+
+
+def test_iht_leaves_the_magnitude_support_where_that_pays():
+    found = [solve(IHT(), *case) for case in LARGER]
+    start = [solve(Magnitude(), *case) for case in LARGER]
+    assert any(not torch.equal(a.mask, b.mask) for a, b in zip(found, start, strict=True))
 
 
 def test_a_fixed_point_of_iht_is_stationary_on_its_support():

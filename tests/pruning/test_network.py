@@ -126,7 +126,7 @@ def test_a_solver_with_options_is_a_method(calibration):
         ({"nnz": 5, "ridge": float("nan")}, "ridge is nan"),
         ({"nnz": 5, "first_order": float("inf")}, "first_order is inf"),
         ({"nnz": 5, "rows": 0}, "rows is 0"),
-        ({"nnz": 5, "row_size": 0}, "row_size 0"),
+        ({"nnz": 5, "row_size": 0}, "row_size is 0"),
         ({"nnz": 5, "rows": 10_000}, "need 10000 samples"),
         ({"nnz": 5, "data": None}, "needs calibration data"),
     ],

@@ -1,0 +1,144 @@
+"""Seed one fault at a time into a copy of the tree and see that the tests notice.
+
+Usage: python tools/seed_faults.py [word ...]   (only faults whose line contains a word)
+A fault is a replacement in one file, and the tests that must fail with it. With CHITA_DATA set the
+tests on real data take part. Exits with 1 when a fault goes unnoticed or no longer applies.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+QUADRATIC, CONFORM = "tests/problem/test_quadratic.py", "tests/conformance/test_solvers.py"
+ROWS, GRADIENTS = "tests/problem/test_rows.py", "tests/collect/test_gradients.py"
+NETWORK, CHECKPOINT = "tests/pruning/test_network.py", "tests/models/test_checkpoint.py"
+CLI, FOLDER = "tests/cli/test_cli.py", "tests/export/test_run_folder.py"
+OFFICIAL, DATA = "tests/conformance/test_official.py", "tests/data/test_data.py"
+
+# (file under chita/, text, its replacement, tests that must then fail)
+FAULTS = [
+    ("layout.py", "slice(e - c, e)", "slice(e - c, e - 1)", "tests/test_layout.py"),
+    ("layout.py", ".detach().reshape(-1) for", ".detach().T.reshape(-1) for", "tests/test_layout.py"),
+    ("space.py", "x.double() @ y.double()", "x @ y", "tests/test_space.py"),
+    ("linalg/select.py", "numel() - k + 1", "numel() - k", "tests/linalg"),
+    ("linalg/select.py", "ties[: k", "ties[-k", "tests/linalg"),
+    ("linalg/select.py", "torch.isnan(values).any()", "False", "tests/linalg"),
+    ("linalg/cholesky.py", "int(status) == 0 and", "", "tests/linalg"),
+    ("linalg/spectral.py", "v = apply(v / norm)", "v = apply(v)", "tests/linalg"),
+    ("problem/rows.py", "product += v[block]", "product = v[block]", ROWS),
+    ("problem/rows.py", "columns.double()", "columns.half().double()", ROWS),
+    ("problem/rows.py", "block.square().sum(1)", "block.abs().sum(1)", ROWS),
+    ("problem/rows.py", "(self._data @ z)[support]", "self._data[support] @ z.abs()", ROWS),
+    ("problem/gradient_gram.py", "z / self._rows.n, support", "z, support", QUADRATIC),
+    ("problem/gradient_gram.py", "b.double()) / self._rows.n", "b.double())", QUADRATIC),
+    ("problem/gradient_gram.py", "add_(n * ridge)", "add_(ridge)", QUADRATIC),
+    ("problem/gradient_gram.py", "n * ridge * alpha", "ridge * alpha", QUADRATIC),
+    ("problem/gradient_gram.py", "columns.shape[1] * ridge", "ridge", QUADRATIC),
+    ("problem/gradient_gram.py", "- _row_gram(self._rows, leaving)", "", QUADRATIC),
+    ("problem/quadratic.py", "0.5 * (fit - start)", "0.5 * fit", QUADRATIC),
+    ("problem/quadratic.py", "+ 0.5 * self.ridge *", "+ self.ridge *", QUADRATIC),
+    ("problem/quadratic.py", "pullback(residual) + self.ridge", "pullback(residual) - self.ridge", QUADRATIC),
+    ("problem/quadratic.py", "self.offset + lost + 0.5 * moved", "self.offset + lost", QUADRATIC),
+    ("problem/quadratic.py", "lost = 0.5 * self", "lost = 0 * self", QUADRATIC),
+    ("problem/quadratic.py", "kept + step", "step", QUADRATIC),
+    ("problem/quadratic.py", "0 <= self.ridge < ", "self.ridge < ", QUADRATIC),
+    ("constraints/sparsity.py", "1 - Decimal(repr(float(self.sparsity)))", "Decimal(1 - self.sparsity)", "tests/constraints"),
+    ("constraints/sparsity.py", "ROUND_FLOOR)", "'ROUND_CEILING')", "tests/constraints"),
+    ("constraints/sparsity.py", "0 <= self.sparsity < 1", "0 <= self.sparsity <= 1", "tests/constraints"),
+    ("constraints/sparsity.py", "self.k - kept", "self.k", "tests/constraints"),
+    ("solvers/__init__.py", '    "iht": IHT,\n', "", CONFORM),
+    ("solvers/solver.py", "objective=problem.value(found.weights)", "objective=found.trace[-1] if found.trace else 0.0", CONFORM),
+    ("solvers/solver.py", "if len(set(sizes.values())) > 1", "if False", CONFORM),
+    ("solvers/magnitude.py", "problem.w_bar, 0", "problem.w_bar * 1.1, 0", CONFORM),
+    ("solvers/bso.py", "select(problem.w_bar.abs())]", "select(-problem.w_bar.abs())]", CONFORM),
+    ("solvers/bso.py", "minimum.objective < best[1]", "minimum.objective > best[1]", CONFORM),
+    ("solvers/chita.py", "minimum.objective < best.objective", "True", CONFORM),
+    ("solvers/chita.py", "best.weights - step * gradient", "best.weights - 0 * gradient", CONFORM),
+    ("solvers/chita.py", "metrics.rotate()", "pass", CONFORM),
+    ("solvers/iht.py", "best is not None and best.objective < held.objective", "best is None", CONFORM),
+    ("solvers/iht.py", "point.residual - step * image", "point.residual + step * image", CONFORM),
+    ("solvers/iht.py", "residual + problem.curvature.image(difference, changed)", "residual", CONFORM),
+    ("solvers/iht.py", "self.max_iterations + 1", "2", OFFICIAL),
+    ("collect/gradients.py", "flatten(1).T", "flatten(1).abs().T", GRADIENTS),
+    ("collect/gradients.py", "rows = len(examples) // row_size", "rows = len(examples); row_size = 1", GRADIENTS),
+    ("collect/gradients.py", "    check_modes(model)\n", "", GRADIENTS),
+    ("collect/gradients.py", "    check_deterministic(model, inputs[0])\n", "", GRADIENTS),
+    ("collect/gradients.py", "    if len(bad):", "    if False:", GRADIENTS),
+    ("collect/gradients.py", "low < 0 or high >= classes", "False", GRADIENTS),
+    ("models/forward.py", "return culprits[0]", "return culprits[-1]", GRADIENTS),
+    ("models/prunable.py", "if id(weight) not in seen", "if True", "tests/models/test_prunable.py"),
+    ("models/prunable.py", "Axes(output=1, input=0", "Axes(output=0, input=1", "tests/models/test_prunable.py"),
+    ("models/mode.py", "module.training = training", "pass", NETWORK),
+    ("models/checkpoint.py", "weights_only=not allow_pickle", "weights_only=False", CHECKPOINT),
+    ("models/checkpoint.py", "    if faults:\n", "    if False:\n", CHECKPOINT),
+    ("models/checkpoint.py", "elif target in mapped", "elif False", CHECKPOINT),
+    ("models/paper/mlpnet.py", ".replace(\"._layer.\", \".\")", "", CHECKPOINT),
+    ("data/vision.py", "_MEAN, _STD = 0.1307, 0.3081", "_MEAN, _STD = 0.13, 0.31", DATA),
+    ("data/vision.py", "math.prod(shape) != len(content) - start", "False", DATA),
+    ("data/batches.py", "manual_seed(seed)", "manual_seed(0)", DATA),
+    ("data/batches.py", "    if found < count:", "    if False:", DATA),
+    ("data/digits.py", "RandomState(0)", "RandomState()", DATA),
+    ("masks/storage.py", 'bitorder="little")) ', 'bitorder="big")) ', "tests/masks"),
+    ("masks/storage.py", "or bits[count:].any()", "", "tests/masks"),
+    ("export/run_folder.py", "    if not force:\n", "    if False:\n", FOLDER),
+    ("export/run_folder.py", "content - {MODEL, MASKS, RECORD}", "False", FOLDER),
+    ("export/run_folder.py", "        old.rename(path)\n", "", FOLDER),
+    ("export/run_folder.py", "    finally:\n        shutil.rmtree(draft, ignore_errors=True)", "    finally:\n        pass", FOLDER),
+    ("pruning/network.py", "model if inplace else copy.deepcopy(model)", "model", NETWORK),
+    ("pruning/pose.py", "share * float(", "float(", NETWORK),
+    ("pruning/pose.py", "constant(first_order)", "constant(0.0)", NETWORK),
+    ("cli/app.py", "raise typer.Exit(2)", "raise typer.Exit(1)", CLI),
+    ("cli/app.py", "raise typer.Exit(130)", "raise typer.Exit(0)", CLI),
+    ("cli/prune.py", '        "stages": record.stages,\n', "", CLI),
+    ("cli/settings.py", 'settings = {k: v for k, v in settings.items() if k not in ("sparsity", "nnz")}', "pass", CLI),
+    ("training/evaluate.py", "return 100 * correct / len(data)", "return 100 * correct / 1000", "tests/training"),
+]  # fmt: skip
+
+
+def noticed(fault: tuple[str, str, str, str], tree: Path) -> bool | None:
+    """Return whether the tests fail with this fault in the copy; None where it does not apply."""
+    name, old, new, tests = fault
+    path = tree / "chita" / name
+    source = path.read_text()
+    if source.count(old) < 1:
+        return None
+    path.write_text(source.replace(old, new, 1))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()],
+            cwd=tree,
+            env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode not in {0, 5}
+    finally:
+        path.write_text(source)
+
+
+def main() -> None:
+    """Try every fault, or those that the arguments name."""
+    words = sys.argv[1:]
+    faults = [f for f in FAULTS if not words or any(word in " ".join(f) for word in words)]
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "*cache*"))
+        for fault in faults:
+            verdict = {True: "noticed", False: "MISSED", None: "DOES NOT APPLY"}[
+                noticed(fault, tree)
+            ]
+            missed += verdict != "noticed"
+            print(f"{verdict:8s} {fault[0]}: {fault[1]!r} -> {fault[2]!r}", flush=True)
+    print(f"{len(faults) - missed} of {len(faults)} seeded faults were noticed")
+    sys.exit(bool(missed))
+
+
+if __name__ == "__main__":
+    main()
