@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# Most problems here are tiny, and on a busy machine threads would wait for each other.
+torch.set_num_threads(1)
+
 DATA_TESTS: dict[str, str] = {}
 
 

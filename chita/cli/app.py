@@ -29,6 +29,11 @@ def _guarded(command: Callable[_P, None]) -> Callable[_P, None]:
         except ChitaError as error:
             stderr.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(2) from None
+        except BrokenPipeError:  # the reader of our output has left
+            raise typer.Exit(141) from None
+        except OSError as error:
+            stderr.print(f"Error: {error}. Check the path.", markup=False, soft_wrap=True)
+            raise typer.Exit(2) from None
         except KeyboardInterrupt:
             stderr.print("Interrupted; nothing was written.", markup=False)
             raise typer.Exit(130) from None

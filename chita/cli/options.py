@@ -41,8 +41,8 @@ def usable_device(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(
             f"The device {name!r} cannot be used here: {str(error).splitlines()[0]} "
             "Use --device cpu, or install a PyTorch build for this hardware."

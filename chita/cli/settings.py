@@ -54,7 +54,7 @@ def merge_settings(
     Raises:
         InputError: the file is no TOML, or a setting is unknown or of the wrong type; all at once.
     """
-    settings = _read_toml(config) if config else {}
+    settings = {k.replace("-", "_"): v for k, v in _read_toml(config).items()} if config else {}
     given = {name: value for name, value in given.items() if value is not None}
     if {"sparsity", "nnz"} & given.keys():
         settings = {k: v for k, v in settings.items() if k not in ("sparsity", "nnz")}

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import chita.models
 from chita.cli.app import app
+from chita.data.digits import digits
 from chita.masks.storage import load_masks
 from chita.models.paper.mlpnet import MLPNet
 from chita.models.zoo import MODELS, load_model
@@ -76,7 +77,9 @@ def test_a_run_repeats_exactly_from_its_row_indices(tmp_path):
     first = load_file(tmp_path / "a" / "model.safetensors")
     second = load_file(tmp_path / "b" / "model.safetensors")
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert json.loads((tmp_path / "a" / "record.json").read_text())["rows"] == 50
+    record = json.loads((tmp_path / "a" / "record.json").read_text())
+    assert record["rows"] == 50
+    assert record["data_hash"] == digits()[0].take(torch.arange(0, 200, 2)).digest()
 
 
 def test_a_run_file_and_the_command_line_that_overrides_it(tmp_path):
@@ -91,10 +94,11 @@ def test_a_run_file_and_the_command_line_that_overrides_it(tmp_path):
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
     assert (printed["nnz"], printed["method"]) == (2000, "iht")
-    config.write_text("sparsity = 0.5\nspeed = 3\nrow = 5\n")
+    config.write_text("sparsity = 0.5\nrow-size = 2\nspeed = 3\nrow = 5\n")
     message = refused("prune", "--config", config)
     assert "'speed'" in message
     assert "'row': Did you mean rows" in message
+    assert "row_size'" not in message
     config.write_text('sparsity = "half"\nrows = [1]\n')
     message = refused("prune", "--config", config)
     assert "sparsity is 'half'" in message
@@ -129,6 +133,10 @@ def test_tables():
         (["prune", "--nnz", 5, "--data", "mnist", "--data-dir", "/nowhere"], "t10k-labels"),
         (["prune", "--nnz", 5, "--data", "digits", "--rows", 5000], "need 5000 samples"),
         (["prune", "--nnz", 5, "--device", "abacus"], "abacus"),
+        (["prune", "--nnz", 5, "--device", "meta"], "'meta' cannot be used"),
+        (["prune", "--nnz", 5, "--out", "a" * 300], "too long"),
+        (["prune", "--nnz", 5, "--weights", "a" * 300], "too long"),
+        (["prune", "--nnz", 5, "--data", "mnist", "--data-dir", "a" * 300], "too long"),
         (["prune", "--nnz", 5, "--row-indices", "/nowhere"], "cannot be read"),
         (["prune", "--nnz", 5, "--weights", "/nowhere"], "does not exist"),
         (["prune", "--nnz", 5, "--ridge", "strong"], "ridge is 'strong'"),

@@ -24,6 +24,19 @@ class Branching(nn.Module):
         return 2 * y if float(y.detach().sum()) > 0 else y
 
 
+class LanguageModel(nn.Module):
+    """A head tied to an embedding that comes first."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(5, 4)
+        self.head = nn.Linear(4, 5, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.embed(x).sum(1)))
+
+
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()
@@ -40,7 +53,8 @@ def by_backward(model, layout, examples, row_size):
     for x, y in zip(examples.inputs.split(row_size), examples.targets.split(row_size), strict=True):
         model.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
-        rows.append(layout.flatten({n: p.grad for n, p in model.named_parameters()}))
+        named = model.named_parameters(remove_duplicate=False)
+        rows.append(layout.flatten({name: p.grad for name, p in named}))
     return torch.stack(rows)
 
 
@@ -79,6 +93,38 @@ def test_rows_are_gradients_of_mean_losses(case, row_size, vectorise):
     rows = collect_gradients(model, layout, examples, row_size=row_size, vectorise=vectorise)
     assert (rows.n, rows.p) == (6 // row_size, layout.size)
     assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("vectorise", [True, False])
+def test_both_uses_of_a_tied_embedding_count(vectorise):
+    model = LanguageModel().double()
+    layout = prunable_layout(model)
+    examples = Examples(torch.randint(5, (6, 3)), torch.randint(5, (6,)))
+    expected = by_backward(model, layout, examples, 2)
+    rows = collect_gradients(model, layout, examples, row_size=2, vectorise=vectorise)
+    assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
+
+
+def test_half_types_give_float32_rows():
+    model = nn.Linear(4, 3).bfloat16()
+    examples = Examples(torch.randn(6, 4).bfloat16(), torch.randint(3, (6,)))
+    assert collect_gradients(model, prunable_layout(model), examples).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("targets", "outputs"),
+    [(torch.zeros(2), 3), (torch.zeros(2, 1).long(), 3), (torch.zeros(2, 4).long(), 3)],
+)
+def test_targets_that_do_not_fit_the_loss_are_refused(targets, outputs):
+    model = nn.Linear(4, outputs).double()
+    assert "The loss fails on outputs (1, 3)" in refusal(
+        model, Examples(torch.randn(2, 4).double(), targets)
+    )
+
+
+def test_a_forward_that_writes_into_its_inputs_is_no_chance():
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3)).double()
+    assert collect_gradients(model, prunable_layout(model), samples((4,))).n == 6
 
 
 @pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])
@@ -121,6 +167,38 @@ def test_active_dropout_is_refused_by_name():
     assert "5 (Dropout) is in train mode" in refusal(model, samples((2, 7, 7)))
     model[5].p = 0.0
     assert collect_gradients(model, prunable_layout(model), samples((2, 7, 7))).n == 6
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (nn.MultiheadAttention(4, 2, dropout=0.1), "MultiheadAttention"),
+        (nn.LSTM(4, 4, 2, dropout=0.1), "LSTM"),
+    ],
+)
+def test_dropout_inside_other_layers_is_refused_by_name(layer, name):
+    model = nn.ModuleDict({"inner": layer, "fc": nn.Linear(4, 3)}).double()
+    assert f"inner ({name}) is in train mode and drops" in refusal(model, samples((4,)))
+
+
+def test_a_gradient_that_is_not_finite_names_the_tensor():
+    class Root(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3, bias=False)
+
+        def forward(self, x):
+            return self.fc(x).abs().sqrt()
+
+    model = Root().double()
+    with torch.no_grad():
+        model.fc.weight.zero_()
+    assert "gradient of fc.weight is not finite" in refusal(model, samples((4,)), NumericalError)
+
+
+def test_outputs_without_classes_are_refused():
+    model = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)).double()
+    assert "needs outputs (batch, classes, ...)" in refusal(model, samples((4,)))
 
 
 def test_dropout_that_ignores_eval_mode_is_found():

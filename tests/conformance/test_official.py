@@ -37,6 +37,13 @@ every_instance = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _all_cores():
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="module")
 def rows_and_weights(data_dir):
     """Training images 0, 60, ..., 59940: float64 rows, and the same rounded to float32."""

@@ -1,7 +1,7 @@
 """One table for all solvers: what each promises, on every curvature and constraint it accepts."""
 
 import pkgutil
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, dataclass, fields
 from itertools import pairwise
 
 import pytest
@@ -9,9 +9,11 @@ import torch
 
 import chita.solvers
 from chita.constraints import KeepK
-from chita.errors import InputError
+from chita.errors import InputError, NumericalError
 from chita.problem import LocalQuadratic, NoCurvature
-from chita.solvers import BSO, CHITA, IHT, SOLVERS, Magnitude, Solver, Status
+from chita.solvers import BSO, CHITA, IHT, SOLVERS, Found, Magnitude, Solver, Status
+from chita.solvers.bso import _stepped
+from chita.solvers.iht import _lipschitz
 from tests.problems import random_problem
 
 INSTANCES = [
@@ -152,6 +154,63 @@ def test_a_start_can_only_help_bso():
     plain = BSO().solve(problem, KeepK(size=10, k=3))
     warm = BSO().solve(problem, KeepK(size=10, k=3), start)
     assert warm.objective <= min(plain.objective, dense.value(start) + 1e-12)
+
+
+def test_the_step_of_bso_is_the_best_of_those_tried():
+    differs = 0
+    for seed in range(6):
+        problem, dense = random_problem(20, 40, ridge=0.05, first_order=1.0, seed=seed)
+        constraint = KeepK(size=40, k=10)
+        g, h = dense.gradient, dense.hessian
+        trials = []
+        for i in range(10):
+            step = float(g @ g / (g @ h @ g)) * 0.5**i
+            mask = constraint.select((dense.w_bar - step * g).abs())
+            trials.append((dense.value(torch.where(mask, dense.w_bar, 0)), i, mask))
+        best = min(trials, key=lambda trial: trial[:2])[2]
+        assert torch.equal(_stepped(problem, constraint, 10), best)
+        minima = [
+            dense.value(dense.minimise_on(mask.nonzero().squeeze(1)))
+            for mask in (best, constraint.select(dense.w_bar.abs()))
+        ]
+        assert BSO().solve(problem, constraint).objective == pytest.approx(min(minima), rel=1e-8)
+        differs += minima[0] < minima[1]
+    assert differs
+
+
+def test_iht_searches_beyond_the_first_step():
+    plain = [solve(IHT(max_doublings=0), *case) for case in LARGER]
+    found = [solve(IHT(), *case) for case in LARGER]
+    assert any(a.stats.trace != b.stats.trace for a, b in zip(found, plain, strict=True))
+
+
+def test_the_constant_of_iht_bounds_the_largest_eigenvalue():
+    problem, dense = random_problem(40, 100, ridge=0.3, first_order=0.0, seed=1)
+    largest = float(torch.linalg.eigvalsh(dense.hessian)[-1])
+    assert largest <= _lipschitz(problem) <= 1.05 * largest * (1 + 1e-9)
+
+
+def test_iht_begins_at_the_start():
+    problem, _ = random_problem(**BIG)
+    start = torch.zeros(300).double()
+    start[:60] = 1.0
+    found = IHT(max_iterations=0).solve(problem, KeepK(size=300, k=60), start)
+    assert torch.equal(found.weights, start)
+
+
+def test_weights_that_are_not_finite_are_an_error():
+    @dataclass(frozen=True, kw_only=True)
+    class Broken(Solver):
+        curvatures = ()
+        constraints = (KeepK,)
+
+        def _search(self, problem, constraint, start):
+            mask = constraint.select(problem.w_bar.abs())
+            return Found(weights=torch.where(mask, float("inf"), 0.0), mask=mask)
+
+    problem, _ = random_problem(**BIG)
+    with pytest.raises(NumericalError, match="Broken gave weights that are not finite"):
+        Broken().solve(problem, KeepK(size=300, k=6))
 
 
 def test_running_out_of_rounds_is_a_status():

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -60,6 +62,11 @@ def test_force_never_deletes_anything_but_a_run_folder(tmp_path, result):
             result.save(target, force=True)
     assert (home / "thesis.txt").read_text() == "years of work"
     assert (tmp_path / "file").read_text() == "kept"
+    result.save(tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("kept")
+    with pytest.raises(OutputError, match="not a run folder"):
+        result.save(tmp_path / "run", force=True)
+    assert (tmp_path / "run" / "notes.txt").exists()
     (tmp_path / "empty").mkdir()
     result.save(tmp_path / "empty", force=True)
 
@@ -86,3 +93,36 @@ def test_a_failure_leaves_things_as_they_were(tmp_path, result, monkeypatch, ste
     assert [p.name for p in tmp_path.iterdir()] == (["run"] if existing else [])
     if existing:
         assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
+
+
+def test_the_old_run_comes_back_when_the_new_one_cannot_take_its_place(
+    tmp_path, result, monkeypatch
+):
+    result.save(tmp_path / "run")
+    rename = Path.rename
+
+    def fails_for_the_draft(self, target):
+        if self.suffix == ".part":
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails_for_the_draft)
+    with pytest.raises(OutputError, match="Input/output error"):
+        result.save(tmp_path / "run", force=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_paths_that_no_file_system_takes(tmp_path, result):
+    with pytest.raises(OutputError, match="too long"):
+        result.save(tmp_path / ("a" * 300))
+
+
+def test_state_that_safetensors_cannot_hold_is_named(tmp_path, result):
+    class Extra(nn.Linear):
+        def get_extra_state(self):
+            return {"step": 3}
+
+    extra = chita.prune(Extra(3, 3), nnz=2, method="magnitude")
+    with pytest.raises(OutputError, match="_extra_state in the state dict is a dict"):
+        extra.save(tmp_path / "run")
+    assert not list(tmp_path.iterdir())

@@ -67,6 +67,11 @@ def test_files_that_cannot_be_read(tmp_path):
         (tmp_path / name).write_bytes(b"" if "empty" in name else b"not a checkpoint at all")
         with pytest.raises(CheckpointError, match=name):
             read_tensors(tmp_path / name)
+    for content in (b"hello world", b"<html></html>", b"a", b"q", b"{}"):
+        (tmp_path / "junk.pth").write_bytes(content)
+        for allow_pickle in (False, True):
+            with pytest.raises(CheckpointError, match="neither a safetensors nor"):
+                read_tensors(tmp_path / "junk.pth", allow_pickle=allow_pickle)
     save_file(MLPNet().state_dict(), tmp_path / "cut.safetensors")
     whole = (tmp_path / "cut.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[:-100])

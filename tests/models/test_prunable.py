@@ -27,6 +27,37 @@ def test_weights_of_linear_and_convolution_layers_once_each():
     assert (layout.axes[1].output, layout.axes[1].input) == (1, 0)
 
 
+def test_a_weight_tied_to_an_embedding_is_pruned_under_the_layers_name():
+    class LanguageModel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(5, 4)
+            self.head = nn.Linear(4, 5, bias=False)
+            self.head.weight = self.embed.weight
+
+    model = LanguageModel()
+    layout = prunable_layout(model)
+    assert layout.names == ("head.weight",)
+    write_weights(model, layout, torch.zeros(20))
+    assert not model.embed.weight.any()
+
+
+def test_half_types_are_read_as_float32_and_written_as_they_are():
+    model = nn.Linear(3, 2).bfloat16()
+    layout = prunable_layout(model)
+    assert read_weights(model, layout).dtype == torch.float32
+    write_weights(model, layout, torch.ones(6))
+    assert model.weight.dtype == torch.bfloat16
+
+
+def test_weights_without_real_values_are_refused_by_name():
+    for layer in (nn.LazyLinear(3), nn.Linear(3, 2, device="meta")):
+        with pytest.raises(InputError, match=r"0.weight has no values"):
+            prunable_layout(nn.Sequential(layer))
+    with pytest.raises(InputError, match=r"0.weight is torch.complex64"):
+        prunable_layout(nn.Sequential(nn.Linear(3, 2, dtype=torch.complex64)))
+
+
 def test_a_bare_layer_is_a_network():
     assert prunable_layout(nn.Linear(3, 2)).names == ("weight",)
 

@@ -129,12 +129,49 @@ def test_a_solver_with_options_is_a_method(calibration):
         ({"nnz": 5, "row_size": 0}, "row_size is 0"),
         ({"nnz": 5, "rows": 10_000}, "need 10000 samples"),
         ({"nnz": 5, "data": None}, "needs calibration data"),
+        ({"nnz": 3.7}, "nnz is 3.7"),
+        ({"nnz": "5"}, "nnz is '5'"),
+        ({"sparsity": "0.9"}, "sparsity is '0.9'"),
+        ({"nnz": 5, "rows": 2.5}, "rows is 2.5"),
+        ({"nnz": 5, "seed": None}, "seed is None"),
+        ({"nnz": 5, "seed": None, "method": "magnitude"}, "seed is None"),
+        ({"nnz": 5, "first_order": "1"}, "first_order is '1'"),
+        ({"nnz": 5, "method": chita.CHITA}, "give a name .* or a solver"),
+        ({"nnz": 5, "data": 3}, "The data are a int"),
+        ({"nnz": 5, "data": [(torch.zeros(()), torch.zeros(()))]}, "DataLoader"),
+        ({"nnz": 5, "row_indices": ["a"]}, "no whole number"),
     ],
 )
 def test_bad_arguments_get_one_message(calibration, arguments, message):
     model, _ = chita.load_model("digits-mlp")
     with pytest.raises(InputError, match=message):
         chita.prune(model, **{"data": calibration, "rows": 20, **arguments})
+
+
+def test_indices_may_be_of_any_whole_kind(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    for indices in ([1, 5, 9], range(1, 10, 4), torch.tensor([1, 5, 9])):
+        result = chita.prune(model, calibration, nnz=50, row_indices=indices)
+        assert result.record.data_hash == calibration.take(torch.tensor([1, 5, 9])).digest()
+
+
+def test_a_network_that_cannot_be_copied_can_be_pruned_itself(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    model.register_buffer("view", model.fc1.weight * 1)  # no leaf: deepcopy refuses it
+    with pytest.raises(InputError, match="inplace=True"):
+        chita.prune(model, nnz=50, method="magnitude")
+    assert chita.prune(model, nnz=50, method="magnitude", inplace=True).record.nnz == 50
+
+
+def test_what_is_already_sparse_stays_as_it_is_and_takes_no_time(calibration):
+    """Fewer non-zeros than the budget: Q = 0 at w̄, and nothing is left to gain."""
+    model, _ = chita.load_model("digits-mlp")
+    chita.prune(model, nnz=500, method="magnitude", inplace=True)
+    for method in ("bso", "iht", "chita"):
+        result = chita.prune(model, calibration, nnz=1000, rows=100, method=method)
+        assert result.objective < 1e-9
+        assert result.record.iterations < 20
+        assert result.record.nnz == 1000
 
 
 def test_options_are_checked_by_name_and_type():

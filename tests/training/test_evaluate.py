@@ -15,7 +15,15 @@ def test_accuracy_over_several_batches_is_a_count():
     assert model.training
 
 
+def test_targets_in_a_column_are_refused_and_pairs_are_data():
+    with pytest.raises(InputError, match=r"targets \(4, 1\)"):
+        accuracy(nn.Identity(), (torch.eye(4), torch.zeros(4, 1)))
+    assert accuracy(nn.Identity(), (torch.eye(4), torch.arange(4))) == 100
+    with pytest.raises(InputError, match="give a pair"):
+        accuracy(nn.Identity(), 3)
+
+
 def test_outputs_that_are_no_classes_are_refused():
     data = Examples(torch.zeros(3, 2, 2), torch.zeros(3).long())
-    with pytest.raises(InputError, match=r"gave \(3, 2, 2\)"):
+    with pytest.raises(InputError, match=r"gave \(3, 2, 2\) for targets"):
         accuracy(nn.Identity(), data)
