@@ -85,14 +85,16 @@ class Curvature(ABC):
 class NoCurvature(Curvature):
     """H = 0: nothing is known of the loss, and nothing was collected.
 
-    For solvers that look at the weights alone. Its image space has no dimension.
+    For solvers that look at the weights alone. Its image space has no dimension. `device` is that
+    of the weights.
 
     >>> NoCurvature(3).diagonal()
     tensor([0., 0., 0.])
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
         self._size = size
+        self._device = device
 
     @property
     def size(self) -> int:
@@ -106,7 +108,7 @@ class NoCurvature(Curvature):
 
     def constant(self, value: float) -> Tensor:
         """An empty vector."""
-        return torch.full((0,), value, dtype=torch.float64)
+        return torch.full((0,), value, dtype=torch.float64, device=self._device)
 
     def image(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """An empty vector."""
@@ -114,7 +116,8 @@ class NoCurvature(Curvature):
 
     def pullback(self, z: Tensor, support: Tensor | None = None) -> Tensor:
         """Zeros (p,) or (k,)."""
-        return torch.zeros(self._size if support is None else len(support), device=z.device)
+        count = self._size if support is None else len(support)
+        return torch.zeros(count, device=self._device)
 
     def inner(self, a: Tensor, b: Tensor) -> float:
         """Zero."""
@@ -122,7 +125,7 @@ class NoCurvature(Curvature):
 
     def diagonal(self) -> Tensor:
         """Zeros (p,)."""
-        return torch.zeros(self._size)
+        return torch.zeros(self._size, device=self._device)
 
     def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
         """A factor whose every step is zero."""
@@ -130,7 +133,7 @@ class NoCurvature(Curvature):
 
     def restrict(self, index: Tensor) -> Curvature:
         """No curvature on fewer weights."""
-        return NoCurvature(len(index))
+        return NoCurvature(len(index), self._device)
 
 
 class _ZeroFactor(Factor):

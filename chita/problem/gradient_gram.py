@@ -48,8 +48,7 @@ class GradientGram(Curvature):
 
     def constant(self, value: float) -> Tensor:
         """`value` for each of the n rows, float64."""
-        device = self._rows.gather(torch.zeros(0, dtype=torch.int64)).device
-        return torch.full((self._rows.n,), value, dtype=torch.float64, device=device)
+        return torch.full((self.num_rows,), value, dtype=torch.float64, device=self._rows.device)
 
     def image(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """A v, or A_S v, shape (n,)."""

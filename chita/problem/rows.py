@@ -31,6 +31,10 @@ class Rows(Protocol):
     def dtype(self) -> torch.dtype:
         """Type in which products are formed."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where products are formed."""
+
     def times(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """Return A v (n,) for v (p,), or A_S v for a support index S (k,) and v (k,)."""
 
@@ -83,6 +87,11 @@ class DenseRows:
     def dtype(self) -> torch.dtype:
         """Storage and product type."""
         return self._data.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the matrix lies."""
+        return self._data.device
 
     def times(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """A v, or A_S v: over the gathered columns, or over all of A where that is cheaper."""

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from chita.arguments import whole_number
+from chita.arguments import real_number, whole_number
 from chita.collect.gradients import collect_gradients
 from chita.data.batches import Batches, Examples, choose, draw
 from chita.errors import InputError
 from chita.models.mode import evaluation_mode
 from chita.models.prunable import prunable_layout, read_weights, write_weights
 from chita.progress import Progress, Silent, track
-from chita.pruning.pose import make_budget, make_problem, make_solver
+from chita.pruning.pose import Ridge, make_budget, make_problem, make_solver
 from chita.pruning.result import PruneResult, make_record
 from chita.solvers import Solver
 
@@ -71,6 +71,8 @@ def prune(
     rows = whole_number("rows", rows, at_least=1, meaning="gradients collected")
     row_size = whole_number("row_size", row_size, at_least=1, meaning="samples in a row")
     seed = whole_number("seed", seed, at_least=0, meaning="the draw of samples")
+    scale = real_number("first_order", first_order, meaning="the scale of that term, 0 for none")
+    damping = Ridge.parse(ridge)
     layout = prunable_layout(model)
     model = model if inplace else _copied(model)
     progress = progress or Silent()
@@ -91,7 +93,7 @@ def prune(
 
         began = time.perf_counter()
         with track(progress, "solve", 1, "problem"):
-            problem = make_problem(w_bar, gradients, ridge, first_order)
+            problem = make_problem(w_bar, gradients, damping, scale)
             solution = solver.solve(problem, constraint)
             progress.advance(1)
         seconds["solve"] = time.perf_counter() - began
@@ -108,7 +110,7 @@ def prune(
         rows=len(examples) // row_size if examples else 0,
         row_size=row_size if examples else 0,
         ridge_given=ridge,
-        first_order=first_order,
+        first_order=scale,
         seed=seed,
     )
     return PruneResult(model=model, masks=layout.unflatten(solution.mask), record=record)

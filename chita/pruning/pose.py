@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, final
 
 from torch import Tensor
 
-from chita.arguments import real_number
 from chita.constraints import Budget, Nonzeros, Sparsity
 from chita.errors import InputError
 from chita.naming import nearest
-from chita.problem import DenseRows, GradientGram, LocalQuadratic, NoCurvature
+from chita.problem import Curvature, DenseRows, GradientGram, LocalQuadratic, NoCurvature
 from chita.solvers import SOLVERS, Solver
 
 
@@ -78,40 +77,59 @@ def make_budget(sparsity: float | None, nnz: int | None) -> Budget:
     )
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Ridge:
+    """λ as asked for: `value`, or where `relative`, `value` times the mean of H's diagonal.
+
+    >>> Ridge.parse("0.1x")
+    Ridge(value=0.1, relative=True)
+    """
+
+    value: float
+    relative: bool
+
+    @classmethod
+    def parse(cls, ridge: float | str) -> Ridge:
+        """Return the ridge of a number, or of a text such as "0.1x".
+
+        Raises `InputError` on anything else, and on what is negative or not finite.
+        """
+        text = str(ridge).strip()
+        try:
+            value = float(text.removesuffix("x"))
+        except ValueError:
+            value = math.nan
+        if 0 <= value < math.inf:
+            return cls(value=value, relative=text.endswith("x"))
+        raise InputError(
+            f"ridge is {ridge!r}; give a number >= 0, or a multiple of the mean curvature such as "
+            '"0.1x".'
+        )
+
+    def of(self, curvature: Curvature) -> float:
+        """Return λ for a curvature."""
+        if not self.relative:
+            return self.value
+        return self.value * float(curvature.diagonal().double().mean())
+
+
 def make_problem(
-    w_bar: Tensor, rows: DenseRows | None, ridge: float | str, first_order: float
+    w_bar: Tensor, rows: DenseRows | None, ridge: Ridge, first_order: float
 ) -> LocalQuadratic:
     """Return the quadratic model around w̄ (p,), with no curvature where no rows were collected.
 
     Args:
         w_bar: the weights, (p,).
         rows: A (n, p), or None.
-        ridge: λ, or a text such as "0.1x", 0.1 times the mean of H's diagonal.
+        ridge: λ.
         first_order: s, the scale of the first-order term; 0 leaves it out.
-
-    Raises:
-        InputError: `ridge` or `first_order` is not of that form.
     """
-    scale = real_number("first_order", first_order, meaning="the scale of that term, 0 for none")
-    share, value = _parse_ridge(ridge)
-    curvature = NoCurvature(len(w_bar)) if rows is None else GradientGram(rows)
-    if share is not None:
-        value = share * float(curvature.diagonal().double().mean())
+    blind = NoCurvature(len(w_bar), w_bar.device)
+    curvature = blind if rows is None else GradientGram(rows)
     return LocalQuadratic(
-        w_bar=w_bar, curvature=curvature, ridge=value, shift=curvature.constant(scale)
-    )
-
-
-def _parse_ridge(ridge: float | str) -> tuple[float | None, float]:
-    """(share of the mean diagonal, None where absolute) and the absolute value."""
-    text = str(ridge).strip()
-    try:
-        number = float(text.removesuffix("x"))
-        if 0 <= number < math.inf:
-            return (number, 0.0) if text.endswith("x") else (None, number)
-    except ValueError:
-        pass
-    raise InputError(
-        f"ridge is {ridge!r}; give a number >= 0, or a multiple of the mean curvature such as "
-        '"0.1x".'
+        w_bar=w_bar,
+        curvature=curvature,
+        ridge=ridge.of(curvature),
+        shift=curvature.constant(first_order),
     )

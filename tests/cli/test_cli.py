@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 import chita.models
 from chita.cli.app import app
+from chita.data.batches import draw
 from chita.data.digits import digits
 from chita.masks.storage import load_masks
 from chita.models.paper.mlpnet import MLPNet
@@ -62,7 +64,9 @@ def test_json_is_alone_on_standard_output_and_a_run_folder_is_written(tmp_path):
     evaluated = run_chita("evaluate", "--weights", out, "--json")
     assert json.loads(evaluated.stdout)["accuracy"] == printed["accuracy"]
     assert json.loads(evaluated.stdout)["nnz"] == 1702
-    assert "--force" in refused("prune", "--nnz", 5, "--out", out)
+    message = refused("prune", "--nnz", 5, "--out", out)
+    assert message.startswith("Error: ")  # before any work
+    assert "--force" in message
 
 
 def test_a_run_repeats_exactly_from_its_row_indices(tmp_path):
@@ -106,6 +110,21 @@ def test_a_run_file_and_the_command_line_that_overrides_it(tmp_path):
     config.write_text("sparsity = \n")
     assert "is not TOML" in refused("prune", "--config", config)
     assert "cannot be read" in refused("prune", "--config", tmp_path / "absent.toml")
+
+
+def test_settings_reach_the_run():
+    arguments = ["prune", "--nnz", 900, "--rows", 20, "--first-order", 0.5, "--ridge", 0.2]
+    hashes = set()
+    for seed in (3, 4):
+        with tempfile.TemporaryDirectory() as folder:
+            run = [*arguments, "--seed", seed, "--out", f"{folder}/run", "--json"]
+            done = CliRunner().invoke(app, list(map(str, run)))
+            assert done.exit_code == 0, done.output
+            printed = json.loads(done.stdout)
+            hashes.add(json.loads(Path(f"{folder}/run/record.json").read_text())["data_hash"])
+        assert (printed["first_order"], printed["ridge"], printed["seed"]) == (0.5, 0.2, seed)
+        assert printed["objective"] < 100
+    assert hashes == {draw(digits()[0], 20, seed).digest() for seed in (3, 4)}
 
 
 def test_tables():
@@ -199,6 +218,12 @@ def test_the_papers_network_from_the_command_line(data_dir, tmp_path):
     pickle = data_dir / "checkpoints" / "mnist_25_epoch_93.97.ckpt"
     common[3] = pickle
     assert "--allow-pickle" in refused("evaluate", *common)
+    done = run_chita(
+        *("prune", *common, "--allow-pickle", "--nnz", 900, "--method", "magnitude"),
+        *("--out", tmp_path / "run"),
+    )
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["dropped"] == [f"module.fc{i}._weight_mask" for i in (1, 2, 3)]
     done = run_chita("evaluate", *common, "--allow-pickle")
     assert round(json.loads(done.stdout)["accuracy"], 2) == 93.97
     assert "fc1._weight_mask" in done.stderr

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from chita.data import vision
 from chita.data.batches import Examples, choose, draw
 from chita.data.digits import digits
 from chita.data.sets import load_dataset
@@ -65,6 +66,14 @@ def test_damaged_files_are_named(tmp_path, damage):
     path = tmp_path / "train-labels-idx1-ubyte"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match="train-labels-idx1-ubyte is not an idx file"):
+        mnist(tmp_path)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch, packed):
+    write_mnist(tmp_path, packed=packed)
+    monkeypatch.setattr(vision, "_LARGEST", 1000)
+    with pytest.raises(InputError, match="unpacks to more than 1000 bytes"):
         mnist(tmp_path)
 
 

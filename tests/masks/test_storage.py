@@ -36,6 +36,10 @@ def test_what_is_no_mask_file_is_refused(tmp_path):
     save_file({"w": torch.zeros(2)}, path)
     with pytest.raises(CheckpointError, match="not a mask file"):
         load_masks(path)
+    newer = {"format": "chita-masks", "version": "2", "shapes": "{}"}
+    save_file({"w": torch.zeros(2)}, path, metadata=newer)
+    with pytest.raises(CheckpointError, match="not a mask file"):
+        load_masks(path)
 
 
 @pytest.mark.parametrize("packed", [[1], [1, 2, 3], [1, 0b00000100]])

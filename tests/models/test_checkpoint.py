@@ -60,6 +60,14 @@ def test_code_in_a_pickle_does_not_run_unless_asked_for(tmp_path):
     assert not (tmp_path / "ran2").exists()
 
 
+def test_a_pickle_of_a_package_that_is_absent_names_it(tmp_path):
+    (tmp_path / "w.pth").write_bytes(b"cabsent_package\nThing\n.")
+    with pytest.raises(CheckpointError, match="--allow-pickle"):
+        read_tensors(tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"absent_package.*Install it"):
+        read_tensors(tmp_path / "w.pth", allow_pickle=True)
+
+
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(CheckpointError, match="does not exist"):
         read_tensors(tmp_path / "absent.pth")

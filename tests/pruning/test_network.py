@@ -8,7 +8,7 @@ from chita.data.sets import load_dataset
 from chita.errors import InputError
 from chita.models.prunable import prunable_layout, read_weights
 from chita.problem import DenseRows
-from chita.pruning.pose import make_problem, make_solver
+from chita.pruning.pose import Ridge, make_problem, make_solver
 from chita.solvers import SOLVERS, Status
 from tests.dense import DenseProblem
 
@@ -186,9 +186,9 @@ def test_options_are_checked_by_name_and_type():
 
 def test_a_relative_ridge_is_a_multiple_of_the_mean_diagonal():
     rows = DenseRows(torch.tensor([[1.0, 1.0], [2.0, 0.0]]))  # diagonal 1 and 2
-    assert make_problem(torch.ones(2), rows, "0.1x", 0.0).ridge == pytest.approx(0.15)
-    assert make_problem(torch.ones(2), rows, 0.1, 0.0).ridge == 0.1
-    assert make_problem(torch.ones(2), rows, "0.1", 0.0).ridge == 0.1
+    for given, expected in (("0.1x", 0.15), (0.1, 0.1), ("0.1", 0.1), (0, 0.0)):
+        problem = make_problem(torch.ones(2), rows, Ridge.parse(given), 0.0)
+        assert problem.ridge == pytest.approx(expected)
 
 
 @pytest.mark.data
