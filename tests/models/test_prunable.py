@@ -38,6 +38,7 @@ def test_a_weight_tied_to_an_embedding_is_pruned_under_the_layers_name():
     model = LanguageModel()
     layout = prunable_layout(model)
     assert layout.names == ("head.weight",)
+    assert torch.equal(read_weights(model, layout), model.embed.weight.detach().reshape(-1))
     write_weights(model, layout, torch.zeros(20))
     assert not model.embed.weight.any()
 
