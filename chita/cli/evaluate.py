@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 from chita.cli import options as opt
-from chita.cli.console import ConsoleProgress, stderr, stdout
+from chita.cli.console import ConsoleProgress, stdout
 from chita.cli.settings import PruneSettings
 from chita.data.sets import load_dataset
 from chita.models.prunable import prunable_layout, read_weights
-from chita.models.zoo import MODELS, load_model
+from chita.models.zoo import MODELS
 from chita.training.evaluate import METRIC, accuracy
 
 
@@ -25,11 +25,9 @@ def evaluate(
     """Measure a network on its evaluation data, and count its zeros."""
     target = opt.usable_device(device or "cpu")
     name = model or PruneSettings().model
-    network, dropped = load_model(name, weights, allow_pickle=bool(allow_pickle))
-    if dropped:
-        stderr.print(f"Dropped from the checkpoint: {', '.join(dropped)}", markup=False)
+    network, _ = opt.load_network(name, weights, allow_pickle=bool(allow_pickle), device=target)
     _, evaluation = load_dataset(data or MODELS[name].data, data_dir)
-    value = accuracy(network.to(target), evaluation.to(target), progress=ConsoleProgress())
+    value = accuracy(network, evaluation.to(target), progress=ConsoleProgress())
     flat = read_weights(network, prunable_layout(network))
     nnz = int(flat.count_nonzero())
     if as_json:

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import torch
 import typer
+from torch import nn
 
+from chita.cli.console import stderr
 from chita.errors import InputError
+from chita.models.zoo import load_model
 
 Model = Annotated[
     str | None, typer.Option(help="Network, as listed by `chita models`. [default: digits-mlp]")
@@ -32,6 +35,16 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ... [d
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object, alone on standard output.")
 ]
+
+
+def load_network(
+    name: str, weights: Path | None, *, allow_pickle: bool, device: torch.device
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return a named network on a device, and the tensors dropped on loading, which are shown."""
+    network, dropped = load_model(name, weights, allow_pickle=allow_pickle)
+    if dropped:
+        stderr.print(f"Dropped from the checkpoint: {', '.join(dropped)}", markup=False)
+    return network.to(device), dropped
 
 
 def usable_device(name: str) -> torch.device:

@@ -15,7 +15,7 @@ from chita.cli.console import ConsoleProgress, stderr, stdout
 from chita.cli.settings import PruneSettings, merge_settings, read_indices
 from chita.data.sets import load_dataset
 from chita.export.run_folder import check_target
-from chita.models.zoo import MODELS, load_model
+from chita.models.zoo import MODELS
 from chita.pruning.network import prune as prune_network
 from chita.pruning.pose import make_budget, make_solver
 from chita.records import RunRecord, peak_rss_mb
@@ -111,12 +111,9 @@ def _run(settings: PruneSettings, began: float) -> RunRecord:
         check_target(settings.out, force=settings.force)
     indices = read_indices(settings.row_indices) if settings.row_indices else None
     device = opt.usable_device(settings.device)
-    network, dropped = load_model(
-        settings.model, settings.weights, allow_pickle=settings.allow_pickle
+    network, dropped = opt.load_network(
+        settings.model, settings.weights, allow_pickle=settings.allow_pickle, device=device
     )
-    if dropped:
-        stderr.print(f"Dropped from the checkpoint: {', '.join(dropped)}", markup=False)
-    network = network.to(device)
     data_name = settings.data or MODELS[settings.model].data
     calibration, evaluation = load_dataset(data_name, settings.data_dir)
     evaluation = evaluation.to(device)

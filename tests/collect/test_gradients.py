@@ -10,6 +10,7 @@ from chita.data.digits import digits
 from chita.errors import InputError, NumericalError
 from chita.models.prunable import prunable_layout
 from chita.models.zoo import load_model
+from tests.networks import LanguageModel
 
 
 class Branching(nn.Module):
@@ -22,19 +23,6 @@ class Branching(nn.Module):
     def forward(self, x):
         y = self.fc(x)
         return 2 * y if float(y.detach().sum()) > 0 else y
-
-
-class LanguageModel(nn.Module):
-    """A head tied to an embedding that comes first."""
-
-    def __init__(self):
-        super().__init__()
-        self.embed = nn.Embedding(5, 4)
-        self.head = nn.Linear(4, 5, bias=False)
-        self.head.weight = self.embed.weight
-
-    def forward(self, x):
-        return self.head(torch.tanh(self.embed(x).sum(1)))
 
 
 class Tied(nn.Module):

@@ -5,6 +5,7 @@ from torch.nn.utils import parametrizations, prune
 
 from chita.errors import InputError
 from chita.models.prunable import prunable_layout, read_weights, write_weights
+from tests.networks import LanguageModel
 
 
 class Mixed(nn.Module):
@@ -28,13 +29,6 @@ def test_weights_of_linear_and_convolution_layers_once_each():
 
 
 def test_a_weight_tied_to_an_embedding_is_pruned_under_the_layers_name():
-    class LanguageModel(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embed = nn.Embedding(5, 4)
-            self.head = nn.Linear(4, 5, bias=False)
-            self.head.weight = self.embed.weight
-
     model = LanguageModel()
     layout = prunable_layout(model)
     assert layout.names == ("head.weight",)
