@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-# Most problems here are tiny, and on a busy machine threads would wait for each other.
+# On a busy machine threads wait for each other, up to a hundred times longer than they work.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # and so in the programs that tests start
 
 DATA_TESTS: dict[str, str] = {}
 
