@@ -58,6 +58,8 @@ def merge_settings(
     given = {name: value for name, value in given.items() if value is not None}
     if {"sparsity", "nnz"} & given.keys():
         settings = {k: v for k, v in settings.items() if k not in ("sparsity", "nnz")}
+    if given.get("method", settings.get("method")) != settings.get("method"):
+        settings = {k: v for k, v in settings.items() if k != "options"}  # of another method
     chosen = dict(option.partition("=")[::2] for option in options)
     file_options = settings.get("options", {})
     if chosen and isinstance(file_options, dict):

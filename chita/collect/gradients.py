@@ -85,7 +85,8 @@ def collect_gradients(
     with track(progress or Silent(), "collect gradients", rows, "rows"):
         for start in range(0, rows, chunk):
             part = slice(start, min(start + chunk, rows))
-            gradients, losses = many_rows(inputs[part], targets[part])
+            # Cloned, since a network may write into its inputs.
+            gradients, losses = many_rows(inputs[part].clone(), targets[part])
             _check_finite(model, gradients, losses, inputs[part])
             for name, segment in layout:
                 data[segment, part] = gradients[name].flatten(1).T
@@ -116,7 +117,7 @@ def _vectorised(one_row: _RowGradients, inputs: Tensor, targets: Tensor) -> _Row
         with warnings.catch_warnings():
             # What torch.func does slowly it still does right.
             warnings.filterwarnings("ignore", message="There is a performance drop")
-            many_rows(inputs[:1], targets[:1])
+            many_rows(inputs[:1].clone(), targets[:1])
     except (RuntimeError, NotImplementedError, ValueError, TypeError):
         return None  # the loop either works, or fails with the reason
     return many_rows

@@ -40,6 +40,8 @@ def check_target(path: Path, *, force: bool) -> None:
         raise OutputError(f"{path} exists. Choose another --out, or replace it with --force.")
     replaceable = path.is_dir() and not path.is_symlink()
     content = {entry.name for entry in path.iterdir()} if replaceable else {"."}
+    if path in (Path.cwd(), *Path.cwd().parents):
+        raise OutputError(f"{path} is the folder you are in. Choose another --out.")
     if not (content == set() or RECORD in content) or content - {MODEL, MASKS, RECORD}:
         raise OutputError(
             f"{path} is not a run folder, so --force does not replace it. Choose another --out."

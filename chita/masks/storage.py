@@ -44,7 +44,7 @@ def load_masks(path: Path) -> dict[str, Tensor]:
                 raise CheckpointError(f"{path} is not a mask file of format {_FORMAT}.")
             shapes = json.loads(metadata["shapes"])
             return {n: _unpack(file.get_tensor(n), shapes[n], n, path) for n in shapes}
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} cannot be read as a mask file: {error}. Give the masks.safetensors of a run."
         ) from None

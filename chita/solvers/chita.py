@@ -15,6 +15,8 @@ from chita.problem import Curvature, LocalQuadratic, Minimum
 from chita.solvers.bso import best_minimum
 from chita.solvers.solver import Found, Solver, Status
 
+_HALVINGS = 40  # of one step: beyond, scores of tiny weights tie or vanish in rounding
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,7 @@ class CHITA(Solver):
 
     A round takes the minimum w on the present support, where the gradient g is zero on the
     support, and back-solves on the support of P(w - τ g/M), P the projection in the metric M: the
-    mask of largest sum of M (w - τ g/M)². τ is halved until Q falls and doubled (up to
+    mask of largest sum of √M |w - τ g/M|. τ is halved until Q falls and doubled (up to
     `longest_step`/λ) after a round that succeeded; it carries over to the next round. A τ that
     moves nothing ends the search in that metric: a shorter one moves nothing either.
 
@@ -101,12 +103,13 @@ def _exchange(
     """The first of the halved steps whose support has a lower minimum, or None."""
     gradient = problem.gradient_from(best.residual, best.weights)
     gradient[mask] = 0  # exactly so at a minimum on the support; what is left is rounding
-    while True:
+    for _ in range(_HALVINGS):
         moved = metric * best.weights - step * gradient  # metric times the point of the step
-        trial = constraint.select(moved.square() / metric)
+        trial = constraint.select(moved.abs() / metric.sqrt())
         if torch.equal(trial, mask):
             return None
         minimum = problem.minimise_on(trial.nonzero().squeeze(1), near=best.factor)
         if minimum.objective < best.objective:
             return trial, minimum, step
         step /= 2
+    return None

@@ -40,8 +40,8 @@ class IHT(Solver):
     the products of the support's columns; trial steps multiply only the columns that change.
 
     Departure: the paper's second part starts from the longest step that leaves the support as it
-    is, known in closed form for top-k alone; 1/L, at which descent is guaranteed, serves every
-    constraint.
+    is, known in closed form for top-k alone; 1/L serves every constraint, and lowers Q wherever L
+    bounds the largest eigenvalue of H + λ.
 
     Fields:
         max_iterations: iterations at most.
@@ -142,9 +142,11 @@ def _moved(
 
 
 def _lipschitz(problem: LocalQuadratic) -> float:
-    """1.05 (largest eigenvalue of H + λ); the factor covers an estimate from below."""
+    """1.05 (largest eigenvalue of H + λ), an estimate from below by power iteration."""
     curvature = problem.curvature
-    largest = largest_eigenvalue(
-        lambda v: curvature.pullback(curvature.image(v)), curvature.diagonal().sqrt()
-    )
+    diagonal = curvature.diagonal()
+    noise = torch.randn(len(diagonal), generator=torch.Generator().manual_seed(0))
+    start = diagonal.sqrt() * noise.to(diagonal)
+    found = largest_eigenvalue(lambda v: curvature.pullback(curvature.image(v)), start)
+    largest = max(found, float(diagonal.max()))  # no eigenvalue's maximum lies below the diagonal
     return max(1.05 * (largest + problem.ridge), 1e-30)

@@ -28,7 +28,7 @@ class Status(StrEnum):
 class Found:
     """What a solver's search hands back: `weights` (p,), zero off `mask` (p,), and its history.
 
-    `trace` holds Q after each iteration, as the solver kept it.
+    `trace` holds Q at the start and after each iteration, as the solver kept it.
     """
 
     weights: Tensor
@@ -40,7 +40,7 @@ class Found:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """Effort: `iterations`, wall-clock `seconds`, and `trace`, Q after each iteration."""
+    """Effort: `iterations`, wall-clock `seconds`, and `trace`, Q at the start and after each."""
 
     iterations: int
     seconds: float
@@ -109,7 +109,9 @@ class Solver(ABC):
             objective=problem.value(found.weights),
             lower_bound=None,
             status=found.status,
-            stats=Stats(iterations=len(found.trace), seconds=seconds, trace=found.trace),
+            stats=Stats(
+                iterations=max(0, len(found.trace) - 1), seconds=seconds, trace=found.trace
+            ),
         )
 
     @abstractmethod

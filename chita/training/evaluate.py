@@ -32,7 +32,7 @@ def accuracy(
         torch.inference_mode(),
     ):
         for inputs, targets in data.batches(_BATCH):
-            outputs = forward(model, inputs)
+            outputs = forward(model, inputs.clone())  # it may write into them
             if outputs.ndim != 2 or targets.shape != outputs.shape[:1]:
                 raise InputError(
                     "Accuracy needs outputs (batch, classes) and targets (batch,); "

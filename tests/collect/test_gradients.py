@@ -112,7 +112,14 @@ def test_targets_that_do_not_fit_the_loss_are_refused(targets, outputs):
 
 def test_a_forward_that_writes_into_its_inputs_is_no_chance():
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3)).double()
-    assert collect_gradients(model, prunable_layout(model), samples((4,))).n == 6
+    examples = samples((4,))
+    before = examples.inputs.clone()
+    layout = prunable_layout(model)
+    out_of_place = nn.Sequential(nn.ReLU(), model[1])
+    expected = by_backward(out_of_place, layout, examples, 1)
+    rows = collect_gradients(model, layout, examples)
+    assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected)
+    assert torch.equal(examples.inputs, before)
 
 
 @pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])

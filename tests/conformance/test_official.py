@@ -24,6 +24,8 @@ def instances():
     if "CHITA_DATA" not in os.environ:
         return {("CHITA_DATA", "is", "not", "set"): {}}
     path = Path(os.environ["CHITA_DATA"]).parent / "reference" / "official_mlpnet.json"
+    if not path.exists():
+        return {}
     table = {}
     for run in json.loads(path.read_text())["results"]:
         key = (run["first_order"], run["l2"], run["sparsity"], run["k"])

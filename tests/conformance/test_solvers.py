@@ -10,7 +10,7 @@ import torch
 import chita.solvers
 from chita.constraints import KeepK
 from chita.errors import InputError, NumericalError
-from chita.problem import LocalQuadratic, NoCurvature
+from chita.problem import DenseRows, GradientGram, LocalQuadratic, NoCurvature
 from chita.solvers import BSO, CHITA, IHT, SOLVERS, Found, Magnitude, Solver, Status
 from chita.solvers.bso import _stepped
 from chita.solvers.iht import _lipschitz
@@ -191,6 +191,28 @@ def test_the_constant_of_iht_bounds_the_largest_eigenvalue():
     problem, dense = random_problem(40, 100, ridge=0.3, first_order=0.0, seed=1)
     largest = float(torch.linalg.eigvalsh(dense.hessian)[-1])
     assert largest <= _lipschitz(problem) <= 1.05 * largest * (1 + 1e-9)
+
+
+def test_opposite_columns_do_not_hide_the_largest_eigenvalue():
+    curvature = GradientGram(DenseRows(torch.tensor([[2.0, 2.0], [-2.0, -2.0]]).double()))
+    problem = LocalQuadratic(
+        w_bar=torch.ones(2).double(), curvature=curvature, ridge=0.1, shift=curvature.constant(0.0)
+    )
+    assert _lipschitz(problem) == pytest.approx(1.05 * 8.1)
+
+
+def test_weights_too_small_to_square_end_the_search_of_chita():
+    generator = torch.Generator().manual_seed(0)
+    data, w_bar = torch.randn(40, 8, generator=generator), torch.randn(40, generator=generator)
+    data[:20] = 0
+    w_bar[:20] *= 1e-25
+    for w in (w_bar, torch.where(w_bar.abs() < 1e-20, 0, w_bar)):
+        curvature = GradientGram(DenseRows(data))
+        problem = LocalQuadratic(
+            w_bar=w, curvature=curvature, ridge=0.1, shift=curvature.constant(0.0)
+        )
+        for k in (10, 30):
+            assert CHITA().solve(problem, KeepK(size=40, k=k)).mask.sum() == k
 
 
 def test_iht_begins_at_the_start():
