@@ -14,6 +14,7 @@ from chita.problem import DenseRows, GradientGram, LocalQuadratic, NoCurvature
 from chita.solvers import BSO, CHITA, IHT, SOLVERS, Found, Magnitude, Solver, Status
 from chita.solvers.bso import _stepped
 from chita.solvers.iht import _lipschitz
+from tests.dense import DenseProblem
 from tests.problems import random_problem
 
 INSTANCES = [
@@ -236,6 +237,19 @@ def test_weights_that_are_not_finite_are_an_error():
     problem, _ = random_problem(**BIG)
     with pytest.raises(NumericalError, match="Broken gave weights that are not finite"):
         Broken().solve(problem, KeepK(size=300, k=6))
+
+
+@every_solver
+def test_float32_gives_the_objective_of_float64(name):
+    """Rows and weights rounded to float32 first: the arithmetic is what is compared."""
+    for n, p, k, first_order, ridge, seed in INSTANCES:
+        problem, _ = random_problem(
+            n, p, ridge=ridge, first_order=first_order, seed=seed, dtype=torch.float32
+        )
+        rows = torch.stack([problem.curvature.image(column) for column in torch.eye(p)], 1)
+        exact = DenseProblem(rows, problem.w_bar, ridge, first_order)
+        found = SOLVERS[name]().solve(problem, KeepK(size=p, k=k))
+        assert found.objective == pytest.approx(exact.value(found.weights), rel=1e-6)
 
 
 def test_running_out_of_rounds_is_a_status():
