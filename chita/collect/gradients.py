@@ -82,7 +82,8 @@ def collect_gradients(
     many_rows = _vectorised(one_row, inputs, targets) if vectorise else None
     if many_rows is None:
         many_rows, chunk = _looped(one_row), 1
-    with track(progress or Silent(), "collect gradients", rows, "rows"):
+    progress = progress or Silent()
+    with track(progress, "collect gradients", rows, "rows"):
         for start in range(0, rows, chunk):
             part = slice(start, min(start + chunk, rows))
             # Cloned, since a network may write into its inputs.
@@ -90,8 +91,7 @@ def collect_gradients(
             _check_finite(model, gradients, losses, inputs[part])
             for name, segment in layout:
                 data[segment, part] = gradients[name].flatten(1).T
-            if progress is not None:
-                progress.advance(part.stop - part.start)
+            progress.advance(part.stop - part.start)
     return DenseRows(data)
 
 
