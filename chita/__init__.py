@@ -1,7 +1,7 @@
 """Prune trained networks: which weights go, and how the rest change, chosen together."""
 
 from chita.constraints import Nonzeros, Sparsity
-from chita.data.batches import Examples
+from chita.data.examples import Examples
 from chita.errors import (
     CheckpointError,
     ChitaError,
@@ -11,9 +11,10 @@ from chita.errors import (
 )
 from chita.models.zoo import load_model
 from chita.pruning.network import prune
+from chita.pruning.refit import apply_masks, refit
 from chita.pruning.result import PruneResult
 from chita.solvers import BSO, CHITA, IHT, Magnitude
-from chita.training.evaluate import accuracy
+from chita.training.evaluate import Score, evaluate
 
 __all__ = [
     "BSO",
@@ -28,8 +29,11 @@ __all__ = [
     "NumericalError",
     "OutputError",
     "PruneResult",
+    "Score",
     "Sparsity",
-    "accuracy",
+    "apply_masks",
+    "evaluate",
     "load_model",
     "prune",
+    "refit",
 ]

@@ -28,6 +28,20 @@ class Axes:
     input: int = 1
     groups: int = 1
 
+    def by_output(self, weight: Tensor) -> Tensor:
+        """Return the weights of every output, (outputs, weights of one output).
+
+        >>> Axes(output=1, input=0).by_output(torch.tensor([[1, 2, 3], [4, 5, 6]]))
+        tensor([[1, 4],
+                [2, 5],
+                [3, 6]])
+        """
+        if self.output == 0 or weight.ndim < 2:
+            return weight.reshape(len(weight), -1)
+        grouped: Tensor = weight.unflatten(0, (self.groups, -1)).movedim(2, 1)
+        rows: Tensor = grouped.flatten(0, 1).flatten(1)
+        return rows
+
 
 @final
 @dataclass(frozen=True, kw_only=True)

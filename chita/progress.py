@@ -35,10 +35,10 @@ class Silent:
 
 
 @contextmanager
-def track(progress: Progress, task: str, total: int, unit: str) -> Iterator[None]:
+def track(progress: Progress, task: str, total: int, unit: str) -> Iterator[Progress]:
     """Run a block as one task of `progress`, which ends even when the block fails."""
     progress.start(task, total, unit)
     try:
-        yield
+        yield progress
     finally:
         progress.finish()

@@ -1,11 +1,11 @@
-"""What was run and what came out, as plain data: one JSON line, and all that reports may read."""
+"""What was run and what came out, as plain data: one JSON object, and all that reports may read."""
 
 from __future__ import annotations
 
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import torch
@@ -18,7 +18,11 @@ except ImportError:  # Windows has no such module; the peak is then unknown
 
 
 class LayerRecord(BaseModel):
-    """One prunable tensor: its `name`, `shape`, number of `weights` and how many are `kept`."""
+    """One prunable tensor: its `name`, `shape`, number of `weights` and how many are `kept`.
+
+    `dead_outputs` counts outputs (rows of a linear layer, channels of a convolution) of which no
+    weight is kept.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,17 +30,21 @@ class LayerRecord(BaseModel):
     shape: tuple[int, ...]
     weights: int
     kept: int
+    dead_outputs: int
 
 
 class RunRecord(BaseModel):
     """One pruning run.
 
     Fields:
+        command: prune, refit or apply; settings: as asked for, under the names of the options.
         method, options: the solver's name and its fields.
         sparsity: share of the prunable weights removed, as counted; nnz: weights kept; prunable:
             weights that could be removed.
-        ridge: λ as used, None where the method needs no curvature; ridge_given: as asked for.
-        first_order: s; rows, row_size: n and m, zero where nothing was collected; seed.
+        ridge: λ as used, None where the method needs no curvature.
+        first_order: s; rows, row_size: n and m, zero where nothing was collected.
+        seed: of the draw, None where samples were named by their indices.
+        loss: its name, None where nothing was collected.
         objective: Q at the result, None where nothing was collected; status, iterations: how the
             solver ended; stages: number of solves.
         layers: the counts of each tensor, which sum to nnz and prunable.
@@ -50,18 +58,20 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = 1
+    format: Literal[1] = 1
+    command: str
+    settings: dict[str, Any]
     method: str
     options: dict[str, Any]
     sparsity: float
     nnz: int
     prunable: int
     ridge: float | None
-    ridge_given: float | str
     first_order: float
     rows: int
     row_size: int
-    seed: int
+    seed: int | None
+    loss: str | None
     objective: float | None
     status: str
     iterations: int

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 import chita.models
 from chita.data.digits import digits
 from chita.models.digits import DigitsCNN, DigitsMLP
-from chita.training.evaluate import accuracy
+from chita.training.evaluate import evaluate
 
 EPOCHS, BATCH = 60, 64
 WEIGHTS = Path(chita.models.__file__).parent / "weights"
@@ -32,9 +32,9 @@ def main() -> None:
         for _ in range(EPOCHS):
             order = torch.randperm(len(calibration))
             for index in order.split(BATCH)[: len(calibration) // BATCH]:
-                batch = calibration.take(index)
+                inputs, targets = calibration.take(index).batch
                 loss = torch.nn.functional.cross_entropy(
-                    model(batch.inputs), batch.targets, label_smoothing=0.1
+                    model(inputs), targets, label_smoothing=0.1
                 )
                 optimizer.zero_grad()
                 loss.backward()
@@ -44,7 +44,7 @@ def main() -> None:
         path = WEIGHTS / f"{name}.safetensors"
         save_file(model.state_dict(), path)
         path.chmod(0o644)
-        print(f"{name}: {accuracy(model, evaluation):.2f} % on the evaluation split")
+        print(f"{name}: {evaluate(model, evaluation)} on the evaluation split")
 
 
 if __name__ == "__main__":

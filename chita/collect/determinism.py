@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from typing import Any
 
+import torch
+from torch import nn
+
+from chita import nested
 from chita.errors import InputError
-from chita.models.forward import forward
+from chita.losses import Loss
 
 _DROPOUT = nn.modules.dropout._DropoutNd
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm  # InstanceNorm looks at one sample alone
@@ -41,17 +44,14 @@ def _drops(module: nn.Module) -> bool:
     return isinstance(module, _WITH_DROPOUT) and module.dropout > 0
 
 
-def check_deterministic(model: nn.Module, inputs: Tensor) -> None:
-    """Raise `InputError` when two forward passes over the same inputs differ.
+def check_deterministic(model: nn.Module, loss: Loss, batch: Any) -> None:
+    """Raise `InputError` when two forward passes over the same batch differ in their loss.
 
-    Catches dropout that ignores eval mode. Also raises, with the module's name, when the forward
-    pass fails.
+    Catches dropout that ignores eval mode.
     """
     with torch.no_grad():
-        first = forward(model, inputs.clone())
-        if not torch.equal(first, forward(model, inputs.clone())) and bool(
-            torch.isfinite(first).all()
-        ):
+        first, second = (loss.mean(model, nested.map_tensors(torch.clone, batch)) for _ in range(2))
+        if not torch.equal(first, second) and bool(torch.isfinite(first).all()):
             raise InputError(
                 f"{type(model).__name__} gives two outputs for the same inputs, so its gradients "
                 "are not those of one function. Turn off its randomness in eval mode."

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import reduce
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from chita import nested
 from chita.collect.determinism import check_deterministic, check_modes
-from chita.data.batches import Examples
+from chita.data.examples import Examples
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
-from chita.models.forward import first_not_finite
+from chita.losses import LOSSES, Loss
+from chita.models.forward import failures_named, first_not_finite
 from chita.problem import DenseRows
 from chita.progress import Progress, Silent, track
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Outputs (m, ...) and targets (m, ...) to the mean loss over m samples, a scalar."""
-
-_CHUNK_BYTES = 64 << 20  # gradients in flight
+CHUNK_BYTES = 64 << 20  # gradients in flight
 _CHUNK_SAMPLES = 128  # samples in flight, for the activations
 
-_RowGradients = Callable[[Tensor, Tensor], tuple[dict[str, Tensor], Tensor]]
-
-
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy (natural log) of logits (m, classes, ...) and classes (m, ...)."""
-    return nn.functional.cross_entropy(outputs, targets)
+_Gradients = tuple[dict[str, Tensor], Tensor]
+"""Name to gradients (r, ...), and losses (r,)."""
 
 
 def collect_gradients(
@@ -38,7 +35,7 @@ def collect_gradients(
     examples: Examples,
     *,
     row_size: int = 1,
-    loss: Loss = cross_entropy,
+    loss: Loss = LOSSES["cross_entropy"],
     vectorise: bool = True,
     progress: Progress | None = None,
 ) -> DenseRows:
@@ -46,13 +43,13 @@ def collect_gradients(
 
     n = N / m rows of m = `row_size` samples each. `torch.func` differentiates many rows at a
     time; where a network cannot be vectorised, one backward per row is run instead, to the same
-    result. The matrix is written once, p-major, in the type of the weights
-    (float32 where that is a half type).
+    result. The matrix is written once, p-major, in the type that all weights promote to (float32
+    where that is a half type).
 
     Args:
         model: the network, in eval mode; it is not changed.
         layout: the weights to differentiate by.
-        examples: N samples; N must be a multiple of `row_size`.
+        examples: N samples; N must be a multiple of `row_size`, in every part of one structure.
         row_size: samples m per row.
         loss: mean loss over samples.
         vectorise: False runs one backward per row.
@@ -63,114 +60,148 @@ def collect_gradients(
             pass fails, targets are out of range; each names the module.
         NumericalError: a loss or a gradient is not finite; names the first module concerned.
     """
+    _check_whole(examples, row_size)
+    check_modes(model)
+    sample = next(examples.batches(row_size))
+    with failures_named(model, sample):
+        loss.check(model, nested.map_tensors(torch.clone, sample), examples.parts)
+        check_deterministic(model, loss, sample)
+
+    rows = len(examples) // row_size
+    weights = {name: model.get_parameter(name) for name in layout.names}
+    promoted = reduce(torch.promote_types, (w.dtype for w in weights.values()), torch.float32)
+    device = weights[layout.names[0]].device
+    data = torch.empty(layout.size, rows, dtype=promoted, device=device)
+    chunk = max(1, min(CHUNK_BYTES // (4 * layout.size), _CHUNK_SAMPLES // row_size))
+    objective = _Objective(model, loss)
+    filled = 0
+    with track(progress or Silent(), "collect gradients", rows, "rows") as told:
+        many_rows = _vectorised(objective, weights, row_size)
+        if not vectorise or not _possible(many_rows, sample):
+            many_rows, chunk = _looped(objective, weights), 1
+        for batch in examples.batches(chunk * row_size):
+            # Cloned, since a network may write into its inputs.
+            gradients, losses = many_rows(nested.map_tensors(torch.clone, batch))
+            _check_finite(objective, gradients, losses, batch)
+            part = slice(filled, filled + len(losses))
+            for name, segment in layout:
+                data[segment, part] = gradients[name].detach().flatten(1).T
+            filled = part.stop
+            told.advance(len(losses))
+    if not bool(data.any()):
+        raise InputError(
+            "All gradients are zero: the loss does not depend on the weights to prune. Is the "
+            "forward pass under no_grad, or detached, or its loss constant?"
+        )
+    return DenseRows(data)
+
+
+@final
+class _Objective(nn.Module):
+    """A network with its loss: batch to mean loss."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.training = model.training
+
+    def forward(self, batch: Any) -> Tensor:
+        """The mean loss, a scalar."""
+        return self.loss.mean(self.model, batch).reshape(())
+
+
+def _vectorised(
+    objective: _Objective, weights: Mapping[str, Tensor], row_size: int
+) -> Callable[[Any], _Gradients]:
+    """A batch of r·m samples to its r gradients and losses, all rows at a time."""
+    wanted = {f"model.{name}": weight.detach() for name, weight in weights.items()}
+    taken = {id(weight) for weight in weights.values()}
+    # A tied weight is left out under its other names too: torch.func ties them again.
+    state = [*objective.named_parameters(), *objective.named_buffers()]
+    fixed = {name: tensor.detach() for name, tensor in state if id(tensor) not in taken}
+
+    def row_loss(changed: dict[str, Tensor], batch: Any) -> Tensor:
+        return cast(Tensor, functional_call(objective, {**fixed, **changed}, (batch,)))
+
+    def many_rows(batch: Any) -> _Gradients:
+        dims = nested.map_leaves(lambda leaf: 0 if isinstance(leaf, Tensor) else None, batch)
+        one_row = grad_and_value(row_loss)
+        grouped = nested.map_tensors(lambda t: t.unflatten(0, (-1, row_size)), batch)
+        with warnings.catch_warnings():
+            # What torch.func does slowly it still does right.
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            gradients, losses = vmap(one_row, in_dims=(None, dims))(wanted, grouped)
+        return {name.removeprefix("model."): g for name, g in gradients.items()}, losses
+
+    return many_rows
+
+
+def _possible(many_rows: Callable[[Any], _Gradients], sample: Any) -> bool:
+    """Whether the network can be vectorised."""
+    if nested.count(sample) is None:
+        return False
+    try:
+        many_rows(nested.map_tensors(torch.clone, sample))
+    except Exception:  # noqa: BLE001 (the loop either works, or fails with the reason)
+        return False
+    return True
+
+
+def _looped(objective: _Objective, weights: Mapping[str, Tensor]) -> Callable[[Any], _Gradients]:
+    """The batch of one row to its gradient and loss, by one plain backward."""
+
+    def one_row(batch: Any) -> _Gradients:
+        with torch.enable_grad(), _differentiable(weights), failures_named(objective.model, batch):
+            loss = objective(batch)
+            if not loss.requires_grad:
+                return {n: torch.zeros_like(w)[None] for n, w in weights.items()}, loss[None]
+            found = torch.autograd.grad(
+                loss, list(weights.values()), allow_unused=True, materialize_grads=True
+            )
+        dense = {
+            name: (gradient.to_dense() if gradient.is_sparse else gradient)[None]
+            for name, gradient in zip(weights, found, strict=True)
+        }
+        return dense, loss.detach()[None]
+
+    return one_row
+
+
+@contextmanager
+def _differentiable(weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let gradients reach weights that were frozen, for a block."""
+    frozen = [weight for weight in weights.values() if not weight.requires_grad]
+    for weight in frozen:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
+
+
+def _check_whole(examples: Examples, row_size: int) -> None:
     if row_size < 1 or len(examples) % row_size:
         raise InputError(
             f"{len(examples)} samples do not make whole rows of {row_size}; give a multiple."
         )
-    check_modes(model)
-    rows = len(examples) // row_size
-    inputs = examples.inputs.view(rows, row_size, *examples.inputs.shape[1:])
-    targets = examples.targets.view(rows, row_size, *examples.targets.shape[1:])
-    check_deterministic(model, inputs[0])
-    _check_targets(model, inputs[0], examples.targets, loss)
-
-    one_row = _one_row(model, layout, loss)
-    weight = model.get_parameter(layout.names[0])
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    data = torch.empty(layout.size, rows, dtype=dtype, device=weight.device)
-    chunk = max(1, min(_CHUNK_BYTES // (4 * layout.size), _CHUNK_SAMPLES // row_size))
-    many_rows = _vectorised(one_row, inputs, targets) if vectorise else None
-    if many_rows is None:
-        many_rows, chunk = _looped(one_row), 1
-    progress = progress or Silent()
-    with track(progress, "collect gradients", rows, "rows"):
-        for start in range(0, rows, chunk):
-            part = slice(start, min(start + chunk, rows))
-            # Cloned, since a network may write into its inputs.
-            gradients, losses = many_rows(inputs[part].clone(), targets[part])
-            _check_finite(model, gradients, losses, inputs[part])
-            for name, segment in layout:
-                data[segment, part] = gradients[name].flatten(1).T
-            progress.advance(part.stop - part.start)
-    return DenseRows(data)
-
-
-def _one_row(model: nn.Module, layout: Layout, loss: Loss) -> _RowGradients:
-    """(inputs (m, ...), targets (m, ...)) to the named gradients and the loss of one row."""
-    wanted = {name: model.get_parameter(name).detach() for name in layout.names}
-    taken = {id(model.get_parameter(name)) for name in layout.names}
-    # A tied weight is left out under its other names too: torch.func ties them again.
-    state = [*model.named_parameters(), *model.named_buffers()]
-    fixed = {name: tensor.detach() for name, tensor in state if id(tensor) not in taken}
-
-    def row_loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return loss(functional_call(model, {**fixed, **weights}, (x,)), y)
-
-    differentiate = grad_and_value(row_loss)
-    return lambda x, y: cast(tuple[dict[str, Tensor], Tensor], differentiate(wanted, x, y))
-
-
-def _vectorised(one_row: _RowGradients, inputs: Tensor, targets: Tensor) -> _RowGradients | None:
-    """`one_row` over a leading dimension of rows, or None where the network does not allow it."""
-    many_rows = vmap(one_row)
-    try:
-        with warnings.catch_warnings():
-            # What torch.func does slowly it still does right.
-            warnings.filterwarnings("ignore", message="There is a performance drop")
-            many_rows(inputs[:1].clone(), targets[:1])
-    except (RuntimeError, NotImplementedError, ValueError, TypeError):
-        return None  # the loop either works, or fails with the reason
-    return many_rows
-
-
-def _looped(one_row: _RowGradients) -> _RowGradients:
-    def many_rows(inputs: Tensor, targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        results = [one_row(x, y) for x, y in zip(inputs, targets, strict=True)]
-        names = results[0][0]
-        stacked = {name: torch.stack([row[name] for row, _ in results]) for name in names}
-        return stacked, torch.stack([loss for _, loss in results])
-
-    return many_rows
-
-
-def _check_targets(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss) -> None:
-    """Refuse targets that the loss cannot take, or takes for what they are not."""
-    with torch.no_grad():
-        outputs = model(inputs.clone())
-        if loss is cross_entropy and outputs.ndim < 2:
-            raise InputError(
-                f"cross_entropy needs outputs (batch, classes, ...); got {tuple(outputs.shape)}."
-            )
-        if loss is not cross_entropy or targets.is_floating_point():
-            _try_loss(loss, outputs, targets[: len(inputs)])
-            return
-    low, high, classes = int(targets.min()), int(targets.max()), outputs.shape[1]
-    if low < 0 or high >= classes:
+    if any((nested.count(part) or 1) % row_size for part in examples.parts):
         raise InputError(
-            f"The targets run from {low} to {high}, but the network has {classes} classes: they "
-            f"must lie in 0 to {classes - 1}."
+            f"Rows of {row_size} samples would mix batches of different shapes: "
+            f"{'; '.join(nested.described(part) for part in examples.parts[:3])}, ... Bring the "
+            "samples to one shape (pad), or use row_size 1."
         )
-    _try_loss(loss, outputs, targets[: len(inputs)])
-
-
-def _try_loss(loss: Loss, outputs: Tensor, targets: Tensor) -> None:
-    try:
-        loss(outputs, targets)
-    except Exception as error:  # losses of other libraries fail in ways of their own
-        raise InputError(
-            f"The loss fails on outputs {tuple(outputs.shape)} {outputs.dtype} and targets "
-            f"{tuple(targets.shape)} {targets.dtype}: {error} Give targets that fit the loss."
-        ) from error
 
 
 def _check_finite(
-    model: nn.Module, gradients: dict[str, Tensor], losses: Tensor, inputs: Tensor
+    objective: _Objective, gradients: dict[str, Tensor], losses: Tensor, batch: Any
 ) -> None:
-    bad = (~torch.isfinite(losses)).nonzero().squeeze(1)
-    if len(bad):
-        place = first_not_finite(model, inputs[int(bad[0])])
+    if not bool(torch.isfinite(losses).all()):
+        bad = int((~torch.isfinite(losses)).sum())
+        place = first_not_finite(objective.model, lambda: objective(batch))
         raise NumericalError(
-            f"The loss of {len(bad)} rows is not finite; the first value that is not finite comes "
+            f"The loss of {bad} rows is not finite; the first value that is not finite comes "
             f"from {place}. Check its weights and the inputs."
         )
     for name, gradient in gradients.items():

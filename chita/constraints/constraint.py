@@ -30,10 +30,11 @@ class Constraint(ABC):
         """Return whether the mask (p,) is allowed and leaves nothing out that still fits."""
 
     @abstractmethod
-    def restrict(self, index: Tensor, kept: int) -> Constraint:
-        """Return the constraint on the weights named by index (k,).
+    def restrict(self, index: Tensor, kept: Tensor) -> Constraint:
+        """Return the constraint on the weights named by an ascending index (k,).
 
-        `kept` counts the weights outside the index that stay kept and so use up the budget.
+        `kept` is the ascending index of the weights outside that stay kept and so use up the
+        budget.
         """
 
 

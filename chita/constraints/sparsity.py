@@ -1,4 +1,4 @@
-"""A number of weights to keep, over the whole network."""
+"""Budgets over the whole network: a share removed, or a number kept."""
 
 from __future__ import annotations
 
@@ -8,48 +8,12 @@ from decimal import ROUND_FLOOR, Decimal
 from numbers import Real
 from typing import final
 
-import torch
-from torch import Tensor
-
 from chita.arguments import whole_number
 from chita.constraints.constraint import Budget, Constraint
+from chita.constraints.floors import KeepKWithFloors
+from chita.constraints.keep_k import KeepK
 from chita.errors import InputError
 from chita.layout import Layout
-from chita.linalg.select import largest
-from chita.space import SerialSpace, Space
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class KeepK(Constraint):
-    """Exactly k of p weights are kept, 0 <= k <= p.
-
-    >>> import torch
-    >>> KeepK(size=3, k=1).select(torch.tensor([1.0, 5.0, 5.0]))
-    tensor([False,  True, False])
-    """
-
-    size: int
-    k: int
-    space: Space = SerialSpace()
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.k <= self.size:
-            raise InputError(f"{self.k} weights of {self.size} cannot be kept.")
-
-    def select(self, scores: Tensor) -> Tensor:
-        """The k largest scores, by selection."""
-        if self.k == 0:
-            return torch.zeros_like(scores, dtype=torch.bool)
-        return largest(scores, self.k, self.space.kth_largest(scores, self.k))
-
-    def allows(self, mask: Tensor) -> bool:
-        """Whether the mask keeps exactly k."""
-        return len(mask) == self.size and int(self.space.sum(mask)) == self.k
-
-    def restrict(self, index: Tensor, kept: int) -> KeepK:
-        """k - kept of the named weights, or all of them where that is fewer."""
-        return KeepK(size=len(index), k=min(len(index), self.k - kept), space=self.space)
 
 
 @final
@@ -60,6 +24,8 @@ class Sparsity(Budget):
     The product is taken in exact decimal arithmetic on the number as written, so that 0.9 of
     32,360 keeps 3,236 (binary floating point gives 3,235).
 
+    At least `min_keep` weights are kept in every tensor, or all of a smaller one.
+
     Raises `InputError` when sparsity is outside [0, 1).
 
     >>> Sparsity(sparsity=0.9).kept(32_360)
@@ -67,8 +33,10 @@ class Sparsity(Budget):
     """
 
     sparsity: float
+    min_keep: int = 1
 
     def __post_init__(self) -> None:
+        _check_floor(self.min_keep)
         share = self.sparsity
         if not (isinstance(share, Real) and not isinstance(share, bool) and 0 <= share < 1):
             raise InputError(
@@ -81,15 +49,15 @@ class Sparsity(Budget):
         share = 1 - Decimal(repr(float(self.sparsity)))
         return int((share * size).to_integral_value(rounding=ROUND_FLOOR))
 
-    def bind(self, layout: Layout) -> KeepK:
+    def bind(self, layout: Layout) -> Constraint:
         """Keep floor((1 - sparsity) p) weights."""
-        return _keep(self.kept(layout.size), layout)
+        return _keep(self.kept(layout.size), layout, self.min_keep)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Nonzeros(Budget):
-    """Keep exactly `nnz` weights.
+    """Keep exactly `nnz` weights, and at least `min_keep` of them in every tensor.
 
     Raises `InputError` when nnz is below 1.
 
@@ -100,19 +68,28 @@ class Nonzeros(Budget):
     """
 
     nnz: int
+    min_keep: int = 1
 
     def __post_init__(self) -> None:
+        _check_floor(self.min_keep)
         whole_number("nnz", self.nnz, at_least=1, meaning="weights kept")
 
-    def bind(self, layout: Layout) -> KeepK:
+    def bind(self, layout: Layout) -> Constraint:
         """Keep nnz weights."""
-        return _keep(operator.index(self.nnz), layout)
+        return _keep(operator.index(self.nnz), layout, self.min_keep)
 
 
-def _keep(k: int, layout: Layout) -> KeepK:
+def _check_floor(min_keep: int) -> None:
+    whole_number("min_keep", min_keep, at_least=0, meaning="weights kept in every tensor")
+
+
+def _keep(k: int, layout: Layout, min_keep: int) -> Constraint:
     if not 1 <= k <= layout.size:
         raise InputError(
             f"{k} weights to keep out of {layout.size}: keep between 1 and {layout.size}. Change "
             "sparsity or nnz."
         )
-    return KeepK(size=layout.size, k=k)
+    least = tuple(min(min_keep, count) for count in layout.counts)
+    if not any(least):
+        return KeepK(size=layout.size, k=k)
+    return KeepKWithFloors(size=layout.size, k=k, segments=layout.segments, least=least)

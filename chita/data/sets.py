@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from chita.data.batches import Examples
 from chita.data.digits import digits
+from chita.data.examples import Examples
 from chita.data.vision import mnist
 from chita.errors import InputError
 from chita.naming import nearest

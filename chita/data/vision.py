@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chita.data.batches import Examples
+from chita.data.examples import Examples
 from chita.errors import InputError
 
 _MNIST_FILES = (
@@ -73,4 +73,4 @@ def _read_idx(path: Path) -> Tensor:
 
 def _examples(images: Tensor, labels: Tensor) -> Examples:
     inputs = ((images.to(torch.float32) / 255 - _MEAN) / _STD).unsqueeze(1)
-    return Examples(inputs, labels.to(torch.int64))
+    return Examples((inputs, labels.to(torch.int64)))

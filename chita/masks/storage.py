@@ -32,6 +32,15 @@ def save_masks(masks: Mapping[str, Tensor], path: Path) -> None:
     save_file(packed, path, metadata={**_FORMAT, "shapes": shapes})
 
 
+def is_mask_file(path: Path) -> bool:
+    """Return whether this is a file written by `save_masks`, of whatever version."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") == _FORMAT["format"]
+    except (OSError, SafetensorError):
+        return False
+
+
 def load_masks(path: Path) -> dict[str, Tensor]:
     """Return the masks of a file written by `save_masks`, as boolean tensors.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +20,7 @@ KeyMap = Callable[[str], str | None]
 """A tensor's name in a checkpoint to its name in the network; None drops the tensor."""
 
 _ENVELOPES = ("state_dict", "model_state_dict", "model")
+_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # of DataParallel and torch.compile
 _SHOWN = 20  # faults listed in one message
 
 
@@ -43,6 +46,8 @@ def read_tensors(path: Path, *, allow_pickle: bool = False) -> dict[str, Tensor]
         path /= "model.safetensors"
     if not path.is_file():
         raise CheckpointError(f"The weights file {path} does not exist. Check --weights.")
+    if not os.access(path, os.R_OK):
+        raise CheckpointError(f"The weights file {path} may not be read. Check its permissions.")
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -59,22 +64,27 @@ def load_weights(
 ) -> tuple[str, ...]:
     """Copy named tensors into a network's parameters and buffers, in place.
 
+    The prefixes of `DataParallel` and `torch.compile` are taken off, and a weight that
+    torch.nn.utils.prune stored in two parts is their product.
+
     Returns the checkpoint's names that the key map dropped.
 
     Raises `CheckpointError` that lists every missing, extra, doubled or misshapen tensor at once;
     the network is then unchanged.
     """
+    expected = model.state_dict()
     mapped: dict[str, Tensor] = {}
     dropped, faults = [], []
-    for name, tensor in tensors.items():
+    for name, tensor in _unpruned(tensors).items():
         target = key_map(name)
+        if target is not None and target not in expected:
+            target = _WRAPPERS.sub("", target)
         if target is None:
             dropped.append(name)
         elif target in mapped:
             faults.append(f"{name}: a second tensor for {target}")
         else:
             mapped[target] = tensor
-    expected = model.state_dict()
     optional = {name for name in expected if name.endswith("num_batches_tracked")}
     faults += [f"{name}: missing" for name in expected if name not in {*mapped, *optional}]
     faults += [f"{name}: not in the network" for name in mapped if name not in expected]
@@ -96,6 +106,17 @@ def load_weights(
         )
     model.load_state_dict(mapped, strict=False)
     return tuple(dropped)
+
+
+def _unpruned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with `NAME_orig` and `NAME_mask` of torch.nn.utils.prune as their product."""
+    merged = dict(tensors)
+    for name in tensors:
+        weight = name.removesuffix("_orig")
+        mask = tensors.get(f"{weight}_mask")
+        if name != weight and mask is not None and mask.shape == tensors[name].shape:
+            merged[weight] = merged.pop(name) * merged.pop(f"{weight}_mask")
+    return merged
 
 
 def _load_torch(path: Path, *, allow_pickle: bool) -> Any:

@@ -1,74 +1,60 @@
-"""Which parameters of a network may be pruned, and how to read and write them."""
+"""The weights of a network that are pruned, as one flat vector: chosen, read, written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
 
 from chita.errors import InputError
-from chita.layout import Axes, Layout
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+from chita.layout import Layout
+from chita.models.targets import check_prunable, decide
 
 
-def prunable_layout(model: nn.Module) -> Layout:
-    """Return the layout of all weights of linear and convolution layers, in module order.
+def prunable_layout(
+    model: nn.Module,
+    targets: str | Sequence[str] | None = None,
+    ignore: str | Sequence[str] = (),
+) -> Layout:
+    """Return the layout of all weights to prune, in module order; see `targets.decide`.
 
-    Biases and norms never belong to it. A weight that several modules share appears once, under
-    its first name.
+    Biases and norms never belong to it unless named. A weight that several modules share appears
+    once, under its first name as a layer's weight.
 
-    Raises `InputError` when there is none, or when a module computes its weight from other
-    parameters (`torch.nn.utils.parametrize`, `torch.nn.utils.prune`), since a change of it would
-    be lost.
+    Raises `InputError` when there is none, when a rule matches nothing, or when a module computes
+    its weight from other parameters (`torch.nn.utils.parametrize`, `torch.nn.utils.prune`), since
+    a change of it would be lost.
     """
-    names, shapes, axes = [], [], []
-    seen: set[int] = set()
-    for name, weight, axis in _weights(model):
-        if id(weight) not in seen:
-            seen.add(id(weight))
-            names.append(name)
-            shapes.append(tuple(weight.shape))
-            axes.append(axis)
-    if not names:
+    decisions = [decision for decision in decide(model, targets, ignore) if decision.pruned]
+    check_prunable(decisions)
+    if not decisions:
         raise InputError(
-            f"{type(model).__name__} has no weight of a linear or convolution layer, so there is "
-            "nothing to prune."
+            f"There is nothing to prune: {type(model).__name__} has no weight of a linear, "
+            "convolution, attention or recurrent layer that is not ignored. Name others with "
+            "--targets; `chita plan` lists what there is."
         )
-    return Layout(names=tuple(names), shapes=tuple(shapes), axes=tuple(axes))
-
-
-def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor, Axes]]:
-    for prefix, module in model.named_modules():
-        if isinstance(module, nn.Linear):
-            axis = Axes()
-        elif isinstance(module, _CONVOLUTIONS):
-            axis = Axes(groups=module.groups)
-        elif isinstance(module, _TRANSPOSED):
-            axis = Axes(output=1, input=0, groups=module.groups)
-        else:
-            continue
-        if "weight" not in dict(module.named_parameters(recurse=False)):
-            raise InputError(
-                f"The weight of {prefix or type(model).__name__} is computed from other "
-                "parameters. Make it plain first: torch.nn.utils.parametrize."
-                "remove_parametrizations(module, 'weight'), or torch.nn.utils.prune.remove(module, "
-                "'weight')."
-            )
-        name = f"{prefix}.weight" if prefix else "weight"
-        if isinstance(module.weight, UninitializedParameter) or module.weight.is_meta:
-            raise InputError(f"{name} has no values yet. Run the network once, or load weights.")
-        if not module.weight.is_floating_point():
-            raise InputError(f"{name} is {module.weight.dtype}; only real numbers can be pruned.")
-        yield name, module.weight, axis
+    chosen = [decision.role for decision in decisions]
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    return Layout(
+        names=tuple(role.name for role in chosen),
+        shapes=tuple(tuple(parameters[role.name].shape) for role in chosen),
+        axes=tuple(role.axes for role in chosen),
+    )
 
 
 def read_weights(model: nn.Module, layout: Layout) -> Tensor:
-    """Return a copy of the weights of `layout` as one flat vector (p,), float32 at least."""
-    flat = layout.flatten(dict(model.named_parameters(remove_duplicate=False)))
+    """Return a copy of the weights of `layout` as one flat vector (p,), float32 at least.
+
+    Raises `InputError` that names every tensor with NaN or infinite values.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    bad = [name for name in layout.names if not bool(torch.isfinite(parameters[name]).all())]
+    if bad:
+        raise InputError(
+            f"NaN or infinite values in: {', '.join(bad)}. Load sound weights, or train again."
+        )
+    flat = layout.flatten(parameters)
     return flat.to(torch.promote_types(flat.dtype, torch.float32))
 
 

@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
-from chita.arguments import real_number, whole_number
 from chita.collect.gradients import collect_gradients
-from chita.data.batches import Batches, Examples, choose, draw
+from chita.constraints import Budget
+from chita.data.batches import Data
 from chita.errors import InputError
+from chita.layout import Layout
+from chita.losses import LossLike
 from chita.models.mode import evaluation_mode
 from chita.models.prunable import prunable_layout, read_weights, write_weights
+from chita.models.wrappers import uncompiled, unwrapped
 from chita.progress import Progress, Silent, track
-from chita.pruning.pose import Ridge, make_budget, make_problem, make_solver
+from chita.pruning.pose import Pose, make_budget, make_problem, make_solver
 from chita.pruning.result import PruneResult, make_record
+from chita.pruning.samples import Sampling
 from chita.solvers import Solver
 
 
 def prune(
     model: nn.Module,
-    data: Examples | Batches | tuple[Tensor, Tensor] | None = None,
+    data: Data | None = None,
     *,
     sparsity: float | None = None,
     nnz: int | None = None,
+    min_keep: int = 1,
+    targets: str | Sequence[str] | None = None,
+    ignore: str | Sequence[str] = (),
     method: str | Solver = "chita",
     rows: int = 1000,
     row_size: int = 1,
+    loss: LossLike = None,
+    labels: str = "data",
     ridge: float | str = "0.1x",
     first_order: float = 0.0,
     seed: int = 0,
@@ -38,24 +49,33 @@ def prune(
 ) -> PruneResult:
     """Choose which weights to remove and how to update the rest, together.
 
-    All weights of linear and convolution layers compete in one budget; exactly the number asked
-    for is kept.
+    All weights of linear, convolution, attention and recurrent layers compete in one budget;
+    exactly the number asked for is kept.
 
     Args:
-        model: a trained classifier. It is copied unless `inplace`; in either case it is run in
-            eval mode, and training flags are as before at the end.
-        data: calibration samples: a pair of tensors (inputs, targets), `Examples`, or re-readable
-            batches of such pairs. Not needed for methods that look at the weights alone.
+        model: a trained network. It is copied unless `inplace`; in either case it is run in eval
+            mode, and training flags are as before at the end. `DataParallel` and compiled
+            wrappers are taken off.
+        data: calibration samples: a pair (inputs, targets), a dict for `model(**batch)`,
+            `Examples`, or re-readable batches of such. Several inputs come as a tuple. Not needed
+            for methods that look at the weights alone.
         sparsity: share of weights removed, in [0, 1): floor((1 - sparsity)·p) are kept, in exact
             decimal arithmetic. Give this or `nnz`.
         nnz: number of weights kept.
+        min_keep: weights kept at least in every tensor, against collapsed layers.
+        targets: names, globs, `re:` patterns or module types of what to prune; None for all
+            weights of such layers but embeddings. See `chita.models.targets.decide`.
+        ignore: the same of what to leave untouched.
         method: a name (`chita methods` lists them) or a solver with its options.
         rows: gradients n collected.
         row_size: samples m whose mean loss makes one row; rows·row_size samples are used.
+        loss: "cross_entropy", "nll", "mse", "model" (what `model(**batch).loss` returns) or a
+            function (model, batch) -> mean loss; None for "model" with dicts, else cross-entropy.
+        labels: "data", or "model" to draw targets from the network's predictions (true Fisher).
         ridge: λ, which multiplies ½‖w-w̄‖² beside the mean loss; "0.1x" means 0.1 times the mean
             of the Hessian's diagonal.
         first_order: scale s of the first-order term, 0 leaves it out.
-        seed: of the draw of samples.
+        seed: of the draw of samples and labels.
         row_indices: indices of the samples instead of a draw; consecutive groups of m form a row.
         inplace: prune `model` itself. On an error it is left as it was.
         progress: told how collecting and solving advance.
@@ -67,53 +87,89 @@ def prune(
         InputError: an argument, the network or the data cannot be used as given.
         NumericalError: a loss or the linear system is not finite or not definite.
     """
-    solver, budget = make_solver(method), make_budget(sparsity, nnz)
-    rows = whole_number("rows", rows, at_least=1, meaning="gradients collected")
-    row_size = whole_number("row_size", row_size, at_least=1, meaning="samples in a row")
-    seed = whole_number("seed", seed, at_least=0, meaning="the draw of samples")
-    scale = real_number("first_order", first_order, meaning="the scale of that term, 0 for none")
-    damping = Ridge.parse(ridge)
-    layout = prunable_layout(model)
-    model = model if inplace else _copied(model)
+    settings = {"sparsity": sparsity, "nnz": nnz, "min_keep": min_keep}
+    return one_shot(
+        model,
+        data,
+        command="prune",
+        choose=lambda network: prunable_layout(network, targets, ignore),
+        budget=make_budget(sparsity, nnz, min_keep),
+        solver=make_solver(method),
+        sampling=Sampling(
+            rows=rows,
+            row_size=row_size,
+            loss=loss,
+            labels=labels,
+            seed=seed,
+            row_indices=row_indices,
+        ),
+        pose=Pose(ridge=ridge, first_order=first_order),
+        settings={**settings, "targets": targets, "ignore": ignore},
+        inplace=inplace,
+        progress=progress,
+    )
+
+
+@torch.inference_mode(False)
+def one_shot(
+    model: nn.Module,
+    data: Data | None,
+    *,
+    command: str,
+    choose: Callable[[nn.Module], Layout],
+    budget: Budget,
+    solver: Solver,
+    sampling: Sampling,
+    pose: Pose,
+    settings: dict[str, Any],
+    inplace: bool,
+    progress: Progress | None,
+) -> PruneResult:
+    """Choose weights, collect, pose, solve, write; the common path of pruning and refitting."""
+    network = unwrapped(model)
+    layout = choose(network)
+    network = network if inplace else _copied(network)
     progress = progress or Silent()
     seconds: dict[str, float] = {}
-    with evaluation_mode(model):
+    with evaluation_mode(network), uncompiled(network):
         constraint = budget.bind(layout)
-        w_bar = read_weights(model, layout)
+        w_bar = read_weights(network, layout)
         began = time.perf_counter()
-        examples = gradients = None
+        drawn = gradients = None
         if solver.curvatures:
-            examples = _calibration(
-                data, rows=rows, row_size=row_size, seed=seed, row_indices=row_indices
-            ).to(w_bar.device)
+            drawn = sampling.of(data, network, w_bar.device)
             gradients = collect_gradients(
-                model, layout, examples, row_size=row_size, progress=progress
+                network,
+                layout,
+                drawn.examples,
+                row_size=sampling.row_size,
+                loss=drawn.loss,
+                progress=progress,
             )
         seconds["collect"] = time.perf_counter() - began
 
         began = time.perf_counter()
         with track(progress, "solve", 1, "problem"):
-            problem = make_problem(w_bar, gradients, damping, scale)
+            problem = make_problem(w_bar, gradients, pose)
             solution = solver.solve(problem, constraint)
             progress.advance(1)
         seconds["solve"] = time.perf_counter() - began
-        write_weights(model, layout, solution.weights)
+        write_weights(network, layout, solution.weights)
 
     record = make_record(
-        model,
+        network,
+        command=command,
         solver=solver,
-        problem=problem if examples else None,
+        problem=problem if drawn else None,
         solution=solution,
         layout=layout,
-        data_hash=examples.digest() if examples else None,
+        drawn=drawn,
+        sampling=sampling,
+        pose=pose,
+        settings=settings,
         seconds=seconds,
-        rows=len(examples) // row_size if examples else 0,
-        row_size=row_size if examples else 0,
-        ridge_given=ridge,
-        first_order=scale,
-        seed=seed,
     )
-    return PruneResult(model=model, masks=layout.unflatten(solution.mask), record=record)
+    return PruneResult(model=network, masks=layout.unflatten(solution.mask), record=record)
 
 
 def _copied(model: nn.Module) -> nn.Module:
@@ -124,19 +180,3 @@ def _copied(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} cannot be copied: {error}. Pass inplace=True to prune it "
             "itself."
         ) from error
-
-
-def _calibration(
-    data: Examples | Batches | tuple[Tensor, Tensor] | None,
-    *,
-    rows: int,
-    row_size: int,
-    seed: int,
-    row_indices: Sequence[int] | None,
-) -> Examples:
-    """The samples of the rows, in order."""
-    if data is None:
-        raise InputError("This method needs calibration data: give pairs (inputs, targets).")
-    if row_indices is None:
-        return draw(data, rows * row_size, seed)
-    return choose(data, row_indices, row_size)

@@ -9,8 +9,9 @@ from typing import Any, final
 
 from torch import Tensor
 
+from chita.arguments import real_number
 from chita.constraints import Budget, Nonzeros, Sparsity
-from chita.errors import InputError
+from chita.errors import InputError, NumericalError
 from chita.naming import nearest
 from chita.problem import Curvature, DenseRows, GradientGram, LocalQuadratic, NoCurvature
 from chita.solvers import SOLVERS, Solver
@@ -62,15 +63,15 @@ def _converted(value: Any, default: Any, what: str) -> Any:
     raise InputError(f"{what} is {value!r}; it takes {expected}, such as {default or 1.0}.")
 
 
-def make_budget(sparsity: float | None, nnz: int | None) -> Budget:
+def make_budget(sparsity: float | None, nnz: int | None, min_keep: int = 1) -> Budget:
     """Return the budget given by exactly one of `sparsity` and `nnz`.
 
     Raises `InputError` on both, neither, or a value out of range.
     """
     if sparsity is not None and nnz is None:
-        return Sparsity(sparsity=sparsity)
+        return Sparsity(sparsity=sparsity, min_keep=min_keep)
     if nnz is not None and sparsity is None:
-        return Nonzeros(nnz=nnz)
+        return Nonzeros(nnz=nnz, min_keep=min_keep)
     given = "neither" if sparsity is None else "both"
     raise InputError(
         f"Give one of sparsity (share removed, such as 0.9) and nnz (weights kept); got {given}."
@@ -108,28 +109,53 @@ class Ridge:
         )
 
     def of(self, curvature: Curvature) -> float:
-        """Return λ for a curvature."""
+        """Return λ for a curvature.
+
+        Raises `NumericalError` when the diagonal is too small to have a multiple.
+        """
         if not self.relative:
             return self.value
-        return self.value * float(curvature.diagonal().double().mean())
+        ridge = self.value * float(curvature.diagonal().double().mean())
+        if self.value > 0 and ridge == 0 and not isinstance(curvature, NoCurvature):
+            raise NumericalError(
+                "The gradients are so small that their squares vanish, so a multiple of their mean "
+                "is no ridge. Scale the loss up, or give ridge as a number."
+            )
+        return ridge
 
 
-def make_problem(
-    w_bar: Tensor, rows: DenseRows | None, ridge: Ridge, first_order: float
-) -> LocalQuadratic:
+@final
+@dataclass(frozen=True, kw_only=True)
+class Pose:
+    """How the quadratic model is posed: `ridge` as asked for, and the first-order scale s.
+
+    Raises `InputError` when either cannot be used.
+    """
+
+    ridge: float | str = "0.1x"
+    first_order: float = 0.0
+
+    def __post_init__(self) -> None:
+        Ridge.parse(self.ridge)
+        scale = real_number(
+            "first_order", self.first_order, meaning="the scale of that term, 0 for none"
+        )
+        object.__setattr__(self, "first_order", scale)
+
+
+def make_problem(w_bar: Tensor, rows: DenseRows | None, pose: Pose) -> LocalQuadratic:
     """Return the quadratic model around w̄ (p,), with no curvature where no rows were collected.
 
     Args:
         w_bar: the weights, (p,).
         rows: A (n, p), or None.
-        ridge: λ.
-        first_order: s, the scale of the first-order term; 0 leaves it out.
+        pose: λ, and s, the scale of the first-order term.
     """
     blind = NoCurvature(len(w_bar), w_bar.device)
     curvature = blind if rows is None else GradientGram(rows)
     return LocalQuadratic(
         w_bar=w_bar,
         curvature=curvature,
-        ridge=ridge.of(curvature),
-        shift=curvature.constant(first_order),
+        ridge=Ridge.parse(pose.ridge).of(curvature),
+        shift=curvature.constant(pose.first_order),
     )

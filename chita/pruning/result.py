@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from chita.export.run_folder import write_run
 from chita.layout import Layout
 from chita.problem import LocalQuadratic
-from chita.pruning.pose import solver_name, solver_options
+from chita.pruning.pose import Pose, solver_name, solver_options
+from chita.pruning.samples import Drawn, Sampling
 from chita.records import LayerRecord, RunRecord, peak_rss_mb, versions
 from chita.solvers import Solution, Solver
 
@@ -59,43 +60,67 @@ class PruneResult:
 def make_record(
     model: nn.Module,
     *,
+    command: str,
     solver: Solver,
     problem: LocalQuadratic | None,
     solution: Solution,
     layout: Layout,
-    data_hash: str | None,
+    drawn: Drawn | None,
+    sampling: Sampling,
+    pose: Pose,
+    settings: dict[str, Any],
     seconds: dict[str, float],
-    rows: int,
-    row_size: int,
-    ridge_given: float | str,
-    first_order: float,
-    seed: int,
 ) -> RunRecord:
-    """Return the record of a solved run; `problem` is None where nothing was collected."""
+    """Return the record of a solved run; `problem` and `drawn` are None where none was collected.
+
+    `settings` are those of the command that `sampling` and `pose` do not hold.
+    """
     nnz = int(solution.mask.sum())
-    layers = tuple(
-        LayerRecord(name=name, shape=tuple(mask.shape), weights=mask.numel(), kept=int(mask.sum()))
-        for name, mask in layout.unflatten(solution.mask).items()
-    )
+    asked = {**settings, **sampling.asked(), "ridge": pose.ridge, "first_order": pose.first_order}
     return RunRecord(
+        command=command,
+        settings={name: plain(value) for name, value in asked.items()},
         method=solver_name(solver),
         options=solver_options(solver),
         sparsity=1 - nnz / layout.size,
         nnz=nnz,
         prunable=layout.size,
         ridge=problem.ridge if problem else None,
-        ridge_given=ridge_given,
-        first_order=first_order,
-        rows=rows,
-        row_size=row_size,
-        seed=seed,
+        first_order=pose.first_order,
+        rows=len(drawn.examples) // sampling.row_size if drawn else 0,
+        row_size=sampling.row_size if drawn else 0,
+        seed=sampling.seed if sampling.row_indices is None else None,
+        loss=drawn.loss.name if drawn else None,
         objective=solution.objective if problem else None,
         status=solution.status,
         iterations=solution.stats.iterations,
-        layers=layers,
+        layers=_layers(layout, solution.mask),
         seconds=seconds,
-        data_hash=data_hash,
+        data_hash=drawn.digest if drawn else None,
         model=type(model).__name__,
         peak_rss_mb=peak_rss_mb(),
         versions=versions(),
     )
+
+
+def _layers(layout: Layout, mask: Tensor) -> tuple[LayerRecord, ...]:
+    masks = layout.unflatten(mask).values()
+    return tuple(
+        LayerRecord(
+            name=name,
+            shape=tuple(part.shape),
+            weights=part.numel(),
+            kept=int(part.sum()),
+            dead_outputs=int((~axes.by_output(part).any(1)).sum()),
+        )
+        for name, axes, part in zip(layout.names, layout.axes, masks, strict=True)
+    )
+
+
+def plain(value: Any) -> Any:
+    """Return a setting as JSON can hold it: sequences as lists, other objects as their text."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value)

@@ -2,43 +2,86 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from dataclasses import dataclass
+from typing import final
 
-from chita.data.batches import Examples, as_examples
+import torch
+from torch import nn
+
+from chita import nested
+from chita.data.batches import Data, Indexed, batches_of
 from chita.errors import InputError
-from chita.models.forward import forward
+from chita.losses import LossLike, check_loss, make_loss
+from chita.models.forward import failures_named
 from chita.models.mode import evaluation_mode
 from chita.progress import Progress, Silent, track
 
-METRIC = "top-1 accuracy, per cent"
-_BATCH = 1000
+_BATCH = 500
 
 
-def accuracy(
-    model: nn.Module, data: Examples | tuple[Tensor, Tensor], *, progress: Progress | None = None
-) -> float:
-    """Return the top-1 accuracy in per cent, in eval mode; the training flags are restored.
+@final
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A measured `value` of a `metric`, which is named with its unit, over `count` units.
 
-    Raises `InputError` when the forward pass fails (naming the module), or the outputs are not
-    (b, classes).
+    >>> str(Score(metric="top-1 accuracy, per cent", value=93.97, count=10_000))
+    'top-1 accuracy, per cent: 93.97'
     """
-    progress = progress or Silent()
-    data = as_examples(data)
-    correct = 0
+
+    metric: str
+    value: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.metric}: {number(self.metric, self.value)}"
+
+
+def number(metric: str, value: float) -> str:
+    """Return a value of a metric as shown to people: two decimals for per cents.
+
+    >>> number("mean squared error", 0.0123456)
+    '0.01235'
+    """
+    return f"{value:.2f}" if is_accuracy(metric) else f"{value:.4g}"
+
+
+def is_accuracy(metric: str) -> bool:
+    """Return whether a metric is an accuracy in per cent."""
+    return metric.endswith("per cent")
+
+
+def evaluate(
+    model: nn.Module, data: Data, *, loss: LossLike = None, progress: Progress | None = None
+) -> Score:
+    """Return how good a network is, in eval mode; the training flags are restored.
+
+    The measure belongs to the loss: accuracy in per cent (of samples, pixels or positions) for
+    classes, the mean squared error for mse, else the mean loss.
+
+    Args:
+        model: the network.
+        data: samples at once (a pair (inputs, targets), a dict), or re-readable batches.
+        loss: as in `prune`; None for the kind of the batch.
+        progress: told of every batch.
+
+    Raises:
+        InputError: the forward pass fails (naming the module), or targets do not fit outputs.
+    """
+    check_loss(loss)
+    total, count, names = 0.0, 0, set[str]()
+    size = len(data) if isinstance(data, Indexed) else 0
     with (
-        track(progress, "evaluate", len(data), "samples"),
+        track(progress or Silent(), "evaluate", size, "samples") as told,
         evaluation_mode(model),
-        torch.inference_mode(),
+        torch.no_grad(),
     ):
-        for inputs, targets in data.batches(_BATCH):
-            outputs = forward(model, inputs.clone())  # it may write into them
-            if outputs.ndim != 2 or targets.shape != outputs.shape[:1]:
-                raise InputError(
-                    "Accuracy needs outputs (batch, classes) and targets (batch,); "
-                    f"{type(model).__name__} gave {tuple(outputs.shape)} for targets "
-                    f"{tuple(targets.shape)}."
-                )
-            correct += int((outputs.argmax(1) == targets).sum())
-            progress.advance(len(targets))
-    return 100 * correct / len(data)
+        for batch in batches_of(data, _BATCH):
+            copied = nested.map_tensors(torch.clone, batch)  # a network may write into it
+            with failures_named(model, batch):
+                measure = make_loss(loss, batch).measure(model, copied)
+            total, count = total + measure.total, count + measure.count
+            names.add(measure.name)
+            told.advance(nested.count(batch) or 1)
+    if not count:
+        raise InputError("The evaluation data hold no labelled sample; give targets.")
+    return Score(metric=" / ".join(sorted(names)), value=total / count, count=count)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from chita.collect.gradients import collect_gradients
-from chita.data.batches import Examples
 from chita.data.digits import digits
+from chita.data.examples import Examples
 from chita.errors import InputError, NumericalError
 from chita.models.prunable import prunable_layout
 from chita.models.zoo import load_model
@@ -38,7 +38,7 @@ class Tied(nn.Module):
 def by_backward(model, layout, examples, row_size):
     """One ordinary backward per row through the network as it is."""
     rows = []
-    for x, y in zip(examples.inputs.split(row_size), examples.targets.split(row_size), strict=True):
+    for x, y in examples.batches(row_size):
         model.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         named = model.named_parameters(remove_duplicate=False)
@@ -59,7 +59,7 @@ def convolutional():
 
 
 def samples(shape, count=6, classes=3):
-    return Examples(torch.randn(count, *shape).double(), torch.randint(classes, (count,)))
+    return Examples((torch.randn(count, *shape).double(), torch.randint(classes, (count,))))
 
 
 CASES = {
@@ -86,8 +86,8 @@ def test_rows_are_gradients_of_mean_losses(case, row_size, vectorise):
 @pytest.mark.parametrize("vectorise", [True, False])
 def test_both_uses_of_a_tied_embedding_count(vectorise):
     model = LanguageModel().double()
-    layout = prunable_layout(model)
-    examples = Examples(torch.randint(5, (6, 3)), torch.randint(5, (6,)))
+    layout = prunable_layout(model, targets=["embed"])
+    examples = Examples((torch.randint(5, (6, 3)), torch.randint(5, (6,))))
     expected = by_backward(model, layout, examples, 2)
     rows = collect_gradients(model, layout, examples, row_size=2, vectorise=vectorise)
     assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
@@ -95,7 +95,7 @@ def test_both_uses_of_a_tied_embedding_count(vectorise):
 
 def test_half_types_give_float32_rows():
     model = nn.Linear(4, 3).bfloat16()
-    examples = Examples(torch.randn(6, 4).bfloat16(), torch.randint(3, (6,)))
+    examples = Examples((torch.randn(6, 4).bfloat16(), torch.randint(3, (6,))))
     assert collect_gradients(model, prunable_layout(model), examples).dtype == torch.float32
 
 
@@ -105,21 +105,21 @@ def test_half_types_give_float32_rows():
 )
 def test_targets_that_do_not_fit_the_loss_are_refused(targets, outputs):
     model = nn.Linear(4, outputs).double()
-    assert "The loss fails on outputs (1, 3)" in refusal(
-        model, Examples(torch.randn(2, 4).double(), targets)
+    assert "The loss cross_entropy fails on outputs (1, 3)" in refusal(
+        model, Examples((torch.randn(2, 4).double(), targets))
     )
 
 
 def test_a_forward_that_writes_into_its_inputs_is_no_chance():
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3)).double()
     examples = samples((4,))
-    before = examples.inputs.clone()
+    before = examples.batch[0].clone()
     layout = prunable_layout(model)
     out_of_place = nn.Sequential(nn.ReLU(), model[1])
     expected = by_backward(out_of_place, layout, examples, 1)
     rows = collect_gradients(model, layout, examples)
     assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected)
-    assert torch.equal(examples.inputs, before)
+    assert torch.equal(examples.batch[0], before)
 
 
 @pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])
@@ -225,10 +225,10 @@ def test_a_forward_that_fails_names_the_module():
 def test_targets_out_of_range_are_refused():
     model = nn.Linear(4, 3).double()
     assert "from 0 to 3" in refusal(
-        model, Examples(torch.randn(2, 4).double(), torch.tensor([0, 3]))
+        model, Examples((torch.randn(2, 4).double(), torch.tensor([0, 3])))
     )
     assert "from -1 to 2" in refusal(
-        model, Examples(torch.randn(2, 4).double(), torch.tensor([-1, 2]))
+        model, Examples((torch.randn(2, 4).double(), torch.tensor([-1, 2])))
     )
 
 

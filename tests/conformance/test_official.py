@@ -9,7 +9,7 @@ import torch
 
 from chita.collect.gradients import collect_gradients
 from chita.constraints import KeepK
-from chita.data.batches import Examples
+from chita.data.examples import Examples
 from chita.data.sets import load_dataset
 from chita.models.prunable import prunable_layout, read_weights
 from chita.models.zoo import load_model
@@ -45,7 +45,7 @@ def rows_and_weights(data_dir):
     model, _ = load_model("mlpnet", data_dir / "checkpoints" / "mlpnet_mnist.safetensors")
     layout = prunable_layout(model)
     examples = load_dataset("mnist", data_dir)[0].take(torch.arange(0, 60_000, 60))
-    exact = Examples(examples.inputs.double(), examples.targets)
+    exact = Examples((examples.batch[0].double(), examples.batch[1]))
     rows = collect_gradients(model.double(), layout, exact)
     w_bar = read_weights(model, layout)
     rounded = DenseRows(rows.gather(torch.arange(layout.size)).float())

@@ -54,6 +54,6 @@ def test_selection_is_feasible_and_of_largest_total(scores, data):
 
 
 def test_restriction_takes_off_what_is_kept_outside():
-    small = KeepK(size=10, k=6).restrict(torch.arange(5), kept=3)
+    small = KeepK(size=10, k=6).restrict(torch.arange(5), kept=torch.tensor([6, 7, 9]))
     assert (small.size, small.k) == (5, 3)
-    assert KeepK(size=10, k=9).restrict(torch.arange(2), kept=1).k == 2
+    assert KeepK(size=10, k=9).restrict(torch.arange(2), kept=torch.tensor([5])).k == 2

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from chita.data import vision
-from chita.data.batches import Examples, choose, draw
+from chita.data.batches import choose, draw
 from chita.data.digits import digits
+from chita.data.examples import Examples
 from chita.data.sets import load_dataset
 from chita.data.vision import mnist
 from chita.errors import InputError
@@ -42,9 +43,9 @@ def write_mnist(folder, *, packed):
 def test_mnist_from_idx_files(tmp_path, packed, under):
     arrays = write_mnist(tmp_path / under, packed=packed)
     train, test = mnist(tmp_path)
-    assert train.inputs.shape == (7, 1, 28, 28)
-    assert test.targets.tolist() == arrays["t10k-labels-idx1-ubyte"].tolist()
-    pixels = train.inputs[:, 0] * 0.3081 + 0.1307
+    assert train.batch[0].shape == (7, 1, 28, 28)
+    assert test.batch[1].tolist() == arrays["t10k-labels-idx1-ubyte"].tolist()
+    pixels = train.batch[0][:, 0] * 0.3081 + 0.1307
     assert torch.allclose(pixels * 255, torch.from_numpy(arrays["train-images-idx3-ubyte"]).float())
 
 
@@ -89,19 +90,19 @@ def test_a_cut_gzip_is_named(tmp_path):
 def test_the_real_mnist(data_dir):
     train, test = load_dataset("mnist", data_dir)
     assert (len(train), len(test)) == (60_000, 10_000)
-    assert test.targets[:5].tolist() == [7, 2, 1, 0, 4]
-    assert abs(float(train.inputs.mean())) < 1e-3
-    assert abs(float(train.inputs.std()) - 1) < 1e-3
+    assert test.batch[1][:5].tolist() == [7, 2, 1, 0, 4]
+    assert abs(float(train.batch[0].mean())) < 1e-3
+    assert abs(float(train.batch[0].std()) - 1) < 1e-3
 
 
 def test_digits_are_split_for_good():
     calibration, evaluation = digits()
     assert (len(calibration), len(evaluation)) == (1297, 500)
-    everything = torch.cat([calibration.inputs, evaluation.inputs]).flatten(1)
+    everything = torch.cat([calibration.batch[0], evaluation.batch[0]]).flatten(1)
     assert len(everything) == 1797
     assert everything.min() == -1
     assert everything.max() == 1
-    assert torch.equal(digits()[0].inputs, calibration.inputs)
+    assert torch.equal(digits()[0].batch[0], calibration.batch[0])
 
 
 def test_unknown_data():
@@ -110,32 +111,32 @@ def test_unknown_data():
 
 
 def numbered(count):
-    return Examples(torch.arange(count).float().unsqueeze(1), torch.arange(count))
+    return Examples((torch.arange(count).float().unsqueeze(1), torch.arange(count)))
 
 
 def test_a_draw_is_without_replacement_and_by_seed():
     data = numbered(50)
     first = draw(data, 30, seed=1)
-    assert len(set(first.targets.tolist())) == 30
-    assert torch.equal(first.inputs[:, 0].long(), first.targets)
-    assert torch.equal(first.targets, draw(data, 30, seed=1).targets)
-    assert not torch.equal(first.targets, draw(data, 30, seed=2).targets)
-    assert torch.equal(draw((data.inputs, data.targets), 30, 1).targets, first.targets)
+    assert len(set(first.batch[1].tolist())) == 30
+    assert torch.equal(first.batch[0][:, 0].long(), first.batch[1])
+    assert torch.equal(first.batch[1], draw(data, 30, seed=1).batch[1])
+    assert not torch.equal(first.batch[1], draw(data, 30, seed=2).batch[1])
+    assert torch.equal(draw(data.batch, 30, 1).batch[1], first.batch[1])
 
 
 def test_batches_are_taken_in_their_order():
     batches = list(numbered(10).batches(4))
-    assert draw(batches, 7, seed=0).targets.tolist() == list(range(7))
+    assert draw(batches, 7, seed=0).batch[1].tolist() == list(range(7))
     with pytest.raises(InputError, match=r"need 11 samples.* hold 10"):
         draw(batches, 11, seed=0)
     with pytest.raises(InputError, match="a Tensor"):
-        draw([torch.zeros(3)], 1, seed=0)
+        draw(torch.zeros(3), 1, seed=0)
     with pytest.raises(InputError, match="hold 0"):
         draw([], 1, seed=0)
 
 
 def test_chosen_samples_are_those_named():
-    assert choose(numbered(10), [3, 3, 9, 0], 2).targets.tolist() == [3, 3, 9, 0]
+    assert choose(numbered(10), [3, 3, 9, 0], 2).batch[1].tolist() == [3, 3, 9, 0]
     with pytest.raises(InputError, match="2 row indices are outside 0 to 9, the first is 10"):
         choose(numbered(10), [3, 10, -1, 0], 1)
     with pytest.raises(InputError, match="whole rows of 2"):
@@ -145,16 +146,16 @@ def test_chosen_samples_are_those_named():
 
 
 def test_examples_are_checked():
-    with pytest.raises(InputError, match="3 inputs and 2 targets"):
-        Examples(torch.zeros(3), torch.zeros(2))
     with pytest.raises(InputError, match="at least one"):
-        Examples(torch.zeros(0), torch.zeros(0))
+        Examples((torch.zeros(0), torch.zeros(0)))
     with pytest.raises(InputError, match="NaN"):
-        Examples(torch.tensor([float("nan")]), torch.zeros(1))
+        Examples((torch.tensor([float("nan")]), torch.zeros(1)))
+    with pytest.raises(InputError, match="meta device"):
+        Examples(torch.zeros(2, device="meta"))
 
 
 def test_a_digest_sees_every_bit():
     data = numbered(5)
     assert data.digest() == numbered(5).digest()
     assert data.digest() != data.take(torch.tensor([1, 0, 2, 3, 4])).digest()
-    assert data.digest() != Examples(data.inputs, data.targets.int()).digest()
+    assert data.digest() != Examples((data.batch[0], data.batch[1].int())).digest()

@@ -8,7 +8,7 @@ from chita.data.sets import load_dataset
 from chita.errors import InputError
 from chita.models.prunable import prunable_layout, read_weights
 from chita.problem import DenseRows
-from chita.pruning.pose import Ridge, make_problem, make_solver
+from chita.pruning.pose import Pose, make_problem, make_solver
 from chita.solvers import SOLVERS, Status
 from tests.dense import DenseProblem
 
@@ -47,7 +47,7 @@ def test_the_objective_is_q_of_the_rows_that_were_used(calibration):
     """The whole path against dense algebra: gradients by backward, H formed."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double()
     index = list(range(0, 80, 2))
-    inputs, targets = calibration.inputs.double(), calibration.targets
+    inputs, targets = calibration.batch[0].double(), calibration.batch[1]
     result = chita.prune(
         model,
         (inputs, targets),
@@ -92,7 +92,7 @@ def test_a_copy_is_pruned_unless_inplace_and_flags_come_back(calibration):
 def test_an_error_leaves_an_inplace_network_as_it_was(calibration):
     model, _ = chita.load_model("digits-mlp")
     before = state_of(model)
-    broken = (calibration.inputs, calibration.targets + 5)
+    broken = (calibration.batch[0], calibration.batch[1] + 5)
     with pytest.raises(InputError, match="10 classes"):
         chita.prune(model, broken, sparsity=0.5, rows=1000, inplace=True)
     assert same(state_of(model), before)
@@ -187,7 +187,7 @@ def test_options_are_checked_by_name_and_type():
 def test_a_relative_ridge_is_a_multiple_of_the_mean_diagonal():
     rows = DenseRows(torch.tensor([[1.0, 1.0], [2.0, 0.0]]))  # diagonal 1 and 2
     for given, expected in (("0.1x", 0.15), (0.1, 0.1), ("0.1", 0.1), (0, 0.0)):
-        problem = make_problem(torch.ones(2), rows, Ridge.parse(given), 0.0)
+        problem = make_problem(torch.ones(2), rows, Pose(ridge=given))
         assert problem.ridge == pytest.approx(expected)
 
 
@@ -204,9 +204,9 @@ def test_a_relative_ridge_is_a_multiple_of_the_mean_diagonal():
 def test_published_magnitude_accuracies_to_two_decimals(data_dir, budget, accuracy):
     model, _ = chita.load_model("mlpnet", data_dir / "checkpoints" / "mlpnet_mnist.safetensors")
     _, test = load_dataset("mnist", data_dir)
-    assert round(chita.accuracy(model, test), 2) == 93.97
+    assert round(chita.evaluate(model, test).value, 2) == 93.97
     pruned = chita.prune(model, method="magnitude", **budget).model
-    assert round(chita.accuracy(pruned, test), 2) == accuracy
+    assert round(chita.evaluate(pruned, test).value, 2) == accuracy
     assert int(read_weights(pruned, prunable_layout(pruned)).count_nonzero()) == budget.get(
         "nnz", 3236
     )

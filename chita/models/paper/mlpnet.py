@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import final
 
 import torch
@@ -35,4 +36,4 @@ def key_map(name: str) -> str | None:
     """Names in the checkpoints in the wild: `module.` and `_layer.` go, masks are dropped."""
     if name.endswith("_weight_mask"):
         return None
-    return name.removeprefix("module.").replace("._layer.", ".")
+    return re.sub(r"(^|\.)((module|_layer)\.)+", r"\1", name)

@@ -1,0 +1,59 @@
+"""One mask that is given, so that only the weights are left to choose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from chita.constraints.constraint import Budget, Constraint
+from chita.errors import InputError
+from chita.layout import Layout
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Exactly(Constraint):
+    """The one mask (p,) is allowed, and no other.
+
+    >>> Exactly(mask=torch.tensor([True, False])).select(torch.tensor([0.0, 9.0]))
+    tensor([ True, False])
+    """
+
+    mask: Tensor
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """Number of weights p."""
+        return len(self.mask)
+
+    def select(self, scores: Tensor) -> Tensor:
+        """The mask, whatever the scores."""
+        return self.mask.to(scores.device, copy=True)
+
+    def allows(self, mask: Tensor) -> bool:
+        """Whether this is the mask."""
+        return torch.equal(mask, self.mask.to(mask.device))
+
+    def restrict(self, index: Tensor, kept: Tensor) -> Exactly:
+        """The mask of the named weights."""
+        return Exactly(mask=self.mask[index.to(self.mask.device)])
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FixedMasks(Budget):
+    """Keep what named boolean masks keep (True = kept), one for every tensor of the layout."""
+
+    masks: Mapping[str, Tensor]
+
+    def bind(self, layout: Layout) -> Exactly:
+        """The masks as one."""
+        return Exactly(mask=layout.flatten(self.masks).bool())
+
+    def __post_init__(self) -> None:
+        if not any(bool(mask.any()) for mask in self.masks.values()):
+            raise InputError("The masks keep no weight at all; at least one must be kept.")

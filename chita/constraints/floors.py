@@ -1,0 +1,88 @@
+"""A number of weights to keep over the network, and at least some in every tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import final
+
+import torch
+from torch import Tensor
+
+from chita.constraints.constraint import Constraint
+from chita.constraints.keep_k import KeepK
+from chita.errors import InputError
+from chita.linalg.select import largest
+from chita.space import SerialSpace, Space
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class KeepKWithFloors(Constraint):
+    """Exactly k of p weights are kept, at least `least[t]` of them in segment t.
+
+    `segments` are consecutive slices that cover the p weights. The masks allowed are the bases of
+    a matroid, so the greedy choice in `select` is of largest total score.
+
+    >>> halves = (slice(0, 2), slice(2, 4))
+    >>> constraint = KeepKWithFloors(size=4, k=2, segments=halves, least=(1, 1))
+    >>> constraint.select(torch.tensor([3.0, 2.0, 1.0, 0.0]))
+    tensor([ True, False,  True, False])
+    """
+
+    size: int
+    k: int
+    segments: tuple[slice, ...]
+    least: tuple[int, ...]
+    space: Space = SerialSpace()
+
+    def __post_init__(self) -> None:
+        if not sum(self.least) <= self.k <= self.size:
+            raise InputError(
+                f"{self.k} of {self.size} weights are to be kept, but {sum(self.least)} at least "
+                f"over {len(self.least)} tensors. Keep more, or lower --min-keep."
+            )
+
+    def select(self, scores: Tensor) -> Tensor:
+        """The floors first, the rest by score alone."""
+        mask = self._unbounded.select(scores)
+        if self.allows(mask):
+            return mask
+        forced = torch.zeros_like(mask)
+        for segment, least in zip(self.segments, self.least, strict=True):
+            if least:
+                part = scores[segment]
+                forced[segment] = largest(part, least, self.space.kth_largest(part, least))
+        free = (~forced).nonzero().squeeze(1)
+        rest = KeepK(size=len(free), k=self.k - sum(self.least), space=self.space)
+        forced[free] = rest.select(scores[free])
+        return forced
+
+    def allows(self, mask: Tensor) -> bool:
+        """Whether the mask keeps exactly k, and enough in every segment."""
+        return self._unbounded.allows(mask) and all(
+            int(mask[segment].sum()) >= least
+            for segment, least in zip(self.segments, self.least, strict=True)
+        )
+
+    def restrict(self, index: Tensor, kept: Tensor) -> KeepKWithFloors:
+        """What k and the floors still ask of the named weights, at most all of a segment."""
+        bounds = torch.tensor([s.start for s in self.segments] + [self.size], device=index.device)
+        ends = torch.searchsorted(index, bounds).tolist()
+        used = torch.searchsorted(kept, bounds).tolist()
+        segments = tuple(slice(a, b) for a, b in pairwise(ends))
+        least = tuple(
+            min(max(0, least - (used[t + 1] - used[t])), segments[t].stop - segments[t].start)
+            for t, least in enumerate(self.least)
+        )
+        return KeepKWithFloors(
+            size=len(index),
+            k=min(len(index), self.k - len(kept)),
+            segments=segments,
+            least=least,
+            space=self.space,
+        )
+
+    @property
+    def _unbounded(self) -> KeepK:
+        return KeepK(size=self.size, k=self.k, space=self.space)

@@ -1,0 +1,47 @@
+"""A number of weights to keep, over the whole network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from chita.constraints.constraint import Constraint
+from chita.errors import InputError
+from chita.linalg.select import largest
+from chita.space import SerialSpace, Space
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class KeepK(Constraint):
+    """Exactly k of p weights are kept, 0 <= k <= p.
+
+    >>> import torch
+    >>> KeepK(size=3, k=1).select(torch.tensor([1.0, 5.0, 5.0]))
+    tensor([False,  True, False])
+    """
+
+    size: int
+    k: int
+    space: Space = SerialSpace()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.k <= self.size:
+            raise InputError(f"{self.k} weights of {self.size} cannot be kept.")
+
+    def select(self, scores: Tensor) -> Tensor:
+        """The k largest scores, by selection."""
+        if self.k == 0:
+            return torch.zeros_like(scores, dtype=torch.bool)
+        return largest(scores, self.k, self.space.kth_largest(scores, self.k))
+
+    def allows(self, mask: Tensor) -> bool:
+        """Whether the mask keeps exactly k."""
+        return len(mask) == self.size and int(self.space.sum(mask)) == self.k
+
+    def restrict(self, index: Tensor, kept: Tensor) -> KeepK:
+        """What is left of k for the named weights, or all of them where that is fewer."""
+        return KeepK(size=len(index), k=min(len(index), self.k - len(kept)), space=self.space)

@@ -1,0 +1,141 @@
+"""Samples in memory, whatever their structure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from chita import nested
+from chita.errors import InputError
+
+
+@final
+class Examples:
+    """Samples in memory, as batches: a pair (inputs, targets), a dict, anything nested.
+
+    The first dimension of every tensor runs over samples. Consecutive batches of one structure
+    are joined; those that differ (in padding, say) stay apart. A batch in which samples cannot
+    be told apart, such as a graph, counts as one sample.
+
+    Raises `InputError` when there is no sample, or a tensor holds NaN or infinite values.
+
+    >>> len(Examples((torch.zeros(3, 2), torch.tensor([0, 1, 0]))))
+    3
+    """
+
+    def __init__(self, *batches: Any) -> None:
+        for batch in batches:
+            _check(batch)
+        groups: list[list[Any]] = []
+        for batch in batches:
+            last = groups[-1][0] if groups else None
+            if groups and None not in map(nested.count, (batch, last)):
+                same = nested.joinable(last, batch)
+            else:
+                same = False
+            groups[-1].append(batch) if same else groups.append([batch])
+        self.parts: tuple[Any, ...] = tuple(map(nested.joined, groups))
+        if not len(self):
+            raise InputError("The data hold no sample; give at least one.")
+
+    @property
+    def batch(self) -> Any:
+        """All samples as one batch.
+
+        Raises `InputError` where they are of several structures.
+        """
+        if len(self.parts) > 1:
+            raise InputError(
+                "The samples have different shapes and make no single batch. Bring them to one "
+                "shape (pad), or give them as batches."
+            )
+        return self.parts[0]
+
+    def __len__(self) -> int:
+        """Number of samples N."""
+        return sum(map(_size, self.parts))
+
+    def take(self, index: Tensor) -> Examples:
+        """Return the samples named by index (k,), in that order."""
+        if len(self.parts) == 1 and nested.count(self.batch) is not None:
+            return Examples(nested.map_tensors(lambda t: t[index.to(t.device)], self.batch))
+        singles = list(self.batches(1))
+        return Examples(*(singles[i] for i in index.tolist()))
+
+    def first(self, count: int) -> Examples:
+        """Return the first `count` samples."""
+        kept, left = [], count
+        for part in self.parts:
+            if left > 0:
+                cut = nested.count(part)
+                kept.append(part if cut is None else _slice(part, 0, left))
+                left -= _size(part)
+        return Examples(*kept)
+
+    def batches(self, size: int) -> Iterator[Any]:
+        """Iterate over consecutive batches of at most `size` samples."""
+        for part in self.parts:
+            if nested.count(part) is None:
+                yield part
+            else:
+                for start in range(0, _size(part), size):
+                    yield _slice(part, start, start + size)
+
+    def to(self, device: torch.device | str) -> Examples:
+        """Return the samples on a device; objects of other types by their own `to`, if any."""
+        return Examples(*(nested.map_leaves(lambda x: _moved(x, device), p) for p in self.parts))
+
+    def digest(self) -> str | None:
+        """Return a SHA-256 over structure, types, shapes and bytes, in hexadecimal.
+
+        None where a batch is an object of a type of its own.
+        """
+        if any(nested.count(part) is None for part in self.parts):
+            return None
+        total = hashlib.sha256()
+        for part in self.parts:
+            for tensor in nested.tensors(part):
+                total.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
+                flat = tensor.detach().cpu().contiguous().reshape(-1)
+                total.update(flat.view(torch.uint8).numpy().data)
+        return total.hexdigest()
+
+
+def as_examples(data: object) -> Examples | None:
+    """Return samples given at once (`Examples`, a pair, a dict of tensors), None for others.
+
+    A tuple whose second entry is a tensor or None is one pair (inputs, targets).
+    """
+    match data:
+        case Examples():
+            return data
+        case (_, Tensor() | None) if isinstance(data, tuple):
+            return Examples(data)
+        case dict() if any(True for _ in nested.tensors(data)):
+            return Examples(data)
+    return None
+
+
+def _size(part: Any) -> int:
+    cut = nested.count(part)
+    return 1 if cut is None else cut
+
+
+def _slice(part: Any, start: int, stop: int) -> Any:
+    return nested.map_tensors(lambda t: t[start:stop], part)
+
+
+def _moved(leaf: Any, device: torch.device | str) -> Any:
+    return leaf.to(device) if hasattr(leaf, "to") else leaf
+
+
+def _check(batch: Any) -> None:
+    parts = list(nested.tensors(batch))
+    if any(tensor.is_meta for tensor in parts):
+        raise InputError("The samples are on the meta device and hold no values.")
+    if any(t.is_floating_point() and not bool(torch.isfinite(t).all()) for t in parts):
+        raise InputError("The inputs hold NaN or infinite values; clean the data first.")

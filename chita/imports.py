@@ -1,0 +1,59 @@
+"""Objects of the user's own code, by `package.module:name`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from chita.errors import InputError
+from chita.naming import nearest
+
+
+def is_import(text: str) -> bool:
+    """Return whether a text has the form `package.module:name`.
+
+    >>> is_import("my.nets:small"), is_import("digits-mlp"), is_import("C:/data")
+    (True, False, False)
+    """
+    module, colon, name = text.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in [*module.split("."), name])
+
+
+def imported(text: str) -> Any:
+    """Return the object named by `package.module:name`; the current folder is searched too.
+
+    Raises `InputError` when the module cannot be imported or has no such name.
+    """
+    module_name, _, name = text.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a module is the user's code and may raise anything
+        raise InputError(
+            f"{module_name!r} cannot be imported: {type(error).__name__}: {error}. Run from the "
+            "folder it lies in, or install it."
+        ) from error
+    if not hasattr(module, name):
+        public = [entry for entry in vars(module) if not entry.startswith("_")]
+        raise InputError(f"{module_name} has no {name!r}. {nearest(name, public)}")
+    return getattr(module, name)
+
+
+def called(text: str) -> Any:
+    """Return what the function named by `package.module:name` returns when called.
+
+    Raises `InputError` when it cannot be imported or called without arguments, or fails.
+    """
+    function = imported(text)
+    if not callable(function):
+        raise InputError(f"{text} is a {type(function).__name__}; it must be a function.")
+    try:
+        return function()
+    except Exception as error:  # the user's code may raise anything
+        raise InputError(
+            f"{text} fails: {type(error).__name__}: {error}. It is called without arguments."
+        ) from error

@@ -1,0 +1,217 @@
+"""Losses of a network's outputs against targets: batches are pairs (inputs, targets)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from chita import nested
+from chita.errors import InputError
+from chita.losses.loss import Loss, Measure
+from chita.models.forward import outputs_of
+
+_IGNORED = -100  # the class that torch's losses leave out
+
+
+class OutputLoss(Loss):
+    """A loss of outputs and targets. The network is called by `models.forward.outputs_of`."""
+
+    @abstractmethod
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of outputs (b, ...) against targets (b, ...)."""
+
+    @abstractmethod
+    def score(self, outputs: Tensor, targets: Tensor) -> Measure:
+        """Return the measure of outputs against targets."""
+
+    @abstractmethod
+    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return targets drawn from the distribution whose negative log is the summed loss."""
+
+    def mean(self, model: nn.Module, batch: Any) -> Tensor:
+        """`compare` of the network's outputs and the targets."""
+        inputs, targets = split(batch)
+        return self.compare(outputs_of(model, inputs), targets)
+
+    def measure(self, model: nn.Module, batch: Any) -> Measure:
+        """`score` of the network's outputs and the targets."""
+        inputs, targets = split(batch)
+        return self.score(outputs_of(model, inputs), targets)
+
+    def check(self, model: nn.Module, batch: Any, labels: Iterable[Any]) -> None:
+        """Pairs of as many inputs as targets, and targets that fit the outputs."""
+        for part in labels:
+            if nested.count(split(part)) is None:
+                raise InputError(
+                    f"A batch {nested.described(part)} has no single number of samples: the first "
+                    "sizes of inputs and targets must agree."
+                )
+        inputs, targets = split(batch)
+        with torch.no_grad():
+            outputs = outputs_of(model, inputs)
+            self.check_outputs(outputs)
+            for part in labels:
+                self.check_targets(outputs, split(part)[1])
+            try:
+                self.compare(outputs, targets)
+            except Exception as error:  # torch's losses fail in many ways
+                raise InputError(
+                    f"The loss {self.name} fails on outputs {nested.described(outputs)} and "
+                    f"targets {nested.described(targets)}: {error} Give targets that fit."
+                ) from error
+
+    def check_outputs(self, outputs: Tensor) -> None:
+        """Raise `InputError` when outputs are not what the loss is made for."""
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise `InputError` when targets do not fit outputs."""
+
+    def relabelled(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Any:
+        """The inputs with `draw`n targets."""
+        inputs = split(batch, labelled=False)[0]
+        with torch.no_grad():
+            outputs = outputs_of(model, nested.map_tensors(torch.clone, inputs))
+        self.check_outputs(outputs)
+        return inputs, self.draw(outputs.cpu(), generator).to(outputs.device)
+
+
+class _Classes(OutputLoss):
+    """Targets are classes (b, ...), or class probabilities shaped as the outputs."""
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Measure:
+        """The share of samples (or of positions) whose largest output is the target."""
+        classes = targets.argmax(1) if targets.is_floating_point() else targets
+        found = outputs.argmax(1)
+        if classes.shape != found.shape:
+            raise InputError(
+                f"Accuracy needs outputs (batch, classes, ...) and targets (batch, ...); got "
+                f"{tuple(outputs.shape)} for targets {tuple(targets.shape)}."
+            )
+        counted = classes != _IGNORED
+        what = {2: "top-1", 4: "pixel"}.get(outputs.ndim, "per-position")
+        return Measure(
+            name=f"{what} accuracy, per cent",
+            total=100.0 * int(((found == classes) & counted).sum()),
+            count=int(counted.sum()),
+        )
+
+    def check_outputs(self, outputs: Tensor) -> None:
+        """(batch, classes, ...)."""
+        if outputs.ndim < 2:
+            raise InputError(
+                f"{self.name} needs outputs (batch, classes, ...); got {tuple(outputs.shape)}."
+            )
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Classes within 0 to C - 1, or the one that is ignored."""
+        if targets.is_floating_point() or not targets.numel():
+            return
+        counted = targets[targets != _IGNORED]
+        classes = outputs.shape[1]
+        if len(counted) and (int(counted.min()) < 0 or int(counted.max()) >= classes):
+            raise InputError(
+                f"The targets run from {int(counted.min())} to {int(counted.max())}, but the "
+                f"network has {classes} classes: they must lie in 0 to {classes - 1}."
+            )
+
+    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Classes by their probabilities, one independent draw for every position."""
+        classes_last = outputs.double().softmax(1).movedim(1, -1)
+        drawn = torch.multinomial(classes_last.flatten(0, -2), 1, generator=generator)
+        return drawn.view(classes_last.shape[:-1])
+
+
+@final
+@dataclass(frozen=True)
+class CrossEntropy(_Classes):
+    """Mean cross-entropy (natural log) of logits (b, classes, ...)."""
+
+    name: str = "cross_entropy"
+
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """-log softmax at the target, mean over samples and positions."""
+        return nn.functional.cross_entropy(outputs, targets)
+
+
+@final
+@dataclass(frozen=True)
+class NegativeLogLikelihood(_Classes):
+    """Mean of the negative log-probabilities (b, classes, ...) at the targets."""
+
+    name: str = "nll"
+
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """-output at the target, mean over samples and positions."""
+        return nn.functional.nll_loss(outputs, targets)
+
+    def check_outputs(self, outputs: Tensor) -> None:
+        """Log-probabilities, which sum to one."""
+        super().check_outputs(outputs)
+        if float(outputs.double().logsumexp(1).abs().max()) > 1e-2:
+            raise InputError(
+                "nll needs log-probabilities, as log_softmax gives them; the network's outputs do "
+                "not sum to one. Use the loss cross_entropy for logits."
+            )
+
+
+@final
+@dataclass(frozen=True)
+class MeanSquaredError(OutputLoss):
+    """Mean of (output - target)² over samples and entries, without ½."""
+
+    name: str = "mse"
+
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean square."""
+        return nn.functional.mse_loss(outputs, targets)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Measure:
+        """The mean square."""
+        self.check_targets(outputs, targets)
+        return Measure(
+            name="mean squared error",
+            total=float((outputs.double() - targets.double()).square().sum()),
+            count=targets.numel(),
+        )
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Shaped as the outputs: nothing is broadcast."""
+        if outputs.shape[1:] != targets.shape[1:]:
+            raise InputError(
+                f"mse needs targets shaped as the outputs; got outputs {tuple(outputs.shape)} and "
+                f"targets {tuple(targets.shape)}."
+            )
+
+    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Normal around the outputs with variance ½, whose negative log is the square."""
+        noise = torch.randn(outputs.shape, generator=generator, dtype=torch.float64) * 0.5**0.5
+        drawn: Tensor = (outputs + noise).to(outputs.dtype)
+        return drawn
+
+
+def split(batch: Any, *, labelled: bool = True) -> tuple[Any, Any]:
+    """Return the inputs and the targets of a batch; targets may be absent unless `labelled`.
+
+    Raises `InputError` when the batch is no pair of inputs and a tensor of targets.
+    """
+    match batch:
+        case [inputs, Tensor() as targets]:
+            return inputs, targets
+        case [inputs, None] | [inputs] if not labelled:
+            return inputs, None
+        case Tensor() as inputs if not labelled:
+            return inputs, None
+    if isinstance(batch, Tensor) or (isinstance(batch, (tuple, list)) and len(batch) <= 2):
+        raise InputError(
+            f"A batch is {nested.described(batch)}, without a tensor of targets. Give pairs "
+            '(inputs, targets), or draw them from the network with labels="model".'
+        )
+    raise InputError(
+        f"A batch is {nested.described(batch)}; this loss takes pairs (inputs, targets). For "
+        "batches of another structure give loss=callable(model, batch)."
+    )

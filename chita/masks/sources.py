@@ -1,0 +1,47 @@
+"""Masks as others leave them: buffers beside weights, or the zeros themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from chita.errors import CheckpointError
+
+_SUFFIX = "_mask"
+
+
+def masks_beside(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the masks stored as `NAME_mask` beside `NAME_orig` or `NAME`, by NAME.
+
+    `torch.nn.utils.prune` keeps `weight_orig` and `weight_mask` in place of `weight`; a mask is
+    True where it is not zero. Empty where there are none.
+    """
+    found = {}
+    for name, mask in tensors.items():
+        weight = name.removesuffix(_SUFFIX)
+        beside = [tensors.get(f"{weight}_orig"), tensors.get(weight)]
+        if name != weight and any(t is not None and t.shape == mask.shape for t in beside):
+            found[weight] = mask != 0
+    return found
+
+
+def zeros_of(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """Return the masks that the zeros of a checkpoint make, of the tensors named.
+
+    Raises `CheckpointError` when tensors are missing, or none of them holds a zero.
+    """
+    names = list(names)
+    missing = [name for name in names if name not in tensors]
+    if missing:
+        raise CheckpointError(
+            f"The checkpoint that shall give the mask lacks {', '.join(missing)}. Give one of this "
+            "architecture, or a mask file."
+        )
+    masks = {name: tensors[name] != 0 for name in names}
+    if all(bool(mask.all()) for mask in masks.values()):
+        raise CheckpointError(
+            "The checkpoint that shall give the mask has no zero in any prunable tensor. Give a "
+            "pruned one, or a mask file."
+        )
+    return masks

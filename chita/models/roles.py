@@ -1,0 +1,102 @@
+"""What each parameter of a network is: its owner, its axes, whether it is a weight to prune."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor, nn
+
+from chita.layout import Axes
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+_RECURRENT_WEIGHT = re.compile(r"weight_(ih|hh|hr)(_l\d+(_reverse)?)?")
+_ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_SUFFIX = re.compile(r"_(orig|g|v)$")  # of what torch.nn.utils computes a weight from
+_COMPUTED = re.compile(r"(^|\.)(parametrizations\.|weight\w*_(orig|g|v)$)")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """A parameter as one module holds it; a tied parameter has one role per name.
+
+    Fields: `name` in the network's state dict; `owner`, the module's name; `kinds`, the class
+    names of the owner, the most special first; `axes`; `weight`, whether it is the weight of a
+    layer that can be pruned, and `embedding`, whether of an embedding; `parameter`, None where
+    the module computes that weight from other parameters.
+    """
+
+    name: str
+    owner: str
+    kinds: tuple[str, ...]
+    axes: Axes
+    weight: bool
+    embedding: bool
+    parameter: Tensor | None
+
+    @property
+    def kind(self) -> str:
+        """The class name of the owner."""
+        return self.kinds[0]
+
+
+def roles(model: nn.Module) -> Iterator[Role]:
+    """Iterate over all parameters of a network in module order, tied ones under each name."""
+    for owner, module in model.named_modules(remove_duplicate=False):
+        weights = dict(_weights(module))
+        own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+        kinds = tuple(k.__name__ for k in type(module).__mro__ if issubclass(k, nn.Module))[:-1]
+        for attribute in dict.fromkeys([*weights, *own]):
+            yield Role(
+                name=f"{owner}.{attribute}" if owner else attribute,
+                owner=owner,
+                kinds=kinds or (type(module).__name__,),
+                axes=weights.get(attribute, Axes()),
+                weight=attribute in weights,
+                embedding=isinstance(module, _EMBEDDINGS),
+                parameter=own.get(attribute),
+            )
+
+
+def computes_others(name: str) -> bool:
+    """Return whether a parameter of this name serves to compute a weight, and is none itself."""
+    return bool(_COMPUTED.search(name))
+
+
+def _weights(module: nn.Module) -> Iterator[tuple[str, Axes]]:
+    """The attributes of a module that are weights to prune, with their axes."""
+    if isinstance(module, (nn.Linear, nn.Bilinear)):
+        yield "weight", Axes()
+    elif isinstance(module, _CONVOLUTIONS):
+        yield "weight", Axes(groups=module.groups)
+    elif isinstance(module, _TRANSPOSED):
+        yield "weight", Axes(output=1, input=0, groups=module.groups)
+    elif isinstance(module, _EMBEDDINGS) or _is_conv1d(module):
+        yield "weight", Axes(output=1, input=0)
+    elif isinstance(module, nn.MultiheadAttention):
+        for name in _ATTENTION_WEIGHTS:
+            if getattr(module, name, None) is not None:
+                yield name, Axes()
+    elif isinstance(module, _RECURRENT):
+        names = dict.fromkeys([*module._parameters, *_parametrised(module)])
+        for name in names:
+            if _RECURRENT_WEIGHT.fullmatch(name):
+                yield name, Axes()
+
+
+def _parametrised(module: nn.Module) -> list[str]:
+    """Names of weights that a recurrent module computes from other parameters."""
+    inner = list(getattr(module, "parametrizations", {}))
+    return inner + [_SUFFIX.sub("", name) for name in module._parameters if _SUFFIX.search(name)]
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    """Hugging Face's `Conv1D`, a linear layer that holds its weight as (in, out)."""
+    named = type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+    return named and isinstance(getattr(module, "weight", None), Tensor)
