@@ -8,12 +8,14 @@ from typing import ParamSpec
 
 import typer
 
+from chita.cli.apply import apply
 from chita.cli.console import stderr
 from chita.cli.demo import demo
 from chita.cli.evaluate import evaluate
 from chita.cli.methods import methods
 from chita.cli.models import models
 from chita.cli.prune import prune
+from chita.cli.refit import refit
 from chita.errors import ChitaError
 
 _P = ParamSpec("_P")
@@ -48,7 +50,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (prune, evaluate, methods, models, demo):
+for _command in (prune, refit, apply, evaluate, methods, models, demo):
     app.command()(_guarded(_command))
 
 

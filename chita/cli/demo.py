@@ -7,11 +7,11 @@ import time
 from rich.table import Table
 
 from chita.cli.console import ConsoleProgress, stderr, stdout
-from chita.data.sets import load_dataset
+from chita.data.digits import digits
 from chita.models.zoo import MODELS, load_model
 from chita.progress import track
 from chita.pruning.network import prune as prune_network
-from chita.training.evaluate import METRIC, accuracy
+from chita.training.evaluate import evaluate
 
 _SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)
 _METHODS = ("magnitude", "chita")
@@ -20,7 +20,7 @@ _METHODS = ("magnitude", "chita")
 def demo() -> None:
     """Prune the two shipped networks at five sparsities and show what is left of them."""
     began = time.perf_counter()
-    table = Table(title=f"{METRIC}, by share of weights removed")
+    table = Table(title="top-1 accuracy, per cent, by share of weights removed")
     table.caption = "evaluation split of scikit-learn's digits, one shot, no retraining"
     for column in ("network", "method"):
         table.add_column(column, no_wrap=True)
@@ -30,14 +30,14 @@ def demo() -> None:
     progress = ConsoleProgress()
     for name in shipped:
         model, _ = load_model(name)
-        calibration, evaluation = load_dataset(MODELS[name].data)
-        dense = f"{accuracy(model, evaluation):.2f}"
+        calibration, evaluation = digits()
+        dense = f"{evaluate(model, evaluation).value:.2f}"
         for method in _METHODS:
             row = []
             with track(progress, f"{name}, {method}", len(_SPARSITIES), "prunings"):
                 for sparsity in _SPARSITIES:
                     result = prune_network(model, calibration, sparsity=sparsity, method=method)
-                    row.append(f"{accuracy(result.model, evaluation):.2f}")
+                    row.append(f"{evaluate(result.model, evaluation).value:.2f}")
                     progress.advance(1)
             table.add_row(name, method, dense, *row)
         table.add_section()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 from chita.cli import options as opt
-from chita.cli.console import ConsoleProgress, stdout
-from chita.cli.settings import PruneSettings
-from chita.data.sets import load_dataset
+from chita.cli.console import stdout
+from chita.cli.session import open_session
+from chita.cli.settings import NetworkSettings, merge_settings
+from chita.errors import InputError
 from chita.models.prunable import prunable_layout, read_weights
-from chita.models.zoo import MODELS
-from chita.training.evaluate import METRIC, accuracy
+from chita.training.evaluate import is_accuracy
 
 
 def evaluate(
@@ -19,21 +19,30 @@ def evaluate(
     allow_pickle: opt.AllowPickle = None,
     data: opt.Data = None,
     data_dir: opt.DataDir = None,
+    image_size: opt.ImageSize = None,
+    image_mean: opt.ImageMean = None,
+    image_std: opt.ImageStd = None,
+    loss: opt.Loss = None,
     device: opt.Device = None,
     as_json: opt.Json = False,
 ) -> None:
     """Measure a network on its evaluation data, and count its zeros."""
-    target = opt.usable_device(device or "cpu")
-    name = model or PruneSettings().model
-    network, _ = opt.load_network(name, weights, allow_pickle=bool(allow_pickle), device=target)
-    _, evaluation = load_dataset(data or MODELS[name].data, data_dir)
-    value = accuracy(network, evaluation.to(target), progress=ConsoleProgress())
-    flat = read_weights(network, prunable_layout(network))
+    session = open_session(merge_settings(NetworkSettings, None, locals()))
+    score = session.measured(session.network)
+    if score is None:
+        raise InputError(
+            f"There are no evaluation data for {session.settings.model}. Give them with --data."
+        )
+    flat = read_weights(session.network, prunable_layout(session.network))
     nnz = int(flat.count_nonzero())
     if as_json:
-        print(json.dumps({"accuracy": value, "metric": METRIC, "nnz": nnz, "prunable": len(flat)}))
+        accuracy = score.value if is_accuracy(score.metric) else None
+        found = {"accuracy": accuracy, "metric": score.metric, "value": score.value}
+        print(json.dumps({**found, "nnz": nnz, "prunable": len(flat)}))
     else:
         stdout.print(
-            f"{name}: {METRIC} {value:.2f}; {nnz:,} of {len(flat):,} prunable weights are not zero",
+            f"{session.settings.model}: {score}; {nnz:,} of {len(flat):,} prunable weights are not "
+            "zero",
             highlight=False,
+            soft_wrap=True,
         )

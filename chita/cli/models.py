@@ -15,5 +15,5 @@ def models() -> None:
     for column in ("model", "data", "prunable weights", "about"):
         table.add_column(column)
     for name, spec in MODELS.items():
-        table.add_row(name, spec.data, f"{prunable_layout(spec.build()).size:,}", spec.about)
+        table.add_row(name, spec.data or "", f"{prunable_layout(spec.build()).size:,}", spec.about)
     stdout.print(table)

@@ -5,20 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from torch import nn
-
-from chita.cli.console import stderr
-from chita.errors import InputError
-from chita.models.zoo import load_model
 
 Model = Annotated[
-    str | None, typer.Option(help="Network, as listed by `chita models`. [default: digits-mlp]")
+    str | None,
+    typer.Option(
+        help="Network: a name of `chita models`, torchvision:NAME, timm:NAME, or your own "
+        "package.module:function that returns one. [default: digits-mlp]"
+    ),
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Checkpoint or run folder. [default: the weights shipped with the network]"),
+    typer.Option(help="Checkpoint or run folder. [default: the weights the network comes with]"),
 ]
 AllowPickle = Annotated[
     bool | None,
@@ -28,36 +26,81 @@ AllowPickle = Annotated[
     ),
 ]
 Data = Annotated[
-    str | None, typer.Option(help="Data set: digits or mnist. [default: the network's own]")
+    str | None,
+    typer.Option(
+        help="digits, mnist; a folder or zip of images in class folders; a file of tensors (.npz, "
+        ".pt, .safetensors); or package.module:function that returns (calibration, evaluation). "
+        "[default: the network's own]"
+    ),
 ]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the data set. [default: here]")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ... [default: cpu]")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of a named data set. [default: here]")]
+ImageSize = Annotated[
+    int | None, typer.Option(help="Side of images in pixels. [default: the network's, or as is]")
+]
+ImageMean = Annotated[
+    str | None, typer.Option(help="Mean of the channels, of pixels in 0 to 1: 0.5,0.5,0.5.")
+]
+ImageStd = Annotated[str | None, typer.Option(help="Standard deviation of the channels.")]
+Loss = Annotated[
+    str | None,
+    typer.Option(
+        help="cross_entropy, nll, mse, model (what the network returns for a dict), or "
+        "package.module:function of (model, batch). [default: by the batches]"
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(help="data, or model: drawn from the network (true Fisher). [default: data]"),
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... [default: cpu]")]
+Sparsity = Annotated[float | None, typer.Option(help="Share of the weights to remove, in [0, 1).")]
+Nnz = Annotated[int | None, typer.Option(help="Weights to keep, instead of --sparsity.")]
+MinKeep = Annotated[
+    int | None, typer.Option(help="Weights kept at least in every tensor. [default: 1]")
+]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Prune only what this matches: a name, a glob, re:PATTERN or a type such as Linear; "
+        "may be repeated. [default: all but embeddings]"
+    ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(help="Leave untouched what this matches, as in --targets; may be repeated."),
+]
+Method = Annotated[str | None, typer.Option(help="As listed by `chita methods`. [default: chita]")]
+Option = Annotated[
+    list[str] | None, typer.Option(help="name=value for the method; may be repeated.")
+]
+Rows = Annotated[int | None, typer.Option(help="Gradients to collect, n. [default: 1000]")]
+RowSize = Annotated[int | None, typer.Option(help="Samples averaged in a row, m. [default: 1]")]
+Ridge = Annotated[
+    str | None,
+    typer.Option(help="λ, or a multiple of the mean curvature such as 0.1x. [default: 0.1x]"),
+]
+FirstOrder = Annotated[
+    float | None, typer.Option(help="Scale of the first-order term. [default: 0]")
+]
+Seed = Annotated[int | None, typer.Option(help="Of the draw of samples. [default: 0]")]
+RowIndices = Annotated[
+    Path | None,
+    typer.Option(help="File of sample indices, one a line, instead of --seed and --rows."),
+]
+Mask = Annotated[
+    Path | None,
+    typer.Option(
+        help="Run folder or its masks.safetensors, a checkpoint with weight_mask buffers, or one "
+        "whose zeros are the mask."
+    ),
+]
+Out = Annotated[Path | None, typer.Option(help="Run folder to write.")]
+Force = Annotated[
+    bool | None, typer.Option("--force", help="Replace the run folder --out if it exists.")
+]
+Config = Annotated[
+    Path | None, typer.Option(help="TOML file of these settings; the command line wins.")
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object, alone on standard output.")
 ]
-
-
-def load_network(
-    name: str, weights: Path | None, *, allow_pickle: bool, device: torch.device
-) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return a named network on a device, and the tensors dropped on loading, which are shown."""
-    network, dropped = load_model(name, weights, allow_pickle=allow_pickle)
-    if dropped:
-        stderr.print(f"Dropped from the checkpoint: {', '.join(dropped)}", markup=False)
-    return network.to(device), dropped
-
-
-def usable_device(name: str) -> torch.device:
-    """Return the device of a name.
-
-    Raises `InputError` when there is none of that name here.
-    """
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(
-            f"The device {name!r} cannot be used here: {str(error).splitlines()[0]} "
-            "Use --device cpu, or install a PyTorch build for this hardware."
-        ) from None
-    return device

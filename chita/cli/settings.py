@@ -1,23 +1,36 @@
-"""The settings of `chita prune`, from a run file and the command line."""
+"""The settings of commands, from a run file and the command line."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Strict, ValidationError
 
 from chita.errors import InputError
 from chita.naming import nearest
 
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
 
-class PruneSettings(BaseModel):
-    """Every setting of a run, under the name of its option with underscores for dashes.
 
-    `options` are the fields of the solver (`chita methods` lists them).
-    """
+def _numbers(value: object) -> object:
+    """A text of numbers with commas between them, as the command line gives it, as a list."""
+    return [float(part) for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Numbers = Annotated[tuple[Number, ...], BeforeValidator(_numbers)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+class NetworkSettings(BaseModel):
+    """A network and its data, under the names of the options with underscores for dashes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,36 +39,76 @@ class PruneSettings(BaseModel):
     allow_pickle: bool = False
     data: str | None = None
     data_dir: Path | None = None
+    image_size: Whole | None = None
+    image_mean: Numbers | None = None
+    image_std: Numbers | None = None
+    loss: str | None = None
     device: str = "cpu"
-    sparsity: float | None = None
-    nnz: int | None = None
-    method: str = "chita"
-    options: dict[str, int | float | str] = {}
-    rows: int = 1000
-    row_size: int = 1
-    ridge: float | str = "0.1x"
-    first_order: float = 0.0
-    seed: int = 0
+
+
+class ApplySettings(NetworkSettings):
+    """Those of `chita apply`: a mask, and a run folder to write."""
+
+    mask: Path | None = None
+    out: Path | None = None
+    force: bool = False
+
+
+class RowSettings(NetworkSettings):
+    """How rows are collected and the problem is posed."""
+
+    rows: Whole = 1000
+    row_size: Whole = 1
+    labels: Literal["data", "model"] = "data"
+    ridge: Number | str = "0.1x"
+    first_order: Number = 0.0
+    seed: Whole = 0
     row_indices: Path | None = None
     out: Path | None = None
     force: bool = False
 
 
+class RefitSettings(RowSettings):
+    """Those of `chita refit`: a mask, and rows."""
+
+    mask: Path | None = None
+
+
+class PruneSettings(RowSettings):
+    """Those of `chita prune` and `chita plan`.
+
+    `options` are the fields of the solver (`chita methods` lists them).
+    """
+
+    sparsity: Number | None = None
+    nnz: Whole | None = None
+    min_keep: Whole = 1
+    targets: Names | None = None
+    ignore: Names = ()
+    method: str = "chita"
+    options: dict[str, Whole | Number | str] = {}
+
+
+_S = TypeVar("_S", bound=NetworkSettings)
+
+
 def merge_settings(
-    config: Path | None, given: Mapping[str, Any], options: Sequence[str]
-) -> PruneSettings:
+    kind: type[_S], config: Path | None, given: Mapping[str, Any], options: Sequence[str] = ()
+) -> _S:
     """Return the run file's settings, overridden by what the command line gives.
 
     Args:
+        kind: the settings of the command.
         config: a TOML file, or None.
-        given: setting to value; None where the command line is silent.
+        given: setting to value; None where the command line is silent; other names are left out.
         options: "name=value" texts for the solver.
 
     Raises:
         InputError: the file is no TOML, or a setting is unknown or of the wrong type; all at once.
     """
     settings = {k.replace("-", "_"): v for k, v in _read_toml(config).items()} if config else {}
-    given = {name: value for name, value in given.items() if value is not None}
+    known = kind.model_fields
+    given = {name: v for name, v in given.items() if v is not None and name in known}
     if {"sparsity", "nnz"} & given.keys():
         settings = {k: v for k, v in settings.items() if k not in ("sparsity", "nnz")}
     if given.get("method", settings.get("method")) != settings.get("method"):
@@ -64,12 +117,12 @@ def merge_settings(
     file_options = settings.get("options", {})
     if chosen and isinstance(file_options, dict):
         given["options"] = {**file_options, **chosen}
-    unknown = [name for name in settings if name not in PruneSettings.model_fields]
+    unknown = [name for name in settings if name not in known]
     if unknown:
-        hints = " ".join(f"{n!r}: {nearest(n, PruneSettings.model_fields)}" for n in unknown)
+        hints = " ".join(f"{n!r}: {nearest(n, known)}" for n in unknown)
         raise InputError(f"{config} has unknown settings. {hints}")
     try:
-        return PruneSettings(**{**settings, **given})
+        return kind(**{**settings, **given})
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, e['loc']))} is {e['input']!r}: {e['msg']}" for e in error.errors()

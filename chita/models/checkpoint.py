@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from chita.errors import CheckpointError
+from chita.pickles import load_torch
 
 KeyMap = Callable[[str], str | None]
 """A tensor's name in a checkpoint to its name in the network; None drops the tensor."""
 
 _ENVELOPES = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # of DataParallel and torch.compile
+_WAY_OUT = (
+    "Convert it to safetensors, or, if you trust its source, pass --allow-pickle "
+    "(allow_pickle=True in Python)."
+)
 _SHOWN = 20  # faults listed in one message
 
 
@@ -56,7 +60,7 @@ def read_tensors(path: Path, *, allow_pickle: bool = False) -> dict[str, Tensor]
                 f"{path} is not a readable safetensors file: {error}. Write it again, for example "
                 "with safetensors.torch.save_file."
             ) from None
-    return _state_dict(_load_torch(path, allow_pickle=allow_pickle), path)
+    return _state_dict(load_torch(path, way_out=_WAY_OUT, allow_pickle=allow_pickle), path)
 
 
 def load_weights(
@@ -117,29 +121,6 @@ def _unpruned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name != weight and mask is not None and mask.shape == tensors[name].shape:
             merged[weight] = merged.pop(name) * merged.pop(f"{weight}_mask")
     return merged
-
-
-def _load_torch(path: Path, *, allow_pickle: bool) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what cannot be read is an error below
-            return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
-    except ImportError as error:
-        raise CheckpointError(
-            f"{path} holds objects of a package that is not installed: {error}. Install it, or "
-            "convert the file to safetensors where it is."
-        ) from None
-    except Exception as error:  # noqa: BLE001 (bytes that are no checkpoint make an unpickler fail in any way)
-        if not allow_pickle and "GLOBAL" in str(error).upper():
-            raise CheckpointError(
-                f"{path} is a pickle with more than tensors in it, and loading it would run code "
-                "stored in the file. Convert it to safetensors, or, if you trust its source, pass "
-                "--allow-pickle (allow_pickle=True in Python)."
-            ) from None
-        raise CheckpointError(
-            f"{path} is neither a safetensors nor a PyTorch file that can be read "
-            f"({type(error).__name__}). Check that the file is complete."
-        ) from None
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:

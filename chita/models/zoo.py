@@ -1,39 +1,24 @@
-"""The table of named networks."""
+"""Networks by what users name them: the table, other libraries, a function of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import final
 
 from torch import nn
 
-from chita.errors import CheckpointError, InputError
-from chita.models.checkpoint import KeyMap, load_weights, read_tensors, same_name
+from chita.errors import CheckpointError, ChitaError, InputError
+from chita.imports import called, is_import
+from chita.models.checkpoint import load_weights, read_tensors
 from chita.models.digits import DigitsCNN, DigitsMLP
-from chita.models.paper import mlpnet
+from chita.models.named import NamedModel
+from chita.models.paper import mlpnet, resnet20
+from chita.models.timm import timm_model
+from chita.models.torchvision import torchvision_model
+from chita.models.wrappers import unwrapped
 from chita.naming import nearest
 
 _BUNDLED = Path(__file__).parent / "weights"
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class NamedModel:
-    """A network known by name.
-
-    Fields: `build`, makes it untrained; `data`, the data set it belongs to; `about`, one line;
-    `key_map`, for checkpoints in the wild; `bundled`, file name of weights shipped with the
-    package.
-    """
-
-    build: Callable[[], nn.Module]
-    data: str
-    about: str
-    key_map: KeyMap = same_name
-    bundled: str | None = None
-
 
 MODELS: dict[str, NamedModel] = {
     "digits-mlp": NamedModel(
@@ -54,8 +39,44 @@ MODELS: dict[str, NamedModel] = {
         about="784-40-20-10 without biases, of the papers; needs --weights",
         key_map=mlpnet.key_map,
     ),
+    "resnet20": NamedModel(
+        build=resnet20.ResNet20,
+        about="of the papers, for CIFAR-10; needs --weights and --data",
+        key_map=resnet20.key_map,
+        images=resnet20.CIFAR10,
+    ),
 }
 """Every named network, by its name on the command line."""
+
+LIBRARIES: dict[str, Callable[[str], NamedModel]] = {
+    "torchvision": torchvision_model,
+    "timm": timm_model,
+}
+"""Libraries whose networks are named `library:name`."""
+
+
+def find_model(name: str) -> NamedModel:
+    """Return what is known of a network.
+
+    Args:
+        name: a name in `MODELS`; `torchvision:NAME` or `timm:NAME`; or `package.module:function`,
+            which is called without arguments and returns a network.
+
+    Raises `InputError` when there is none of that name.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    library, _, rest = name.partition(":")
+    if rest and library in LIBRARIES:
+        return LIBRARIES[library](rest)
+    if is_import(name):
+        return NamedModel(
+            build=lambda: _network(name), trained=lambda: _network(name), about="of your own"
+        )
+    raise InputError(
+        f"Unknown model {name!r}. {nearest(name, MODELS)} Or give package.module:function, "
+        "torchvision:NAME or timm:NAME."
+    )
 
 
 def load_model(
@@ -64,24 +85,41 @@ def load_model(
     """Return a named network with its weights, in eval mode, and the tensors dropped on loading.
 
     Args:
-        name: a name in `MODELS`.
-        weights: a checkpoint; None takes the weights shipped with the package.
+        name: see `find_model`.
+        weights: a checkpoint; None takes the weights shipped with the package, those that the
+            library downloads, or those that the function gives.
         allow_pickle: see `read_tensors`.
 
     Raises:
-        InputError: the name is unknown.
+        InputError: the name is unknown, or the network cannot be made.
         CheckpointError: no weights are given and none are shipped, or they do not fit.
     """
-    if name not in MODELS:
-        raise InputError(f"Unknown model {name!r}. {nearest(name, MODELS)}")
-    spec = MODELS[name]
+    spec = find_model(name)
+    if weights is None and spec.trained is not None:
+        return _made(name, spec.trained), ()
     if weights is None and spec.bundled is None:
         raise CheckpointError(
             f"No weights are shipped for {name}. Give a checkpoint with --weights FILE."
         )
     path = Path(weights) if weights else _BUNDLED / str(spec.bundled)
-    model = spec.build().eval()
-    dropped = load_weights(
-        model, read_tensors(path, allow_pickle=allow_pickle), key_map=spec.key_map
-    )
+    tensors = read_tensors(path, allow_pickle=allow_pickle)
+    model = _made(name, spec.build)
+    dropped = load_weights(model, tensors, key_map=spec.key_map)
     return model, dropped
+
+
+def _network(name: str) -> nn.Module:
+    network: nn.Module = called(name)
+    return network
+
+
+def _made(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return unwrapped(build()).eval()
+    except ChitaError:
+        raise
+    except Exception as error:  # other libraries raise their own, downloads fail in any way
+        raise InputError(
+            f"{name} cannot be made: {type(error).__name__}: {error}. Without a connection, give "
+            "its weights with --weights FILE."
+        ) from error

@@ -69,6 +69,7 @@ def evaluate(
     """
     check_loss(loss)
     total, count, names = 0.0, 0, set[str]()
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     size = len(data) if isinstance(data, Indexed) else 0
     with (
         track(progress or Silent(), "evaluate", size, "samples") as told,
@@ -76,7 +77,8 @@ def evaluate(
         torch.no_grad(),
     ):
         for batch in batches_of(data, _BATCH):
-            copied = nested.map_tensors(torch.clone, batch)  # a network may write into it
+            # Copied, since a network may write into it.
+            copied = nested.map_tensors(lambda t: t.to(device, copy=True), batch)
             with failures_named(model, batch):
                 measure = make_loss(loss, batch).measure(model, copied)
             total, count = total + measure.total, count + measure.count

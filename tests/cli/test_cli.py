@@ -21,7 +21,8 @@ from chita.models.paper.mlpnet import MLPNet
 from chita.models.zoo import MODELS, load_model
 
 FIELDS = [
-    *("dense_accuracy", "accuracy", "metric", "sparsity", "nnz", "prunable", "objective"),
+    *("dense_accuracy", "accuracy", "metric", "dense_metric", "pruned_metric"),
+    *("sparsity", "nnz", "prunable", "objective"),
     *("ridge", "first_order", "method", "stages", "seconds", "peak_rss_mb", "seed"),
 ]
 

@@ -1,0 +1,74 @@
+"""`chita refit`: the best weights for a given mask."""
+
+from __future__ import annotations
+
+import time
+
+from chita.cli import options as opt
+from chita.cli.report import report
+from chita.cli.session import open_session, run
+from chita.cli.settings import RefitSettings, merge_settings, read_indices
+from chita.errors import InputError
+from chita.export.run_folder import check_target
+from chita.pruning.refit import read_masks
+from chita.pruning.refit import refit as refit_network
+
+
+def refit(
+    mask: opt.Mask = None,
+    model: opt.Model = None,
+    weights: opt.Weights = None,
+    allow_pickle: opt.AllowPickle = None,
+    data: opt.Data = None,
+    data_dir: opt.DataDir = None,
+    image_size: opt.ImageSize = None,
+    image_mean: opt.ImageMean = None,
+    image_std: opt.ImageStd = None,
+    loss: opt.Loss = None,
+    labels: opt.Labels = None,
+    device: opt.Device = None,
+    rows: opt.Rows = None,
+    row_size: opt.RowSize = None,
+    ridge: opt.Ridge = None,
+    first_order: opt.FirstOrder = None,
+    seed: opt.Seed = None,
+    row_indices: opt.RowIndices = None,
+    out: opt.Out = None,
+    force: opt.Force = None,
+    config: opt.Config = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Give the weights that a mask keeps their best values; --weights are those before the mask."""
+    began = time.perf_counter()
+    settings = merge_settings(RefitSettings, config, locals())
+    if settings.mask is None:
+        raise InputError("There is no mask. Give a file of masks with --mask.")
+    if settings.out:
+        check_target(settings.out, force=settings.force)
+    indices = read_indices(settings.row_indices) if settings.row_indices else None
+    session = open_session(settings)
+    if session.calibration is None:
+        raise InputError(f"{settings.model} has no data of its own. Give them with --data.")
+    masks = read_masks(settings.mask, session.network, allow_pickle=settings.allow_pickle)
+    calibration = session.calibration
+    record = run(
+        session,
+        lambda: refit_network(
+            session.network,
+            calibration,
+            masks,
+            rows=settings.rows,
+            row_size=settings.row_size,
+            loss=session.loss,
+            labels=settings.labels,
+            ridge=settings.ridge,
+            first_order=settings.first_order,
+            seed=settings.seed,
+            row_indices=indices,
+            progress=session.progress,
+        ),
+        began=began,
+        out=settings.out,
+        force=settings.force,
+    )
+    report(record, as_json=as_json, out=settings.out)

@@ -1,0 +1,76 @@
+"""A run as people and programs read it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.table import Table
+
+from chita.cli.console import stderr, stdout
+from chita.records import RunRecord
+from chita.training.evaluate import is_accuracy, number
+
+
+def report(record: RunRecord, *, as_json: bool, out: Path | None) -> None:
+    """Print a record: one JSON object, or a table with a few lines below it."""
+    if as_json:
+        print(json.dumps(summary(record)))
+        return
+    _show(record)
+    if out:
+        stderr.print(f"Written: {out}", markup=False, soft_wrap=True)
+
+
+def summary(record: RunRecord) -> dict[str, object]:
+    """Return the object that `--json` prints.
+
+    `objective` is Q, None for methods without one. The accuracies are None where the metric is
+    none; the values of any metric are `dense_metric` and `pruned_metric`.
+    """
+    counted = record.metric is not None and is_accuracy(record.metric)
+    return {
+        "dense_accuracy": record.dense_metric if counted else None,
+        "accuracy": record.pruned_metric if counted else None,
+        "metric": record.metric,
+        "dense_metric": record.dense_metric,
+        "pruned_metric": record.pruned_metric,
+        "sparsity": record.sparsity,
+        "nnz": record.nnz,
+        "prunable": record.prunable,
+        "objective": record.objective,
+        "ridge": record.ridge,
+        "first_order": record.first_order,
+        "method": record.method,
+        "stages": record.stages,
+        "seconds": record.seconds,
+        "peak_rss_mb": record.peak_rss_mb,
+        "seed": record.seed,
+    }
+
+
+def _show(record: RunRecord) -> None:
+    on = f" on {record.data}" if record.data else ""
+    did = {"prune": f"pruned by {record.method}", "refit": "refitted", "apply": "masked"}
+    table = Table(title=f"{record.model}{on}, {did[record.command]}")
+    for column in ("layer", "shape", "weights", "kept", "removed %", "dead outputs"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for layer in record.layers:
+        shape = " x ".join(map(str, layer.shape))
+        removed = f"{100 * (1 - layer.kept / layer.weights):.2f}"
+        counts = (f"{layer.weights:,}", f"{layer.kept:,}", removed, f"{layer.dead_outputs:,}")
+        table.add_row(layer.name, shape, *counts)
+    table.add_section()
+    removed = f"{100 * record.sparsity:.2f}"
+    dead = sum(layer.dead_outputs for layer in record.layers)
+    table.add_row("all", "", f"{record.prunable:,}", f"{record.nnz:,}", removed, f"{dead:,}")
+    stdout.print(table)
+    lines = []
+    if record.metric and record.dense_metric is not None and record.pruned_metric is not None:
+        dense = number(record.metric, record.dense_metric)
+        pruned = number(record.metric, record.pruned_metric)
+        lines.append(f"{record.metric}: {dense} dense, {pruned} pruned")
+    if record.objective is not None:
+        lines.append(f"objective {record.objective:.6g} at ridge {record.ridge:.3g}")
+    lines.append(", ".join(f"{name} {value:.2f} s" for name, value in record.seconds.items()))
+    stdout.print("\n".join(lines), highlight=False)

@@ -1,0 +1,148 @@
+"""A network with its data, as settings name them; measured, changed and written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import nn
+
+from chita.cli.console import ConsoleProgress, stderr
+from chita.cli.settings import NetworkSettings
+from chita.data.batches import Data
+from chita.data.sets import load_dataset
+from chita.errors import InputError
+from chita.image_format import ImageFormat
+from chita.imports import imported, is_import
+from chita.losses import LossLike, check_loss
+from chita.models.zoo import find_model, load_model
+from chita.progress import Progress
+from chita.pruning.result import PruneResult
+from chita.records import RunRecord, peak_rss_mb
+from chita.training.evaluate import Score, evaluate
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What the settings name, loaded.
+
+    Fields: `network`; `dropped`, tensors of its checkpoint that were left out; `calibration` and
+    `evaluation`, None where there are none; `data`, the name of both; `loss`; `progress`.
+    """
+
+    settings: NetworkSettings
+    network: nn.Module
+    dropped: tuple[str, ...]
+    calibration: Data | None
+    evaluation: Data | None
+    data: str | None
+    loss: LossLike
+    progress: Progress
+
+    def measured(self, network: nn.Module) -> Score | None:
+        """Return how good a network is on the evaluation data, None where there are none."""
+        if self.evaluation is None:
+            return None
+        return evaluate(network, self.evaluation, loss=self.loss, progress=self.progress)
+
+
+def open_session(settings: NetworkSettings) -> Session:
+    """Load the network and the data of the settings.
+
+    Raises `InputError` and `CheckpointError` on what cannot be loaded.
+    """
+    loss = _loss(settings.loss)
+    device = _usable_device(settings.device)
+    spec = find_model(settings.model)
+    network, dropped = load_model(
+        settings.model, settings.weights, allow_pickle=settings.allow_pickle
+    )
+    if dropped:
+        stderr.print(f"Dropped from the checkpoint: {', '.join(dropped)}", markup=False)
+    name = settings.data or spec.data
+    calibration = evaluation = None
+    if name:
+        form = _image_format(settings, spec.images)
+        calibration, evaluation = load_dataset(name, settings.data_dir, form)
+    return Session(
+        settings=settings,
+        network=network.to(device),
+        dropped=dropped,
+        calibration=calibration,
+        evaluation=evaluation,
+        data=name,
+        loss=loss,
+        progress=ConsoleProgress(),
+    )
+
+
+def run(
+    session: Session,
+    work: Callable[[], PruneResult],
+    *,
+    began: float,
+    out: Path | None,
+    force: bool,
+) -> RunRecord:
+    """Measure the network, do the work, measure the result, and write it where asked for."""
+    evaluating = time.perf_counter()
+    dense = session.measured(session.network)
+    evaluate_seconds = time.perf_counter() - evaluating
+    result = work()
+    evaluating = time.perf_counter()
+    pruned = session.measured(result.model)
+    evaluate_seconds += time.perf_counter() - evaluating
+    measured: dict[str, Any] = {
+        "settings": session.settings.model_dump(mode="json"),
+        "model": session.settings.model,
+        "data": session.data,
+        "metric": dense and dense.metric,
+        "dense_metric": dense and dense.value,
+        "pruned_metric": pruned and pruned.value,
+        "dropped": session.dropped,
+        "peak_rss_mb": peak_rss_mb(),
+        "seconds": {
+            **result.seconds,
+            "evaluate": evaluate_seconds,
+            "total": time.perf_counter() - began,
+        },
+    }
+    result = result.described(**measured)
+    if out:
+        result.save(out, force=force)
+    return result.record
+
+
+def _loss(name: str | None) -> LossLike:
+    loss = imported(name) if name and is_import(name) else name
+    check_loss(loss)
+    return loss
+
+
+def _image_format(settings: NetworkSettings, own: ImageFormat | None) -> ImageFormat:
+    asked = {
+        "size": settings.image_size,
+        "mean": settings.image_mean,
+        "std": settings.image_std,
+    }
+    own = own or ImageFormat()
+    fields = {"size": own.size, "mean": own.mean, "std": own.std}
+    return ImageFormat(**{**fields, **{k: v for k, v in asked.items() if v is not None}})  # type: ignore[arg-type]
+
+
+def _usable_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device, dtype=torch.float64).item()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise InputError(
+            f"The device {name!r} cannot be used here (float64 is needed): "
+            f"{str(error).splitlines()[0]} Use --device cpu, or install a PyTorch build for this "
+            "hardware."
+        ) from None
+    return device

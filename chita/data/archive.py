@@ -1,0 +1,98 @@
+"""Files under a folder or in a zip archive, by their relative paths."""
+
+from __future__ import annotations
+
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import final
+
+from chita.errors import InputError
+
+_LARGEST = 64 << 20  # bytes of one file, unpacked
+_RATIO = 200  # unpacked to packed bytes of the whole; photographs hardly shrink
+
+
+class Archive(ABC):
+    """Named files, in sorted order."""
+
+    names: tuple[PurePosixPath, ...]
+
+    @abstractmethod
+    def read(self, name: PurePosixPath) -> bytes:
+        """Return the bytes of a file.
+
+        Raises `InputError` when it cannot be read or is unreasonably large.
+        """
+
+
+def open_archive(path: Path, suffixes: Iterable[str]) -> Archive:
+    """Return the files with these suffixes under a folder, or in a zip file.
+
+    Raises `InputError` when the zip is damaged, encrypted, names files outside itself, or unpacks
+    to unreasonably much.
+    """
+    kinds = frozenset(suffixes)
+    return _Folder(path, kinds) if path.is_dir() else _Zip(path, kinds)
+
+
+@final
+class _Folder(Archive):
+    def __init__(self, path: Path, kinds: frozenset[str]) -> None:
+        self._path = path
+        found = (f.relative_to(path) for f in path.rglob("*") if f.suffix.lower() in kinds)
+        self.names = tuple(sorted(PurePosixPath(f.as_posix()) for f in found))
+
+    def read(self, name: PurePosixPath) -> bytes:
+        file = self._path / name
+        try:
+            if file.stat().st_size > _LARGEST:
+                raise InputError(
+                    f"{file} has more than {_LARGEST} bytes; it is no image to prune on."
+                )
+            return file.read_bytes()
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error}. Check the folder.") from None
+
+
+@final
+class _Zip(Archive):
+    def __init__(self, path: Path, kinds: frozenset[str]) -> None:
+        self._path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+            entries = [entry for entry in self._zip.infolist() if not entry.is_dir()]
+        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            raise InputError(f"{path} is no readable zip file: {error}. Fetch it again.") from None
+        self._check(entries)
+        names = (PurePosixPath(entry.filename) for entry in entries)
+        self.names = tuple(sorted(name for name in names if name.suffix.lower() in kinds))
+
+    def _check(self, entries: list[zipfile.ZipInfo]) -> None:
+        for entry in entries:
+            name = PurePosixPath(entry.filename.replace("\\", "/"))
+            if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+                raise InputError(
+                    f"{self._path} names a file outside itself: {entry.filename!r}. It is not to "
+                    "be trusted; make it anew."
+                )
+            if entry.flag_bits & 1:
+                raise InputError(f"{self._path} is encrypted. Unpack it and give the folder.")
+        packed = max(1, self._path.stat().st_size)
+        unpacked = sum(entry.file_size for entry in entries)
+        if unpacked > _RATIO * packed:
+            raise InputError(
+                f"{self._path} unpacks from {packed} to {unpacked} bytes, which images do not. It "
+                "may be a zip bomb; check it, or unpack it and give the folder."
+            )
+
+    def read(self, name: PurePosixPath) -> bytes:
+        try:
+            with self._zip.open(str(name)) as file:
+                content = file.read(_LARGEST + 1)  # a header may lie about the size
+        except Exception as error:  # zlib, struct and zipfile each raise their own
+            raise InputError(f"{name} in {self._path} cannot be read: {error}.") from error
+        if len(content) > _LARGEST:
+            raise InputError(f"{name} in {self._path} unpacks to more than {_LARGEST} bytes.")
+        return content

@@ -1,0 +1,153 @@
+"""Images in class folders: `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or `CLASS/*.jpg`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, final
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from chita.data.archive import Archive, open_archive
+from chita.data.examples import Examples
+from chita.data.split import held_out
+from chita.errors import InputError
+from chita.image_format import ImageFormat
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_TRAIN, _TEST = ("train", "training"), ("test", "val", "valid", "validation")
+_PIXELS = 1 << 26  # of one image, before it is decoded
+_MARGIN = 0.875
+
+
+@final
+class ImageFolder:
+    """Labelled images that are decoded when they are asked for.
+
+    Fields: `archive`; `files`, with one target in `targets` each; `form`, how networks take them.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        files: Sequence[PurePosixPath],
+        targets: Sequence[int],
+        form: ImageFormat,
+    ) -> None:
+        self.archive = archive
+        self.files = tuple(files)
+        self.targets = torch.tensor(targets, dtype=torch.int64)
+        self.form = form
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.files)
+
+    def subset(self, index: Tensor) -> ImageFolder:
+        """Return the images named by index (k,), in that order, without decoding them."""
+        files = [self.files[i] for i in index.tolist()]
+        return ImageFolder(self.archive, files, self.targets[index].tolist(), self.form)
+
+    def take(self, index: Tensor) -> Examples:
+        """Return the decoded images (k, channels, size, size) named by index, with targets."""
+        images = [self._decoded(self.files[i]) for i in index.tolist()]
+        sizes = sorted({tuple(image.shape[1:]) for image in images})
+        if len(sizes) > 1:
+            raise InputError(
+                f"Images have {len(sizes)} sizes, such as {sizes[0]} and {sizes[-1]}. Bring them "
+                "to one with --image-size."
+            )
+        return Examples((torch.stack(images), self.targets[index]))
+
+    def batches(self, size: int) -> Iterator[Any]:
+        """Iterate over consecutive decoded batches."""
+        for index in torch.arange(len(self)).split(size):
+            yield self.take(index).batch
+
+    def _decoded(self, file: PurePosixPath) -> Tensor:
+        content = self.archive.read(file)
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                if image.width * image.height > _PIXELS:
+                    raise InputError(f"{file} has more than {_PIXELS} pixels; scale it down.")
+                pixels = _fitted(
+                    image.convert("RGB" if len(self.form.mean) == 3 else "L"), self.form
+                )
+        except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{file} is no image that can be read: {error}. Remove it.") from None
+        array = torch.from_numpy(np.array(pixels, dtype=np.float32) / 255)
+        array = array.unsqueeze(0) if array.ndim == 2 else array.permute(2, 0, 1)
+        mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (self.form.mean, self.form.std))
+        return (array - mean) / std
+
+
+def image_folders(path: Path, form: ImageFormat) -> tuple[ImageFolder, ImageFolder]:
+    """Return the calibration and the evaluation images of a folder or zip file.
+
+    With `train` and `test` (or `val`) inside, these; with class folders alone, a fifth of the
+    images is held out. Classes are numbered in alphabetical order of the calibration folders.
+
+    Raises `InputError` when there are no class folders, or classes that were not trained on.
+    """
+    archive = open_archive(path, _SUFFIXES)
+    files = _below_root(archive.names)
+    splits = {file.parts[0].lower() for file in files if len(file.parts) > 2}
+    train, test = ([s for s in names if s in splits] for names in (_TRAIN, _TEST))
+    if train and test:
+        parts = [[f for f in files if f.parts[0].lower() == side[0]] for side in (train, test)]
+        depth = 1
+    else:
+        parts, depth = [list(files)], 0
+    labelled = [[f for f in part if len(f.parts) > depth + 1] for part in parts]
+    classes = sorted({file.parts[depth] for file in labelled[0]})
+    if len(classes) < 2:
+        raise InputError(
+            f"{path} has no class folders with images in it ({', '.join(_SUFFIXES[:4])}, ...). "
+            "Expected: train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg."
+        )
+    strange = sorted({f.parts[depth] for f in labelled[-1]} - set(classes))
+    if strange:
+        raise InputError(
+            f"{path} has evaluation images of classes without calibration images: "
+            f"{', '.join(strange[:5])}. Class folders must be the same in both."
+        )
+    root = len(archive.names[0].parts) - len(files[0].parts)
+    prefix = archive.names[0].parts[:root]
+    folders = [
+        ImageFolder(
+            archive,
+            [PurePosixPath(*prefix, *file.parts) for file in part],
+            [classes.index(file.parts[depth]) for file in part],
+            form,
+        )
+        for part in labelled
+    ]
+    if len(folders) == 2:
+        return folders[0], folders[1]
+    calibration, evaluation = held_out(len(folders[0]))
+    return folders[0].subset(calibration), folders[0].subset(evaluation)
+
+
+def _below_root(names: Sequence[PurePosixPath]) -> list[PurePosixPath]:
+    """The paths without the single folders that hold all the rest."""
+    files = [name for name in names if not name.name.startswith(".")]
+    while files and len({f.parts[0] for f in files}) == 1 and min(len(f.parts) for f in files) > 2:
+        files = [PurePosixPath(*file.parts[1:]) for file in files]
+    return files
+
+
+def _fitted(image: Image.Image, form: ImageFormat) -> Image.Image:
+    size = form.size
+    if size is None or image.size == (size, size):
+        return image
+    scale = size / _MARGIN / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.crop((left, top, left + size, top + size))

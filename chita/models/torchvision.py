@@ -1,0 +1,46 @@
+"""Networks of torchvision, where it is installed (the extra `vision`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from chita.errors import InputError
+from chita.image_format import ImageFormat
+from chita.models.named import NamedModel
+from chita.naming import nearest
+
+
+def torchvision_model(name: str) -> NamedModel:
+    """Return a network of `torchvision.models` by its name; its own weights are the default ones.
+
+    Raises `InputError` when torchvision is absent or has no such network.
+    """
+    try:
+        from torchvision import models  # noqa: PLC0415 (an optional library)
+    except ImportError as error:
+        raise InputError(
+            f"torchvision:{name} needs torchvision: {error}. Install the extra: pip install "
+            "'chita[vision]'."
+        ) from None
+    known = models.list_models()
+    if name not in known:
+        raise InputError(f"torchvision has no network {name!r}. {nearest(name, known)}")
+    preset: Any = getattr(models.get_model_weights(name), "DEFAULT", None)
+    form = ImageFormat(size=224)
+    if preset is not None:
+        seen = preset.transforms()
+        sizes = getattr(seen, "crop_size", [224])
+        form = ImageFormat(size=int(sizes[0]), mean=tuple(seen.mean), std=tuple(seen.std))
+
+    def build(*, pretrained: bool) -> nn.Module:
+        network: nn.Module = models.get_model(name, weights=preset if pretrained else None)
+        return network
+
+    return NamedModel(
+        build=lambda: build(pretrained=False),
+        trained=lambda: build(pretrained=True),
+        about="of torchvision",
+        images=form,
+    )
