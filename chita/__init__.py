@@ -11,6 +11,7 @@ from chita.errors import (
 )
 from chita.models.zoo import load_model
 from chita.pruning.network import prune
+from chita.pruning.plan import Plan, plan
 from chita.pruning.refit import apply_masks, refit
 from chita.pruning.result import PruneResult
 from chita.solvers import BSO, CHITA, IHT, Magnitude
@@ -28,12 +29,14 @@ __all__ = [
     "Nonzeros",
     "NumericalError",
     "OutputError",
+    "Plan",
     "PruneResult",
     "Score",
     "Sparsity",
     "apply_masks",
     "evaluate",
     "load_model",
+    "plan",
     "prune",
     "refit",
 ]

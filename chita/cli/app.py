@@ -14,6 +14,7 @@ from chita.cli.demo import demo
 from chita.cli.evaluate import evaluate
 from chita.cli.methods import methods
 from chita.cli.models import models
+from chita.cli.plan import plan
 from chita.cli.prune import prune
 from chita.cli.refit import refit
 from chita.errors import ChitaError
@@ -50,7 +51,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (prune, refit, apply, evaluate, methods, models, demo):
+for _command in (prune, plan, refit, apply, evaluate, methods, models, demo):
     app.command()(_guarded(_command))
 
 

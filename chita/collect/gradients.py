@@ -22,7 +22,7 @@ from chita.models.forward import failures_named, first_not_finite
 from chita.problem import DenseRows
 from chita.progress import Progress, Silent, track
 
-CHUNK_BYTES = 64 << 20  # gradients in flight
+_CHUNK_BYTES = 64 << 20  # gradients in flight
 _CHUNK_SAMPLES = 128  # samples in flight, for the activations
 
 _Gradients = tuple[dict[str, Tensor], Tensor]
@@ -69,10 +69,9 @@ def collect_gradients(
 
     rows = len(examples) // row_size
     weights = {name: model.get_parameter(name) for name in layout.names}
-    promoted = reduce(torch.promote_types, (w.dtype for w in weights.values()), torch.float32)
     device = weights[layout.names[0]].device
-    data = torch.empty(layout.size, rows, dtype=promoted, device=device)
-    chunk = max(1, min(CHUNK_BYTES // (4 * layout.size), _CHUNK_SAMPLES // row_size))
+    data = torch.empty(layout.size, rows, dtype=rows_type(model, layout), device=device)
+    chunk = chunk_rows(layout.size, row_size)
     objective = _Objective(model, loss)
     filled = 0
     with track(progress or Silent(), "collect gradients", rows, "rows") as told:
@@ -94,6 +93,17 @@ def collect_gradients(
             "forward pass under no_grad, or detached, or its loss constant?"
         )
     return DenseRows(data)
+
+
+def rows_type(model: nn.Module, layout: Layout) -> torch.dtype:
+    """Return the type of the rows: that to which all weights promote, float32 at least."""
+    types = (model.get_parameter(name).dtype for name in layout.names)
+    return reduce(torch.promote_types, types, torch.float32)
+
+
+def chunk_rows(p: int, row_size: int) -> int:
+    """Return how many rows of p weights are differentiated at a time."""
+    return max(1, min(_CHUNK_BYTES // (4 * p), _CHUNK_SAMPLES // row_size))
 
 
 @final

@@ -42,6 +42,10 @@ class Budget(ABC):
     """What the user says; it becomes a constraint once the network is known."""
 
     @abstractmethod
+    def kept(self, size: int) -> int:
+        """Return the number of weights kept of p = size."""
+
+    @abstractmethod
     def bind(self, layout: Layout) -> Constraint:
         """Return the constraint for the weights of `layout`.
 

@@ -50,6 +50,10 @@ class FixedMasks(Budget):
 
     masks: Mapping[str, Tensor]
 
+    def kept(self, size: int) -> int:
+        """Return the number of weights that the masks keep."""
+        return sum(int(mask.sum()) for mask in self.masks.values())
+
     def bind(self, layout: Layout) -> Exactly:
         """The masks as one."""
         return Exactly(mask=layout.flatten(self.masks).bool())

@@ -74,6 +74,10 @@ class Nonzeros(Budget):
         _check_floor(self.min_keep)
         whole_number("nnz", self.nnz, at_least=1, meaning="weights kept")
 
+    def kept(self, size: int) -> int:
+        """Return k, whatever the size."""
+        return operator.index(self.nnz)
+
     def bind(self, layout: Layout) -> Constraint:
         """Keep nnz weights."""
         return _keep(operator.index(self.nnz), layout, self.min_keep)

@@ -35,6 +35,11 @@ class Decision:
         """The first role as a weight that can be pruned, or else the first one."""
         return next((r for r in self.roles if r.weight and not r.embedding), self.roles[0])
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the parameter, () where a module computes the weight."""
+        return () if self.role.parameter is None else tuple(self.role.parameter.shape)
+
 
 def decide(
     model: nn.Module,
@@ -83,7 +88,7 @@ def _decision(
         )
     weights = [role for role in group if role.weight]
     if not weights:
-        return Decision(roles=group, pruned=False, rule="no weight of a layer")
+        return Decision(roles=group, pruned=False, rule="no layer's weight")
     if any(role.embedding for role in group):
         return Decision(roles=group, pruned=False, rule="embedding: only when targeted")
     rule = f"default: {weights[0].kind}" if default else "no target matches"

@@ -52,6 +52,8 @@ def solver_name(solver: Solver) -> str:
 
 def _converted(value: Any, default: Any, what: str) -> Any:
     """A number (or its text, from the command line) as the type of the field's default."""
+    if default is None and str(value).lower() == "none":
+        return None
     kind = int if isinstance(default, int) else float
     try:
         number = kind(value)

@@ -71,7 +71,7 @@ class Sampling:
             given = draw(data, self.rows * self.row_size, self.seed)
         else:
             given = choose(data, self.row_indices, self.row_size)
-        loss = make_loss(self.loss, given.parts[0])
+        loss = self.loss_for(given.parts[0])
         examples = given.to(device)
         if self.labels == "model":
             generator = torch.Generator().manual_seed(self.seed % 2**63)
@@ -79,6 +79,10 @@ class Sampling:
                 *(_labelled(loss, model, part, generator) for part in examples.batches(_BATCH))
             )
         return Drawn(examples=examples, loss=loss, digest=given.digest())
+
+    def loss_for(self, batch: Any) -> Loss:
+        """Return the loss of batches of this kind."""
+        return make_loss(self.loss, batch)
 
     def asked(self) -> dict[str, Any]:
         """Return the fields as plain data; of row indices, their number."""

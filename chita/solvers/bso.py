@@ -11,7 +11,7 @@ from torch import Tensor
 from chita.constraints import Constraint
 from chita.errors import InputError
 from chita.problem import Curvature, LocalQuadratic, Minimum
-from chita.solvers.solver import Found, Solver
+from chita.solvers.solver import Effort, Found, Solver
 
 
 @final
@@ -36,8 +36,14 @@ class BSO(Solver):
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.tries < 1:
             raise InputError(f"tries is {self.tries}; give at least 1.")
+
+    @property
+    def effort(self) -> Effort:
+        """One or two supports."""
+        return Effort(streams=12, systems=2)
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None

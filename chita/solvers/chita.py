@@ -13,7 +13,7 @@ from chita.constraints import Constraint
 from chita.errors import InputError
 from chita.problem import Curvature, LocalQuadratic, Minimum
 from chita.solvers.bso import best_minimum
-from chita.solvers.solver import Found, Solver, Status
+from chita.solvers.solver import Effort, Found, Solver, Status
 
 _HALVINGS = 40  # of one step: beyond, scores of tiny weights tie or vanish in rounding
 
@@ -55,11 +55,18 @@ class CHITA(Solver):
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.max_rounds < 0 or self.tolerance < 0 or self.longest_step <= 0 or self.tries < 1:
             raise InputError(
                 f"{self}: max_rounds and tolerance are at least 0, tries at least 1, and "
                 "longest_step is positive."
             )
+
+    @property
+    def effort(self) -> Effort:
+        """Some tens of trial supports, most of them near another."""
+        rounds = min(self.max_rounds, 60)
+        return Effort(streams=12 + 3 * rounds, systems=2 + rounds // 3)
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None

@@ -12,7 +12,7 @@ from chita.constraints import Constraint
 from chita.errors import InputError
 from chita.linalg.spectral import largest_eigenvalue
 from chita.problem import Curvature, LocalQuadratic
-from chita.solvers.solver import Found, Solver, Status
+from chita.solvers.solver import Effort, Found, Solver, Status
 
 _REFRESH = 25  # iterations between exact residuals, against drift of the updated one
 
@@ -59,10 +59,16 @@ class IHT(Solver):
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.max_iterations, self.max_doublings) < 0 or self.tolerance < 0:
             raise InputError(f"{self}: max_iterations, max_doublings and tolerance are at least 0.")
         if self.lipschitz is not None and self.lipschitz <= 0:
             raise InputError(f"lipschitz is {self.lipschitz}; give a positive number or none.")
+
+    @property
+    def effort(self) -> Effort:
+        """Two passes an iteration, and a power iteration before."""
+        return Effort(streams=2 * self.max_iterations + 40, systems=0)
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None

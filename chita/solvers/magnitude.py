@@ -10,7 +10,7 @@ from torch import Tensor
 
 from chita.constraints import Constraint
 from chita.problem import Curvature, LocalQuadratic
-from chita.solvers.solver import Found, Solver
+from chita.solvers.solver import Effort, Found, Solver
 
 
 @final
@@ -24,6 +24,11 @@ class Magnitude(Solver):
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = ()
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
+
+    @property
+    def effort(self) -> Effort:
+        """One selection."""
+        return Effort(streams=0, systems=0)
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
+from chita.arguments import real_number, whole_number
 from chita.constraints import Constraint
 from chita.errors import InputError, NumericalError
 from chita.problem import Curvature, LocalQuadratic, NoCurvature
@@ -64,6 +65,18 @@ class Solution:
     stats: Stats
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """What a solve typically costs, for predictions alone.
+
+    `streams` are passes over the rows A, `systems` Grams of a support with their factorisation.
+    """
+
+    streams: int
+    systems: int
+
+
 class Solver(ABC):
     """Minimises a `LocalQuadratic` over an allowed set of masks.
 
@@ -76,6 +89,22 @@ class Solver(ABC):
 
     curvatures: ClassVar[tuple[type[Curvature], ...]]
     constraints: ClassVar[tuple[type[Constraint], ...]]
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` that names a field of another kind than its default."""
+        for field in fields(self):  # type: ignore[arg-type]
+            value, default = getattr(self, field.name), field.default
+            if value is None and default is None:
+                continue
+            if isinstance(default, int):
+                whole_number(field.name, value, at_least=-(2**63), meaning="its kind")
+            else:
+                real_number(field.name, value, meaning="an option of this method")
+
+    @property
+    @abstractmethod
+    def effort(self) -> Effort:
+        """The typical cost of a solve."""
 
     def solve(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None = None

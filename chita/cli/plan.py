@@ -1,0 +1,99 @@
+"""`chita plan`: every tensor with the rule that matched it, and what pruning would cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from rich.table import Table
+
+from chita.cli import options as opt
+from chita.cli.console import stdout
+from chita.cli.session import open_session
+from chita.cli.settings import PruneSettings, merge_settings, read_indices
+from chita.pruning.plan import Plan
+from chita.pruning.plan import plan as plan_network
+from chita.pruning.pose import Pose, make_solver
+from chita.pruning.samples import Sampling
+
+
+def plan(
+    model: opt.Model = None,
+    weights: opt.Weights = None,
+    allow_pickle: opt.AllowPickle = None,
+    data: opt.Data = None,
+    data_dir: opt.DataDir = None,
+    image_size: opt.ImageSize = None,
+    image_mean: opt.ImageMean = None,
+    image_std: opt.ImageStd = None,
+    loss: opt.Loss = None,
+    labels: opt.Labels = None,
+    device: opt.Device = None,
+    sparsity: opt.Sparsity = None,
+    nnz: opt.Nnz = None,
+    min_keep: opt.MinKeep = None,
+    targets: opt.Targets = None,
+    ignore: opt.Ignore = None,
+    method: opt.Method = None,
+    option: opt.Option = None,
+    rows: opt.Rows = None,
+    row_size: opt.RowSize = None,
+    ridge: opt.Ridge = None,
+    first_order: opt.FirstOrder = None,
+    seed: opt.Seed = None,
+    row_indices: opt.RowIndices = None,
+    config: opt.Config = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Show what `chita prune` would do with the same options, and what it would cost."""
+    settings = merge_settings(PruneSettings, config, locals(), option or [])
+    solver = make_solver(settings.method, settings.options)
+    Pose(ridge=settings.ridge, first_order=settings.first_order)
+    session = open_session(settings)
+    indices = read_indices(settings.row_indices) if settings.row_indices else None
+    found = plan_network(
+        session.network,
+        session.calibration,
+        sparsity=settings.sparsity,
+        nnz=settings.nnz,
+        min_keep=settings.min_keep,
+        targets=settings.targets,
+        ignore=settings.ignore,
+        method=solver,
+        sampling=Sampling(
+            rows=settings.rows,
+            row_size=settings.row_size,
+            loss=session.loss,
+            labels=settings.labels,
+            seed=settings.seed,
+            row_indices=indices,
+        ),
+    )
+    if as_json:
+        print(json.dumps(asdict(found)))
+    else:
+        _show(settings.model, found)
+
+
+def _show(name: str, found: Plan) -> None:
+    table = Table(title=f"{name}: what would be pruned")
+    for column in ("tensor", "shape", "weights", "pruned", "by the rule", "rows, MB"):
+        right = column in ("shape", "weights", "rows, MB")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for tensor in found.tensors:
+        shape = "x".join(map(str, tensor.shape))
+        megabytes = f"{tensor.bytes / 1e6:,.1f}" if tensor.pruned else ""
+        pruned = "yes" if tensor.pruned else "no"
+        table.add_row(tensor.name, shape, f"{tensor.weights:,}", pruned, tensor.rule, megabytes)
+    stdout.print(table)
+    kept = "" if found.kept is None else f", of which {found.kept:,} would be kept"
+    free = "" if found.free_bytes is None else f" of {found.free_bytes / 1e6:,.0f} MB available"
+    collect = found.collect_seconds
+    told = "unknown without a sample" if collect is None else f"about {collect:.1f} s"
+    lines = [
+        f"{found.prunable:,} weights would compete{kept}",
+        f"{found.rows:,} rows: {found.row_bytes / 1e6:,.1f} MB",
+        f"predicted peak memory {found.peak_bytes / 1e6:,.0f} MB{free}",
+        f"predicted time: rows {told}, solve about {found.solve_seconds:.1f} s",
+    ]
+    stdout.print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -1,0 +1,176 @@
+"""What a pruning run would do and cost, without running the network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from torch import nn
+
+from chita.collect.cost import Cost, sample_cost
+from chita.collect.gradients import chunk_rows, rows_type
+from chita.data.batches import Data, batches_of
+from chita.data.examples import Examples
+from chita.machine import available_memory, resident_memory, speed
+from chita.models.prunable import prunable_layout
+from chita.models.targets import decide
+from chita.models.wrappers import unwrapped
+from chita.pruning.pose import make_budget, make_solver
+from chita.pruning.samples import Sampling
+from chita.records import peak_rss_mb
+from chita.solvers import Solver
+
+_LOADED_LATER = 150e6  # bytes of code that PyTorch loads when it is first used
+_FIRST_CALL = 1.0  # seconds of the first call of torch.func
+_EFFICIENCY = 0.12  # of a network's layers beside large matrix products
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PlannedTensor:
+    """One parameter of the network and what would happen to it.
+
+    Fields: `name`, `kind` (the class of its module), `shape`, `weights`; `pruned`, by which
+    `rule`; `bytes`, of its part of all rows, 0 where it is not pruned.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    weights: int
+    pruned: bool
+    rule: str
+    bytes: int
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run would do.
+
+    Fields: `tensors`, every parameter; `prunable`, weights p; `kept`, k, None without a budget;
+    `rows`, n; `row_bytes`, of all rows; `peak_bytes`, predicted peak memory of the process;
+    `free_bytes`, available now, None where unknown; `collect_seconds`, None where no sample tells
+    what the network costs, and `solve_seconds`, both predicted from a measured speed of this
+    machine.
+    """
+
+    tensors: tuple[PlannedTensor, ...]
+    prunable: int
+    kept: int | None
+    rows: int
+    row_bytes: int
+    peak_bytes: int
+    free_bytes: int | None
+    collect_seconds: float | None
+    solve_seconds: float
+
+
+def plan(
+    model: nn.Module,
+    data: Data | None = None,
+    *,
+    sparsity: float | None = None,
+    nnz: int | None = None,
+    min_keep: int = 1,
+    targets: str | Sequence[str] | None = None,
+    ignore: str | Sequence[str] = (),
+    method: str | Solver = "chita",
+    sampling: Sampling | None = None,
+) -> Plan:
+    """Return every tensor with the rule that matched it, and what pruning would cost.
+
+    The network is not run. Memory and time are estimates from sizes; on the networks they were
+    tried on they were right within a factor of two (`docs/architecture.md`).
+
+    Args:
+        model: the network.
+        data: one sample of it tells the time of the rows.
+        sparsity: as in `prune`; without it and `nnz`, nothing is said of what is kept.
+        nnz: as in `prune`.
+        min_keep: as in `prune`.
+        targets: as in `prune`.
+        ignore: as in `prune`.
+        method: as in `prune`.
+        sampling: rows, row size, loss and the rest of how samples are drawn.
+
+    Raises:
+        InputError: as in `prune`, for what can be seen without running.
+    """
+    network, sampling, solver = unwrapped(model), sampling or Sampling(), make_solver(method)
+    layout = prunable_layout(network, targets, ignore)
+    kept = None
+    if sparsity is not None or nnz is not None:
+        budget = make_budget(sparsity, nnz, min_keep)
+        budget.bind(layout)
+        kept = budget.kept(layout.size)
+    rows = len(sampling.row_indices or ()) // sampling.row_size or sampling.rows
+    rows = rows if solver.curvatures else 0
+    each = rows * rows_type(network, layout).itemsize  # bytes per weight
+    tensors = tuple(
+        PlannedTensor(
+            name=decision.role.name,
+            kind=decision.role.kind,
+            shape=decision.shape,
+            weights=math.prod(decision.shape),
+            pruned=decision.pruned,
+            rule=decision.rule,
+            bytes=math.prod(decision.shape) * each if decision.pruned else 0,
+        )
+        for decision in decide(network, targets, ignore)
+    )
+    cost = _cost(network, data, sampling) if rows else None
+    collect, solve = _seconds(solver, sampling, cost, rows, layout.size, kept or layout.size)
+    return Plan(
+        tensors=tensors,
+        prunable=layout.size,
+        kept=kept,
+        rows=rows,
+        row_bytes=layout.size * each,
+        peak_bytes=_peak(network, sampling, cost, rows, layout.size, layout.size * each),
+        free_bytes=available_memory(),
+        collect_seconds=collect,
+        solve_seconds=solve,
+    )
+
+
+def _cost(model: nn.Module, data: Data | None, sampling: Sampling) -> Cost | None:
+    if data is None:
+        return None
+    batch = next(iter(batches_of(data, 1)))
+    return sample_cost(model, sampling.loss_for(batch), next(Examples(batch).batches(1)))
+
+
+def _seconds(
+    solver: Solver, sampling: Sampling, cost: Cost | None, rows: int, p: int, k: int
+) -> tuple[float | None, float]:
+    machine = speed()
+    if not rows:
+        return 0.0, 0.0
+    collect = None
+    if cost is not None:
+        samples = rows * sampling.row_size
+        collect = _FIRST_CALL + 3 * cost.flops * samples / (_EFFICIENCY * machine.flops)
+    stream = 4 * rows * p / machine.stream
+    # A Gram on the smaller side, and a Cholesky factorisation of it in float64.
+    small, large = sorted((rows, k))
+    system = 2 * small**2 * large / machine.flops + small**3 / 3 / (machine.flops / 4)
+    return collect, solver.effort.streams * stream + solver.effort.systems * system
+
+
+def _peak(
+    model: nn.Module, sampling: Sampling, cost: Cost | None, rows: int, p: int, stored: int
+) -> int:
+    state = [*model.parameters(), *model.buffers()]
+    copied = sum(t.numel() * t.element_size() for t in state)
+    now = resident_memory()
+    if not rows:
+        return int(now + copied + 32 * p)
+    chunk = chunk_rows(p, sampling.row_size)
+    activations = cost.activations if cost is not None else 0
+    collecting = 3 * chunk * 4 * p + 4 * activations * chunk * sampling.row_size
+    solving = 3 * 8192 * 4 * rows + 48 * min(rows, p) ** 2 + 128 * p
+    then = now + _LOADED_LATER + copied + stored + max(collecting, solving)
+    return int(max(then, (peak_rss_mb() or 0.0) * 1e6))
