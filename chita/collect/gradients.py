@@ -18,6 +18,7 @@ from chita.data.examples import Examples
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.losses import LOSSES, Loss
+from chita.machine import available_memory
 from chita.models.forward import failures_named, first_not_finite
 from chita.problem import DenseRows
 from chita.progress import Progress, Silent, track
@@ -70,7 +71,7 @@ def collect_gradients(
     rows = len(examples) // row_size
     weights = {name: model.get_parameter(name) for name in layout.names}
     device = weights[layout.names[0]].device
-    data = torch.empty(layout.size, rows, dtype=rows_type(model, layout), device=device)
+    data = _room(layout.size, rows, rows_type(model, layout), device)
     chunk = chunk_rows(layout.size, row_size)
     objective = _Objective(model, loss)
     filled = 0
@@ -104,6 +105,18 @@ def rows_type(model: nn.Module, layout: Layout) -> torch.dtype:
 def chunk_rows(p: int, row_size: int) -> int:
     """Return how many rows of p weights are differentiated at a time."""
     return max(1, min(_CHUNK_BYTES // (4 * p), _CHUNK_SAMPLES // row_size))
+
+
+def _room(p: int, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An empty matrix (p, n), refused where there is no memory for it."""
+    needed = p * rows * dtype.itemsize
+    free = available_memory() if device.type == "cpu" else None
+    if free is not None and needed > free:
+        raise InputError(
+            f"{rows} rows of {p} weights need {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of "
+            "memory are available. Lower rows, or prune fewer layers at a time with --targets."
+        )
+    return torch.empty(p, rows, dtype=dtype, device=device)
 
 
 @final

@@ -62,17 +62,18 @@ class _Zip(Archive):
         self._path = path
         try:
             self._zip = zipfile.ZipFile(path)
-            entries = [entry for entry in self._zip.infolist() if not entry.is_dir()]
+            entries = [e for e in self._zip.infolist() if not e.filename.endswith(("/", "\\"))]
         except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise InputError(f"{path} is no readable zip file: {error}. Fetch it again.") from None
         self._check(entries)
-        names = (PurePosixPath(entry.filename) for entry in entries)
-        self.names = tuple(sorted(name for name in names if name.suffix.lower() in kinds))
+        named = {_path(entry): entry for entry in entries}
+        self._entries = {name: e for name, e in named.items() if name.suffix.lower() in kinds}
+        self.names = tuple(sorted(self._entries))
 
     def _check(self, entries: list[zipfile.ZipInfo]) -> None:
         for entry in entries:
-            name = PurePosixPath(entry.filename.replace("\\", "/"))
-            if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+            name = _path(entry)
+            if name.is_absolute() or ".." in name.parts or ":" in "".join(name.parts[:1]):
                 raise InputError(
                     f"{self._path} names a file outside itself: {entry.filename!r}. It is not to "
                     "be trusted; make it anew."
@@ -89,10 +90,15 @@ class _Zip(Archive):
 
     def read(self, name: PurePosixPath) -> bytes:
         try:
-            with self._zip.open(str(name)) as file:
+            with self._zip.open(self._entries[name]) as file:
                 content = file.read(_LARGEST + 1)  # a header may lie about the size
         except Exception as error:  # zlib, struct and zipfile each raise their own
             raise InputError(f"{name} in {self._path} cannot be read: {error}.") from error
         if len(content) > _LARGEST:
             raise InputError(f"{name} in {self._path} unpacks to more than {_LARGEST} bytes.")
         return content
+
+
+def _path(entry: zipfile.ZipInfo) -> PurePosixPath:
+    """The path of an entry, which some programs write with backslashes or a leading `./`."""
+    return PurePosixPath(entry.filename.replace("\\", "/"))
