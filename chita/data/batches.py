@@ -51,7 +51,7 @@ def draw(data: Data, count: int, seed: int) -> Examples:
         order = torch.randperm(len(indexed), generator=torch.Generator().manual_seed(seed % 2**63))
         return indexed.take(order[:count])
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed % 2**63)
+        torch.default_generator.manual_seed(seed % 2**63)
         return _first(_readable(data), count)
 
 
@@ -112,9 +112,9 @@ def _readable(data: Any) -> Iterable[Any]:
     if isinstance(data, (Tensor, str, bytes)) or not isinstance(data, Iterable):
         raise InputError(
             f"The data are a {type(data).__name__}; give a pair (inputs, targets) of tensors, or "
-            "batches of such pairs."
+            "batches of such pairs, as torch.utils.data.DataLoader makes them of a data set."
         )
-    if iter(data) is data:
+    if isinstance(data, Iterator) and iter(data) is data:  # iter of a loader starts its workers
         raise InputError(
             f"The data are a {type(data).__name__}, which can be read only once. Give a "
             "DataLoader, a list of batches, or an object whose __iter__ starts anew."

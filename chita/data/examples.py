@@ -98,8 +98,8 @@ class Examples:
             return None
         total = hashlib.sha256()
         for part in self.parts:
+            total.update(f"{nested.described(part)};".encode())
             for tensor in nested.tensors(part):
-                total.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
                 flat = tensor.detach().cpu().contiguous().reshape(-1)
                 total.update(flat.view(torch.uint8).numpy().data)
         return total.hexdigest()

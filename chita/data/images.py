@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, final
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from chita.data.archive import Archive, open_archive
 from chita.data.examples import Examples
 from chita.data.split import held_out
-from chita.errors import InputError
+from chita.errors import ChitaError, InputError
 from chita.image_format import ImageFormat
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_READERS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # others may run programs
 _TRAIN, _TEST = ("train", "training"), ("test", "val", "valid", "validation")
 _PIXELS = 1 << 26  # of one image, before it is decoded
 _MARGIN = 0.875
@@ -71,16 +73,24 @@ class ImageFolder:
     def _decoded(self, file: PurePosixPath) -> Tensor:
         content = self.archive.read(file)
         try:
-            with Image.open(io.BytesIO(content)) as image:
+            with (
+                warnings.catch_warnings(action="ignore"),  # what cannot be read is an error below
+                Image.open(io.BytesIO(content), formats=_READERS) as image,
+            ):
                 if image.width * image.height > _PIXELS:
                     raise InputError(f"{file} has more than {_PIXELS} pixels; scale it down.")
+                if image.mode.startswith(("I", "F")):
+                    raise InputError(
+                        f"{file} has pixels of more than 8 bits ({image.mode}). Write it with 8 "
+                        "bits per channel, or give tensors in an .npz file."
+                    )
                 pixels = _fitted(
                     image.convert("RGB" if len(self.form.mean) == 3 else "L"), self.form
                 )
-        except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{file} is no image that can be read: {error}. Remove it.") from None
+        except ChitaError:
+            raise
+        except Exception as error:  # each of Pillow's readers raises its own
+            raise InputError(f"{file} is no image that can be read: {error}. Remove it.") from error
         array = torch.from_numpy(np.array(pixels, dtype=np.float32) / 255)
         array = array.unsqueeze(0) if array.ndim == 2 else array.permute(2, 0, 1)
         mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (self.form.mean, self.form.std))
@@ -96,14 +106,22 @@ def image_folders(path: Path, form: ImageFormat) -> tuple[ImageFolder, ImageFold
     Raises `InputError` when there are no class folders, or classes that were not trained on.
     """
     archive = open_archive(path, _SUFFIXES)
-    files = _below_root(archive.names)
-    splits = {file.parts[0].lower() for file in files if len(file.parts) > 2}
+    files = [f for f in archive.names if not any(part.startswith(".") for part in f.parts)]
+    depth = _wrapping(files)
+    splits = {f.parts[depth].lower() for f in files if len(f.parts) > depth + 2}
     train, test = ([s for s in names if s in splits] for names in (_TRAIN, _TEST))
-    if train and test:
-        parts = [[f for f in files if f.parts[0].lower() == side[0]] for side in (train, test)]
-        depth = 1
+    if bool(train) != bool(test):
+        raise InputError(
+            f"{path} has class folders in {(train or test)[0]}, but none in "
+            f"{' or '.join(_TEST if train else _TRAIN)}. Give class folders in both, or class "
+            "folders alone, of which a fifth of the images is held out."
+        )
+    if train:
+        sides = train[0], test[0]
+        parts = [[f for f in files if f.parts[depth].lower() == side] for side in sides]
+        depth += 1
     else:
-        parts, depth = [list(files)], 0
+        parts = [files]
     labelled = [[f for f in part if len(f.parts) > depth + 1] for part in parts]
     classes = sorted({file.parts[depth] for file in labelled[0]})
     if len(classes) < 2:
@@ -117,15 +135,9 @@ def image_folders(path: Path, form: ImageFormat) -> tuple[ImageFolder, ImageFold
             f"{path} has evaluation images of classes without calibration images: "
             f"{', '.join(strange[:5])}. Class folders must be the same in both."
         )
-    root = len(archive.names[0].parts) - len(files[0].parts)
-    prefix = archive.names[0].parts[:root]
+    number = {name: i for i, name in enumerate(classes)}
     folders = [
-        ImageFolder(
-            archive,
-            [PurePosixPath(*prefix, *file.parts) for file in part],
-            [classes.index(file.parts[depth]) for file in part],
-            form,
-        )
+        ImageFolder(archive, part, [number[file.parts[depth]] for file in part], form)
         for part in labelled
     ]
     if len(folders) == 2:
@@ -134,12 +146,13 @@ def image_folders(path: Path, form: ImageFormat) -> tuple[ImageFolder, ImageFold
     return folders[0].subset(calibration), folders[0].subset(evaluation)
 
 
-def _below_root(names: Sequence[PurePosixPath]) -> list[PurePosixPath]:
-    """The paths without the single folders that hold all the rest."""
-    files = [name for name in names if not name.name.startswith(".")]
-    while files and len({f.parts[0] for f in files}) == 1 and min(len(f.parts) for f in files) > 2:
-        files = [PurePosixPath(*file.parts[1:]) for file in files]
-    return files
+def _wrapping(files: Sequence[PurePosixPath]) -> int:
+    """The number of folders, one in another, that hold all the rest."""
+    least = min((len(file.parts) for file in files), default=0)
+    depth = 0
+    while least > depth + 2 and len({file.parts[depth] for file in files}) == 1:
+        depth += 1
+    return depth
 
 
 def _fitted(image: Image.Image, form: ImageFormat) -> Image.Image:

@@ -40,9 +40,10 @@ def load_dataset(
     if name in DATASETS:
         return DATASETS[name](data_dir or Path())
     path = Path(name)
-    if path.is_dir() or (path.is_file() and path.suffix == ".zip"):
+    kind = path.suffix.lower()
+    if path.is_dir() or (path.is_file() and kind == ".zip"):
         return image_folders(path, images or ImageFormat())
-    if path.is_file() and path.suffix in SUFFIXES:
+    if path.is_file() and kind in SUFFIXES:
         return tensor_file(path)
     if is_import(name):
         return _pair(name, called(name))

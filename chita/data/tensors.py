@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from chita.data.examples import Examples
 from chita.data.split import held_out
-from chita.errors import InputError
+from chita.errors import ChitaError, InputError
 from chita.machine import available_memory
 from chita.pickles import load_torch
 
@@ -34,36 +33,45 @@ def tensor_file(path: Path) -> tuple[Examples, Examples]:
     Raises `InputError` when tensors are missing, and `CheckpointError` on a file that cannot be
     read or holds more than tensors.
     """
-    tensors = {name: _usual(name, tensor) for name, tensor in _read(path).items()}
-    missing = [name for name in _NAMES[:2] if name not in tensors]
-    if missing or ("evaluation_inputs" in tensors) != ("evaluation_targets" in tensors):
-        raise InputError(
-            f"{path} holds {', '.join(tensors) or 'nothing'}; it must hold "
-            f"{' and '.join(_NAMES[:2])}, and may hold both of {' and '.join(_NAMES[2:])}."
-        )
-    unequal = len(tensors["inputs"]) != len(tensors["targets"])
-    if unequal:
-        raise InputError(
-            f"{path} holds {len(tensors['inputs'])} inputs and {len(tensors['targets'])} targets; "
-            "there must be as many of one as of the other."
-        )
-    calibration = Examples((tensors["inputs"], tensors["targets"]))
+    found = _read(path)
+    _check_names(path, found)
+    tensors = {name: _usual(path, name, found[name]) for name in _NAMES if name in found}
+    calibration = _pair(path, tensors, *_NAMES[:2])
     if "evaluation_inputs" in tensors:
-        return calibration, Examples((tensors["evaluation_inputs"], tensors["evaluation_targets"]))
+        return calibration, _pair(path, tensors, *_NAMES[2:])
     kept, evaluation = held_out(len(calibration))
     return calibration.take(kept), calibration.take(evaluation)
 
 
+def _check_names(path: Path, names: Iterable[str]) -> None:
+    names = list(names)
+    if any(n not in names for n in _NAMES[:2]) or (_NAMES[2] in names) != (_NAMES[3] in names):
+        raise InputError(
+            f"{path} holds {', '.join(names) or 'nothing'}; it must hold "
+            f"{' and '.join(_NAMES[:2])}, and may hold both of {' and '.join(_NAMES[2:])}."
+        )
+
+
+def _pair(path: Path, tensors: Mapping[str, Tensor], inputs: str, targets: str) -> Examples:
+    counts = len(tensors[inputs]), len(tensors[targets])
+    if counts[0] != counts[1]:
+        raise InputError(
+            f"{path} holds {counts[0]} {inputs} and {counts[1]} {targets}; there must be as many "
+            "of one as of the other."
+        )
+    return Examples((tensors[inputs], tensors[targets]))
+
+
 def _read(path: Path) -> Mapping[str, Tensor]:
     try:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             return _npz(path)
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return dict(load_file(path))
-    except (OSError, SafetensorError, zipfile.BadZipFile, ValueError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read: {error}. Write it again.") from None
+    except ChitaError:
+        raise
+    except Exception as error:  # numpy, zipfile, zlib and safetensors each raise their own
+        raise InputError(f"{path} cannot be read: {error}. Write it again.") from error
     content: Any = load_torch(path, way_out=_WAY_OUT)
     match content:
         case (Tensor() as inputs, Tensor() as targets):
@@ -83,6 +91,7 @@ def _npz(path: Path) -> dict[str, Tensor]:
             "free memory. It may be a zip bomb; check it, or give a part of it."
         )
     with np.load(path, allow_pickle=False) as file:
+        _check_names(path, file.files)
         arrays = {name: file[name] for name in file.files if name in _NAMES}
     strange = [name for name, array in arrays.items() if array.dtype.kind not in "biuf"]
     if strange:
@@ -90,9 +99,11 @@ def _npz(path: Path) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _usual(name: str, tensor: Tensor) -> Tensor:
+def _usual(path: Path, name: str, tensor: Tensor) -> Tensor:
     if tensor.ndim == 0:
-        raise InputError(f"{name} is a single number; its first dimension must run over samples.")
+        raise InputError(
+            f"{path}: {name} is a single number; its first dimension must run over samples."
+        )
     if tensor.dtype == torch.float64:
         return tensor.float()
     whole = not tensor.is_floating_point() and not tensor.is_complex()

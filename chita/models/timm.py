@@ -19,14 +19,19 @@ def timm_model(name: str) -> NamedModel:
     """
     try:
         import timm  # noqa: PLC0415 (an optional library)
-    except ImportError as error:
+    except Exception as error:  # the torchvision below it may fail in its own way
         raise InputError(
             f"timm:{name} needs timm: {error}. Install the extra: pip install 'chita[vision]'."
-        ) from None
+        ) from error
     if not timm.is_model(name):
         close = timm.list_models(f"*{name}*")[:5] or timm.list_models()[:5]
         raise InputError(f"timm has no network {name!r}. {nearest(name, close)}")
-    seen: dict[str, Any] = dict(getattr(timm.get_pretrained_cfg(name), "to_dict", dict)())
+    try:
+        preset = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # NAME.TAG of a known network with an unknown tag
+        tags = timm.list_models(f"{name.partition('.')[0]}.*", pretrained=True)
+        raise InputError(f"timm has no network {name!r}: {error} {nearest(name, tags)}") from error
+    seen: dict[str, Any] = dict(getattr(preset, "to_dict", dict)())
     form = ImageFormat(
         size=int(seen.get("input_size", (3, 224, 224))[-1]),
         mean=tuple(seen.get("mean", ImageFormat().mean)),

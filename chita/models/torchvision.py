@@ -19,11 +19,11 @@ def torchvision_model(name: str) -> NamedModel:
     """
     try:
         from torchvision import models  # noqa: PLC0415 (an optional library)
-    except ImportError as error:
+    except Exception as error:  # one that was built for another torch raises RuntimeError
         raise InputError(
             f"torchvision:{name} needs torchvision: {error}. Install the extra: pip install "
             "'chita[vision]'."
-        ) from None
+        ) from error
     known = models.list_models()
     if name not in known:
         raise InputError(f"torchvision has no network {name!r}. {nearest(name, known)}")
@@ -31,8 +31,11 @@ def torchvision_model(name: str) -> NamedModel:
     form = ImageFormat(size=224)
     if preset is not None:
         seen = preset.transforms()
-        sizes = getattr(seen, "crop_size", [224])
-        form = ImageFormat(size=int(sizes[0]), mean=tuple(seen.mean), std=tuple(seen.std))
+        form = ImageFormat(  # presets of detection have no fields
+            size=int(getattr(seen, "crop_size", [form.size])[0]),
+            mean=tuple(getattr(seen, "mean", form.mean)),
+            std=tuple(getattr(seen, "std", form.std)),
+        )
 
     def build(*, pretrained: bool) -> nn.Module:
         network: nn.Module = models.get_model(name, weights=preset if pretrained else None)

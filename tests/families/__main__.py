@@ -1,4 +1,4 @@
-"""Write docs/networks.md: what pruning each family of networks came to (python -m tests.families)."""
+"""Write docs/networks.md: what pruning each family came to (python -m tests.families)."""
 
 from pathlib import Path
 
