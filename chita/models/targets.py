@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from itertools import accumulate
 from typing import final
 
 from torch import nn
@@ -83,9 +84,11 @@ def _decision(
 ) -> Decision:
     if found:
         _, ignored, rule = max(found, key=lambda match: match[:2])
-        return Decision(
-            roles=group, pruned=not ignored, rule=f"{'ignore' if ignored else 'targets'} {rule}"
-        )
+        told = f"{'ignore' if ignored else 'targets'} {rule}"
+        overruled = [other for _, against, other in found if against and not ignored]
+        if overruled:
+            told += f" (over ignore {', '.join(overruled)})"
+        return Decision(roles=group, pruned=not ignored, rule=told)
     weights = [role for role in group if role.weight]
     if not weights:
         return Decision(roles=group, pruned=False, rule="no layer's weight")
@@ -133,7 +136,10 @@ def _check_matched(unmatched: Iterable[str], model: nn.Module) -> None:
         return
     known: dict[str, None] = {}
     for role in roles(model):
-        known |= dict.fromkeys([role.name, *([role.owner, *role.kinds] if role.weight else [])])
+        known[role.name] = None
+        if role.weight:
+            around = list(accumulate(role.owner.split("."), "{}.{}".format))
+            known |= dict.fromkeys([*around, *role.kinds])
     parts = []
     for rule in unmatched:
         close = get_close_matches(rule.removeprefix("re:"), filter(None, known))

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -210,3 +212,113 @@ def test_published_magnitude_accuracies_to_two_decimals(data_dir, budget, accura
     assert int(read_weights(pruned, prunable_layout(pruned)).count_nonzero()) == budget.get(
         "nnz", 3236
     )
+
+
+def test_wrappers_are_taken_off_and_the_network_inside_is_pruned(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    plain = chita.prune(model, calibration, sparsity=0.9, rows=50)
+    compiled = partial(torch.compile, backend="eager")
+    for wrap in (nn.DataParallel, torch.optim.swa_utils.AveragedModel, compiled):
+        found = chita.prune(wrap(model), calibration, sparsity=0.9, rows=50)
+        assert type(found.model) is type(model)
+        assert same(state_of(found.model), state_of(plain.model))
+    model.fc1.compile(backend="eager")  # in place: a compiled call inside the network
+    found = chita.prune(model, calibration, sparsity=0.9, rows=50)
+    assert same(state_of(found.model), state_of(plain.model))
+    with pytest.raises(InputError, match=r"a str; give a torch\.nn\.Module"):
+        chita.prune("digits-mlp", calibration, sparsity=0.9)
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    with torch.no_grad():
+        model.fc2.weight[0, 0] = float("nan")
+        model.fc3.weight[0, 0] = float("inf")
+    for method in ("chita", "magnitude"):
+        with pytest.raises(InputError, match=r"infinite values in: fc2\.weight, fc3\.weight"):
+            chita.prune(model, calibration, sparsity=0.9, method=method)
+
+
+def test_regression_and_segmentation_work_as_classification_does():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 6, generator=generator)
+    y = torch.sin(x[:, :2])
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 32), nn.Tanh(), nn.Linear(32, 2))
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    for _ in range(300):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(x), y).backward()
+        optimizer.step()
+    errors = {}
+    for method in ("magnitude", "chita"):
+        pruned = chita.prune(model, (x, y), sparsity=0.5, rows=64, loss="mse", method=method)
+        errors[method] = chita.evaluate(pruned.model, (x, y), loss="mse").value
+    assert errors["chita"] < errors["magnitude"]
+    pixels = nn.Conv2d(3, 4, 3, padding=1)
+    images, classes = torch.randn(8, 3, 5, 5), torch.randint(4, (8, 5, 5))
+    result = chita.prune(pixels, (images, classes), nnz=50, rows=8)
+    assert result.record.loss == "cross_entropy"
+    assert chita.evaluate(result.model, (images, classes)).metric == "pixel accuracy, per cent"
+
+
+def test_labels_of_the_model_need_none_in_the_data_and_follow_the_seed(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    inputs = calibration.batch[0]
+    results = [
+        chita.prune(model, (inputs, None), sparsity=0.9, rows=50, labels="model", seed=seed)
+        for seed in (0, 0, 1)
+    ]
+    assert results[0].objective == results[1].objective != results[2].objective
+    assert results[0].record.settings["labels"] == "model"
+    given = chita.prune(model, calibration, sparsity=0.9, rows=50)
+    assert given.objective != results[0].objective
+    with pytest.raises(InputError, match='labels="model"'):
+        chita.prune(model, (inputs, None), sparsity=0.9, rows=50)
+    with pytest.raises(InputError, match="labels is 'mine'"):
+        chita.prune(model, calibration, sparsity=0.9, labels="mine")
+
+
+def test_a_record_says_what_was_asked(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    result = chita.prune(
+        model, calibration, nnz=500, rows=30, ignore=["fc3"], min_keep=2, ridge=0.01, seed=4
+    )
+    asked = result.record.settings
+    assert (asked["nnz"], asked["sparsity"], asked["ignore"], asked["min_keep"]) == (
+        *(500, None, ["fc3"], 2),
+    )
+    assert (asked["ridge"], asked["seed"], asked["rows"], asked["row_indices"]) == (
+        0.01,
+        4,
+        30,
+        None,
+    )
+    assert (result.record.command, result.record.seed, result.record.loss) == (
+        *("prune", 4, "cross_entropy"),
+    )
+    named = chita.prune(model, calibration, nnz=500, row_indices=[1, 2, 3], loss=own_loss)
+    assert (named.record.seed, named.record.settings["row_indices"]) == (None, 3)
+    assert named.record.settings["loss"] == named.record.loss == "own_loss"
+
+
+def own_loss(model, batch):
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def test_vanishing_gradients_have_no_multiple_for_a_ridge(calibration):
+    model, _ = chita.load_model("digits-mlp")
+
+    def tiny(model, batch):
+        return own_loss(model, batch) * 1e-30
+
+    with pytest.raises(chita.NumericalError, match="squares vanish"):
+        chita.prune(model, calibration, nnz=500, rows=20, loss=tiny)
+
+
+def test_solver_options_given_in_python_are_checked():
+    for bad in ({"max_iterations": 2.5}, {"tolerance": "x"}, {"lipschitz": float("nan")}):
+        with pytest.raises(InputError, match=next(iter(bad))):
+            chita.IHT(**bad)
+    assert make_solver("iht", {"lipschitz": "none"}).lipschitz is None
+    assert make_solver("iht", {"lipschitz": "2.5"}).lipschitz == 2.5

@@ -1,0 +1,80 @@
+"""What a plan says, against what a run then does."""
+
+import pytest
+import torch
+from torch import nn
+
+import chita
+from chita.collect.cost import sample_cost
+from chita.data.digits import digits
+from chita.errors import InputError
+from chita.losses import LOSSES
+from chita.pruning.samples import Sampling
+
+
+def test_a_plan_lists_every_parameter_with_its_rule_and_its_bytes():
+    model, _ = chita.load_model("digits-cnn")
+    found = chita.plan(
+        model, digits()[0], sparsity=0.9, ignore=["conv1"], sampling=Sampling(rows=50)
+    )
+    assert [t.name for t in found.tensors] == [name for name, _ in model.named_parameters()]
+    rules = {t.name: t.rule for t in found.tensors}
+    assert rules["conv1.weight"] == "ignore conv1"
+    assert rules["fc.weight"] == "default: Linear"
+    assert rules["fc.bias"] == "no layer's weight"
+    assert found.prunable == 23_824 - 144
+    assert found.kept == found.prunable // 10
+    assert found.row_bytes == sum(t.bytes for t in found.tensors) == found.prunable * 50 * 4
+    run = chita.prune(model, digits()[0], sparsity=0.9, ignore=["conv1"], rows=50)
+    assert (run.record.nnz, run.record.prunable) == (found.kept, found.prunable)
+    assert set(run.masks) == {t.name for t in found.tensors if t.pruned}
+
+
+def test_nothing_is_run():
+    class Bomb(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(64, 10)
+            self.ran_on = []
+
+        def forward(self, x):
+            self.ran_on.append(x.device.type)
+            return self.fc(x.flatten(1))
+
+    model = Bomb()
+    found = chita.plan(model, digits()[0], nnz=10)
+    assert model.ran_on == []
+    assert found.collect_seconds > 0
+    assert chita.plan(model, nnz=10).collect_seconds is None
+
+
+def test_the_cost_of_a_sample_is_counted_by_hand():
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(3 * 16, 5))
+    sample = (torch.zeros(1, 2, 6, 6), torch.zeros(1).long())
+    cost = sample_cost(model, LOSSES["cross_entropy"], sample)
+    assert cost.flops == 2 * (16 * 3 * 18) + 2 * 48 * 5
+    # Outputs of the convolution, the view of them, the linear layer, and the network itself.
+    assert cost.activations == 4 * (48 + 48 + 5 + 5)
+    looks = nn.Linear(3, 2)
+    looks.forward = lambda x: x if float(x.sum()) > 0 else -x
+    assert sample_cost(looks, LOSSES["cross_entropy"], (torch.ones(1, 3), torch.ones(1))) is None
+
+
+def test_methods_that_collect_nothing_cost_no_rows():
+    model, _ = chita.load_model("digits-mlp")
+    found = chita.plan(model, method="magnitude")
+    assert (found.rows, found.row_bytes, found.kept) == (0, 0, None)
+    assert found.peak_bytes > 10**7
+
+
+def test_bad_input_is_refused_as_in_pruning():
+    model, _ = chita.load_model("digits-mlp")
+    for arguments, message in (
+        ({"sparsity": 2}, "share of weights"),
+        ({"sparsity": 0.5, "nnz": 3}, "both"),
+        ({"nnz": 10**9}, "weights to keep out of"),
+        ({"ignore": ["fc9"]}, "'fc9' .did you mean"),
+        ({"method": "chitta"}, "Did you mean chita"),
+    ):
+        with pytest.raises(InputError, match=message):
+            chita.plan(model, **arguments)
