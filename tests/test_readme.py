@@ -2,6 +2,9 @@
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,27 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch):
         if "mnist" not in command:  # shown with the real data in test_cli
             done = CliRunner().invoke(app, shlex.split(command, comments=True)[1:])
             assert done.exit_code == 0, (command, done.output)
+
+
+def test_the_example_of_an_own_network_runs_as_written(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    change, *commands = (line.split("#")[0].strip() for line in blocks("sh")[2].splitlines())
+    assert change == "cd examples"
+    monkeypatch.chdir(tmp_path / "examples")
+    assert [shlex.split(c)[:2] for c in commands] == [
+        ["python", "own_network.py"],
+        *(["chita", name] for name in ("plan", "prune", "prune", "refit", "apply")),
+    ]
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        if program == "python":
+            subprocess.run([sys.executable, *arguments], check=True)
+            continue
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, (command, done.output)
+        assert arguments[0] == "plan" or "mean squared error: " in done.stdout
+    assert (tmp_path / "examples" / "pruned" / "masks.safetensors").exists()
 
 
 @pytest.mark.parametrize("target", ["demo", "test"])

@@ -51,7 +51,7 @@ class ConsoleProgress:
                 transient=True,
             )
             self._bars.start()
-            self._bars.add_task(task, total=total, unit=unit)
+            self._bars.add_task(task, total=total or None, unit=unit)
 
     def advance(self, amount: int) -> None:
         """Move the bar."""
@@ -66,6 +66,5 @@ class ConsoleProgress:
             self._bars = None
         task, total, unit = self._task
         seconds = time.perf_counter() - self._began
-        stderr.print(
-            f"{task}: {self._done:,} of {total:,} {unit}, {seconds:.2f} s", highlight=False
-        )
+        of = f" of {total:,}" if total else ""
+        stderr.print(f"{task}: {self._done:,}{of} {unit}, {seconds:.2f} s", highlight=False)

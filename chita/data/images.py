@@ -124,10 +124,10 @@ def image_folders(path: Path, form: ImageFormat) -> tuple[ImageFolder, ImageFold
         parts = [files]
     labelled = [[f for f in part if len(f.parts) > depth + 1] for part in parts]
     classes = sorted({file.parts[depth] for file in labelled[0]})
-    if len(classes) < 2:
+    if len(classes) < 2 or {name.lower() for name in classes} <= {*_TRAIN, *_TEST}:
         raise InputError(
-            f"{path} has no class folders with images in it ({', '.join(_SUFFIXES[:4])}, ...). "
-            "Expected: train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg."
+            f"{path} has fewer than two class folders with images ({', '.join(_SUFFIXES[:4])}, "
+            "...). Expected: train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg."
         )
     strange = sorted({f.parts[depth] for f in labelled[-1]} - set(classes))
     if strange:

@@ -10,6 +10,7 @@ from torch import nn
 
 from chita import nested
 from chita.data.batches import Data, Indexed, batches_of
+from chita.data.examples import as_examples
 from chita.errors import InputError
 from chita.losses import LossLike, check_loss, make_loss
 from chita.models.forward import failures_named
@@ -70,7 +71,8 @@ def evaluate(
     check_loss(loss)
     total, count, names = 0.0, 0, set[str]()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    size = len(data) if isinstance(data, Indexed) else 0
+    indexed = as_examples(data) or data
+    size = len(indexed) if isinstance(indexed, Indexed) else 0  # batches do not tell
     with (
         track(progress or Silent(), "evaluate", size, "samples") as told,
         evaluation_mode(model),
