@@ -17,7 +17,7 @@ def network():
 
 
 def data():
-    """(calibration, evaluation): here pairs of tensors; a DataLoader or a list of batches will do."""
+    """(calibration, evaluation): here pairs of tensors; a DataLoader will do as well."""
     features, progress = load_diabetes(return_X_y=True)
     x, y = torch.tensor(features).float() * 20, torch.tensor(progress).float().unsqueeze(1)
     y = (y - 152) / 77

@@ -14,7 +14,6 @@ from chita.cli.settings import PruneSettings, merge_settings, read_indices
 from chita.pruning.plan import Plan
 from chita.pruning.plan import plan as plan_network
 from chita.pruning.pose import Pose, make_solver
-from chita.pruning.samples import Sampling
 
 
 def plan(
@@ -60,14 +59,10 @@ def plan(
         targets=settings.targets,
         ignore=settings.ignore,
         method=solver,
-        sampling=Sampling(
-            rows=settings.rows,
-            row_size=settings.row_size,
-            loss=session.loss,
-            labels=settings.labels,
-            seed=settings.seed,
-            row_indices=indices,
-        ),
+        rows=settings.rows,
+        row_size=settings.row_size,
+        loss=session.loss,
+        row_indices=indices,
     )
     if as_json:
         print(json.dumps(asdict(found)))

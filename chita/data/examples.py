@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import torch
@@ -115,8 +115,8 @@ def as_examples(data: object) -> Examples | None:
             return data
         case (_, Tensor() | None) if isinstance(data, tuple):
             return Examples(data)
-        case dict() if any(True for _ in nested.tensors(data)):
-            return Examples(data)
+    if isinstance(data, Mapping) and any(True for _ in nested.tensors(data)):
+        return Examples(data)
     return None
 
 

@@ -12,49 +12,50 @@ from torch import Tensor, nn
 from chita import nested
 from chita.errors import InputError
 from chita.losses.loss import Loss, Measure
-
-
-class _MeanLoss(Loss):
-    def measure(self, model: nn.Module, batch: Any) -> Measure:
-        """The mean loss itself, with batches weighted by their samples."""
-        samples = nested.count(batch)
-        samples = 1 if samples is None else samples
-        return Measure(
-            name=f"mean loss ({self.name})",
-            total=float(self.mean(model, batch)) * samples,
-            count=samples,
-        )
+from chita.losses.outputs import CrossEntropy
 
 
 @final
 @dataclass(frozen=True)
-class OwnLoss(_MeanLoss):
+class OwnLoss(Loss):
     """The loss that a network returns for a dict: `model(**batch).loss`, as Hugging Face's do."""
 
     name: str = "model"
 
     def mean(self, model: nn.Module, batch: Any) -> Tensor:
         """The entry `loss` of the outputs."""
+        return self._called(model, batch)[0]
+
+    def measure(self, model: nn.Module, batch: Any) -> Measure:
+        """The accuracy, where logits are (b, classes) and labels (b,); else the mean loss."""
+        loss, logits = self._called(model, batch)
+        labels = batch.get("labels")
+        if isinstance(logits, Tensor) and isinstance(labels, Tensor) and _classify(logits, labels):
+            return CrossEntropy().score(logits, labels)
+        return _weighted(self.name, loss, batch)
+
+    def _called(self, model: nn.Module, batch: Any) -> tuple[Tensor, Any]:
         if not isinstance(batch, Mapping):
             raise InputError(
                 f"A batch is {nested.described(batch)}; the network's own loss needs dicts for "
                 "model(**batch). Name a loss for pairs (inputs, targets), such as cross_entropy."
             )
         outputs = model(**batch)
-        loss = (
-            outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
-        )
+        if isinstance(outputs, Mapping):
+            loss, logits = outputs.get("loss"), outputs.get("logits")
+        else:
+            loss, logits = getattr(outputs, "loss", None), getattr(outputs, "logits", None)
         if not isinstance(loss, Tensor):
             raise InputError(
                 f"{type(model).__name__} returned no loss for a batch {nested.described(batch)}. "
                 "Put the labels into the batch, or give loss=callable(model, batch)."
             )
-        return loss
+        return loss, logits
 
 
 @final
 @dataclass(frozen=True)
-class CustomLoss(_MeanLoss):
+class CustomLoss(Loss):
     """A user's `function(model, batch)`, the mean loss over the samples of a batch."""
 
     function: Callable[[nn.Module, Any], Tensor]
@@ -75,7 +76,23 @@ class CustomLoss(_MeanLoss):
             raise InputError(f"The loss {self.name} returned {what}; it must return a scalar.")
         return loss.reshape(())
 
+    def measure(self, model: nn.Module, batch: Any) -> Measure:
+        """The mean loss itself, with batches weighted by their samples."""
+        return _weighted(self.name, self.mean(model, batch), batch)
+
     def check(self, model: nn.Module, batch: Any, labels: Any) -> None:
         """One call, whose failure is told."""
         with torch.no_grad():
             self.mean(model, batch)
+
+
+def _weighted(name: str, loss: Tensor, batch: Any) -> Measure:
+    samples = nested.count(batch)
+    samples = 1 if samples is None else samples
+    return Measure(name=f"mean loss ({name})", total=float(loss) * samples, count=samples)
+
+
+def _classify(logits: Tensor, labels: Tensor) -> bool:
+    """Whether logits are those of classes, of which labels name one per sample."""
+    whole = not labels.is_floating_point()
+    return whole and logits.ndim == 2 and labels.shape == logits.shape[:1] and logits.shape[1] > 1

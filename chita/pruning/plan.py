@@ -13,6 +13,7 @@ from chita.collect.cost import Cost, sample_cost
 from chita.collect.gradients import chunk_rows, rows_type
 from chita.data.batches import Data, batches_of
 from chita.data.examples import Examples
+from chita.losses import LossLike
 from chita.machine import available_memory, resident_memory, speed
 from chita.models.prunable import prunable_layout
 from chita.models.targets import decide
@@ -78,7 +79,10 @@ def plan(
     targets: str | Sequence[str] | None = None,
     ignore: str | Sequence[str] = (),
     method: str | Solver = "chita",
-    sampling: Sampling | None = None,
+    rows: int = 1000,
+    row_size: int = 1,
+    loss: LossLike = None,
+    row_indices: Sequence[int] | None = None,
 ) -> Plan:
     """Return every tensor with the rule that matched it, and what pruning would cost.
 
@@ -94,20 +98,23 @@ def plan(
         targets: as in `prune`.
         ignore: as in `prune`.
         method: as in `prune`.
-        sampling: rows, row size, loss and the rest of how samples are drawn.
+        rows: as in `prune`.
+        row_size: as in `prune`.
+        loss: as in `prune`.
+        row_indices: as in `prune`.
 
     Raises:
         InputError: as in `prune`, for what can be seen without running.
     """
-    network, sampling, solver = unwrapped(model), sampling or Sampling(), make_solver(method)
+    network, solver = unwrapped(model), make_solver(method)
+    sampling = Sampling(rows=rows, row_size=row_size, loss=loss, row_indices=row_indices)
     layout = prunable_layout(network, targets, ignore)
     kept = None
     if sparsity is not None or nnz is not None:
         budget = make_budget(sparsity, nnz, min_keep)
         budget.bind(layout)
         kept = budget.kept(layout.size)
-    rows = len(sampling.row_indices or ()) // sampling.row_size or sampling.rows
-    rows = rows if solver.curvatures else 0
+    rows = sampling.count if solver.curvatures else 0
     each = rows * rows_type(network, layout).itemsize  # bytes per weight
     tensors = tuple(
         PlannedTensor(

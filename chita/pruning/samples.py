@@ -80,6 +80,13 @@ class Sampling:
             )
         return Drawn(examples=examples, loss=loss, digest=given.digest())
 
+    @property
+    def count(self) -> int:
+        """Number of rows n."""
+        if self.row_indices is None:
+            return self.rows
+        return len(self.row_indices) // self.row_size
+
     def loss_for(self, batch: Any) -> Loss:
         """Return the loss of batches of this kind."""
         return make_loss(self.loss, batch)

@@ -9,14 +9,11 @@ from chita.collect.cost import sample_cost
 from chita.data.digits import digits
 from chita.errors import InputError
 from chita.losses import LOSSES
-from chita.pruning.samples import Sampling
 
 
 def test_a_plan_lists_every_parameter_with_its_rule_and_its_bytes():
     model, _ = chita.load_model("digits-cnn")
-    found = chita.plan(
-        model, digits()[0], sparsity=0.9, ignore=["conv1"], sampling=Sampling(rows=50)
-    )
+    found = chita.plan(model, digits()[0], sparsity=0.9, ignore=["conv1"], rows=50)
     assert [t.name for t in found.tensors] == [name for name, _ in model.named_parameters()]
     rules = {t.name: t.rule for t in found.tensors}
     assert rules["conv1.weight"] == "ignore conv1"
