@@ -10,6 +10,9 @@ import torch
 
 from chita.errors import CheckpointError
 
+# What PyTorch says of objects, and of the frames with which pickles begin that it did not write.
+_FOREIGN = ("GLOBAL", "UNSUPPORTED OPERAND 149")
+
 
 def load_torch(path: Path, *, way_out: str, allow_pickle: bool = False) -> Any:
     """Return the content of a file written by `torch.save`, on the CPU.
@@ -31,7 +34,7 @@ def load_torch(path: Path, *, way_out: str, allow_pickle: bool = False) -> Any:
             "convert the file to safetensors where it is."
         ) from None
     except Exception as error:  # noqa: BLE001 (bytes that are no checkpoint make an unpickler fail in any way)
-        if not allow_pickle and "GLOBAL" in str(error).upper():
+        if not allow_pickle and any(sign in str(error).upper() for sign in _FOREIGN):
             raise CheckpointError(
                 f"{path} is a pickle with more than tensors in it, and loading it would run code "
                 f"stored in the file. {way_out}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import typer
+from pydantic import ValidationError
+from typer.core import TyperGroup
 
 from chita.cli.apply import apply
 from chita.cli.console import stderr
@@ -22,6 +25,10 @@ from chita.errors import ChitaError
 _P = ParamSpec("_P")
 
 
+def _say(message: str) -> None:
+    stderr.print(f"Error: {message}", highlight=False, soft_wrap=True)
+
+
 def _guarded(command: Callable[_P, None]) -> Callable[_P, None]:
     """The command, with one message and an exit code for each way to fail on purpose."""
 
@@ -30,22 +37,57 @@ def _guarded(command: Callable[_P, None]) -> Callable[_P, None]:
         try:
             command(*args, **kwargs)
         except ChitaError as error:
-            stderr.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
+            _say(str(error))
+            raise typer.Exit(2) from None
+        except SystemExit as error:  # networks and data are code of the user, which may call exit
+            _say(
+                f"Code named by --model, --data or --loss ended the program (exit code "
+                f"{error.code}). Take its sys.exit out, or put what is no definition under "
+                "if __name__ == '__main__'."
+            )
             raise typer.Exit(2) from None
         except BrokenPipeError:  # the reader of our output has left
             raise typer.Exit(141) from None
         except OSError as error:
-            stderr.print(f"Error: {error}. Check the path.", markup=False, soft_wrap=True)
+            _say(f"{error}. Check the path.")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            stderr.print("Interrupted; nothing was written.", markup=False)
+            stderr.print("Interrupted; nothing was written.", highlight=False)
             raise typer.Exit(130) from None
 
     return run
 
 
+class _Program(TyperGroup):
+    """The commands; wrong usage gets the same one message as any other mistake."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command and leave with its exit code."""
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except Exception as error:
+            if not hasattr(error, "format_message"):  # a usage error has it in every typer
+                raise
+            _say_usage(error)
+            code = 2
+        sys.exit(code or 0)
+
+
+def _say_usage(error: Any) -> None:
+    message = error.format_message()
+    if not message:  # there were no arguments at all, and help was shown
+        return
+    cause = error.__cause__
+    if isinstance(cause, ValidationError):
+        message += f"; got {cause.errors()[0]['input']!r}"
+    context = getattr(error, "ctx", None)
+    dot = "" if message[-1] in ".?" else "."
+    _say(f"{message}{dot} See {context.command_path if context else 'chita'} --help.")
+
+
 app = typer.Typer(
     name="chita",
+    cls=_Program,
     help="Prune trained networks: which weights go, and how the rest change, chosen together.",
     no_args_is_help=True,
     add_completion=False,

@@ -17,8 +17,9 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-stdout = Console()
-stderr = Console(stderr=True)
+# Names and messages are shown as they are: `own.nets:lock` is no picture of a lock.
+stdout = Console(markup=False, emoji=False)
+stderr = Console(stderr=True, markup=False, emoji=False)
 
 
 class _Rate(ProgressColumn):

@@ -6,10 +6,11 @@ import time
 
 from chita.cli import options as opt
 from chita.cli.report import report
-from chita.cli.session import open_session, run
+from chita.cli.session import check_rows, open_session, run
 from chita.cli.settings import PruneSettings, merge_settings, read_indices
 from chita.errors import InputError
 from chita.export.run_folder import check_target
+from chita.models.prunable import prunable_layout
 from chita.pruning.network import prune as prune_network
 from chita.pruning.pose import make_budget, make_solver
 
@@ -48,12 +49,14 @@ def prune(
     began = time.perf_counter()
     settings = merge_settings(PruneSettings, config, locals(), option or [])
     # Everything that can be refused is refused before any work.
-    make_budget(settings.sparsity, settings.nnz, settings.min_keep)
+    budget = make_budget(settings.sparsity, settings.nnz, settings.min_keep)
     solver = make_solver(settings.method, settings.options)
+    check_rows(settings)
     if settings.out:
         check_target(settings.out, force=settings.force)
     indices = read_indices(settings.row_indices) if settings.row_indices else None
     session = open_session(settings)
+    budget.bind(prunable_layout(session.network, settings.targets, settings.ignore))
     if solver.curvatures and session.calibration is None:
         raise InputError(
             f"{settings.model} has no data of its own, and {settings.method} needs calibration "

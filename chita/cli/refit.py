@@ -6,7 +6,7 @@ import time
 
 from chita.cli import options as opt
 from chita.cli.report import report
-from chita.cli.session import open_session, run
+from chita.cli.session import check_rows, open_session, run
 from chita.cli.settings import RefitSettings, merge_settings, read_indices
 from chita.errors import InputError
 from chita.export.run_folder import check_target
@@ -43,6 +43,7 @@ def refit(
     settings = merge_settings(RefitSettings, config, locals())
     if settings.mask is None:
         raise InputError("There is no mask. Give a file of masks with --mask.")
+    check_rows(settings)
     if settings.out:
         check_target(settings.out, force=settings.force)
     indices = read_indices(settings.row_indices) if settings.row_indices else None

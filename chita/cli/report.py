@@ -19,7 +19,7 @@ def report(record: RunRecord, *, as_json: bool, out: Path | None) -> None:
         return
     _show(record)
     if out:
-        stderr.print(f"Written: {out}", markup=False, soft_wrap=True)
+        stderr.print(f"Written: {out}", highlight=False, soft_wrap=True)
 
 
 def summary(record: RunRecord) -> dict[str, object]:

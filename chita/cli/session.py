@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from chita.cli.console import ConsoleProgress, stderr
-from chita.cli.settings import NetworkSettings
+from chita.cli.settings import NetworkSettings, RowSettings
 from chita.data.batches import Data
 from chita.data.sets import load_dataset
 from chita.errors import InputError
@@ -21,7 +21,9 @@ from chita.imports import imported, is_import
 from chita.losses import LossLike, check_loss
 from chita.models.zoo import find_model, load_model
 from chita.progress import Progress
+from chita.pruning.pose import Pose
 from chita.pruning.result import PruneResult
+from chita.pruning.samples import Sampling
 from chita.records import RunRecord, peak_rss_mb
 from chita.training.evaluate import Score, evaluate
 
@@ -63,15 +65,17 @@ def open_session(settings: NetworkSettings) -> Session:
         settings.model, settings.weights, allow_pickle=settings.allow_pickle
     )
     if dropped:
-        stderr.print(f"Dropped from the checkpoint: {', '.join(dropped)}", markup=False)
-    name = settings.data or spec.data
+        stderr.print(f"Dropped from the checkpoint: {', '.join(dropped)}", highlight=False)
+    network = _on_device(network, device, settings.model)
+    _check_finite(network, settings.model)
+    name = spec.data if settings.data is None else settings.data
     calibration = evaluation = None
-    if name:
+    if name is not None:
         form = _image_format(settings, spec.images)
         calibration, evaluation = load_dataset(name, settings.data_dir, form)
     return Session(
         settings=settings,
-        network=network.to(device),
+        network=network,
         dropped=dropped,
         calibration=calibration,
         evaluation=evaluation,
@@ -118,6 +122,17 @@ def run(
     return result.record
 
 
+def check_rows(settings: RowSettings) -> None:
+    """Raise `InputError` on settings of rows and of the problem that no run could use."""
+    Pose(ridge=settings.ridge, first_order=settings.first_order)
+    Sampling(
+        rows=settings.rows,
+        row_size=settings.row_size,
+        labels=settings.labels,
+        seed=settings.seed,
+    )
+
+
 def _loss(name: str | None) -> LossLike:
     loss = imported(name) if name and is_import(name) else name
     check_loss(loss)
@@ -142,7 +157,31 @@ def _usable_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise InputError(
             f"The device {name!r} cannot be used here (float64 is needed): "
-            f"{str(error).splitlines()[0]} Use --device cpu, or install a PyTorch build for this "
+            f"{str(error).splitlines()[0]}. Use --device cpu, or install a PyTorch build for this "
             "hardware."
         ) from None
     return device
+
+
+def _on_device(network: nn.Module, device: torch.device, name: str) -> nn.Module:
+    try:
+        return network.to(device)
+    except (RuntimeError, NotImplementedError) as error:  # no memory there, or no values here
+        raise InputError(
+            f"{name} cannot be brought to the device {device}: {str(error).splitlines()[0]} Give a "
+            "network whose weights have values, or another --device."
+        ) from None
+
+
+def _check_finite(network: nn.Module, name: str) -> None:
+    bad = [
+        own
+        for own, weight in network.named_parameters()
+        if not isinstance(weight, nn.UninitializedParameter)
+        and not bool(torch.isfinite(weight).all())
+    ]
+    if bad:
+        raise InputError(
+            f"{name} has NaN or infinite values in: {', '.join(bad)}. Load sound weights, or train "
+            "again."
+        )

@@ -14,6 +14,7 @@ from chita.naming import nearest
 
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
+Flag = Annotated[bool, Strict()]
 
 
 def _numbers(value: object) -> object:
@@ -36,7 +37,7 @@ class NetworkSettings(BaseModel):
 
     model: str = "digits-mlp"
     weights: Path | None = None
-    allow_pickle: bool = False
+    allow_pickle: Flag = False
     data: str | None = None
     data_dir: Path | None = None
     image_size: Whole | None = None
@@ -51,7 +52,7 @@ class ApplySettings(NetworkSettings):
 
     mask: Path | None = None
     out: Path | None = None
-    force: bool = False
+    force: Flag = False
 
 
 class RowSettings(NetworkSettings):
@@ -65,7 +66,7 @@ class RowSettings(NetworkSettings):
     seed: Whole = 0
     row_indices: Path | None = None
     out: Path | None = None
-    force: bool = False
+    force: Flag = False
 
 
 class RefitSettings(RowSettings):
@@ -106,7 +107,7 @@ def merge_settings(
     Raises:
         InputError: the file is no TOML, or a setting is unknown or of the wrong type; all at once.
     """
-    settings = {k.replace("-", "_"): v for k, v in _read_toml(config).items()} if config else {}
+    settings = _read_toml(config) if config else {}
     known = kind.model_fields
     given = {name: v for name, v in given.items() if v is not None and name in known}
     if {"sparsity", "nnz"} & given.keys():
@@ -147,9 +148,15 @@ def read_indices(path: Path) -> list[int]:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    """The settings of a run file, with underscores for dashes."""
     try:
-        return tomllib.loads(path.read_text())
+        found = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The run file {path} cannot be read: {error}.") from None
+        raise InputError(f"The run file {path} cannot be read: {error}. Check --config.") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"The run file {path} is not TOML: {error}. Correct that line.") from None
+    settings = {name.replace("-", "_"): value for name, value in found.items()}
+    if len(settings) < len(found):
+        twice = [name for name in found if "-" in name and name.replace("-", "_") in found]
+        raise InputError(f"{path} gives {', '.join(twice)} with dashes and underscores. Keep one.")
+    return settings

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -22,30 +23,46 @@ def check_target(path: Path, *, force: bool) -> None:
     """Raise `OutputError` when a run folder could not be written to `path`.
 
     An existing path is accepted with `force` alone, and only if it is a run folder (nothing but
-    its three files) or an empty folder: nothing else is ever deleted.
+    its three files) or an empty folder: nothing else is ever deleted. Whether the file system
+    takes it is tried: the folders to be made are made, and taken away again.
     """
     path = path.absolute()
+    if path.name in ("", ".."):
+        raise OutputError(f"{path} names no folder to be made. Choose another --out.")
     try:
         above = next(parent for parent in path.parents if parent.exists())
         present = path.exists() or path.is_symlink()
     except OSError as error:
-        raise OutputError(f"{path} cannot be used: {error}. Choose another --out.") from None
+        raise _unusable(path, error) from None
     if not above.is_dir():
         raise OutputError(f"{path} cannot be a folder: {above} is a file. Choose another --out.")
     if not os.access(above, os.W_OK):
         raise OutputError(f"{above} is not writable. Choose another --out.")
-    if not present:
-        return
-    if not force:
-        raise OutputError(f"{path} exists. Choose another --out, or replace it with --force.")
+    if present:
+        _check_replaceable(path, force=force)
+    try:
+        with _draft_beside(path):
+            pass
+    except (OSError, ValueError) as error:  # a name with a null character is a ValueError
+        raise _unusable(path, error) from None
+
+
+def _unusable(path: Path, error: Exception) -> OutputError:
+    return OutputError(f"{path} cannot be used: {error}. Choose another --out.")
+
+
+def _check_replaceable(path: Path, *, force: bool) -> None:
     replaceable = path.is_dir() and not path.is_symlink()
     content = {entry.name for entry in path.iterdir()} if replaceable else {"."}
-    if path in (Path.cwd(), *Path.cwd().parents):
-        raise OutputError(f"{path} is the folder you are in. Choose another --out.")
+    if path.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise OutputError(f"{path} is the folder you are in, or around it. Choose another --out.")
     if not (content == set() or RECORD in content) or content - {MODEL, MASKS, RECORD}:
         raise OutputError(
-            f"{path} is not a run folder, so --force does not replace it. Choose another --out."
+            f"{path} exists and is not a run folder, so --force does not replace it. Choose "
+            "another --out."
         )
+    if not force:
+        raise OutputError(f"{path} exists. Choose another --out, or replace it with --force.")
 
 
 def write_run(
@@ -57,20 +74,17 @@ def write_run(
     """
     check_target(path, force=force)
     path = path.absolute()
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        # Tied tensors are stored under each of their names, so that any loader finds them.
-        state = {n: _stored(n, t) for n, t in model.state_dict().items()}
-        save_file(state, draft / MODEL, metadata={"format": "pt"})
-        save_masks(masks, draft / MASKS)
-        (draft / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
-        for name in (MODEL, MASKS, RECORD):
-            (draft / name).chmod(0o644)
-            _flush(draft / name)
-        _replace(draft, path)
+        with _draft_beside(path) as draft:
+            # Tied tensors are stored under each of their names, so that any loader finds them.
+            state = {n: _stored(n, t) for n, t in model.state_dict().items()}
+            save_file(state, draft / MODEL, metadata={"format": "pt"})
+            save_masks(masks, draft / MASKS)
+            (draft / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
+            for name in (MODEL, MASKS, RECORD):
+                (draft / name).chmod(0o644)
+                _flush(draft / name)
+            _replace(draft, path)
     except Exception as error:  # safetensors raises its own type when the disk is full
         if isinstance(error, OutputError):
             raise
@@ -78,8 +92,23 @@ def write_run(
             f"{path} could not be written: {error}. Nothing was left there; free space or choose "
             "another --out."
         ) from error
+
+
+@contextmanager
+def _draft_beside(path: Path) -> Iterator[Path]:
+    """A new folder beside `path`, gone at the end with those above it that were made for it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    absent = [folder for folder in path.parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        for folder in absent:
+            with suppress(OSError, ValueError):  # not empty, or never made
+                folder.rmdir()
 
 
 def _stored(name: str, value: object) -> Tensor:

@@ -53,7 +53,7 @@ class OutputLoss(Loss):
                 )
         inputs, targets = split(batch)
         with torch.no_grad():
-            outputs = outputs_of(model, inputs)
+            outputs = outputs_of(model, inputs).detach()
             self.check_outputs(outputs)
             for part in labels:
                 self.check_targets(outputs, split(part)[1])
@@ -76,6 +76,7 @@ class OutputLoss(Loss):
         inputs = split(batch, labelled=False)[0]
         with torch.no_grad():
             outputs = outputs_of(model, nested.map_tensors(torch.clone, inputs))
+        outputs = outputs.detach()  # a network may enable gradients itself
         self.check_outputs(outputs)
         return inputs, self.draw(outputs.cpu(), generator).to(outputs.device)
 

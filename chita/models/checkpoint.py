@@ -44,16 +44,35 @@ def read_tensors(path: Path, *, allow_pickle: bool = False) -> dict[str, Tensor]
         allow_pickle: also unpickle foreign objects, which **runs code stored in the file**.
 
     Raises:
-        CheckpointError: the file is absent, damaged, holds no tensors, or needs `allow_pickle`.
+        CheckpointError: the file is absent, damaged, holds no tensors, holds some that are not
+            plain, or needs `allow_pickle`.
     """
-    if path.is_dir():
-        path /= "model.safetensors"
+    inner = path / "model.safetensors"
+    if path.is_dir() and not inner.is_file():
+        raise CheckpointError(
+            f"The folder {path} holds no {inner.name}. Give a run folder, or a checkpoint."
+        )
+    path = inner if path.is_dir() else path
     if not path.is_file():
-        raise CheckpointError(f"The weights file {path} does not exist. Check --weights.")
+        raise CheckpointError(f"The file {path} does not exist. Give a checkpoint or a run folder.")
     if not os.access(path, os.R_OK):
-        raise CheckpointError(f"The weights file {path} may not be read. Check its permissions.")
+        raise CheckpointError(f"The file {path} may not be read. Check its permissions.")
+    tensors = _read(path, allow_pickle=allow_pickle)
+    strange = [n for n, t in tensors.items() if t.layout != torch.strided or t.is_quantized]
+    strange += [n for n, t in tensors.items() if t.is_meta]
+    if strange:
+        raise CheckpointError(
+            f"{path} holds tensors that are sparse, quantised or without values: "
+            f"{', '.join(strange[:_SHOWN])}. Save them plain, by to_dense() or dequantize()."
+        )
+    return tensors
+
+
+def _read(path: Path, *, allow_pickle: bool) -> dict[str, Tensor]:
     try:
         return load_file(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}. Check the path.") from None
     except SafetensorError as error:
         if path.suffix == ".safetensors":
             raise CheckpointError(
@@ -73,8 +92,8 @@ def load_weights(
 
     Returns the checkpoint's names that the key map dropped.
 
-    Raises `CheckpointError` that lists every missing, extra, doubled or misshapen tensor at once;
-    the network is then unchanged.
+    Raises `CheckpointError` that lists every tensor that is missing, extra, doubled, misshapen, of
+    another kind of number or not finite, at once; the network is then unchanged.
     """
     expected = model.state_dict()
     mapped: dict[str, Tensor] = {}
@@ -98,6 +117,13 @@ def load_weights(
         if name in expected and tensor.shape != expected[name].shape
     ]
     faults += [
+        f"{name}: {tensor.dtype}, the network has {expected[name].dtype}"
+        for name, tensor in mapped.items()
+        if name in expected
+        and expected[name].is_floating_point()
+        and not tensor.is_floating_point()
+    ]
+    faults += [
         f"{name}: NaN or infinite values"
         for name, tensor in mapped.items()
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
@@ -106,7 +132,7 @@ def load_weights(
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise CheckpointError(
             f"The weights do not fit {type(model).__name__}: {'; '.join(faults[:_SHOWN])}{more}. "
-            "Give a checkpoint of this architecture."
+            "Give a sound checkpoint of this architecture."
         )
     model.load_state_dict(mapped, strict=False)
     return tuple(dropped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
@@ -24,8 +25,9 @@ def timm_model(name: str) -> NamedModel:
             f"timm:{name} needs timm: {error}. Install the extra: pip install 'chita[vision]'."
         ) from error
     if not timm.is_model(name):
-        close = timm.list_models(f"*{name}*")[:5] or timm.list_models()[:5]
-        raise InputError(f"timm has no network {name!r}. {nearest(name, close)}")
+        close = timm.list_models(f"*{name}*") or get_close_matches(name, timm.list_models())
+        hint = f"Did you mean {' or '.join(close[:5])}? " if close else ""
+        raise InputError(f"timm has no network {name!r}. {hint}timm.list_models() tells all.")
     try:
         preset = timm.get_pretrained_cfg(name)
     except RuntimeError as error:  # NAME.TAG of a known network with an unknown tag

@@ -40,11 +40,6 @@ class Curvature(ABC):
     def size(self) -> int:
         """Number of weights p."""
 
-    @property
-    @abstractmethod
-    def dtype(self) -> torch.dtype:
-        """Type of the products in weight space."""
-
     @abstractmethod
     def constant(self, value: float) -> Tensor:
         """Return the image-space vector filled with `value`, float64."""
@@ -53,7 +48,7 @@ class Curvature(ABC):
     def image(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """Return J v for v (p,), or J_S v for an index S (k,) and v (k,).
 
-        A float64 v is multiplied in float64, any other in `dtype`.
+        A float64 v is multiplied in float64, any other in the type of the storage.
         """
 
     @abstractmethod
@@ -100,11 +95,6 @@ class NoCurvature(Curvature):
     def size(self) -> int:
         """Number of weights p."""
         return self._size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """float32."""
-        return torch.float32
 
     def constant(self, value: float) -> Tensor:
         """An empty vector."""

@@ -37,11 +37,6 @@ class GradientGram(Curvature):
         return self._rows.p
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Type of the rows' products."""
-        return self._rows.dtype
-
-    @property
     def num_rows(self) -> int:
         """Number of rows n."""
         return self._rows.n

@@ -15,8 +15,8 @@ _BLOCK = 256  # weights promoted to float64 at a time: the block stays in cache
 class Rows(Protocol):
     """A matrix A (n, p), one row per gradient, that can multiply and be gathered from.
 
-    `n` rows, `p` weights, `dtype` of the products. Vectors given in float64 are multiplied in
-    float64 whatever the storage; all others in `dtype`.
+    `n` rows, `p` weights, `dtype` of the products. `times` multiplies a vector
+    given in float64 in float64 whatever the storage; all other products are in `dtype`.
     """
 
     @property

@@ -86,8 +86,8 @@ def plan(
 ) -> Plan:
     """Return every tensor with the rule that matched it, and what pruning would cost.
 
-    The network is not run. Memory and time are estimates from sizes; on the networks they were
-    tried on they were right within a factor of two (`docs/architecture.md`).
+    The network is not run. Memory and time are estimates from sizes; how near they come is measured
+    by `benchmarks/plan.py`.
 
     Args:
         model: the network.

@@ -6,7 +6,7 @@ from chita.solvers.bso import BSO
 from chita.solvers.chita import CHITA
 from chita.solvers.iht import IHT
 from chita.solvers.magnitude import Magnitude
-from chita.solvers.solver import Found, Solution, Solver, Stats, Status
+from chita.solvers.solver import Effort, Found, Solution, Solver, Stats, Status
 
 SOLVERS: dict[str, type[Solver]] = {
     "magnitude": Magnitude,
@@ -21,6 +21,7 @@ __all__ = [
     "CHITA",
     "IHT",
     "SOLVERS",
+    "Effort",
     "Found",
     "Magnitude",
     "Solution",

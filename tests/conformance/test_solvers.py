@@ -2,16 +2,16 @@
 
 import pkgutil
 from dataclasses import FrozenInstanceError, dataclass, fields
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 import torch
 
 import chita.solvers
-from chita.constraints import KeepK
+from chita.constraints import Exactly, KeepK, KeepKWithFloors
 from chita.errors import InputError, NumericalError
 from chita.problem import DenseRows, GradientGram, LocalQuadratic, NoCurvature
-from chita.solvers import BSO, CHITA, IHT, SOLVERS, Found, Magnitude, Solver, Status
+from chita.solvers import BSO, CHITA, IHT, SOLVERS, Effort, Found, Magnitude, Solver, Status
 from chita.solvers.bso import _stepped
 from chita.solvers.iht import _lipschitz
 from tests.dense import DenseProblem
@@ -47,6 +47,39 @@ def test_feasible_exact_honest_and_not_below_brute_force(name, n, p, k, first_or
     assert found.objective == pytest.approx(dense.value(found.weights), rel=1e-9, abs=1e-11)
     best = dense.best(k)
     assert found.objective >= best - 1e-9 * abs(best) - 1e-11
+
+
+@every_solver
+@pytest.mark.parametrize("seed", range(6))
+def test_floors_and_fixed_masks_are_kept_and_not_below_brute_force(name, seed):
+    n, p, k = 6, 9, 4
+    problem, dense = random_problem(n, p, ridge=0.1, first_order=seed % 2, seed=seed)
+    floors = KeepKWithFloors(
+        size=p, k=k, segments=(slice(0, 4), slice(4, 6), slice(6, 9)), least=(0, 1, 2)
+    )
+    fixed = Exactly(mask=torch.randperm(p, generator=torch.Generator().manual_seed(seed)) < k)
+    for constraint in (floors, fixed):
+        found = SOLVERS[name]().solve(problem, constraint)
+        assert constraint.allows(found.mask)
+        assert not found.weights[~found.mask].any()
+        assert found.objective == pytest.approx(dense.value(found.weights), rel=1e-9, abs=1e-11)
+        masks = (torch.zeros(p).bool().index_fill(0, torch.tensor(s), True)
+                 for s in combinations(range(p), k))  # fmt: skip
+        best = min(
+            dense.value(dense.minimise_on(mask.nonzero().squeeze(1)))
+            for mask in masks
+            if constraint.allows(mask)
+        )
+        assert found.objective >= best - 1e-9 * abs(best) - 1e-11
+        if constraint is fixed and name in ("bso", "chita"):
+            assert found.objective == pytest.approx(best, rel=1e-9)
+
+
+@every_solver
+def test_effort_is_told(name):
+    effort = SOLVERS[name]().effort
+    assert effort.streams >= effort.systems >= 0
+    assert (effort.streams > 0) == bool(SOLVERS[name].curvatures)
 
 
 @every_solver
@@ -229,6 +262,7 @@ def test_weights_that_are_not_finite_are_an_error():
     class Broken(Solver):
         curvatures = ()
         constraints = (KeepK,)
+        effort = Effort(streams=0, systems=0)
 
         def _search(self, problem, constraint, start):
             mask = constraint.select(problem.w_bar.abs())
