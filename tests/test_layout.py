@@ -2,9 +2,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from chita.errors import InputError
 from chita.layout import Axes, Layout
+from chita.models.roles import roles
 
 shapes = st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple), max_size=5)
 
@@ -48,3 +50,29 @@ def test_a_name_appears_once():
         Layout(names=("a", "a"), shapes=((1,), (1,)), axes=(Axes(), Axes()))
     with pytest.raises(InputError, match="2 shapes"):
         Layout(names=("a",), shapes=((1,), (1,)), axes=(Axes(),))
+
+
+@pytest.mark.parametrize(
+    ("layer", "inputs", "dimension"),
+    [
+        (nn.Linear(3, 5, bias=False), (2, 3), 1),
+        (nn.Conv2d(4, 6, 3, groups=2, bias=False), (2, 4, 5, 5), 1),
+        (nn.ConvTranspose2d(4, 6, 3, bias=False), (2, 4, 5, 5), 1),
+        (nn.ConvTranspose1d(4, 6, 3, groups=2, bias=False), (2, 4, 5), 1),
+        (nn.Conv3d(2, 4, 2, groups=2, bias=False), (2, 2, 3, 3, 3), 1),
+    ],
+)
+def test_an_output_whose_weights_are_zero_is_zero_and_no_other_changes(layer, inputs, dimension):
+    (role,) = roles(layer)
+    x = torch.rand(inputs) + 0.1
+    with torch.no_grad():
+        layer.weight.uniform_(0.1, 1)
+        dense, kept = layer(x), layer.weight.clone()
+        index = role.axes.by_output(torch.arange(kept.numel()).view(kept.shape))
+        assert len(index) == dense.shape[dimension]
+        for output, named in enumerate(index):
+            layer.weight.copy_(kept)
+            layer.weight.view(-1)[named] = 0
+            changed = (layer(x) != dense).transpose(0, dimension).flatten(1).any(1)
+            assert changed.nonzero().flatten().tolist() == [output]
+            assert not layer(x).transpose(0, dimension)[output].any()
