@@ -40,6 +40,8 @@ def _guarded(command: Callable[_P, None]) -> Callable[_P, None]:
             _say(str(error))
             raise typer.Exit(2) from None
         except SystemExit as error:  # networks and data are code of the user, which may call exit
+            if isinstance(error.__context__, BrokenPipeError):  # rich makes it of that
+                raise typer.Exit(141) from None
             _say(
                 f"Code named by --model, --data or --loss ended the program (exit code "
                 f"{error.code}). Take its sys.exit out, or put what is no definition under "

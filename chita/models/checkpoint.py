@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from chita.errors import CheckpointError
 from chita.pickles import load_torch
@@ -96,6 +97,12 @@ def load_weights(
     another kind of number or not finite, at once; the network is then unchanged.
     """
     expected = model.state_dict()
+    blank = [n for n, t in expected.items() if is_lazy(t) or getattr(t, "is_meta", False)]
+    if blank:
+        raise CheckpointError(
+            f"{type(model).__name__} has no room for weights yet in: {', '.join(blank[:_SHOWN])}. "
+            "Make it on the CPU, and run lazy modules once."
+        )
     mapped: dict[str, Tensor] = {}
     dropped, faults = [], []
     for name, tensor in _unpruned(tensors).items():
@@ -126,7 +133,7 @@ def load_weights(
     faults += [
         f"{name}: NaN or infinite values"
         for name, tensor in mapped.items()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+        if tensor.is_floating_point() and not _finite(tensor)
     ]
     if faults:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
@@ -136,6 +143,11 @@ def load_weights(
         )
     model.load_state_dict(mapped, strict=False)
     return tuple(dropped)
+
+
+def _finite(tensor: Tensor) -> bool:
+    wide = tensor.float() if tensor.itemsize == 1 else tensor  # isfinite does not know float8
+    return bool(torch.isfinite(wide).all())
 
 
 def _unpruned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

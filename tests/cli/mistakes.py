@@ -1,0 +1,237 @@
+"""Mistakes, each with words of the message that it gets."""
+
+import io
+
+import pytest
+import torch
+
+
+def listed(_):
+    """A file of PyTorch's that holds tensors without names."""
+    file = io.BytesIO()
+    torch.save([torch.ones(2)], file)
+    return file.getvalue()
+
+
+BUDGETS = [
+    (["--sparsity", "-0.1"], "sparsity is -0.1; it is the share of weights removed"),
+    (["--sparsity", "1"], "sparsity is 1.0; it is the share of weights removed"),
+    (["--sparsity", "1.5"], "at least 0 and below 1"),
+    (["--sparsity", "nan"], "sparsity is nan"),
+    (["--sparsity", "0.5", "--nnz", "5"], "got both"),
+    (["--nnz", "0"], "nnz is 0; it is the number of weights kept"),
+    (["--nnz", "-3"], "at least 1"),
+    (["--nnz", "17025"], "keep between 1 and 17024"),
+    (["--nnz", "20", "--min-keep", "10"], "30 at least over 3 tensors. Keep more, or lower"),
+    (["--nnz", "20", "--min-keep", "-1"], "min_keep is -1"),
+]
+
+USAGE = [
+    (["--colour", "red"], "No such option: --colour"),
+    (["--spasity", "0.5"], "--sparsity"),
+    (["--sparsity"], "requires an argument"),
+    (["--sparsity", "0,5"], "got '0,5'. See chita prune --help"),
+    (["--rows", "1e3"], "got '1e3'"),
+    (["too", "much"], "unexpected extra argument"),
+    (["--out", "a\0b"], "null byte"),
+]
+
+VALUES = [
+    (["--model", "digits-mpl"], "Unknown model 'digits-mpl'. Did you mean digits-mlp"),
+    (["--model", "own:lock:net"], "Unknown model 'own:lock:net'"),  # and no picture of a lock
+    (["--method", "magnitud"], "Did you mean magnitude"),
+    (["--option", "max_round=3"], "no option 'max_round'. Did you mean max_rounds"),
+    (["--option", "max_rounds"], "it takes a whole number"),
+    (["--option", "max_rounds=2.5"], "max_rounds is '2.5'; it takes a whole number"),
+    (["--data", "digit"], "Did you mean digits"),
+    (["--data", "digits.npz"], "The data digits.npz do not exist"),
+    (["--data", ""], "two class folders"),
+    (["--loss", "cross_entropi"], "Did you mean cross_entropy"),
+    (["--labels", "modle"], "labels is 'modle': Input should be 'data' or 'model'"),
+    (["--device", "cud"], "'cud' cannot be used here"),
+    (["--device", "cuda:99"], "'cuda:99' cannot be used here"),
+    (["--ridge", "strong"], "ridge is 'strong'; give a number"),
+    (["--ridge", "-1"], "ridge is '-1'"),
+    (["--first-order", "inf"], "first_order is inf"),
+    (["--rows", 0], "rows is 0; it is the number of gradients"),
+    (["--row-size", 0], "row_size is 0"),
+    (["--seed", -1], "seed is -1"),
+    (["--image-mean", "a,b"], "image_mean is 'a,b'"),
+    (["--image-size", 0], "image_size is 0"),
+    (["--targets", "fcc1"], "'fcc1' (did you mean fc1?)"),
+    (["--ignore", "Linaer"], "'Linaer' (did you mean Linear?)"),
+    (["--targets", "fc1", "--targets", "conv*"], "matched by 'conv*'"),
+    (["--ignore", "*"], "nothing to prune"),
+    (["--targets", "re:fc("], "'re:fc(', which is no regular expression"),
+    (["--targets", ""], "give names, globs, re: patterns"),
+]
+
+INDICES = [
+    ("3\n99999\n", "1 row indices are outside 0 to 1296, the first is 99999"),
+    ("1\ntwo\n", "must hold one whole number a line"),
+    ("", "0 row indices do not make whole rows"),
+    (None, "cannot be read"),
+]
+
+# Names of files, and their content from that of a sound checkpoint.
+FILES = [
+    ("absent", None, "The file absent does not exist"),
+    ("folder", None, "The folder folder holds no model.safetensors"),
+    ("a" * 300, None, "too long"),
+    ("/dev/null", None, "does not exist"),
+    ("cut.safetensors", lambda whole: whole[:-50], "not a readable safetensors file"),
+    ("head.safetensors", lambda whole: whole[:20], "not a readable safetensors file"),
+    ("empty.safetensors", lambda whole: b"", "not a readable safetensors file"),
+    ("cut.bin", lambda whole: whole[:-50], "neither a safetensors nor a PyTorch file"),
+    ("note.txt", lambda whole: b"hello world", "Check that the file is complete"),
+    ("list.pt", listed, "no named tensors"),
+]
+
+STRANGE = [
+    (lambda t: t.to_sparse(), "are sparse, quantised or without values: fc1.weight. Save"),
+    (lambda t: t.to("meta"), "are sparse, quantised or without values: fc1.weight. Save"),
+    (lambda t: t.to(torch.complex64), "fc1.weight: torch.complex64, the network has"),
+    (lambda t: (t + torch.nan).to(torch.float8_e4m3fn), "fc1.weight: NaN or infinite values"),
+]
+
+# Files of `write_masks`.
+MASKS = [
+    ("none.masks", "keep no weight at all"),
+    ("empty.masks", "There are no masks"),
+    ("other.masks", "no parameter conv1.weight, for which there are masks"),
+    ("shape.masks", "fc2.weight has shape (3, 3), expected (64, 128)"),
+    ("cut.safetensors", "not a readable safetensors file"),
+    ("flipped.masks", "is not a mask file of format"),
+    ("dense.safetensors", "has no zero in any prunable tensor"),
+]
+
+# 60 samples, a sound network on them, and what is wrong in the function `given`.
+OWN = """
+import torch
+from torch import nn
+from chita.models.digits import DigitsMLP
+
+x = torch.linspace(-1, 1, 60 * 64).sin().view(60, 1, 8, 8)
+y = torch.arange(60) % 10
+
+class Raises(nn.Module):
+    def forward(self, x):
+        raise ValueError("boom")
+
+class Broken:
+    def __iter__(self):
+        yield x[:10], y[:10]
+        raise KeyError("shard 2")
+
+class Once:
+    spent = False
+    def __iter__(self):
+        batches = [] if self.spent else [(x, y)]
+        self.spent = True
+        return (batch for batch in batches)
+
+def broken_weight(name, value):
+    network = DigitsMLP()
+    network.get_parameter(name).data.view(-1)[0] = value
+    return network
+
+def given({arguments}):
+    {body}
+"""
+
+# Bodies of `given`.
+NETWORKS = [
+    ("raise RuntimeError('no net')", "given fails: RuntimeError: no net"),
+    ("return None", "a NoneType; give a torch.nn.Module"),
+    ("return DigitsMLP", "give a torch.nn.Module"),
+    ("raise SystemExit(0)", "ended the program (exit code 0). Take its sys.exit out"),
+    ("return nn.ReLU()", "nothing to prune: ReLU"),
+    ("return DigitsMLP().to('meta')", "no data"),
+    ("return nn.Sequential(DigitsMLP(), Raises())", "fails in 1 (Raises): ValueError: boom"),
+    ("return nn.Sequential(nn.Flatten(), nn.Linear(63, 10))", "fails in 1 (Linear)"),
+]
+
+
+def left_alone(*case, why):
+    return pytest.param(*case, marks=pytest.mark.xfail(strict=True, reason=why))
+
+
+LOADERS = [
+    ("return [], None", "hold 0"),
+    ("return (x, y), []", "yield no batch"),
+    ("return (x[:0], y[:0]), None", "hold no sample"),
+    ("return ((x[i:i+5], y[i:i+5]) for i in range(0, 60, 5)), None", "can be read only once"),
+    ("return (x, y), iter([(x, y)])", "can be read only once"),
+    ("return Once(), None", "yields nothing the second time"),
+    ("yield x, y", "returned a generator; it must return (calibration, evaluation)"),
+    ("return (x, y + 95), None", "they must lie in 0 to 9"),
+    ("return (x, y - 95), None", "they must lie in 0 to 9"),
+    ("return (x[:19], y[:19]), None", "need 20 samples (rows x row_size)"),
+    ("return [(x[:5], y[:5])] * 3, None", "hold 15"),
+    ("raise OSError('no such disk')", "given fails: OSError: no such disk"),
+    ("raise SystemExit('bye')", "ended the program (exit code bye)"),
+    ("return x", "returned a Tensor; it must return"),
+    ("return x, y, None", "returned a tuple; it must return"),
+    ("return None, (x, y)", "it must return (calibration, evaluation)"),
+    ("return 'calibration', None", "The data are a str; give a pair"),
+    ("return [x], None", "without a tensor of targets"),
+    ("return [(x, y, y)], None", "takes pairs (inputs, targets)"),
+    ("return [(x[i], y[i]) for i in range(60)], None", "a single sample"),
+    ("return (x * float('nan'), y), None", "NaN or infinite values; clean the data"),
+    ("return (x, y.float()), None", "The loss cross_entropy fails"),
+    ("return (x[..., :7], y), None", "fails in fc1 (Linear)"),
+    left_alone("return Broken(), None", "KeyError", why="chita/data/batches.py reads it unguarded"),
+    left_alone("return (x, y), Broken()", "KeyError", why="chita/data/batches.py, likewise"),
+    left_alone("return (x, y), (x, y + 95)", "must lie in 0 to 9", why="training/evaluate.py"),
+]
+
+LOSSES = [
+    ("raise ValueError('no loss')", "ValueError: no loss"),
+    ("return None", "returned NoneType; it must return a scalar"),
+    ("return model(batch[0])", "it must return a scalar"),
+    ("return torch.tensor(3.0)", "All gradients are zero"),
+    ("return model(batch[0]).sum() * float('nan')", "not finite"),
+    ("raise SystemExit", "ended the program"),
+]
+
+# To be added to OWN: a forward pass that sleeps once it is differentiated.
+SLOW = """
+def slow(x):
+    if torch.is_grad_enabled():
+        import pathlib, time
+        pathlib.Path("collecting").touch()
+        time.sleep(60)
+    return x.flatten(1)[:, :10]
+"""
+
+# Run files.
+SETTINGS = [
+    ("row = 5", "'row': Did you mean rows"),
+    ("row-sise = 5\ncolour = 1", "'row_sise': Did you mean row_size"),
+    ("[prune]\nrows = 5", "'prune'"),
+    ("rows = true", "rows is True: Input should be a valid integer"),
+    ("rows = 20.5", "rows is 20.5"),
+    ("rows = '20'\nseed = [1]", "seed is [1]: Input should be a valid integer"),
+    ("nnz = true", "nnz is True"),
+    ("sparsity = true", "sparsity is True: Input should be a valid number"),
+    ("sparsity = '0.5'", "sparsity is '0.5'"),
+    ("sparsity = nan", "sparsity is nan"),
+    ("min-keep = false", "min_keep is False"),
+    ("first_order = true", "first_order is True"),
+    ("ridge = true", "is True"),
+    ("force = 1", "force is 1: Input should be a valid boolean"),
+    ("allow_pickle = 'yes'", "allow_pickle is 'yes': Input should be a valid boolean"),
+    ("model = 3", "model is 3: Input should be a valid string"),
+    ("weights = 3", "weights is 3"),
+    ("targets = [1]", "targets.0 is 1"),
+    ("options = 3", "options is 3"),
+    ("options = {max_rounds = true}", "is True"),
+    ("options = {max_round = 3}", "Did you mean max_rounds"),
+    ("labels = 'modle'", "'data' or 'model'"),
+    ('out = "a\\u0000b"', "null byte"),
+    ("row-size = 1\nrow_size = 2", "row-size with dashes and underscores. Keep one"),
+    ("rows = ", "is not TOML"),
+    ("rows", "is not TOML"),
+    ("rows = 2\nrows = 3", "is not TOML"),
+    (b"\xff\xfe", "cannot be read"),
+]
