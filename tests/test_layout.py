@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from chita.errors import InputError
 from chita.layout import Axes, Layout
@@ -60,17 +61,18 @@ def test_a_name_appears_once():
         (nn.ConvTranspose2d(4, 6, 3, bias=False), (2, 4, 5, 5), 1),
         (nn.ConvTranspose1d(4, 6, 3, groups=2, bias=False), (2, 4, 5), 1),
         (nn.Conv3d(2, 4, 2, groups=2, bias=False), (2, 2, 3, 3, 3), 1),
+        (Conv1D(5, 3), (2, 3), 1),
     ],
 )
 def test_an_output_whose_weights_are_zero_is_zero_and_no_other_changes(layer, inputs, dimension):
-    (role,) = roles(layer)
+    role = next(roles(layer))
     x = torch.rand(inputs) + 0.1
     with torch.no_grad():
         layer.weight.uniform_(0.1, 1)
         dense, kept = layer(x), layer.weight.clone()
         index = role.axes.by_output(torch.arange(kept.numel()).view(kept.shape))
         assert len(index) == dense.shape[dimension]
-        for output, named in enumerate(index):
+        for output, named in enumerate(index):  # a bias, where there is one, is zero
             layer.weight.copy_(kept)
             layer.weight.view(-1)[named] = 0
             changed = (layer(x) != dense).transpose(0, dimension).flatten(1).any(1)

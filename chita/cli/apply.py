@@ -10,7 +10,7 @@ from chita.cli.session import open_session, run
 from chita.cli.settings import ApplySettings, merge_settings
 from chita.errors import InputError
 from chita.export.run_folder import check_target
-from chita.pruning.refit import apply_masks, read_masks
+from chita.pruning.refit import apply_masks, fit_masks, read_masks
 
 
 def apply(
@@ -39,6 +39,7 @@ def apply(
         check_target(settings.out, force=settings.force)
     session = open_session(settings)
     masks = read_masks(settings.mask, session.network, allow_pickle=settings.allow_pickle)
+    fit_masks(session.network, masks)  # refused before any work
     record = run(
         session,
         lambda: apply_masks(session.network, masks),

@@ -10,7 +10,7 @@ from chita.cli.session import check_rows, open_session, run
 from chita.cli.settings import RefitSettings, merge_settings, read_indices
 from chita.errors import InputError
 from chita.export.run_folder import check_target
-from chita.pruning.refit import read_masks
+from chita.pruning.refit import fit_masks, read_masks
 from chita.pruning.refit import refit as refit_network
 
 
@@ -51,6 +51,7 @@ def refit(
     if session.calibration is None:
         raise InputError(f"{settings.model} has no data of its own. Give them with --data.")
     masks = read_masks(settings.mask, session.network, allow_pickle=settings.allow_pickle)
+    fit_masks(session.network, masks)  # refused before any work
     calibration = session.calibration
     record = run(
         session,

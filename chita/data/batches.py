@@ -11,7 +11,7 @@ from torch import Tensor
 
 from chita import nested
 from chita.data.examples import Examples, as_examples
-from chita.errors import InputError
+from chita.errors import ChitaError, InputError
 
 Batches = Iterable[Any]
 """Batches that can be read again and again, such as a `DataLoader` or a list: pairs (inputs,
@@ -91,7 +91,7 @@ def batches_of(data: Data, size: int) -> Iterator[Any]:
         yield from indexed.batches(size)
         return
     empty = True
-    for batch in _readable(data):
+    for batch in _read(_readable(data)):
         empty = False
         yield batch
     if empty:
@@ -109,6 +109,11 @@ def _readable(data: Any) -> Iterable[Any]:
 
     A generator, or any iterator, would be empty at the next reading.
     """
+    if isinstance(data, tuple) and any(hasattr(part, "__array__") for part in data):
+        raise InputError(
+            f"The data are {nested.described(data)}; give tensors of as many samples in each, made "
+            "from arrays by torch.as_tensor."
+        )
     if isinstance(data, (Tensor, str, bytes)) or not isinstance(data, Iterable):
         raise InputError(
             f"The data are a {type(data).__name__}; give a pair (inputs, targets) of tensors, or "
@@ -122,10 +127,23 @@ def _readable(data: Any) -> Iterable[Any]:
     return data
 
 
+def _read(batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches; a failure on the way is told as one of the data."""
+    try:
+        yield from batches
+    except ChitaError:
+        raise
+    except Exception as error:  # a loader is the user's code and may raise anything
+        raise InputError(
+            f"The {type(batches).__name__} fails while it is read: {type(error).__name__}: "
+            f"{error}. Read all of it once by hand to find the sample."
+        ) from error
+
+
 def _first(batches: Iterable[Any], count: int) -> Examples:
     found: list[Any] = []
     total = 0
-    for batch in batches:
+    for batch in _read(batches):
         size = nested.count(batch)
         if _single(batch):
             raise InputError(
@@ -136,7 +154,7 @@ def _first(batches: Iterable[Any], count: int) -> Examples:
         total += 1 if size is None else size
         if total >= count:
             break
-    if found and next(iter(batches), None) is None:
+    if found and next(_read(batches), None) is None:
         raise InputError(f"The {type(batches).__name__} yields nothing the second time. {_NOTHING}")
     _check_enough(total, count)
     return Examples(*found).first(count)

@@ -114,6 +114,11 @@ def as_examples(data: object) -> Examples | None:
         case Examples():
             return data
         case (_, Tensor() | None) if isinstance(data, tuple):
+            if nested.count(data) is None:
+                raise InputError(
+                    f"The data are {nested.described(data)}, without one number of samples: the "
+                    "first sizes of inputs and targets must agree."
+                )
             return Examples(data)
     if isinstance(data, Mapping) and any(True for _ in nested.tensors(data)):
         return Examples(data)

@@ -93,6 +93,7 @@ class _Classes(OutputLoss):
                 f"Accuracy needs outputs (batch, classes, ...) and targets (batch, ...); got "
                 f"{tuple(outputs.shape)} for targets {tuple(targets.shape)}."
             )
+        self.check_targets(outputs, targets)
         counted = classes != _IGNORED
         what = {2: "top-1", 4: "pixel"}.get(outputs.ndim, "per-position")
         return Measure(

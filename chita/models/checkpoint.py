@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,26 +115,7 @@ def load_weights(
             faults.append(f"{name}: a second tensor for {target}")
         else:
             mapped[target] = tensor
-    optional = {name for name in expected if name.endswith("num_batches_tracked")}
-    faults += [f"{name}: missing" for name in expected if name not in {*mapped, *optional}]
-    faults += [f"{name}: not in the network" for name in mapped if name not in expected]
-    faults += [
-        f"{name}: shape {tuple(tensor.shape)}, the network has {tuple(expected[name].shape)}"
-        for name, tensor in mapped.items()
-        if name in expected and tensor.shape != expected[name].shape
-    ]
-    faults += [
-        f"{name}: {tensor.dtype}, the network has {expected[name].dtype}"
-        for name, tensor in mapped.items()
-        if name in expected
-        and expected[name].is_floating_point()
-        and not tensor.is_floating_point()
-    ]
-    faults += [
-        f"{name}: NaN or infinite values"
-        for name, tensor in mapped.items()
-        if tensor.is_floating_point() and not _finite(tensor)
-    ]
+    faults += _misfits(mapped, expected, weights=dict(model.named_parameters()).keys())
     if faults:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise CheckpointError(
@@ -145,9 +126,34 @@ def load_weights(
     return tuple(dropped)
 
 
-def _finite(tensor: Tensor) -> bool:
-    wide = tensor.float() if tensor.itemsize == 1 else tensor  # isfinite does not know float8
-    return bool(torch.isfinite(wide).all())
+def _misfits(
+    mapped: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, weights: Collection[str]
+) -> Iterator[str]:
+    """What is wrong with tensors for a network that has the expected ones."""
+    # A tied tensor may be stored under one of its names alone.
+    found = {expected[name].data_ptr() for name in mapped if name in expected}
+    for name, tensor in expected.items():
+        tied = tensor.numel() > 0 and tensor.data_ptr() in found
+        if name not in mapped and not tied and not name.endswith("num_batches_tracked"):
+            yield f"{name}: missing"
+    for name, tensor in mapped.items():
+        own = expected.get(name)
+        if own is None:
+            yield f"{name}: not in the network"
+        elif tensor.shape != own.shape:
+            yield f"{name}: shape {tuple(tensor.shape)}, the network has {tuple(own.shape)}"
+        elif own.is_floating_point() and not tensor.is_floating_point():
+            yield f"{name}: {tensor.dtype}, the network has {own.dtype}"
+        buffer = own is not None and name not in weights
+        if tensor.is_floating_point() and not _sound(tensor, infinite=buffer):
+            yield f"{name}: NaN or infinite values"
+
+
+def _sound(tensor: Tensor, *, infinite: bool) -> bool:
+    """Whether no value is NaN, or infinite where that is no part of a buffer's meaning."""
+    wide = tensor.float() if tensor.itemsize == 1 else tensor  # torch knows no NaN of float8
+    bad = torch.isnan(wide) if infinite else ~torch.isfinite(wide)
+    return not bool(bad.any())
 
 
 def _unpruned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

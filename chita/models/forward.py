@@ -55,10 +55,10 @@ def failures_named(model: nn.Module, batch: Any) -> Iterator[None]:
     except ChitaError:
         raise
     except Exception as error:  # a forward pass is the user's code and may raise anything
-        place = path[-1] if path else type(model).__name__
+        place = f"The forward pass fails in {path[-1]}" if path else "The loss fails"
         raise InputError(
-            f"The forward pass fails in {place}: {type(error).__name__}: {error}. The batch is "
-            f"{nested.described(batch)}; check that it fits the network."
+            f"{place}: {type(error).__name__}: {error}. The batch is {nested.described(batch)}; "
+            "check that it fits the network."
         ) from error
     finally:
         for handle in handles:

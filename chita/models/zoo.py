@@ -109,7 +109,11 @@ def load_model(
 
 
 def _network(name: str) -> nn.Module:
-    network: nn.Module = called(name)
+    network = called(name)
+    if not isinstance(network, nn.Module):
+        raise InputError(
+            f"{name} returned a {type(network).__name__}; it must return a torch.nn.Module."
+        )
     return network
 
 

@@ -71,7 +71,7 @@ def refit(
         NumericalError: as for `prune`.
     """
     network = unwrapped(model)
-    fitted, layout = _fitted(network, masks)
+    fitted, layout = fit_masks(network, masks)
     if first_order == 0 and _nothing_to_do(network, fitted):
         raise InputError(
             "The weights that the mask removes are zero already, so refitting changes nothing. "
@@ -112,7 +112,7 @@ def apply_masks(model: nn.Module, masks: Masks, *, inplace: bool = False) -> Pru
         CheckpointError: the file holds no masks.
     """
     network = unwrapped(model)
-    fitted, layout = _fitted(network, masks)
+    fitted, layout = fit_masks(network, masks)
     return one_shot(
         network,
         None,
@@ -143,8 +143,12 @@ def read_masks(path: Path, model: nn.Module, *, allow_pickle: bool = False) -> d
     return masks_beside(tensors) or zeros_of(tensors, prunable_layout(model).names)
 
 
-def _fitted(model: nn.Module, masks: Masks) -> tuple[dict[str, Tensor], Layout]:
-    """The masks under the names of the layout that they make, and this layout."""
+def fit_masks(model: nn.Module, masks: Masks) -> tuple[dict[str, Tensor], Layout]:
+    """Return the masks under the names of the layout that they make, and this layout.
+
+    Raises `InputError` that lists masks of unknown names or wrong shapes, and `CheckpointError`
+    when there are none.
+    """
     if isinstance(masks, (str, Path)):
         masks = read_masks(Path(masks), model)
     if not isinstance(masks, Mapping) or not masks:

@@ -276,7 +276,7 @@ def test_losses_that_cannot_be_used(own, body, told):
 def test_a_loss_is_a_function(own):
     module = own("return 1").partition(":")[0]
     assert "or a function (model, batch)" in refused(*PRUNE, "--loss", f"{module}:x")
-    assert "fails in" in refused(*PRUNE, "--loss", own("return 1", arguments="model"))
+    assert "The loss fails" in refused(*PRUNE, "--loss", own("return 1", arguments="model"))
 
 
 @pytest.mark.parametrize(("content", "told"), mistakes.SETTINGS)

@@ -86,6 +86,19 @@ def test_rows_are_gradients_of_mean_losses(case, row_size, vectorise):
     assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["mlp", "convolutions", "tied", "language"])
+def test_networks_that_can_be_vectorised_are(name, monkeypatch):
+    monkeypatch.setattr(gradients, "_looped", None)
+    if name == "language":
+        model, examples = LanguageModel(), (torch.randint(5, (6, 3)), torch.randint(5, (6,)))
+        layout = prunable_layout(model, targets="embed")
+        assert collect_gradients(model, layout, Examples(examples)).n == 6
+        return
+    make, shape = CASES[name]
+    model = make().double()
+    assert collect_gradients(model, prunable_layout(model), samples(shape)).n == 6
+
+
 @pytest.mark.parametrize("vectorise", [True, False])
 def test_both_uses_of_a_tied_embedding_count(vectorise):
     model = LanguageModel().double()

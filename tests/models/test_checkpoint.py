@@ -5,11 +5,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.utils import prune
 
 from chita.errors import CheckpointError, InputError
 from chita.models.checkpoint import load_weights, read_tensors
 from chita.models.paper.mlpnet import MLPNet, key_map
 from chita.models.zoo import MODELS, load_model
+from tests.networks import LanguageModel
 
 
 def in_the_wild():
@@ -153,3 +155,42 @@ def test_the_original_pickle(data_dir):
         torch.equal(a, b)
         for a, b in zip(original.parameters(), converted.parameters(), strict=True)
     )
+
+
+def test_prefixes_of_wrappers_are_taken_off():
+    state = MLPNet().state_dict()
+    for prefix in ("module.", "_orig_mod.", "module._orig_mod."):
+        model = MLPNet()
+        load_weights(model, {f"{prefix}{name}": value for name, value in state.items()})
+        assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    wrapped = nn.ModuleDict({"module": nn.Linear(2, 2)})  # a module of that very name
+    load_weights(wrapped, wrapped.state_dict())
+
+
+def test_a_weight_that_torch_pruned_is_the_product_of_its_parts():
+    model = nn.Sequential(nn.Linear(3, 4))
+    prune.random_unstructured(model[0], "weight", 0.5)
+    fresh = nn.Sequential(nn.Linear(3, 4))
+    load_weights(fresh, model.state_dict())
+    assert torch.equal(fresh[0].weight, model[0].weight)
+    assert int((fresh[0].weight == 0).sum()) == 6
+
+
+def test_a_tied_tensor_may_be_stored_once():
+    model = LanguageModel()
+    stored = {"embed.weight": torch.ones(5, 4)}
+    load_weights(model, stored)
+    assert bool((model.head.weight == 1).all())
+    with pytest.raises(CheckpointError, match=r"embed\.weight: missing; head\.weight: missing"):
+        load_weights(LanguageModel(), {})
+
+
+def test_buffers_may_hold_infinities_but_weights_may_not():
+    model = nn.Linear(2, 2)
+    model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    load_weights(model, model.state_dict())
+    for name in ("mask", "weight"):
+        state = {key: value.clone() for key, value in model.state_dict().items()}
+        state[name].view(-1)[0] = torch.nan if name == "mask" else torch.inf
+        with pytest.raises(CheckpointError, match=f"{name}: NaN or infinite"):
+            load_weights(model, state)
