@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import final
 
@@ -41,8 +42,8 @@ def open_archive(path: Path, suffixes: Iterable[str]) -> Archive:
 class _Folder(Archive):
     def __init__(self, path: Path, kinds: frozenset[str]) -> None:
         self._path = path
-        found = (f.relative_to(path) for f in path.rglob("*") if f.suffix.lower() in kinds)
-        self.names = tuple(sorted(PurePosixPath(f.as_posix()) for f in found))
+        files = (f.relative_to(path) for f in _walked(path) if f.suffix.lower() in kinds)
+        self.names = tuple(sorted(PurePosixPath(f.as_posix()) for f in files))
 
     def read(self, name: PurePosixPath) -> bytes:
         file = self._path / name
@@ -54,6 +55,18 @@ class _Folder(Archive):
             return file.read_bytes()
         except OSError as error:
             raise InputError(f"{file} cannot be read: {error}. Check the folder.") from None
+
+
+def _walked(root: Path) -> Iterator[Path]:
+    """All files under a folder, through linked folders too, into each folder once."""
+    seen = set()
+    for folder, below, names in os.walk(root, followlinks=True):
+        place = Path(folder).resolve()
+        if place in seen:  # a link to a folder around it
+            below.clear()
+            continue
+        seen.add(place)
+        yield from (Path(folder, name) for name in names)
 
 
 @final

@@ -45,12 +45,17 @@ class OwnLoss(Loss):
             loss, logits = outputs.get("loss"), outputs.get("logits")
         else:
             loss, logits = getattr(outputs, "loss", None), getattr(outputs, "logits", None)
+        if isinstance(loss, Tensor) and loss.numel() != 1:
+            raise InputError(
+                f"{type(model).__name__} returned a loss of shape {tuple(loss.shape)}; it must be "
+                "the mean over the batch, a scalar. Or give loss=callable(model, batch)."
+            )
         if not isinstance(loss, Tensor):
             raise InputError(
                 f"{type(model).__name__} returned no loss for a batch {nested.described(batch)}. "
                 "Put the labels into the batch, or give loss=callable(model, batch)."
             )
-        return loss, logits
+        return loss.reshape(()), logits
 
 
 @final

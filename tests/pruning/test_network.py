@@ -231,7 +231,7 @@ def test_wrappers_are_taken_off_and_the_network_inside_is_pruned(calibration):
 
     model, _ = chita.load_model("digits-mlp")
     model.fc2.compile(backend=never)
-    found = chita.prune(model, calibration, sparsity=0.9, rows=50)
+    found = chita.prune(model, calibration, sparsity=0.9, rows=50, inplace=True)
     assert same(state_of(found.model), state_of(plain.model))
     with pytest.raises(InputError, match=r"a str; give a torch\.nn\.Module"):
         chita.prune("digits-mlp", calibration, sparsity=0.9)
