@@ -32,8 +32,8 @@ class ImageFormat:
             whole_number("image_size", self.size, at_least=1, meaning="pixels of a side")
         if len(self.mean) not in (1, 3) or len(self.mean) != len(self.std) or not _usable(self):
             raise InputError(
-                f"image_mean {self.mean} and image_std {self.std} must hold one finite number each for "
-                "grey images or three for colour, and std above zero."
+                f"image_mean {self.mean} and image_std {self.std} must hold one number each for "
+                "grey images or three for colour, all finite, and std above zero."
             )
 
 

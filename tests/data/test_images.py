@@ -1,4 +1,5 @@
 import io
+import math
 import shutil
 import struct
 import zipfile
@@ -390,7 +391,10 @@ def test_a_draw_is_by_seed():
 
 @pytest.mark.parametrize(
     ("mean", "std"),
-    [((0.5,), STD), (MEAN[:2], STD[:2]), ((), ()), ((0.5,), (0.0,)), (MEAN, (1.0, 1.0, -1.0))],
+    [
+        *(((0.5,), STD), (MEAN[:2], STD[:2]), ((), ()), ((0.5,), (0.0,))),
+        *((MEAN, (1.0, 1.0, -1.0)), ((math.nan,), (1.0,)), ((0.5,), (math.inf,))),
+    ],
 )
 def test_formats_that_cannot_be(mean, std):
     with pytest.raises(InputError, match=r"image_mean .* must hold one number each for grey"):
