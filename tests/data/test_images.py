@@ -1,5 +1,4 @@
 import io
-import math
 import shutil
 import struct
 import zipfile
@@ -387,17 +386,3 @@ def test_a_draw_is_by_seed():
     assert torch.equal(first.batch[0], draw(folder, 20, seed=1).batch[0])
     assert not torch.equal(first.batch[0], draw(folder, 20, seed=2).batch[0])
     assert len({image.numpy().tobytes() for image in first.batch[0]}) == 20
-
-
-@pytest.mark.parametrize(
-    ("mean", "std"),
-    [
-        *(((0.5,), STD), (MEAN[:2], STD[:2]), ((), ()), ((0.5,), (0.0,))),
-        *((MEAN, (1.0, 1.0, -1.0)), ((math.nan,), (1.0,)), ((0.5,), (math.inf,))),
-    ],
-)
-def test_formats_that_cannot_be(mean, std):
-    with pytest.raises(InputError, match=r"image_mean .* must hold one number each for grey"):
-        ImageFormat(mean=mean, std=std)
-    with pytest.raises(InputError, match=r"image_size is 0.* a whole number of at least 1"):
-        ImageFormat(size=0)
