@@ -144,7 +144,7 @@ def test_every_option_about_weights_and_labels_reaches_the_run(tmp_path, monkeyp
         "fc3.weight",
     }
     assert set(layers("--ignore", "re:fc[12]")[0]) == {"fc3.weight"}
-    assert min(layers("--min-keep", 20)[0].values()) >= 20
+    assert min(layers("--min-keep", 55)[0].values()) >= 55
     given, drawn = layers()[1], layers("--labels", "model")[1]
     assert given["objective"] != drawn["objective"]
     with pathlib.Path("run.toml").open("w") as file:
