@@ -37,7 +37,7 @@ class Axes:
                 [3, 6]])
         """
         if self.output == 0 or weight.ndim < 2:
-            return weight.reshape(len(weight), -1)
+            return weight.reshape(weight.shape[0] if weight.ndim else 1, -1)
         grouped: Tensor = weight.unflatten(0, (self.groups, -1)).movedim(2, 1)
         rows: Tensor = grouped.flatten(0, 1).flatten(1)
         return rows

@@ -1,7 +1,8 @@
-"""Messages about names that are not known."""
+"""Names: of tensors without marks of wrappers, and messages about those that are not known."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -16,3 +17,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, known)
     hint = f"Did you mean {' or '.join(close)}? " if close else ""
     return f"{hint}Known: {', '.join(known)}."
+
+
+def plain_name(name: str) -> str:
+    """Return a tensor's name without the marks of compiled modules inside a network.
+
+    >>> plain_name("body._orig_mod.fc.weight")
+    'body.fc.weight'
+    """
+    return re.sub(r"(^|\.)_orig_mod\.", r"\1", name)

@@ -37,7 +37,7 @@ def apply(
         raise InputError("There is no mask. Give a file of masks with --mask.")
     if settings.out:
         check_target(settings.out, force=settings.force)
-    session = open_session(settings)
+    session = open_session(settings, needs_data=False)
     masks = read_masks(settings.mask, session.network, allow_pickle=settings.allow_pickle)
     fit_masks(session.network, masks)  # refused before any work
     record = run(

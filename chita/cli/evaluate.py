@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import torch
+
 from chita.cli import options as opt
 from chita.cli.console import stdout
 from chita.cli.session import open_session
 from chita.cli.settings import NetworkSettings, merge_settings
 from chita.errors import InputError
-from chita.models.prunable import prunable_layout, read_weights
+from chita.models.targets import decide
 from chita.training.evaluate import is_accuracy
 
 
@@ -33,15 +35,17 @@ def evaluate(
         raise InputError(
             f"There are no evaluation data for {session.settings.model}. Give them with --data."
         )
-    flat = read_weights(session.network, prunable_layout(session.network))
-    nnz = int(flat.count_nonzero())
+    decided = [d.role.parameter for d in decide(session.network) if d.pruned]
+    plain = [weight for weight in decided if weight is not None]  # others are computed
+    nnz = sum(int(torch.count_nonzero(weight)) for weight in plain)
+    prunable = sum(weight.numel() for weight in plain)
     if as_json:
         accuracy = score.value if is_accuracy(score.metric) else None
         found = {"accuracy": accuracy, "metric": score.metric, "value": score.value}
-        print(json.dumps({**found, "nnz": nnz, "prunable": len(flat)}))
+        print(json.dumps({**found, "nnz": nnz, "prunable": prunable}))
     else:
         stdout.print(
-            f"{session.settings.model}: {score}; {nnz:,} of {len(flat):,} prunable weights are not "
+            f"{session.settings.model}: {score}; {nnz:,} of {prunable:,} prunable weights are not "
             "zero",
             highlight=False,
             soft_wrap=True,

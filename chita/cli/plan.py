@@ -48,7 +48,7 @@ def plan(
     settings = merge_settings(PruneSettings, config, locals(), option or [])
     solver = make_solver(settings.method, settings.options)
     Pose(ridge=settings.ridge, first_order=settings.first_order)
-    session = open_session(settings)
+    session = open_session(settings, needs_data=False)
     indices = read_indices(settings.row_indices) if settings.row_indices else None
     found = plan_network(
         session.network,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 
 from chita.cli import options as opt
+from chita.cli.console import stderr
 from chita.cli.report import report
 from chita.cli.session import check_rows, open_session, run
 from chita.cli.settings import PruneSettings, merge_settings, read_indices
 from chita.errors import InputError
 from chita.export.run_folder import check_target
 from chita.models.prunable import prunable_layout
+from chita.models.targets import decide
 from chita.pruning.network import prune as prune_network
 from chita.pruning.pose import make_budget, make_solver
 
@@ -57,6 +59,9 @@ def prune(
     indices = read_indices(settings.row_indices) if settings.row_indices else None
     session = open_session(settings)
     budget.bind(prunable_layout(session.network, settings.targets, settings.ignore))
+    for decision in decide(session.network, settings.targets, settings.ignore):
+        if decision.overruled:
+            stderr.print(f"{decision.role.name} is pruned: {decision.rule}", markup=False)
     if solver.curvatures and session.calibration is None:
         raise InputError(
             f"{settings.model} has no data of its own, and {settings.method} needs calibration "

@@ -53,8 +53,10 @@ class Session:
         return evaluate(network, self.evaluation, loss=self.loss, progress=self.progress)
 
 
-def open_session(settings: NetworkSettings) -> Session:
+def open_session(settings: NetworkSettings, *, needs_data: bool = True) -> Session:
     """Load the network and the data of the settings.
+
+    Without `needs_data`, data that belong to the network but are not here are done without.
 
     Raises `InputError` and `CheckpointError` on what cannot be loaded.
     """
@@ -72,7 +74,12 @@ def open_session(settings: NetworkSettings) -> Session:
     calibration = evaluation = None
     if name is not None:
         form = _image_format(settings, spec.images)
-        calibration, evaluation = load_dataset(name, settings.data_dir, form)
+        try:
+            calibration, evaluation = load_dataset(name, settings.data_dir, form)
+        except InputError:
+            if needs_data or settings.data is not None or settings.data_dir is not None:
+                raise
+            name = None
     return Session(
         settings=settings,
         network=network,

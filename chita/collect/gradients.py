@@ -64,8 +64,11 @@ def collect_gradients(
     _check_whole(examples, row_size)
     check_modes(model)
     sample = next(examples.batches(row_size))
+    for part in examples.parts:
+        first = next(Examples(part).batches(row_size))
+        with failures_named(model, first):
+            loss.check(model, nested.map_tensors(torch.clone, first), part)
     with failures_named(model, sample):
-        loss.check(model, nested.map_tensors(torch.clone, sample), examples.parts)
         check_deterministic(model, loss, sample)
 
     rows = len(examples) // row_size
@@ -77,15 +80,21 @@ def collect_gradients(
     filled = 0
     with track(progress or Silent(), "collect gradients", rows, "rows") as told:
         many_rows = _vectorised(objective, weights, row_size)
+        one_row = _looped(objective, weights)
         if not vectorise or not _possible(many_rows, sample):
-            many_rows, chunk = _looped(objective, weights), 1
+            many_rows, chunk = one_row, 1
         for batch in examples.batches(chunk * row_size):
-            # Cloned, since a network may write into its inputs.
-            gradients, losses = many_rows(nested.map_tensors(torch.clone, batch))
+            try:
+                # Cloned, since a network may write into its inputs.
+                gradients, losses = many_rows(nested.map_tensors(torch.clone, batch))
+            except Exception:
+                for row in Examples(batch).batches(row_size):
+                    one_row(nested.map_tensors(torch.clone, row))  # tells the place of the failure
+                raise
             _check_finite(objective, gradients, losses, batch)
             part = slice(filled, filled + len(losses))
             for name, segment in layout:
-                data[segment, part] = gradients[name].detach().flatten(1).T
+                data[segment, part] = gradients[name].detach().reshape(len(losses), -1).T
             filled = part.stop
             told.advance(len(losses))
     if not bool(data.any()):
@@ -225,7 +234,8 @@ def _check_finite(
         place = first_not_finite(objective.model, lambda: objective(batch))
         raise NumericalError(
             f"The loss of {bad} rows is not finite; the first value that is not finite comes "
-            f"from {place}. Check its weights and the inputs."
+            f"from {place}. Check its weights and the inputs, and that every row has a label that "
+            "counts (-100 does not)."
         )
     for name, gradient in gradients.items():
         if not bool(torch.isfinite(gradient).all()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -127,10 +127,10 @@ def _readable(data: Any) -> Iterable[Any]:
     return data
 
 
-def _read(batches: Iterable[Any]) -> Iterator[Any]:
-    """The batches; a failure on the way is told as one of the data."""
+def _read(batches: Iterable[Any], iterator: Iterator[Any] | None = None) -> Iterator[Any]:
+    """The batches, by an iterator of them if given; a failure is told as one of the data."""
     try:
-        yield from batches
+        yield from batches if iterator is None else iterator
     except ChitaError:
         raise
     except Exception as error:  # a loader is the user's code and may raise anything
@@ -140,10 +140,20 @@ def _read(batches: Iterable[Any]) -> Iterator[Any]:
         ) from error
 
 
+def _started(batches: Iterable[Any]) -> Iterator[Any]:
+    try:
+        return iter(batches)
+    except Exception as error:  # a loader is the user's code and may raise anything
+        raise InputError(
+            f"The {type(batches).__name__} cannot be read: {type(error).__name__}: {error}."
+        ) from error
+
+
 def _first(batches: Iterable[Any], count: int) -> Examples:
     found: list[Any] = []
     total = 0
-    for batch in _read(batches):
+    iterator = _started(batches)
+    for batch in _read(batches, iterator):
         size = nested.count(batch)
         if _single(batch):
             raise InputError(
@@ -154,14 +164,23 @@ def _first(batches: Iterable[Any], count: int) -> Examples:
         total += 1 if size is None else size
         if total >= count:
             break
-    if found and next(_read(batches), None) is None:
-        raise InputError(f"The {type(batches).__name__} yields nothing the second time. {_NOTHING}")
+    if found:
+        again = _started(batches)
+        if again is iterator or not any(True for _ in _read(batches, again)):
+            raise InputError(
+                f"The {type(batches).__name__} yields nothing the second time. {_NOTHING}"
+            )
     _check_enough(total, count)
     return Examples(*found).first(count)
 
 
 def _single(batch: Any) -> bool:
-    """Whether this is one sample of a data set: a pair whose second entry has no dimension."""
+    """Whether this is one sample of a data set: a pair whose second entry has no dimension.
+
+    So too a dict whose token ids have one dimension, as Hugging Face's data sets give them.
+    """
+    if isinstance(batch, Mapping) and isinstance(batch.get("input_ids"), Tensor):
+        return bool(batch["input_ids"].ndim < 2)
     pair = isinstance(batch, (tuple, list)) and len(batch) == 2
     return pair and (
         isinstance(batch[1], (int, float)) or (isinstance(batch[1], Tensor) and batch[1].ndim == 0)

@@ -142,5 +142,12 @@ def _check(batch: Any) -> None:
     parts = list(nested.tensors(batch))
     if any(tensor.is_meta for tensor in parts):
         raise InputError("The samples are on the meta device and hold no values.")
-    if any(t.is_floating_point() and not bool(torch.isfinite(t).all()) for t in parts):
+    if any(tensor.layout != torch.strided for tensor in parts):
+        raise InputError("The samples hold sparse tensors; give them as to_dense() makes them.")
+    if any(t.is_floating_point() and not _sound(t) for t in parts):
         raise InputError("The inputs hold NaN or infinite values; clean the data first.")
+
+
+def _sound(tensor: Tensor) -> bool:
+    """Whether no value is NaN or +inf; -inf is what masks add to attention scores."""
+    return not bool((torch.isnan(tensor) | torch.isposinf(tensor)).any())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from chita.errors import OutputError
 from chita.masks.storage import save_masks
+from chita.naming import plain_name
 from chita.records import RunRecord
 
 MODEL, MASKS, RECORD = "model.safetensors", "masks.safetensors", "record.json"
@@ -77,9 +78,9 @@ def write_run(
     try:
         with _draft_beside(path) as draft:
             # Tied tensors are stored under each of their names, so that any loader finds them.
-            state = {n: _stored(n, t) for n, t in model.state_dict().items()}
+            state = {plain_name(n): _stored(n, t) for n, t in model.state_dict().items()}
             save_file(state, draft / MODEL, metadata={"format": "pt"})
-            save_masks(masks, draft / MASKS)
+            save_masks({plain_name(name): mask for name, mask in masks.items()}, draft / MASKS)
             (draft / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
             for name in (MODEL, MASKS, RECORD):
                 (draft / name).chmod(0o644)

@@ -29,6 +29,11 @@ def check_loss(loss: LossLike) -> None:
     """Raise `InputError` when this is no loss."""
     if isinstance(loss, str) and loss not in LOSSES:
         raise InputError(f"Unknown loss {loss!r}. {nearest(loss, LOSSES)}")
+    if isinstance(loss, nn.Module):
+        raise InputError(
+            f"loss is a {type(loss).__name__} of outputs and targets; give a name "
+            f"({', '.join(LOSSES)}) or a function (model, batch) that calls it."
+        )
     if not (loss is None or isinstance(loss, (str, Loss)) or callable(loss)):
         raise InputError(
             f"loss is {loss!r}; give a name ({', '.join(LOSSES)}) or a function (model, batch)."

@@ -44,11 +44,10 @@ class Loss(ABC):
     def measure(self, model: nn.Module, batch: Any) -> Measure:
         """Return how good the network is on a batch."""
 
-    def check(self, model: nn.Module, batch: Any, labels: Any) -> None:  # noqa: B027 (not all have one)
+    def check(self, model: nn.Module, batch: Any, whole: Any) -> None:  # noqa: B027 (not all have one)
         """Raise `InputError` when the loss would fail on a batch, or take it for what it is not.
 
-        `batch` is a small one, on which the network may be run; `labels` are all batches whose
-        targets shall be checked without running it.
+        `batch` is the first row of `whole`; the network is run on it alone.
         """
 
     def relabelled(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Any:
@@ -59,5 +58,5 @@ class Loss(ABC):
         """
         raise InputError(
             f'labels="model" needs a loss that is a likelihood (cross_entropy, nll, mse); this is '
-            f'{self.name}. Use labels="data".'
+            f'{self.name}, whose distribution is not known. Use labels="data".'
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -43,20 +42,18 @@ class OutputLoss(Loss):
         inputs, targets = split(batch)
         return self.score(outputs_of(model, inputs), targets)
 
-    def check(self, model: nn.Module, batch: Any, labels: Iterable[Any]) -> None:
+    def check(self, model: nn.Module, batch: Any, whole: Any) -> None:
         """Pairs of as many inputs as targets, and targets that fit the outputs."""
-        for part in labels:
-            if nested.count(split(part)) is None:
-                raise InputError(
-                    f"A batch {nested.described(part)} has no single number of samples: the first "
-                    "sizes of inputs and targets must agree."
-                )
+        if nested.count(split(whole)) is None:
+            raise InputError(
+                f"A batch {nested.described(whole)} has no single number of samples: the first "
+                "sizes of inputs and targets must agree."
+            )
         inputs, targets = split(batch)
         with torch.no_grad():
             outputs = outputs_of(model, inputs).detach()
             self.check_outputs(outputs)
-            for part in labels:
-                self.check_targets(outputs, split(part)[1])
+            self.check_targets(outputs, split(whole)[1])
             try:
                 self.compare(outputs, targets)
             except Exception as error:  # torch's losses fail in many ways
@@ -73,12 +70,17 @@ class OutputLoss(Loss):
 
     def relabelled(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Any:
         """The inputs with `draw`n targets."""
-        inputs = split(batch, labelled=False)[0]
+        inputs, given = split(batch, labelled=False)
         with torch.no_grad():
             outputs = outputs_of(model, nested.map_tensors(torch.clone, inputs))
         outputs = outputs.detach()  # a network may enable gradients itself
         self.check_outputs(outputs)
-        return inputs, self.draw(outputs.cpu(), generator).to(outputs.device)
+        drawn = self.draw(outputs.cpu(), generator).to(outputs.device)
+        return inputs, self.counted_alone(drawn, given)
+
+    def counted_alone(self, drawn: Tensor, given: Tensor | None) -> Tensor:
+        """Return drawn targets, with those left out that the data leave out."""
+        return drawn
 
 
 class _Classes(OutputLoss):
@@ -101,6 +103,12 @@ class _Classes(OutputLoss):
             total=100.0 * int(((found == classes) & counted).sum()),
             count=int(counted.sum()),
         )
+
+    def counted_alone(self, drawn: Tensor, given: Tensor | None) -> Tensor:
+        """Drawn classes, but the ignored class where the data have it."""
+        if given is None or given.is_floating_point() or given.shape != drawn.shape:
+            return drawn
+        return torch.where(given == _IGNORED, given, drawn)
 
     def check_outputs(self, outputs: Tensor) -> None:
         """(batch, classes, ...)."""

@@ -34,6 +34,22 @@ class OwnLoss(Loss):
             return CrossEntropy().score(logits, labels)
         return _weighted(self.name, loss, batch)
 
+    def relabelled(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Any:
+        """The batch with `labels` drawn by the softmax of logits (b, classes).
+
+        Raises `InputError` for networks of other outputs: which logits belong to which label
+        differs from one language model to the next.
+        """
+        copied = nested.map_tensors(torch.clone, batch)
+        with torch.no_grad():
+            logits = self._called(model, copied)[1]
+        labels = batch.get("labels")
+        if isinstance(logits, Tensor) and isinstance(labels, Tensor) and _classify(logits, labels):
+            probabilities = logits.detach().double().softmax(1).cpu()
+            drawn = torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
+            return {**batch, "labels": drawn.to(labels)}
+        return super().relabelled(model, batch, generator)
+
     def _called(self, model: nn.Module, batch: Any) -> tuple[Tensor, Any]:
         if not isinstance(batch, Mapping):
             raise InputError(
@@ -85,7 +101,7 @@ class CustomLoss(Loss):
         """The mean loss itself, with batches weighted by their samples."""
         return _weighted(self.name, self.mean(model, batch), batch)
 
-    def check(self, model: nn.Module, batch: Any, labels: Any) -> None:
+    def check(self, model: nn.Module, batch: Any, whole: Any) -> None:
         """One call, whose failure is told."""
         with torch.no_grad():
             self.mean(model, batch)
@@ -94,7 +110,9 @@ class CustomLoss(Loss):
 def _weighted(name: str, loss: Tensor, batch: Any) -> Measure:
     samples = nested.count(batch)
     samples = 1 if samples is None else samples
-    return Measure(name=f"mean loss ({name})", total=float(loss) * samples, count=samples)
+    return Measure(
+        name=f"mean loss ({name}), by samples", total=float(loss) * samples, count=samples
+    )
 
 
 def _classify(logits: Tensor, labels: Tensor) -> bool:

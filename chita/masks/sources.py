@@ -26,19 +26,28 @@ def masks_beside(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def zeros_of(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
-    """Return the masks that the zeros of a checkpoint make, of the tensors named.
+def zeros_of(
+    tensors: Mapping[str, Tensor], aliases: Mapping[str, Iterable[str]]
+) -> dict[str, Tensor]:
+    """Return the masks that the zeros of a checkpoint make.
+
+    Args:
+        tensors: those of the checkpoint.
+        aliases: the name of each mask, and the names under which its tensor may be stored.
 
     Raises `CheckpointError` when tensors are missing, or none of them holds a zero.
     """
-    names = list(names)
-    missing = [name for name in names if name not in tensors]
+    stored = {
+        name: next((other for other in others if other in tensors), None)
+        for name, others in aliases.items()
+    }
+    missing = [name for name, other in stored.items() if other is None]
     if missing:
         raise CheckpointError(
             f"The checkpoint that shall give the mask lacks {', '.join(missing)}. Give one of this "
             "architecture, or a mask file."
         )
-    masks = {name: tensors[name] != 0 for name in names}
+    masks = {name: tensors[other] != 0 for name, other in stored.items() if other is not None}
     if all(bool(mask.all()) for mask in masks.values()):
         raise CheckpointError(
             "The checkpoint that shall give the mask has no zero in any prunable tensor. Give a "

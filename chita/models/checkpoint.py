@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from chita.errors import CheckpointError
+from chita.naming import plain_name
 from chita.pickles import load_torch
 
 KeyMap = Callable[[str], str | None]
 """A tensor's name in a checkpoint to its name in the network; None drops the tensor."""
 
 _ENVELOPES = ("state_dict", "model_state_dict", "model")
-_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # of DataParallel and torch.compile
+_WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
 _WAY_OUT = (
     "Convert it to safetensors, or, if you trust its source, pass --allow-pickle "
     "(allow_pickle=True in Python)."
@@ -106,9 +107,7 @@ def load_weights(
     mapped: dict[str, Tensor] = {}
     dropped, faults = [], []
     for name, tensor in _unpruned(tensors).items():
-        target = key_map(name)
-        if target is not None and target not in expected:
-            target = _WRAPPERS.sub("", target)
+        target = known_name(name, expected, key_map)
         if target is None:
             dropped.append(name)
         elif target in mapped:
@@ -126,13 +125,28 @@ def load_weights(
     return tuple(dropped)
 
 
+def known_name(name: str, known: Container[str], key_map: KeyMap = same_name) -> str | None:
+    """Return a tensor's name in a checkpoint as the network knows it; None to drop the tensor.
+
+    Prefixes of `DataParallel` and `torch.compile` are taken off where the name is not known, and
+    the count of averages that `AveragedModel` keeps is dropped.
+    """
+    target = key_map(name)
+    if target is None or target in known:
+        return target
+    return None if target == "n_averaged" else plain_name(_WRAPPERS.sub("", target))
+
+
 def _misfits(
     mapped: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, weights: Collection[str]
 ) -> Iterator[str]:
     """What is wrong with tensors for a network that has the expected ones."""
     # A tied tensor may be stored under one of its names alone.
-    found = {expected[name].data_ptr() for name in mapped if name in expected}
+    held = (expected.get(name) for name in mapped)
+    found = {tensor.data_ptr() for tensor in held if isinstance(tensor, Tensor)}
     for name, tensor in expected.items():
+        if not isinstance(tensor, Tensor):  # of get_extra_state
+            continue
         tied = tensor.numel() > 0 and tensor.data_ptr() in found
         if name not in mapped and not tied and not name.endswith("num_batches_tracked"):
             yield f"{name}: missing"
@@ -142,7 +156,7 @@ def _misfits(
             yield f"{name}: not in the network"
         elif tensor.shape != own.shape:
             yield f"{name}: shape {tuple(tensor.shape)}, the network has {tuple(own.shape)}"
-        elif own.is_floating_point() and not tensor.is_floating_point():
+        elif own.is_floating_point() != tensor.is_floating_point():
             yield f"{name}: {tensor.dtype}, the network has {own.dtype}"
         buffer = own is not None and name not in weights
         if tensor.is_floating_point() and not _sound(tensor, infinite=buffer):

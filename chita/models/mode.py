@@ -1,10 +1,11 @@
-"""Training flags: set for a while, then given back."""
+"""Training flags and buffers: set or changed for a while, then given back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -18,3 +19,24 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in flags.items():
             module.training = training
+
+
+@contextmanager
+def state_kept(model: nn.Module) -> Iterator[None]:
+    """Run the network in a block and then restore what running it changes: its buffers.
+
+    So with embeddings that are renormalised whenever they are read (`max_norm`).
+    """
+    renormalised = [
+        module.weight
+        for module in model.modules()
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None
+    ]
+    kept = [(tensor, tensor.detach().clone()) for tensor in (*model.buffers(), *renormalised)]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, before in kept:
+                if not torch.equal(tensor, before):
+                    tensor.copy_(before)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from chita.errors import InputError
+from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.models.targets import check_prunable, decide
 
@@ -49,6 +49,12 @@ def read_weights(model: nn.Module, layout: Layout) -> Tensor:
     Raises `InputError` that names every tensor with NaN or infinite values.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
+    narrow = [n for n in layout.names if parameters[n].itemsize == 1]
+    if narrow:
+        raise InputError(
+            f"{', '.join(narrow)} are {parameters[narrow[0]].dtype}, in which PyTorch does not "
+            "compute. Convert the network to a wider type first."
+        )
     bad = [name for name in layout.names if not bool(torch.isfinite(parameters[name]).all())]
     if bad:
         raise InputError(
@@ -62,8 +68,18 @@ def write_weights(model: nn.Module, layout: Layout, flat: Tensor) -> None:
     """Write a flat vector (p,) into the weights of `layout`, in place.
 
     Each tensor keeps its type, device and identity, so that optimisers and ties see the change.
+
+    Raises `NumericalError` that names the tensors whose type cannot hold the values; nothing is
+    written then.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
+    cast = {n: values.to(parameters[n].dtype) for n, values in layout.unflatten(flat).items()}
+    bad = [name for name, values in cast.items() if not bool(torch.isfinite(values).all())]
+    if bad:
+        raise NumericalError(
+            f"The new weights are too large for the type of {', '.join(bad)}. Prune the network "
+            "in float32 (model.float()), or raise ridge."
+        )
     with torch.no_grad():
-        for name, values in layout.unflatten(flat).items():
+        for name, values in cast.items():
             parameters[name].copy_(values)

@@ -27,7 +27,8 @@ class Role:
     """A parameter as one module holds it; a tied parameter has one role per name.
 
     Fields: `name` in the network's state dict; `owner`, the module's name; `kinds`, the class
-    names of the owner, the most special first; `axes`; `weight`, whether it is the weight of a
+    names of the owner, the most special first; `around`, those of the modules that hold it;
+    `axes`; `weight`, whether it is the weight of a
     layer that can be pruned, and `embedding`, whether of an embedding; `parameter`, None where
     the module computes that weight from other parameters.
     """
@@ -35,6 +36,7 @@ class Role:
     name: str
     owner: str
     kinds: tuple[str, ...]
+    around: frozenset[str]
     axes: Axes
     weight: bool
     embedding: bool
@@ -51,17 +53,27 @@ def roles(model: nn.Module) -> Iterator[Role]:
     for owner, module in model.named_modules(remove_duplicate=False):
         weights = dict(_weights(module))
         own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
-        kinds = tuple(k.__name__ for k in type(module).__mro__ if issubclass(k, nn.Module))[:-1]
+        kinds = _kinds(module)
+        path = owner.split(".") if owner else []
+        holders = (model.get_submodule(".".join(path[:depth])) for depth in range(len(path)))
+        around = frozenset(kind for holder in holders for kind in _kinds(holder))
         for attribute in dict.fromkeys([*weights, *own]):
             yield Role(
                 name=f"{owner}.{attribute}" if owner else attribute,
                 owner=owner,
-                kinds=kinds or (type(module).__name__,),
+                kinds=kinds,
+                around=around,
                 axes=weights.get(attribute, Axes()),
                 weight=attribute in weights,
                 embedding=isinstance(module, _EMBEDDINGS),
                 parameter=own.get(attribute),
             )
+
+
+def _kinds(module: nn.Module) -> tuple[str, ...]:
+    """The class names of a module, the most special first, without `Module` itself."""
+    names = tuple(k.__name__ for k in type(module).__mro__ if issubclass(k, nn.Module))
+    return names[:-1] or names
 
 
 def computes_others(name: str) -> bool:

@@ -11,11 +11,13 @@ from itertools import accumulate
 from typing import final
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from chita.errors import InputError
 from chita.models.roles import Role, computes_others, roles
 
 _NAME, _PATTERN, _TYPE = 3, 2, 1
+_KINDS_OF_RULES = "names, globs, re: patterns or types of modules"
 
 
 @final
@@ -24,12 +26,14 @@ class Decision:
     """What happens to one parameter, and by which rule.
 
     Fields: `roles`, the parameter under each of its names; `pruned`; `rule`, for people, such as
-    "targets fc*" or "default: Linear".
+    "targets fc*" or "default: Linear"; `overruled`, the rules of `ignore` that a stronger one of
+    `targets` stands against.
     """
 
     roles: tuple[Role, ...]
     pruned: bool
     rule: str
+    overruled: tuple[str, ...] = ()
 
     @property
     def role(self) -> Role:
@@ -38,8 +42,9 @@ class Decision:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the parameter, () where a module computes the weight."""
-        return () if self.role.parameter is None else tuple(self.role.parameter.shape)
+        """The shape of the parameter, (0,) where it has no values of its own."""
+        own = self.role.parameter
+        return (0,) if own is None or is_lazy(own) else tuple(own.shape)
 
 
 def decide(
@@ -49,13 +54,13 @@ def decide(
 ) -> tuple[Decision, ...]:
     """Return one decision for every parameter of a network, in module order.
 
-    A rule is a name (of a parameter, a module, or a module around it), a glob (`layer*.conv?`),
-    a regular expression (`re:` and what matches from the beginning of a name), or the class name
-    of a module. Where several match, a name beats a pattern, a pattern a type, and a longer name
-    a shorter one; on equal terms `ignore` beats `targets`. Without `targets`, the weights of
-    linear, convolution, attention and recurrent layers are pruned, but no tensor that is also an
-    embedding. Patterns and types reach weights and embeddings; other parameters are reached by
-    their full name alone.
+    A rule is the name of a parameter or of its module; a pattern: a glob (`layer*.conv?`), a
+    regular expression (`re:` and what matches from the beginning of a name), or the name of a
+    module around it (`encoder` means `encoder.*`); or a type: the class name of its module or of
+    one around it. A name beats a pattern, and a pattern a type; on equal terms `ignore` beats
+    `targets`. Without `targets`, the weights of linear, convolution, attention and recurrent
+    layers are pruned, but no tensor that is also an embedding. Patterns and types reach weights
+    and embeddings; other parameters are reached by their full name alone.
 
     Raises `InputError` that lists every rule that matches nothing.
     """
@@ -63,7 +68,7 @@ def decide(
     rules += [(rule, False) for rule in _listed("ignore", ignore)]
     groups: dict[object, list[Role]] = {}
     for role in roles(model):
-        same = id(role.parameter) if role.parameter is not None else role.name
+        same = _identity(role)
         groups.setdefault(same, []).append(role)
     matches = {rule: 0 for rule, _ in rules}
     decisions = []
@@ -71,7 +76,7 @@ def decide(
         found = []
         for rule, pruned in rules:
             strength = max(_match(rule, role) for role in group)
-            if strength > (0, 0):
+            if strength:
                 matches[rule] += 1
                 found.append((strength, not pruned, rule))
         decisions.append(_decision(tuple(group), found, default=targets is None))
@@ -79,16 +84,24 @@ def decide(
     return tuple(decisions)
 
 
+def _identity(role: Role) -> object:
+    """What parameters have in common that are one, or that lie in the same memory."""
+    own = role.parameter
+    if own is None or is_lazy(own) or own.is_meta or own.numel() == 0:
+        return role.name if own is None else id(own)
+    return own.data_ptr(), tuple(own.shape), own.stride()
+
+
 def _decision(
-    group: tuple[Role, ...], found: list[tuple[tuple[int, int], bool, str]], *, default: bool
+    group: tuple[Role, ...], found: list[tuple[int, bool, str]], *, default: bool
 ) -> Decision:
     if found:
         _, ignored, rule = max(found, key=lambda match: match[:2])
         told = f"{'ignore' if ignored else 'targets'} {rule}"
-        overruled = [other for _, against, other in found if against and not ignored]
+        overruled = tuple(other for _, against, other in found if against and not ignored)
         if overruled:
             told += f" (over ignore {', '.join(overruled)})"
-        return Decision(roles=group, pruned=not ignored, rule=told)
+        return Decision(roles=group, pruned=not ignored, rule=told, overruled=overruled)
     weights = [role for role in group if role.weight]
     if not weights:
         return Decision(roles=group, pruned=False, rule="no layer's weight")
@@ -98,29 +111,29 @@ def _decision(
     return Decision(roles=group, pruned=default, rule=rule)
 
 
-def _match(rule: str, role: Role) -> tuple[int, int]:
-    """How strongly a rule matches: its level, and within names the length; (0, 0) for not."""
+def _match(rule: str, role: Role) -> int:
+    """How strongly a rule matches: its level, 0 for not."""
     names = (role.name, role.owner)
     if rule == role.name:
-        return _NAME, len(rule)
+        return _NAME
     if not role.weight:
-        return 0, 0
+        return 0
     if rule.startswith("re:"):
-        return (_PATTERN, 0) if any(re.match(rule[3:], name) for name in names) else (0, 0)
-    if rule == role.owner or role.owner.startswith(f"{rule}."):
-        return _NAME, len(rule)
-    if any(letter in rule for letter in "*?["):
-        return (_PATTERN, 0) if any(fnmatchcase(name, rule) for name in names) else (0, 0)
-    return (_TYPE, 0) if rule in role.kinds else (0, 0)
+        return _PATTERN if any(re.match(rule[3:], name) for name in names) else 0
+    if rule == role.owner:
+        return _NAME
+    if role.owner.startswith(f"{rule}.") or any(fnmatchcase(name, rule) for name in names):
+        return _PATTERN
+    return _TYPE if rule in role.kinds or rule in role.around else 0
 
 
 def _listed(what: str, rules: str | Sequence[str] | None) -> list[str]:
+    if not (rules is None or isinstance(rules, Iterable)) or isinstance(rules, type):
+        raise InputError(f"{what} is {rules!r}; give a list of {_KINDS_OF_RULES}.")
     listed = [rules] if isinstance(rules, str) else list(rules or ())
     for rule in listed:
         if not isinstance(rule, str) or not rule.removeprefix("re:"):
-            raise InputError(
-                f"{what} holds {rule!r}; give names, globs, re: patterns or types of modules."
-            )
+            raise InputError(f'{what} holds {rule!r}; give {_KINDS_OF_RULES}, such as "Linear".')
         try:
             re.compile(rule[3:] if rule.startswith("re:") else "")
         except re.error as error:
@@ -139,7 +152,7 @@ def _check_matched(unmatched: Iterable[str], model: nn.Module) -> None:
         known[role.name] = None
         if role.weight:
             around = list(accumulate(role.owner.split("."), "{}.{}".format))
-            known |= dict.fromkeys([*around, *role.kinds])
+            known |= dict.fromkeys([*around, *role.kinds, *role.around])
     parts = []
     for rule in unmatched:
         close = get_close_matches(rule.removeprefix("re:"), filter(None, known))
@@ -156,6 +169,12 @@ def check_prunable(decisions: Iterable[Decision]) -> None:
         role = decision.role
         if not decision.pruned:
             continue
+        memory = {id(r.parameter): r.name for r in decision.roles}
+        if len(memory) > 1:
+            raise InputError(
+                f"{' and '.join(memory.values())} share memory without being one parameter, so "
+                "their gradients would not be added. Tie them: a.weight = b.weight."
+            )
         if role.parameter is None or computes_others(role.name):
             raise InputError(
                 f"The weight of {role.owner or 'the network'} is computed from other parameters. "

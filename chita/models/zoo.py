@@ -94,6 +94,10 @@ def load_model(
         InputError: the name is unknown, or the network cannot be made.
         CheckpointError: no weights are given and none are shipped, or they do not fit.
     """
+    if not isinstance(name, str) or not isinstance(weights, (str, Path, type(None))):
+        raise InputError(
+            f"load_model({name!r}, {weights!r}): give a name and the path of a checkpoint."
+        )
     spec = find_model(name)
     if weights is None and spec.trained is not None:
         return _made(name, spec.trained), ()

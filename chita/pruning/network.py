@@ -16,7 +16,7 @@ from chita.data.batches import Data
 from chita.errors import InputError
 from chita.layout import Layout
 from chita.losses import LossLike
-from chita.models.mode import evaluation_mode
+from chita.models.mode import evaluation_mode, state_kept
 from chita.models.prunable import prunable_layout, read_weights, write_weights
 from chita.models.wrappers import uncompiled, unwrapped
 from chita.progress import Progress, Silent, track
@@ -137,15 +137,16 @@ def one_shot(
         began = time.perf_counter()
         drawn = gradients = None
         if solver.curvatures:
-            drawn = sampling.of(data, network, w_bar.device)
-            gradients = collect_gradients(
-                network,
-                layout,
-                drawn.examples,
-                row_size=sampling.row_size,
-                loss=drawn.loss,
-                progress=progress,
-            )
+            with state_kept(network):
+                drawn = sampling.of(data, network, w_bar.device)
+                gradients = collect_gradients(
+                    network,
+                    layout,
+                    drawn.examples,
+                    row_size=sampling.row_size,
+                    loss=drawn.loss,
+                    progress=progress,
+                )
         seconds["collect"] = time.perf_counter() - began
 
         began = time.perf_counter()

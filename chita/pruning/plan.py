@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import final
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from chita.collect.cost import Cost, sample_cost
 from chita.collect.gradients import chunk_rows, rows_type
@@ -86,8 +87,9 @@ def plan(
 ) -> Plan:
     """Return every tensor with the rule that matched it, and what pruning would cost.
 
-    The network is not run. Memory and time are estimates from sizes; how near they come is measured
-    by `benchmarks/plan.py`.
+    The network is not run on data: only the shapes of one sample pass through it, on the meta
+    device, which computes nothing. Memory and time are estimates from sizes; how near they come
+    is measured by `benchmarks/plan.py`.
 
     Args:
         model: the network.
@@ -104,7 +106,7 @@ def plan(
         row_indices: as in `prune`.
 
     Raises:
-        InputError: as in `prune`, for what can be seen without running.
+        InputError: as in `prune`, for arguments and rules; samples and values are not looked at.
     """
     network, solver = unwrapped(model), make_solver(method)
     sampling = Sampling(rows=rows, row_size=row_size, loss=loss, row_indices=row_indices)
@@ -171,13 +173,13 @@ def _peak(
     model: nn.Module, sampling: Sampling, cost: Cost | None, rows: int, p: int, stored: int
 ) -> int:
     state = [*model.parameters(), *model.buffers()]
-    copied = sum(t.numel() * t.element_size() for t in state)
+    copied = sum(t.numel() * t.element_size() for t in state if not is_lazy(t))
     now = resident_memory()
     if not rows:
         return int(now + copied + 32 * p)
     chunk = chunk_rows(p, sampling.row_size)
     activations = cost.activations if cost is not None else 0
     collecting = 3 * chunk * 4 * p + 4 * activations * chunk * sampling.row_size
-    solving = 3 * 8192 * 4 * rows + 48 * min(rows, p) ** 2 + 128 * p
+    solving = 3 * min(8192, p) * 4 * rows + 48 * min(rows, p) ** 2 + 128 * p
     then = now + _LOADED_LATER + copied + stored + max(collecting, solving)
     return int(max(then, (peak_rss_mb() or 0.0) * 1e6))

@@ -15,7 +15,7 @@ from chita.layout import Layout
 from chita.losses import LossLike
 from chita.masks.sources import masks_beside, zeros_of
 from chita.masks.storage import is_mask_file, load_masks
-from chita.models.checkpoint import read_tensors
+from chita.models.checkpoint import known_name, read_tensors
 from chita.models.prunable import prunable_layout
 from chita.models.targets import decide
 from chita.models.wrappers import unwrapped
@@ -139,8 +139,13 @@ def read_masks(path: Path, model: nn.Module, *, allow_pickle: bool = False) -> d
     inner = path / "masks.safetensors"
     if is_mask_file(inner if path.is_dir() else path):
         return load_masks(inner if path.is_dir() else path)
-    tensors = read_tensors(path, allow_pickle=allow_pickle)
-    return masks_beside(tensors) or zeros_of(tensors, prunable_layout(model).names)
+    known = model.state_dict()
+    tensors = {}
+    for name, tensor in read_tensors(path, allow_pickle=allow_pickle).items():
+        tensors[known_name(name, known) or name] = tensor
+    decided = (decision for decision in decide(model) if decision.pruned)
+    aliases = {d.role.name: [role.name for role in d.roles] for d in decided}
+    return masks_beside(tensors) or zeros_of(tensors, aliases)
 
 
 def fit_masks(model: nn.Module, masks: Masks) -> tuple[dict[str, Tensor], Layout]:
@@ -154,18 +159,30 @@ def fit_masks(model: nn.Module, masks: Masks) -> tuple[dict[str, Tensor], Layout
     if not isinstance(masks, Mapping) or not masks:
         raise CheckpointError("There are no masks. Give named boolean tensors, or their file.")
     known = {role.name: decision for decision in decide(model) for role in decision.roles}
-    unknown = [name for name in masks if name not in known]
+    given = {known_name(str(name), known) or str(name): mask for name, mask in masks.items()}
+    strange = [n for n, mask in given.items() if not _is_mask(mask)]
+    unknown = [name for name in given if name not in known]
+    if strange:
+        raise InputError(f"Masks must be dense tensors of numbers; these are not: {strange}.")
     if unknown:
         raise InputError(
             f"The network has no parameter {', '.join(unknown)}, for which there are masks. Give "
             "the masks of this architecture."
         )
-    layout = prunable_layout(model, targets=list(masks))
-    named = {known[name].role.name: mask for name, mask in masks.items()}
+    layout = prunable_layout(model, targets=list(given))
     device = next(model.parameters()).device
-    fitted = {name: (mask != 0).to(device) for name, mask in named.items()}
+    fitted: dict[str, Tensor] = {}
+    for name, mask in given.items():
+        first, kept = known[name].role.name, (mask != 0).to(device)
+        if first in fitted and not torch.equal(fitted[first], kept):
+            raise InputError(f"{first} and {name} are one parameter, but their masks differ.")
+        fitted[first] = kept
     layout.flatten(fitted)  # lists every wrong shape
     return fitted, layout
+
+
+def _is_mask(mask: object) -> bool:
+    return isinstance(mask, Tensor) and mask.layout == torch.strided and not mask.is_complex()
 
 
 def _nothing_to_do(model: nn.Module, masks: Mapping[str, Tensor]) -> bool:

@@ -54,6 +54,11 @@ class Sampling:
             value = whole_number(name, getattr(self, name), at_least=least, meaning=meaning)
             object.__setattr__(self, name, value)
         check_loss(self.loss)
+        if self.row_indices is not None and not hasattr(self.row_indices, "__len__"):
+            raise InputError(
+                f"row_indices is {self.row_indices!r}; give a list of whole numbers, the indices "
+                "of samples."
+            )
         if self.labels not in _LABELS:
             raise InputError(
                 f"labels is {self.labels!r}; give one of {', '.join(_LABELS)}: those of the data, "

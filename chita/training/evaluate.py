@@ -14,7 +14,8 @@ from chita.data.examples import as_examples
 from chita.errors import InputError
 from chita.losses import LossLike, check_loss, make_loss
 from chita.models.forward import failures_named
-from chita.models.mode import evaluation_mode
+from chita.models.mode import evaluation_mode, state_kept
+from chita.models.wrappers import unwrapped
 from chita.progress import Progress, Silent, track
 
 _BATCH = 500
@@ -69,6 +70,7 @@ def evaluate(
         InputError: the forward pass fails (naming the module), or targets do not fit outputs.
     """
     check_loss(loss)
+    model = unwrapped(model)
     total, count, names = 0.0, 0, set[str]()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     indexed = as_examples(data) or data
@@ -76,6 +78,7 @@ def evaluate(
     with (
         track(progress or Silent(), "evaluate", size, "samples") as told,
         evaluation_mode(model),
+        state_kept(model),
         torch.no_grad(),
     ):
         for batch in batches_of(data, _BATCH):

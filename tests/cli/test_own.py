@@ -91,7 +91,7 @@ def test_a_regression_names_its_metric_and_a_loss_of_ones_own_is_used(own):
     assert mse["accuracy"] is None
     assert mse["pruned_metric"] > 0
     half = printed(*common, "--nnz", 6, "--loss", f"{own}:halved", "--ridge", 0.01, "--out", "run")
-    assert half["metric"] == "mean loss (halved)"
+    assert half["metric"] == "mean loss (halved), by samples"
     assert half["dense_metric"] == pytest.approx(mse["dense_metric"] / 2, rel=1e-5)
     assert record()["loss"] == "halved"
     assert record()["settings"]["loss"] == f"{own}:halved"

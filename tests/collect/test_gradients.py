@@ -9,8 +9,6 @@ from chita.collect.gradients import collect_gradients
 from chita.data.digits import digits
 from chita.data.examples import Examples
 from chita.errors import InputError, NumericalError
-from chita.losses import LOSSES
-from chita.losses.whole import CustomLoss
 from chita.models.prunable import prunable_layout
 from chita.models.zoo import load_model
 from tests.networks import LanguageModel
@@ -88,7 +86,7 @@ def test_rows_are_gradients_of_mean_losses(case, row_size, vectorise):
 
 @pytest.mark.parametrize("name", ["mlp", "convolutions", "tied", "language"])
 def test_networks_that_can_be_vectorised_are(name, monkeypatch):
-    monkeypatch.setattr(gradients, "_looped", None)
+    monkeypatch.setattr(gradients, "_looped", lambda *_: None)
     if name == "language":
         model, examples = LanguageModel(), (torch.randint(5, (6, 3)), torch.randint(5, (6,)))
         layout = prunable_layout(model, targets="embed")
@@ -294,76 +292,6 @@ def test_weights_of_mixed_types_give_rows_of_the_wider():
     model.forward = lambda x: model[1](model[0](x).double())
     examples = Examples((torch.randn(6, 4), torch.randint(3, (6,))))
     assert collect_gradients(model, prunable_layout(model), examples).dtype == torch.float64
-
-
-def test_dicts_and_several_inputs_by_one_backward_per_row():
-    model = TwoInputs().double()
-    layout = prunable_layout(model)
-    a, b = torch.randn(6, 4).double(), torch.randn(6, 2).double()
-    y = torch.randint(3, (6,))
-    rows = []
-    for i in range(6):
-        model.zero_grad()
-        nn.functional.cross_entropy(
-            model(a[i : i + 1], b[i : i + 1]).logits, y[i : i + 1]
-        ).backward()
-        rows.append(layout.flatten({n: p.grad for n, p in model.named_parameters()}))
-    expected = torch.stack(rows)
-    for batch, loss in (
-        (((a, b), y), LOSSES["cross_entropy"]),
-        (({"b": b, "a": a}, y), LOSSES["cross_entropy"]),
-        ({"a": a, "b": b, "labels": y}, LOSSES["model"]),
-        ([a, b, y], CustomLoss(lambda m, batch: m(batch[0], batch[1], batch[2]).loss)),
-    ):
-        for vectorise in (True, False):
-            found = collect_gradients(
-                model, layout, Examples(batch), loss=loss, vectorise=vectorise
-            ).gather(torch.arange(layout.size))
-            assert torch.allclose(found.T, expected, atol=1e-12)
-
-
-class Answer:
-    def __init__(self, logits, loss):
-        self.logits, self.loss = logits, loss
-
-
-class TwoInputs(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.left, self.right = nn.Linear(4, 3), nn.Linear(2, 3)
-
-    def forward(self, a, b, labels=None):
-        logits = self.left(a) + self.right(b).tanh()
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
-        return Answer(logits, loss)
-
-
-def test_objects_of_ones_own_are_rows_of_one():
-    class Graph:
-        def __init__(self, i):
-            self.x = torch.full((2 + i, 4), float(i)).double()
-
-    model = nn.Linear(4, 1).double()
-    graphs = Examples(*(Graph(i) for i in range(1, 4)))
-    loss = CustomLoss(lambda m, graph: m(graph.x).square().mean())
-    rows = collect_gradients(model, prunable_layout(model), graphs, loss=loss)
-    for i in range(1, 4):
-        model.zero_grad()
-        loss.mean(model, Graph(i)).backward()
-        assert torch.allclose(rows.gather(torch.arange(4))[:, i - 1], model.weight.grad[0])
-    with pytest.raises(InputError, match="whole rows of 2"):
-        collect_gradients(model, prunable_layout(model), graphs, loss=loss, row_size=2)
-
-
-def test_batches_of_different_padding_make_rows_in_their_order():
-    model = LanguageModel().double()
-    layout = prunable_layout(model, targets=["embed"])
-    parts = [(torch.randint(5, (4, n)), torch.randint(5, (4,))) for n in (3, 5)]
-    rows = collect_gradients(model, layout, Examples(*parts), row_size=2)
-    expected = torch.cat([by_backward(model, layout, Examples(part), 2) for part in parts])
-    assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
-    with pytest.raises(InputError, match="would mix batches of different shapes"):
-        collect_gradients(model, layout, Examples(*parts), row_size=8)
 
 
 def test_a_forward_without_gradients_is_refused():

@@ -54,7 +54,7 @@ def test_cross_entropy_and_nll_against_their_definition(shape, ignored):
     truth = by_hand(logs, targets)
     batch = (torch.zeros(shape[0]), targets)
     for loss, outputs in ((LOSSES["cross_entropy"], logits), (LOSSES["nll"], logs)):
-        loss.check(Fixed(outputs), batch, [batch])
+        loss.check(Fixed(outputs), batch, batch)
         assert float(loss.mean(Fixed(outputs), batch)) == pytest.approx(truth, rel=1e-5)
         own = nn.CrossEntropyLoss() if loss.name == "cross_entropy" else nn.NLLLoss()
         assert torch.equal(loss.compare(outputs, targets), own(outputs, targets))
@@ -65,7 +65,7 @@ def test_cross_entropy_of_class_probabilities():
     targets = torch.rand(6, 4).softmax(1)
     truth = -(targets * logits.log_softmax(1)).sum(1).mean()
     batch = (torch.zeros(6), targets)
-    CrossEntropy().check(Fixed(logits), batch, [batch])
+    CrossEntropy().check(Fixed(logits), batch, batch)
     assert float(CrossEntropy().mean(Fixed(logits), batch)) == pytest.approx(float(truth))
     right = int((logits.argmax(1) == targets.argmax(1)).sum())
     assert CrossEntropy().measure(Fixed(logits), batch).total == 100 * right
@@ -80,7 +80,7 @@ def test_mse_against_its_definition(shape, kind):
     pairs = zip(outputs.view(-1).tolist(), targets.view(-1).tolist(), strict=True)
     squares = [(a - b) ** 2 for a, b in pairs]
     loss = LOSSES["mse"]
-    loss.check(Fixed(outputs), batch, [batch])
+    loss.check(Fixed(outputs), batch, batch)
     mean = loss.mean(Fixed(outputs), batch)
     assert mean.item() == pytest.approx(sum(squares) / len(squares))
     mean.backward()  # for any type of targets
@@ -119,10 +119,10 @@ def test_labels_out_of_range_are_refused(name, shape, wrong):
     model, ignored = Fixed(logits.log_softmax(1)), (torch.zeros(shape[0]), 0 * targets - 100)
     good, bad = (torch.zeros(shape[0]), targets), (torch.zeros(shape[0]), targets.clone())
     bad[1].view(-1)[-1] = wrong
-    LOSSES[name].check(model, good, [good, ignored])
+    LOSSES[name].check(model, good, ignored)
     assert LOSSES[name].measure(model, ignored).count == 0
     with pytest.raises(InputError, match=r"network has 4 classes: they must lie in 0 to 3"):
-        LOSSES[name].check(model, good, [good, bad])
+        LOSSES[name].check(model, good, bad)
 
 
 def test_nll_of_logits_or_probabilities_is_refused():
@@ -130,7 +130,7 @@ def test_nll_of_logits_or_probabilities_is_refused():
     batch = (torch.zeros(6), targets)
     for outputs in (logits, 0.1 * logits, logits.softmax(1)):
         with pytest.raises(InputError, match=r"nll needs log-prob.*Use the loss cross_entropy"):
-            LOSSES["nll"].check(Fixed(outputs), batch, [batch])
+            LOSSES["nll"].check(Fixed(outputs), batch, batch)
         with pytest.raises(InputError, match=r"nll needs log-probabilities"):
             LOSSES["nll"].relabelled(Fixed(outputs), batch, seeded())
 
@@ -157,7 +157,7 @@ MSE = r"mse needs targets shaped as the outputs; got outputs"
 def test_targets_that_do_not_fit(name, outputs, targets, told):
     batch = (torch.zeros(6), targets)
     with pytest.raises(InputError, match=told):
-        LOSSES[name].check(Fixed(torch.zeros(outputs)), batch, [batch])
+        LOSSES[name].check(Fixed(torch.zeros(outputs)), batch, batch)
 
 
 X = torch.zeros(3)
@@ -289,12 +289,6 @@ def test_drawn_values_give_the_fisher_of_a_linear_network(outputs):
     assert (found - truth).norm() < 0.1 * truth.norm()
 
 
-def test_only_likelihoods_draw_labels():
-    for loss in (OwnLoss(), CustomLoss(lambda model, batch: model(batch).sum())):
-        with pytest.raises(InputError, match=rf'this is {loss.name}. Use labels="data"'):
-            loss.relabelled(Fixed(torch.zeros(2)), torch.zeros(2), seeded())
-
-
 KINDS = [dict, UserDict, SimpleNamespace]  # of outputs, as networks return them
 
 
@@ -306,7 +300,7 @@ def test_the_networks_own_loss(kind):
     assert torch.autograd.grad(OwnLoss().mean(model, batch), weight)[0] == 2
     with torch.no_grad():
         measure = OwnLoss().measure(model, batch)
-    assert (measure.name, measure.total, measure.count) == ("mean loss (model)", 30, 5)
+    assert (measure.name, measure.total, measure.count) == ("mean loss (model), by samples", 30, 5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -318,7 +312,7 @@ def test_the_accuracy_of_a_classifier_with_its_own_loss(kind):
     assert measure.total == 200
     for other in (labels.float(), labels.unsqueeze(1), None):  # values, several, none
         batch = {"x": torch.zeros(4), "labels": other}
-        assert OwnLoss().measure(model, batch).name == "mean loss (model)"
+        assert OwnLoss().measure(model, batch).name == "mean loss (model), by samples"
     model = Fixed(kind(loss=torch.tensor(0.5), logits=logits[:, :1]))  # one value is no class
     assert OwnLoss().measure(model, {"labels": labels}).total == 2
 
@@ -357,10 +351,10 @@ def test_a_loss_of_ones_own(function):
     name = "absolute" if function is absolute else "partial"
     assert loss.name == name
     assert torch.equal(loss.mean(model, batch), truth)
-    loss.check(model, batch, [batch])
+    loss.check(model, batch, batch)
     with torch.no_grad():
         measure = loss.measure(model, batch)
-    assert (measure.name, measure.count) == (f"mean loss ({name})", 4)
+    assert (measure.name, measure.count) == (f"mean loss ({name}), by samples", 4)
     assert measure.total == pytest.approx(4 * float(truth))
 
 
@@ -371,7 +365,7 @@ def test_a_loss_of_one_entry_is_a_scalar_and_others_are_refused():
     for returned, what in ((torch.ones(3), r"\(3,\) float32"), (1.5, "float"), (None, "NoneType")):
         loss = CustomLoss(lambda model, batch, returned=returned: returned)
         with pytest.raises(InputError, match=rf"<lambda> returned {what}; it must return a scalar"):
-            loss.check(None, None, [])
+            loss.check(None, None, None)
 
 
 def test_a_loss_by_the_kind_of_batch_or_by_its_name():

@@ -69,8 +69,14 @@ def test_by_default_the_weights_of_layers_and_no_embedding():
         ({"targets": ["body*", "stem"], "ignore": ["body.a.fc"]}, {MATRICES[2], "stem.weight"}),
         ({"targets": ["Linear", "stem"], "ignore": ["body.*"]}, {"stem.weight", MATRICES[4]}),
         ({"targets": ["Linear", "Conv2d"], "ignore": ["Linear"]}, {"stem.weight"}),
-        # Among names the longer one decides.
-        ({"targets": ["body.a", "stem"], "ignore": ["body"]}, {"body.a.fc.weight", "stem.weight"}),
+        # The name of a module around is a pattern.
+        ({"targets": ["body.a.fc", "stem"], "ignore": ["body"]}, {MATRICES[1], "stem.weight"}),
+        ({"targets": ["body", "stem"], "ignore": ["*.a.*"]}, {MATRICES[2], "stem.weight"}),
+        ({"targets": ["body.a", "stem"], "ignore": ["body"]}, {"stem.weight"}),
+        # Types of modules around are types.
+        ({"targets": ["MultiheadAttention"]}, {MATRICES[3], MATRICES[4]}),
+        ({"ignore": ["MultiheadAttention"]}, {*MATRICES} - {MATRICES[3], MATRICES[4]}),
+        ({"targets": ["ModuleDict"], "ignore": ["body.b"]}, {MATRICES[1]}),
         ({"targets": ["body"], "ignore": ["body.a"]}, {"body.b.fc.weight"}),
     ],
 )  # fmt: skip
@@ -92,7 +98,10 @@ def test_what_matches_nothing_is_an_error_that_lists_all_of_it():
 def test_rules_that_are_none_are_refused():
     with pytest.raises(InputError, match="no regular expression"):
         names(targets=["re:("])
-    for rule in ("", "re:", 3, None):
+    for rule in (3, nn.Linear):
+        with pytest.raises(InputError, match=r"targets is .* give a list of names"):
+            names(targets=rule)
+    for rule in ("", "re:", 3, None, nn.Linear):
         with pytest.raises(InputError, match="give names, globs"):
             names(ignore=[rule])
     with pytest.raises(InputError, match="nothing to prune"):
@@ -144,18 +153,17 @@ def plainly(kinds, targets, ignore):
 
         def strength(rule, name=str(i), kind=kind):
             if rule == f"{name}.weight" or (rule == name and kind != "LayerNorm"):
-                return (3, len(rule))
+                return 3
             if kind == "LayerNorm":  # reached by its parameter's full name alone
-                return (0, 0)
+                return 0
             if any(fnmatchcase(n, rule) for n in (name, f"{name}.weight")):
-                return (2, 0)
-            return (1, 0) if rule == kind else (0, 0)
+                return 2
+            return 1 if rule == kind else 0
 
-        for_it = max(map(strength, targets), default=(0, 0))
+        for_it = max(map(strength, targets), default=0)
         if not targets and kind != "LayerNorm":
-            for_it = (0, 1)
-        against = max(map(strength, ignore), default=(0, 0))
-        if for_it > max(against, (0, 0)):
+            for_it = 0.5
+        if for_it > max(map(strength, ignore), default=0):
             chosen.add(f"{i}.weight")
     return chosen
 

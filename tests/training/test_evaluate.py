@@ -51,7 +51,7 @@ def test_a_loss_of_ones_own_is_the_measure_weighted_by_samples():
         return model(batch).mean()
 
     score = evaluate(nn.Identity(), batches, loss=level)
-    assert score.metric == "mean loss (level)"
+    assert score.metric == "mean loss (level), by samples"
     assert score.value == pytest.approx(3.0)
 
 
