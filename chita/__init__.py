@@ -14,11 +14,12 @@ from chita.pruning.network import prune
 from chita.pruning.plan import Plan, plan
 from chita.pruning.refit import apply_masks, refit
 from chita.pruning.result import PruneResult
-from chita.solvers import BSO, CHITA, IHT, Magnitude
+from chita.solvers import BSO, CD, CHITA, IHT, Magnitude
 from chita.training.evaluate import Score, evaluate
 
 __all__ = [
     "BSO",
+    "CD",
     "CHITA",
     "IHT",
     "CheckpointError",

@@ -64,6 +64,10 @@ class Curvature(ABC):
         """Return the diagonal of H, (p,)."""
 
     @abstractmethod
+    def block(self, index: Tensor) -> Tensor:
+        """Return the entries of H between the weights named by index (k,), (k, k) in float64."""
+
+    @abstractmethod
     def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
         """Prepare H_SS for an ascending index S (k,).
 
@@ -116,6 +120,10 @@ class NoCurvature(Curvature):
     def diagonal(self) -> Tensor:
         """Zeros (p,)."""
         return torch.zeros(self._size, device=self._device)
+
+    def block(self, index: Tensor) -> Tensor:
+        """Zeros (k, k)."""
+        return torch.zeros(len(index), len(index), dtype=torch.float64, device=self._device)
 
     def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
         """A factor whose every step is zero."""

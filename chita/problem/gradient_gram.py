@@ -61,6 +61,11 @@ class GradientGram(Curvature):
         """Mean squared gradient of every weight, (p,)."""
         return self._rows.squared_norms() / self._rows.n
 
+    def block(self, index: Tensor) -> Tensor:
+        """A_BᵀA_B/n, (k, k)."""
+        columns = self._rows.gather(index)
+        return (columns @ columns.T).double() / self._rows.n
+
     def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
         """Prepare through the smaller of an n x n and a k x k system."""
         if len(support) < self._rows.n:

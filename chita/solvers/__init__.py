@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chita.solvers.bso import BSO
+from chita.solvers.cd import CD
 from chita.solvers.chita import CHITA
 from chita.solvers.iht import IHT
 from chita.solvers.magnitude import Magnitude
@@ -11,6 +12,7 @@ from chita.solvers.solver import Effort, Found, Solution, Solver, Stats, Status
 SOLVERS: dict[str, type[Solver]] = {
     "magnitude": Magnitude,
     "bso": BSO,
+    "cd": CD,
     "iht": IHT,
     "chita": CHITA,
 }
@@ -18,6 +20,7 @@ SOLVERS: dict[str, type[Solver]] = {
 
 __all__ = [
     "BSO",
+    "CD",
     "CHITA",
     "IHT",
     "SOLVERS",
