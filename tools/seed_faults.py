@@ -193,6 +193,13 @@ FAULTS = [
     ("collect/gradients.py", "one_row(nested.map_tensors(torch.clone, row))  #", "pass  #", "tests/collect"),
     ("losses/outputs.py", "return torch.where(given == _IGNORED, given, drawn)", "return drawn", "tests/losses"),
     ("pruning/plan.py", "min(8192, p)", "8192", CARE),
+    ("solvers/cd.py", ".tril()", ".triu()", "tests/conformance/test_cd.py"),
+    ("solvers/cd.py", "problem.ridge * (here", "0 * (here", "tests/conformance/test_cd.py"),
+    ("solvers/local_search.py", "- 2 * both", "+ 2 * both", "tests/conformance/test_local_search.py"),
+    ("solvers/local_search.py", "1 + outer", "1 - outer", "tests/conformance/test_local_search.py"),
+    ("solvers/local_search.py", "change[~constraint.swaps(mask, out, enter)] = torch.inf", "pass", "tests/conformance"),
+    ("constraints/floors.py", "spare[leaving].unsqueeze(1) |", "", "tests/constraints"),
+    ("problem/gradient_gram.py", "half.T @ half) / (self._rows.n * ridge)", "half.T @ half) / self._rows.n", "tests/conformance/test_local_search.py"),
     ("cli/report.py", "record.pruned_metric if counted else None", "record.pruned_metric", OWN),
 ]  # fmt: skip
 

@@ -30,6 +30,13 @@ class Constraint(ABC):
         """Return whether the mask (p,) is allowed and leaves nothing out that still fits."""
 
     @abstractmethod
+    def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
+        """Return which swaps of an allowed mask are allowed, (a, b) boolean.
+
+        Entry (i, j) tells of removing the weight out[i] and keeping enter[j] in its place.
+        """
+
+    @abstractmethod
     def restrict(self, index: Tensor, kept: Tensor) -> Constraint:
         """Return the constraint on the weights named by an ascending index (k,).
 

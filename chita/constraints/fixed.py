@@ -38,6 +38,10 @@ class Exactly(Constraint):
         """Whether this is the mask."""
         return torch.equal(mask, self.mask.to(mask.device))
 
+    def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
+        """None of them."""
+        return torch.zeros(len(out), len(enter), dtype=torch.bool, device=mask.device)
+
     def restrict(self, index: Tensor, kept: Tensor) -> Exactly:
         """The mask of the named weights."""
         return Exactly(mask=self.mask[index.to(self.mask.device)])

@@ -65,6 +65,19 @@ class KeepKWithFloors(Constraint):
             for segment, least in zip(self.segments, self.least, strict=True)
         )
 
+    def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
+        """Those within a segment, and those out of a segment that has more than it needs."""
+        ends = torch.tensor([segment.stop for segment in self.segments], device=mask.device)
+        leaving, entering = (torch.bucketize(index, ends, right=True) for index in (out, enter))
+        spare = torch.tensor(
+            [
+                int(mask[segment].sum()) > least
+                for segment, least in zip(self.segments, self.least, strict=True)
+            ],
+            device=mask.device,
+        )
+        return spare[leaving].unsqueeze(1) | (leaving.unsqueeze(1) == entering.unsqueeze(0))
+
     def restrict(self, index: Tensor, kept: Tensor) -> KeepKWithFloors:
         """What k and the floors still ask of the named weights, at most all of a segment."""
         bounds = torch.tensor([s.start for s in self.segments] + [self.size], device=index.device)

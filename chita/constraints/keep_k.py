@@ -42,6 +42,10 @@ class KeepK(Constraint):
         """Whether the mask keeps exactly k."""
         return len(mask) == self.size and int(self.space.sum(mask)) == self.k
 
+    def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
+        """All of them."""
+        return torch.ones(len(out), len(enter), dtype=torch.bool, device=mask.device)
+
     def restrict(self, index: Tensor, kept: Tensor) -> KeepK:
         """What is left of k for the named weights, or all of them where that is fewer."""
         return KeepK(size=len(index), k=min(len(index), self.k - len(kept)), space=self.space)

@@ -27,6 +27,14 @@ class Factor(ABC):
                 zero or lost in rounding).
         """
 
+    @abstractmethod
+    def cross(self, index: Tensor, ridge: float) -> Tensor:
+        """Return C = Jᵢᵀ(J_S J_Sᵀ + ridge·I)⁻¹Jᵢ for an index i (m,), (m, m) in float64.
+
+        The diagonal of a kept weight is its leverage. With it the exact price of an exchange of
+        weights is known without solving anew. Raises `NumericalError` as `solve` does.
+        """
+
 
 class Curvature(ABC):
     """H = JᵀJ in the inner product of an image space in which solvers keep their residual.
@@ -140,3 +148,6 @@ class _ZeroFactor(Factor):
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
         return torch.zeros(self._size, device=residual.device), residual
+
+    def cross(self, index: Tensor, ridge: float) -> Tensor:
+        return torch.zeros(len(index), len(index), dtype=torch.float64, device=index.device)

@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from chita.errors import NumericalError
 from chita.linalg.cholesky import cholesky
 from chita.problem.curvature import Curvature, Factor
 from chita.problem.rows import DenseRows, Rows
@@ -69,7 +70,7 @@ class GradientGram(Curvature):
     def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
         """Prepare through the smaller of an n x n and a k x k system."""
         if len(support) < self._rows.n:
-            return _WeightFactor(self._rows.gather(support))
+            return _WeightFactor(self._rows, self._rows.gather(support))
         if isinstance(near, _RowFactor):
             return near.moved_to(support)
         return _RowFactor(self._rows, support, _row_gram(self._rows, support))
@@ -105,11 +106,20 @@ class _RowFactor(Factor):
         return _RowFactor(self._rows, support, gram)
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-        n = self._rows.n
+        triangle = self._cholesky(ridge)
+        alpha = torch.cholesky_solve(residual.double().unsqueeze(1), triangle).squeeze(1)
+        return -self._rows.transpose_times(alpha, self._support), self._rows.n * ridge * alpha
+
+    def cross(self, index: Tensor, ridge: float) -> Tensor:
+        columns = self._rows.gather(index).double()
+        half = torch.linalg.solve_triangular(self._cholesky(ridge), columns.T, upper=False)
+        crossed: Tensor = half.T @ half
+        return crossed
+
+    def _cholesky(self, ridge: float) -> Tensor:
         system = self._gram.clone()
-        system.diagonal().add_(n * ridge)
-        alpha = torch.cholesky_solve(residual.double().unsqueeze(1), cholesky(system)).squeeze(1)
-        return -self._rows.transpose_times(alpha, self._support), n * ridge * alpha
+        system.diagonal().add_(self._rows.n * ridge)
+        return cholesky(system)
 
 
 def _row_gram(rows: Rows, support: Tensor) -> Tensor:
@@ -124,14 +134,31 @@ def _row_gram(rows: Rows, support: Tensor) -> Tensor:
 class _WeightFactor(Factor):
     """C = A_Sᵀ A_S (k, k): x = -(C + nλI)⁻¹ A_Sᵀ r."""
 
-    def __init__(self, columns: Tensor) -> None:
+    def __init__(self, rows: Rows, columns: Tensor) -> None:
+        self._rows = rows
         self._columns = columns
         self._gram = (columns @ columns.T).double()
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
         columns = self._columns.double()
-        system = self._gram.clone()
-        system.diagonal().add_(columns.shape[1] * ridge)
         pulled = (columns @ residual.double()).unsqueeze(1)
-        step = -torch.cholesky_solve(pulled, cholesky(system)).squeeze(1)
+        step = -torch.cholesky_solve(pulled, self._cholesky(ridge)).squeeze(1)
         return step.to(self._columns.dtype), residual + step @ columns
+
+    def cross(self, index: Tensor, ridge: float) -> Tensor:
+        # (A_S A_Sᵀ + nλI)⁻¹ = (I - A_S (C + nλI)⁻¹ A_Sᵀ)/nλ
+        if ridge == 0:
+            raise NumericalError(
+                "Fewer weights are kept than there are rows, so without a ridge their exchange has "
+                "no price. Give a ridge above zero."
+            )
+        named = self._rows.gather(index).double()
+        pulled = self._columns.double() @ named.T
+        half = torch.linalg.solve_triangular(self._cholesky(ridge), pulled, upper=False)
+        crossed: Tensor = (named @ named.T - half.T @ half) / (self._rows.n * ridge)
+        return crossed
+
+    def _cholesky(self, ridge: float) -> Tensor:
+        system = self._gram.clone()
+        system.diagonal().add_(self._rows.n * ridge)
+        return cholesky(system)

@@ -30,7 +30,7 @@ def make_solver(method: str | Solver, options: Mapping[str, Any] | None = None) 
         )
     if method not in SOLVERS:
         raise InputError(f"Unknown method {method!r}. {nearest(method, SOLVERS)}")
-    known = solver_options(SOLVERS[method])
+    known = _fields(SOLVERS[method]())
     values = {}
     for name, value in (options or {}).items():
         if name not in known:
@@ -40,9 +40,16 @@ def make_solver(method: str | Solver, options: Mapping[str, Any] | None = None) 
 
 
 def solver_options(solver: type[Solver] | Solver) -> dict[str, Any]:
-    """Return a solver's options with their values, or with the defaults for a class."""
-    instance = solver() if isinstance(solver, type) else solver
-    return {f.name: getattr(instance, f.name) for f in fields(instance)}  # type: ignore[arg-type]
+    """Return a solver's options with their values, or with the defaults for a class.
+
+    Of a solver inside, its name.
+    """
+    values = _fields(solver() if isinstance(solver, type) else solver)
+    return {n: solver_name(v) if isinstance(v, Solver) else v for n, v in values.items()}
+
+
+def _fields(solver: Solver) -> dict[str, Any]:
+    return {f.name: getattr(solver, f.name) for f in fields(solver)}  # type: ignore[arg-type]
 
 
 def solver_name(solver: Solver) -> str:
@@ -52,6 +59,8 @@ def solver_name(solver: Solver) -> str:
 
 def _converted(value: Any, default: Any, what: str) -> Any:
     """A number (or its text, from the command line) as the type of the field's default."""
+    if isinstance(default, Solver):
+        return make_solver(value)
     if default is None and str(value).lower() == "none":
         return None
     kind = int if isinstance(default, int) else float

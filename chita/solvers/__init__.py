@@ -6,6 +6,7 @@ from chita.solvers.bso import BSO
 from chita.solvers.cd import CD
 from chita.solvers.chita import CHITA
 from chita.solvers.iht import IHT
+from chita.solvers.local_search import LocalSearch
 from chita.solvers.magnitude import Magnitude
 from chita.solvers.solver import Effort, Found, Solution, Solver, Stats, Status
 
@@ -15,6 +16,7 @@ SOLVERS: dict[str, type[Solver]] = {
     "cd": CD,
     "iht": IHT,
     "chita": CHITA,
+    "local-search": LocalSearch,
 }
 """Every method, by its name on the command line."""
 
@@ -26,6 +28,7 @@ __all__ = [
     "SOLVERS",
     "Effort",
     "Found",
+    "LocalSearch",
     "Magnitude",
     "Solution",
     "Solver",

@@ -96,7 +96,10 @@ class Solver(ABC):
             value, default = getattr(self, field.name), field.default
             if value is None and default is None:
                 continue
-            if isinstance(default, int):
+            if isinstance(default, Solver):
+                if not isinstance(value, Solver):
+                    raise InputError(f"{field.name} is {value!r}; give a solver such as {default}.")
+            elif isinstance(default, int):
                 whole_number(field.name, value, at_least=-(2**63), meaning="its kind")
             else:
                 real_number(field.name, value, meaning="an option of this method")

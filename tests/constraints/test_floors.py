@@ -129,3 +129,20 @@ def test_a_fixed_mask_is_the_only_one_allowed():
         FixedMasks(masks=masks).bind(layout_of([3, 3]))
     with pytest.raises(InputError, match="keep no weight"):
         FixedMasks(masks={"t0": torch.zeros(2)})
+
+
+@given(constraints())
+@settings(deadline=None)
+def test_swaps_are_those_whose_result_is_allowed(drawn):
+    constraint, scores = drawn
+    mask = constraint.select(scores)
+    out, enter = mask.nonzero().flatten(), (~mask).nonzero().flatten()
+    unbounded = KeepK(size=constraint.size, k=constraint.k)
+    for kind in (constraint, unbounded, Exactly(mask=mask)):
+        allowed_swaps = kind.swaps(mask, out, enter)
+        assert allowed_swaps.shape == (len(out), len(enter))
+        for a, i in enumerate(out):
+            for b, j in enumerate(enter):
+                other = mask.clone()
+                other[i], other[j] = False, True
+                assert bool(allowed_swaps[a, b]) == kind.allows(other)

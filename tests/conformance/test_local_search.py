@@ -1,0 +1,91 @@
+"""Swaps: their prices against dense algebra, and what their end promises."""
+
+from itertools import pairwise, product
+
+import pytest
+
+import chita
+from chita.constraints import KeepK
+from chita.data.digits import digits
+from chita.errors import InputError
+from chita.pruning.pose import make_solver
+from chita.solvers import BSO, CHITA, LocalSearch, Magnitude
+from tests.problems import random_problem
+
+CASES = [
+    (n, p, k, first_order, ridge, seed)
+    for n, p, k in [(4, 10, 6), (12, 10, 4), (6, 12, 6)]
+    for first_order, ridge in [(0.0, 0.1), (1.0, 0.01), (1.0, 1.0)]
+    for seed in range(3)
+]
+
+
+def minimum(dense, mask):
+    return dense.value(dense.minimise_on(mask.nonzero().flatten()))
+
+
+@pytest.mark.parametrize(("n", "p", "k", "first_order", "ridge", "seed"), CASES)
+def test_a_price_is_the_change_of_the_minimum(n, p, k, first_order, ridge, seed):
+    problem, dense = random_problem(n, p, ridge=ridge, first_order=first_order, seed=seed)
+    mask = KeepK(size=p, k=k).select(problem.w_bar.abs())
+    best = problem.minimise_on(mask.nonzero().flatten())
+    out, enter, change = LocalSearch()._priced(problem, mask, best)
+    assert (len(out), len(enter)) == (k, p - k)
+    here = minimum(dense, mask)
+    for a, b in product(range(k), range(p - k)):
+        other = mask.clone()
+        other[out[a]], other[enter[b]] = False, True
+        assert float(change[a, b]) == pytest.approx(
+            minimum(dense, other) - here, rel=1e-6, abs=1e-9
+        )
+
+
+@pytest.mark.parametrize(("n", "p", "k", "first_order", "ridge", "seed"), CASES)
+@pytest.mark.parametrize("inner", [Magnitude(), CHITA()])
+def test_the_end_cannot_be_improved_by_one_swap(n, p, k, first_order, ridge, seed, inner):
+    problem, dense = random_problem(n, p, ridge=ridge, first_order=first_order, seed=seed)
+    constraint = KeepK(size=p, k=k)
+    begun = inner.solve(problem, constraint)
+    found = LocalSearch(solver=inner, tolerance=0).solve(problem, constraint)
+    assert found.objective <= begun.objective + 1e-12
+    assert all(later <= earlier for earlier, later in pairwise(found.stats.trace))
+    here = minimum(dense, found.mask)
+    for i, j in product(found.mask.nonzero().flatten(), (~found.mask).nonzero().flatten()):
+        other = found.mask.clone()
+        other[i], other[j] = False, True
+        assert minimum(dense, other) >= here - 1e-9 * abs(here) - 1e-11
+
+
+def test_it_improves_on_what_it_wraps_where_there_is_something_to_gain():
+    gains = []
+    for seed in range(5):
+        problem, _ = random_problem(40, 300, ridge=0.05, first_order=0.0, seed=seed)
+        constraint = KeepK(size=300, k=60)
+        by_size = BSO().solve(problem, constraint).objective
+        swapped = LocalSearch(solver=BSO()).solve(problem, constraint)
+        few = LocalSearch(solver=BSO(), candidates=8).solve(problem, constraint)
+        assert swapped.objective < by_size
+        assert few.objective < by_size
+        gains.append(CHITA().solve(problem, constraint).objective - swapped.objective)
+    assert max(gains) > 0
+
+
+def test_it_needs_a_ridge_and_a_solver():
+    problem, _ = random_problem(20, 10, ridge=0.0, first_order=0.0, seed=0)
+    with pytest.raises(InputError, match="one above zero"):
+        LocalSearch().solve(problem, KeepK(size=10, k=3))
+    with pytest.raises(InputError, match="solver is 'bso'"):
+        LocalSearch(solver="bso")
+    with pytest.raises(InputError, match="candidates is 0"):
+        LocalSearch(candidates=0)
+
+
+def test_the_solver_inside_is_named_in_options_and_record():
+    assert make_solver("local-search", {"solver": "bso"}) == LocalSearch(solver=BSO())
+    with pytest.raises(InputError, match="Unknown method 'bzo'"):
+        make_solver("local-search", {"solver": "bzo"})
+    model, _ = chita.load_model("digits-mlp")
+    solver = LocalSearch(solver=BSO(), max_rounds=2)
+    result = chita.prune(model, digits()[0], nnz=900, rows=50, method=solver, min_keep=0)
+    assert result.record.options["solver"] == "bso"
+    assert result.record.method == "local-search"
