@@ -5,7 +5,7 @@ from itertools import pairwise, product
 import pytest
 
 import chita
-from chita.constraints import KeepK
+from chita.constraints import KeepK, KeepKWithFloors
 from chita.data.digits import digits
 from chita.errors import InputError
 from chita.pruning.pose import make_solver
@@ -54,6 +54,21 @@ def test_the_end_cannot_be_improved_by_one_swap(n, p, k, first_order, ridge, see
         other = found.mask.clone()
         other[i], other[j] = False, True
         assert minimum(dense, other) >= here - 1e-9 * abs(here) - 1e-11
+
+
+def test_the_end_under_floors_cannot_be_improved_by_an_allowed_swap():
+    for seed in range(8):
+        problem, dense = random_problem(8, 12, ridge=0.1, first_order=1.0, seed=seed)
+        constraint = KeepKWithFloors(
+            size=12, k=5, segments=(slice(0, 4), slice(4, 8), slice(8, 12)), least=(2, 2, 1)
+        )
+        found = LocalSearch(solver=Magnitude(), tolerance=0).solve(problem, constraint)
+        here = minimum(dense, found.mask)
+        for i, j in product(found.mask.nonzero().flatten(), (~found.mask).nonzero().flatten()):
+            other = found.mask.clone()
+            other[i], other[j] = False, True
+            if constraint.allows(other):
+                assert minimum(dense, other) >= here - 1e-9 * abs(here) - 1e-11
 
 
 def test_it_improves_on_what_it_wraps_where_there_is_something_to_gain():
