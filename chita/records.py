@@ -45,7 +45,8 @@ class RunRecord(BaseModel):
         first_order: s; rows, row_size: n and m, zero where nothing was collected.
         seed: of the draw, None where samples were named by their indices.
         loss: its name, None where nothing was collected.
-        objective: Q at the result, None where nothing was collected; status, iterations: how the
+        objective: Q at the result, None where nothing was collected; lower_bound: what Q is not
+            below at any allowed mask, where it was asked for; status, iterations: how the
             solver ended; stages: number of solves.
         layers: the counts of each tensor, which sum to nnz and prunable.
         seconds: wall clock by phase.
@@ -73,6 +74,7 @@ class RunRecord(BaseModel):
     seed: int | None
     loss: str | None
     objective: float | None
+    lower_bound: float | None = None
     status: str
     iterations: int
     stages: int = 1
@@ -87,6 +89,13 @@ class RunRecord(BaseModel):
     dropped: tuple[str, ...] = ()
     peak_rss_mb: float | None
     versions: dict[str, str]
+
+    @property
+    def gap(self) -> float | None:
+        """(objective - lower_bound)/|objective|: by what share Q could be lower at most."""
+        if self.objective is None or self.lower_bound is None or self.objective == 0:
+            return None
+        return (self.objective - self.lower_bound) / abs(self.objective)
 
 
 def peak_rss_mb() -> float | None:

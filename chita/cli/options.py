@@ -94,6 +94,10 @@ Mask = Annotated[
         "whose zeros are the mask."
     ),
 ]
+Bound = Annotated[
+    bool | None,
+    typer.Option("--bound", help="Also prove how low the objective can be at all."),
+]
 Out = Annotated[Path | None, typer.Option(help="Run folder to write.")]
 Force = Annotated[
     bool | None, typer.Option("--force", help="Replace the run folder --out if it exists.")

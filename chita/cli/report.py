@@ -39,6 +39,8 @@ def summary(record: RunRecord) -> dict[str, object]:
         "nnz": record.nnz,
         "prunable": record.prunable,
         "objective": record.objective,
+        "lower_bound": record.lower_bound,
+        "gap": record.gap,
         "ridge": record.ridge,
         "first_order": record.first_order,
         "method": record.method,
@@ -72,5 +74,9 @@ def _show(record: RunRecord) -> None:
         lines.append(f"{record.metric}: {dense} dense, {pruned} pruned")
     if record.objective is not None:
         lines.append(f"objective {record.objective:.6g} at ridge {record.ridge:.3g}")
+    if record.gap is not None:
+        lines.append(
+            f"no mask has an objective below {record.lower_bound:.6g}: gap {record.gap:.2%}"
+        )
     lines.append(", ".join(f"{name} {value:.2f} s" for name, value in record.seconds.items()))
     stdout.print("\n".join(lines), highlight=False)

@@ -87,6 +87,7 @@ class PruneSettings(RowSettings):
     targets: Names | None = None
     ignore: Names = ()
     method: str = "chita"
+    bound: bool = False
     options: dict[str, Whole | Number | str] = {}
 
 

@@ -1,5 +1,6 @@
 """The l0-constrained quadratic model of the loss: rows, curvature, quadratic."""
 
+from chita.problem.bound import lower_bound
 from chita.problem.curvature import Curvature, Factor, NoCurvature
 from chita.problem.gradient_gram import GradientGram
 from chita.problem.quadratic import LocalQuadratic, Minimum
@@ -14,4 +15,5 @@ __all__ = [
     "Minimum",
     "NoCurvature",
     "Rows",
+    "lower_bound",
 ]

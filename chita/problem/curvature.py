@@ -60,8 +60,11 @@ class Curvature(ABC):
         """
 
     @abstractmethod
-    def pullback(self, z: Tensor, support: Tensor | None = None) -> Tensor:
-        """Return the adjoint of `image` applied to z, (p,), or its entries at S, (k,)."""
+    def pullback(self, z: Tensor, support: Tensor | None = None, *, exact: bool = False) -> Tensor:
+        """Return the adjoint of `image` applied to z, (p,), or its entries at S, (k,).
+
+        Multiplied in the type of the storage, or where `exact` in float64.
+        """
 
     @abstractmethod
     def inner(self, a: Tensor, b: Tensor) -> float:
@@ -116,7 +119,7 @@ class NoCurvature(Curvature):
         """An empty vector."""
         return v.new_empty(0)
 
-    def pullback(self, z: Tensor, support: Tensor | None = None) -> Tensor:
+    def pullback(self, z: Tensor, support: Tensor | None = None, *, exact: bool = False) -> Tensor:
         """Zeros (p,) or (k,)."""
         count = self._size if support is None else len(support)
         return torch.zeros(count, device=self._device)

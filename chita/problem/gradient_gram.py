@@ -50,9 +50,14 @@ class GradientGram(Curvature):
         """A v, or A_S v, shape (n,)."""
         return self._rows.times(v, support)
 
-    def pullback(self, z: Tensor, support: Tensor | None = None) -> Tensor:
+    def pullback(self, z: Tensor, support: Tensor | None = None, *, exact: bool = False) -> Tensor:
         """Aᵀz/n, shape (p,), or A_Sᵀz/n, shape (k,)."""
-        return self._rows.transpose_times(z / self._rows.n, support)
+        if not exact:
+            return self._rows.transpose_times(z / self._rows.n, support)
+        device = z.device
+        index = torch.arange(self._rows.p, device=device) if support is None else support
+        scaled = z.double() / self._rows.n
+        return torch.cat([self._rows.gather(b).double() @ scaled for b in index.split(_BLOCK)])
 
     def inner(self, a: Tensor, b: Tensor) -> float:
         """aᵀb/n in float64."""

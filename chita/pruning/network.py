@@ -44,6 +44,7 @@ def prune(
     first_order: float = 0.0,
     seed: int = 0,
     row_indices: Sequence[int] | None = None,
+    bound: bool = False,
     inplace: bool = False,
     progress: Progress | None = None,
 ) -> PruneResult:
@@ -77,6 +78,7 @@ def prune(
         first_order: scale s of the first-order term, 0 leaves it out.
         seed: of the draw of samples and labels.
         row_indices: indices of the samples instead of a draw; consecutive groups of m form a row.
+        bound: also prove how low the objective can be at all (`lower_bound` in the record).
         inplace: prune `model` itself. On an error it is left as it was.
         progress: told how collecting and solving advance.
 
@@ -104,7 +106,8 @@ def prune(
             row_indices=row_indices,
         ),
         pose=Pose(ridge=ridge, first_order=first_order),
-        settings={**settings, "targets": targets, "ignore": ignore},
+        settings={**settings, "targets": targets, "ignore": ignore, "bound": bound},
+        bound=bound,
         inplace=inplace,
         progress=progress,
     )
@@ -124,6 +127,7 @@ def one_shot(
     settings: dict[str, Any],
     inplace: bool,
     progress: Progress | None,
+    bound: bool = False,
 ) -> PruneResult:
     """Choose weights, collect, pose, solve, write; the common path of pruning and refitting."""
     network = unwrapped(model)
@@ -152,7 +156,7 @@ def one_shot(
         began = time.perf_counter()
         with track(progress, "solve", 1, "problem"):
             problem = make_problem(w_bar, gradients, pose)
-            solution = solver.solve(problem, constraint)
+            solution = solver.solve(problem, constraint, bound=bound)
             progress.advance(1)
         seconds["solve"] = time.perf_counter() - began
         write_weights(network, layout, solution.weights)

@@ -92,6 +92,7 @@ def make_record(
         seed=sampling.seed if sampling.row_indices is None else None,
         loss=drawn.loss.name if drawn else None,
         objective=solution.objective if problem else None,
+        lower_bound=solution.lower_bound,
         status=solution.status,
         iterations=solution.stats.iterations,
         layers=_layers(layout, solution.mask),

@@ -14,7 +14,7 @@ from torch import Tensor
 from chita.arguments import real_number, whole_number
 from chita.constraints import Constraint
 from chita.errors import InputError, NumericalError
-from chita.problem import Curvature, LocalQuadratic, NoCurvature
+from chita.problem import Curvature, LocalQuadratic, NoCurvature, lower_bound
 
 
 class Status(StrEnum):
@@ -110,7 +110,12 @@ class Solver(ABC):
         """The typical cost of a solve."""
 
     def solve(
-        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None = None
+        self,
+        problem: LocalQuadratic,
+        constraint: Constraint,
+        start: Tensor | None = None,
+        *,
+        bound: bool = False,
     ) -> Solution:
         """Return the best weights and mask that this method finds.
 
@@ -119,6 +124,7 @@ class Solver(ABC):
             constraint: the allowed masks over the same p weights.
             start: weights (p,) from which to begin; w̄ where None. The result may be any allowed
                 point, whatever the start.
+            bound: also prove how low Q can be at all, by `chita.problem.lower_bound`.
 
         Raises:
             InputError: the solver does not accept this curvature or constraint, or sizes differ.
@@ -139,7 +145,7 @@ class Solver(ABC):
             weights=found.weights,
             mask=found.mask,
             objective=problem.value(found.weights),
-            lower_bound=None,
+            lower_bound=_lower_bound(problem, constraint, found.mask) if bound else None,
             status=found.status,
             stats=Stats(
                 iterations=max(0, len(found.trace) - 1), seconds=seconds, trace=found.trace
@@ -172,3 +178,10 @@ class Solver(ABC):
         if len(set(sizes.values())) > 1:
             given = ", ".join(f"{what} {size}" for what, size in sizes.items())
             raise InputError(f"Sizes differ: {given} weights. Bind them to one layout.")
+
+
+def _lower_bound(problem: LocalQuadratic, constraint: Constraint, mask: Tensor) -> float | None:
+    """The bound from a support; None where nothing is known of the loss."""
+    if isinstance(problem.curvature, NoCurvature):
+        return None
+    return lower_bound(problem, constraint.select, problem.minimise_on(mask.nonzero().squeeze(1)))

@@ -22,7 +22,7 @@ from chita.models.zoo import MODELS, load_model
 
 FIELDS = [
     *("dense_accuracy", "accuracy", "metric", "dense_metric", "pruned_metric"),
-    *("sparsity", "nnz", "prunable", "objective"),
+    *("sparsity", "nnz", "prunable", "objective", "lower_bound", "gap"),
     *("ridge", "first_order", "method", "stages", "seconds", "peak_rss_mb", "seed"),
 ]
 

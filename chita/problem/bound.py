@@ -1,0 +1,86 @@
+"""How low Q can be at all: a bound that any allowed mask obeys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from chita.errors import InputError
+from chita.problem.quadratic import LocalQuadratic, Minimum
+
+_DAMPED = 0.1  # a step that lowers the bound by more than this share of it is taken back
+
+
+def lower_bound(
+    problem: LocalQuadratic,
+    select: Callable[[Tensor], Tensor],
+    minimum: Minimum,
+    *,
+    steps: int = 40,
+) -> float:
+    """Return a number that Q is not below at any allowed mask.
+
+    For any u in image space, with z = w̄ - pullback(u)/λ,
+
+    LB(u) = -½⟨u, u⟩ + ⟨u, r(0)⟩ + (λ/2)‖w̄‖² - (λ/2) Σ_{select(z²)} z² - ½⟨shift, shift⟩ + offset
+
+    bounds Q from below, since ½⟨r, r⟩ >= ⟨u, r⟩ - ½⟨u, u⟩, what is left is a sum over weights, and
+    `select` finds the mask of largest Σ z² (section 2 of the design; α there is u/n). At the
+    residual of an optimal support that no other mask outbids, LB = Q.
+
+    The bound is concave in u. A step solves for the average s of the masks met so far, as weights
+    between 0 and 1, with the system of the support in `minimum` in place of that of s. Steps that
+    lower the bound far are taken back and halved. Any u gives a valid bound, so nothing rests on
+    convergence; the value returned is computed in float64.
+
+    Args:
+        problem: Q, with λ > 0.
+        select: of scores (p,) the allowed mask of largest total, exactly (`Constraint.select`).
+        minimum: the minimum on some allowed support, where the steps begin.
+        steps: dual steps, each two passes over A and one solve.
+
+    Raises `InputError` when λ is zero, where no such bound exists.
+    """
+    if problem.ridge == 0:
+        raise InputError("A lower bound needs a ridge above zero.")
+    u = minimum.residual.double()
+    best, highest = u, -torch.inf
+    average: Tensor | None = None
+    length = 1.0
+    for step in range(steps + 1):
+        value, z, mask = _bound(problem, select, u, exact=False)
+        if value > highest:
+            best, highest = u, value
+        elif not value >= highest - _DAMPED * abs(highest):
+            u, length, average = best, length / 2, None
+            continue
+        share = 0.3 / (1 + 0.1 * step)
+        kept = mask.to(z.dtype)
+        average = kept if average is None else torch.lerp(average, kept, share)
+        slope = problem.anchor - u + problem.curvature.image(average * z)
+        u = u + length * minimum.factor.solve(slope, problem.ridge)[1]
+    return _bound(problem, select, best, exact=True)[0]
+
+
+def _bound(
+    problem: LocalQuadratic, select: Callable[[Tensor], Tensor], u: Tensor, *, exact: bool
+) -> tuple[float, Tensor, Tensor]:
+    """LB(u), z (p,) and the mask (p,) that it selects."""
+    inner, w_bar = problem.curvature.inner, problem.w_bar
+    pulled = problem.curvature.pullback(u, exact=exact)
+    z = w_bar.to(pulled.dtype) - pulled / problem.ridge
+    if not bool(torch.isfinite(z).all()):
+        return -torch.inf, z, torch.zeros_like(z, dtype=torch.bool)
+    mask = select(z.square())
+    chosen = torch.where(mask, z, 0)
+    value = (
+        -0.5 * inner(u, u)
+        + inner(u, problem.anchor)
+        + 0.5 * problem.ridge * problem.space.dot(w_bar, w_bar)
+        - 0.5 * problem.ridge * problem.space.dot(chosen, chosen)
+        - 0.5 * inner(problem.shift, problem.shift)
+        + problem.offset
+    )
+    return value, z, mask

@@ -1,0 +1,93 @@
+"""The bound: never above the optimum, and near it where the problem is well posed."""
+
+from itertools import combinations
+
+import pytest
+import torch
+
+import chita
+from chita.constraints import Exactly, KeepK, KeepKWithFloors
+from chita.data.digits import digits
+from chita.errors import InputError
+from chita.problem import lower_bound
+from chita.solvers import BSO, CHITA, SOLVERS
+from tests.problems import random_problem
+
+CASES = [
+    (n, p, k, first_order, ridge, seed)
+    for n, p, k in [(4, 10, 3), (20, 12, 5), (6, 12, 10), (3, 8, 4)]
+    for first_order, ridge in [(0.0, 1e-3), (0.0, 0.1), (1.0, 0.1), (1.0, 1e-3), (0.0, 2.0)]
+    for seed in range(3)
+]
+
+
+@pytest.mark.parametrize(("n", "p", "k", "first_order", "ridge", "seed"), CASES)
+@pytest.mark.parametrize("steps", [0, 5, 60])
+def test_never_above_the_optimum(n, p, k, first_order, ridge, seed, steps):
+    problem, dense = random_problem(n, p, ridge=ridge, first_order=first_order, seed=seed)
+    best = dense.best(k)
+    constraint = KeepK(size=p, k=k)
+    for mask in (constraint.select(problem.w_bar.abs()), CHITA().solve(problem, constraint).mask):
+        minimum = problem.minimise_on(mask.nonzero().flatten())
+        bound = lower_bound(problem, constraint.select, minimum, steps=steps)
+        assert bound <= best + 1e-9 * abs(best) + 1e-12
+
+
+def test_steps_raise_it_and_a_strong_ridge_closes_the_gap():
+    gaps = []
+    for seed in range(6):
+        problem, _ = random_problem(30, 200, ridge=2.0, first_order=0.0, seed=seed)
+        constraint = KeepK(size=200, k=60)
+        found = CHITA().solve(problem, constraint)
+        minimum = problem.minimise_on(found.mask.nonzero().flatten())
+        first, last = (
+            lower_bound(problem, constraint.select, minimum, steps=steps) for steps in (0, 60)
+        )
+        assert first < last <= found.objective
+        gaps.append((found.objective - last) / found.objective)
+    assert max(gaps) < 0.15
+
+
+def test_for_one_allowed_mask_it_is_the_minimum():
+    problem, dense = random_problem(6, 12, ridge=0.1, first_order=1.0, seed=0)
+    constraint = Exactly(mask=torch.arange(12) % 3 == 0)
+    exact = dense.value(dense.minimise_on([0, 3, 6, 9]))
+    found = BSO().solve(problem, constraint, bound=True)
+    assert found.lower_bound == pytest.approx(exact, rel=1e-9)
+
+
+def test_floors_bound_what_floors_allow():
+    problem, dense = random_problem(6, 9, ridge=0.1, first_order=0.0, seed=1)
+    floors = KeepKWithFloors(
+        size=9, k=4, segments=(slice(0, 4), slice(4, 6), slice(6, 9)), least=(0, 1, 2)
+    )
+    free = KeepK(size=9, k=4)
+    narrow, wide = (CHITA().solve(problem, c, bound=True) for c in (floors, free))
+    assert wide.lower_bound <= dense.best(4) + 1e-12
+    best = min(
+        dense.value(dense.minimise_on(list(support)))
+        for support in combinations(range(9), 4)
+        if floors.allows(torch.zeros(9).bool().index_fill(0, torch.tensor(support), True))
+    )
+    assert 0 < narrow.lower_bound <= best <= narrow.objective + 1e-12
+
+
+def test_a_ridge_is_needed():
+    problem, _ = random_problem(20, 10, ridge=0.0, first_order=0.0, seed=0)
+    with pytest.raises(InputError, match="ridge above zero"):
+        BSO().solve(problem, KeepK(size=10, k=3), bound=True)
+
+
+@pytest.mark.parametrize("method", SOLVERS)
+def test_the_bound_and_the_gap_stand_in_the_record(method):
+    model, _ = chita.load_model("digits-mlp")
+    plain = chita.prune(model, digits()[0], nnz=2000, rows=60, method=method).record
+    assert plain.lower_bound is None
+    assert plain.gap is None
+    found = chita.prune(model, digits()[0], nnz=2000, rows=60, method=method, bound=True).record
+    assert found.objective == plain.objective
+    if method == "magnitude":
+        assert found.lower_bound is None
+        return
+    assert found.lower_bound <= found.objective
+    assert found.gap == (found.objective - found.lower_bound) / abs(found.objective)
