@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)      ## prune two trained networks and show the table
 	$(BIN)/chita demo
 
-test: $(READY)      ## the fast tests (three to four minutes)
+test: $(READY)      ## the fast tests (four minutes)
 	$(BIN)/python -m pytest
 
 test-all: $(READY)  ## all tests, the slow ones too
