@@ -85,6 +85,23 @@ class GradientGram(Curvature):
         return GradientGram(DenseRows(self._rows.gather(index)))
 
 
+class _System:
+    """A Gram matrix with nλ on its diagonal, factored once for each ridge in a row."""
+
+    def __init__(self, gram: Tensor, n: int) -> None:
+        self._gram = gram
+        self._n = n
+        self._last: tuple[float, Tensor] | None = None
+
+    def cholesky(self, ridge: float) -> Tensor:
+        """The lower triangle for one λ; that of the last λ is kept."""
+        if self._last is None or self._last[0] != ridge:
+            system = self._gram.clone()
+            system.diagonal().add_(self._n * ridge)
+            self._last = ridge, cholesky(system)
+        return self._last[1]
+
+
 class _RowFactor(Factor):
     """K = A_S A_Sᵀ (n, n): with α = (K + nλI)⁻¹ r, x = -A_Sᵀα and r + A_S x = nλα.
 
@@ -96,6 +113,7 @@ class _RowFactor(Factor):
         self._rows = rows
         self._support = support
         self._gram = gram
+        self._system = _System(gram, rows.n)
 
     def moved_to(self, support: Tensor) -> _RowFactor:
         """The factor of another support; K changes by the columns that enter and leave."""
@@ -111,20 +129,15 @@ class _RowFactor(Factor):
         return _RowFactor(self._rows, support, gram)
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-        triangle = self._cholesky(ridge)
+        triangle = self._system.cholesky(ridge)
         alpha = torch.cholesky_solve(residual.double().unsqueeze(1), triangle).squeeze(1)
         return -self._rows.transpose_times(alpha, self._support), self._rows.n * ridge * alpha
 
     def cross(self, index: Tensor, ridge: float) -> Tensor:
         columns = self._rows.gather(index).double()
-        half = torch.linalg.solve_triangular(self._cholesky(ridge), columns.T, upper=False)
+        half = torch.linalg.solve_triangular(self._system.cholesky(ridge), columns.T, upper=False)
         crossed: Tensor = half.T @ half
         return crossed
-
-    def _cholesky(self, ridge: float) -> Tensor:
-        system = self._gram.clone()
-        system.diagonal().add_(self._rows.n * ridge)
-        return cholesky(system)
 
 
 def _row_gram(rows: Rows, support: Tensor) -> Tensor:
@@ -142,12 +155,12 @@ class _WeightFactor(Factor):
     def __init__(self, rows: Rows, columns: Tensor) -> None:
         self._rows = rows
         self._columns = columns
-        self._gram = (columns @ columns.T).double()
+        self._system = _System((columns @ columns.T).double(), rows.n)
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
         columns = self._columns.double()
         pulled = (columns @ residual.double()).unsqueeze(1)
-        step = -torch.cholesky_solve(pulled, self._cholesky(ridge)).squeeze(1)
+        step = -torch.cholesky_solve(pulled, self._system.cholesky(ridge)).squeeze(1)
         return step.to(self._columns.dtype), residual + step @ columns
 
     def cross(self, index: Tensor, ridge: float) -> Tensor:
@@ -159,11 +172,6 @@ class _WeightFactor(Factor):
             )
         named = self._rows.gather(index).double()
         pulled = self._columns.double() @ named.T
-        half = torch.linalg.solve_triangular(self._cholesky(ridge), pulled, upper=False)
+        half = torch.linalg.solve_triangular(self._system.cholesky(ridge), pulled, upper=False)
         crossed: Tensor = (named @ named.T - half.T @ half) / (self._rows.n * ridge)
         return crossed
-
-    def _cholesky(self, ridge: float) -> Tensor:
-        system = self._gram.clone()
-        system.diagonal().add_(self._rows.n * ridge)
-        return cholesky(system)
