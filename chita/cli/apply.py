@@ -6,11 +6,11 @@ import time
 
 from chita.cli import options as opt
 from chita.cli.report import report
-from chita.cli.session import open_session, run
+from chita.cli.session import masks_for, open_session, run
 from chita.cli.settings import ApplySettings, merge_settings
 from chita.errors import InputError
 from chita.export.run_folder import check_target
-from chita.pruning.refit import apply_masks, fit_masks, read_masks
+from chita.pruning.refit import apply_masks
 
 
 def apply(
@@ -38,13 +38,11 @@ def apply(
     if settings.out:
         check_target(settings.out, force=settings.force)
     session = open_session(settings, needs_data=False)
-    masks = read_masks(settings.mask, session.network, allow_pickle=settings.allow_pickle)
-    fit_masks(session.network, masks)  # refused before any work
+    masks = masks_for(session, settings.mask)
     record = run(
         session,
         lambda: apply_masks(session.network, masks),
+        settings,
         began=began,
-        out=settings.out,
-        force=settings.force,
     )
     report(record, as_json=as_json, out=settings.out)

@@ -90,8 +90,7 @@ def prune(
             bound=settings.bound,
             progress=session.progress,
         ),
+        settings,
         began=began,
-        out=settings.out,
-        force=settings.force,
     )
     report(record, as_json=as_json, out=settings.out)

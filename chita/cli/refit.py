@@ -6,11 +6,10 @@ import time
 
 from chita.cli import options as opt
 from chita.cli.report import report
-from chita.cli.session import check_rows, open_session, run
+from chita.cli.session import check_rows, masks_for, open_session, run
 from chita.cli.settings import RefitSettings, merge_settings, read_indices
 from chita.errors import InputError
 from chita.export.run_folder import check_target
-from chita.pruning.refit import fit_masks, read_masks
 from chita.pruning.refit import refit as refit_network
 
 
@@ -50,8 +49,7 @@ def refit(
     session = open_session(settings)
     if session.calibration is None:
         raise InputError(f"{settings.model} has no data of its own. Give them with --data.")
-    masks = read_masks(settings.mask, session.network, allow_pickle=settings.allow_pickle)
-    fit_masks(session.network, masks)  # refused before any work
+    masks = masks_for(session, settings.mask)
     calibration = session.calibration
     record = run(
         session,
@@ -69,8 +67,7 @@ def refit(
             row_indices=indices,
             progress=session.progress,
         ),
+        settings,
         began=began,
-        out=settings.out,
-        force=settings.force,
     )
     report(record, as_json=as_json, out=settings.out)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from chita.cli.console import ConsoleProgress, stderr
-from chita.cli.settings import NetworkSettings, RowSettings
+from chita.cli.settings import NetworkSettings, OutputSettings, RowSettings
 from chita.data.batches import Data
 from chita.data.sets import load_dataset
 from chita.errors import InputError
@@ -22,6 +22,7 @@ from chita.losses import LossLike, check_loss
 from chita.models.zoo import find_model, load_model
 from chita.progress import Progress
 from chita.pruning.pose import Pose
+from chita.pruning.refit import fit_masks, read_masks
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Sampling
 from chita.records import RunRecord, peak_rss_mb
@@ -95,10 +96,9 @@ def open_session(settings: NetworkSettings, *, needs_data: bool = True) -> Sessi
 def run(
     session: Session,
     work: Callable[[], PruneResult],
+    settings: OutputSettings,
     *,
     began: float,
-    out: Path | None,
-    force: bool,
 ) -> RunRecord:
     """Measure the network, do the work, measure the result, and write it where asked for."""
     evaluating = time.perf_counter()
@@ -109,7 +109,7 @@ def run(
     pruned = session.measured(result.model)
     evaluate_seconds += time.perf_counter() - evaluating
     measured: dict[str, Any] = {
-        "settings": session.settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json"),
         "model": session.settings.model,
         "data": session.data,
         "metric": dense and dense.metric,
@@ -124,9 +124,18 @@ def run(
         },
     }
     result = result.described(**measured)
-    if out:
-        result.save(out, force=force)
+    if settings.out:
+        result.save(settings.out, force=settings.force)
     return result.record
+
+
+def masks_for(session: Session, path: Path) -> dict[str, Tensor]:
+    """Return the masks of a file, which are refused before any work if they do not fit.
+
+    Raises `InputError` and `CheckpointError` as `read_masks` and `fit_masks` do.
+    """
+    masks = read_masks(path, session.network, allow_pickle=session.settings.allow_pickle)
+    return fit_masks(session.network, masks)[0]
 
 
 def check_rows(settings: RowSettings) -> None:

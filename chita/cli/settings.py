@@ -47,15 +47,20 @@ class NetworkSettings(BaseModel):
     device: str = "cpu"
 
 
-class ApplySettings(NetworkSettings):
-    """Those of `chita apply`: a mask, and a run folder to write."""
+class OutputSettings(NetworkSettings):
+    """A run folder to write."""
 
-    mask: Path | None = None
     out: Path | None = None
     force: Flag = False
 
 
-class RowSettings(NetworkSettings):
+class ApplySettings(OutputSettings):
+    """Those of `chita apply`: a mask."""
+
+    mask: Path | None = None
+
+
+class RowSettings(OutputSettings):
     """How rows are collected and the problem is posed."""
 
     rows: Whole = 1000
@@ -65,8 +70,6 @@ class RowSettings(NetworkSettings):
     first_order: Number = 0.0
     seed: Whole = 0
     row_indices: Path | None = None
-    out: Path | None = None
-    force: Flag = False
 
 
 class RefitSettings(RowSettings):
@@ -87,7 +90,7 @@ class PruneSettings(RowSettings):
     targets: Names | None = None
     ignore: Names = ()
     method: str = "chita"
-    bound: bool = False
+    bound: Flag = False
     options: dict[str, Whole | Number | str] = {}
 
 
