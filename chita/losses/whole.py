@@ -45,9 +45,9 @@ class OwnLoss(Loss):
             logits = self._called(model, copied)[1]
         labels = batch.get("labels")
         if isinstance(logits, Tensor) and isinstance(labels, Tensor) and _classify(logits, labels):
-            probabilities = logits.detach().double().softmax(1).cpu()
-            drawn = torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
-            return {**batch, "labels": drawn.to(labels)}
+            classes = CrossEntropy()
+            drawn = classes.draw(logits.detach().cpu(), generator).to(labels)
+            return {**batch, "labels": classes.counted_alone(drawn, labels)}
         return super().relabelled(model, batch, generator)
 
     def _called(self, model: nn.Module, batch: Any) -> tuple[Tensor, Any]:

@@ -30,6 +30,8 @@ def test_the_own_loss_of_a_classifier_draws_labels_by_its_softmax():
     assert drawn["labels"].tolist() == [1, 0]
     assert drawn["x"] is batch["x"]
     assert batch["labels"].tolist() == [2, 2]
+    ignored = {**batch, "labels": torch.tensor([-100, 2])}
+    assert OwnLoss().relabelled(model, ignored, seeded())["labels"].tolist() == [-100, 0]
 
 
 def test_positions_that_the_data_leave_out_stay_left_out():
