@@ -28,9 +28,8 @@ class Role:
 
     Fields: `name` in the network's state dict; `owner`, the module's name; `kinds`, the class
     names of the owner, the most special first; `around`, those of the modules that hold it;
-    `axes`; `weight`, whether it is the weight of a
-    layer that can be pruned, and `embedding`, whether of an embedding; `parameter`, None where
-    the module computes that weight from other parameters.
+    `axes`; `weight`, whether it is the weight of a layer that can be pruned, and `embedding`,
+    whether of an embedding; `parameter`, None where the module computes that weight from others.
     """
 
     name: str

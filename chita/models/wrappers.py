@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -50,8 +49,3 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
         return
     with torch.compiler.set_stance("force_eager"):
         yield
-
-
-def is_transformers(module: nn.Module) -> bool:
-    """Return whether a module is one of Hugging Face's, without importing their library."""
-    return "transformers" in sys.modules and type(module).__module__.startswith("transformers.")

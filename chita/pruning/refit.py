@@ -136,9 +136,9 @@ def read_masks(path: Path, model: nn.Module, *, allow_pickle: bool = False) -> d
 
     Raises `CheckpointError` when the file cannot be read or holds no masks.
     """
-    inner = path / "masks.safetensors"
-    if is_mask_file(inner if path.is_dir() else path):
-        return load_masks(inner if path.is_dir() else path)
+    file = path / "masks.safetensors" if path.is_dir() else path
+    if is_mask_file(file):
+        return load_masks(file)
     known = model.state_dict()
     tensors = {}
     for name, tensor in read_tensors(path, allow_pickle=allow_pickle).items():

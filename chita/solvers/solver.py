@@ -100,7 +100,7 @@ class Solver(ABC):
                 if not isinstance(value, Solver):
                     raise InputError(f"{field.name} is {value!r}; give a solver such as {default}.")
             elif isinstance(default, int):
-                whole_number(field.name, value, at_least=-(2**63), meaning="its kind")
+                whole_number(field.name, value, at_least=0, meaning="steps or trials at most")
             else:
                 real_number(field.name, value, meaning="an option of this method")
 
