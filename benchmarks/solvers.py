@@ -1,9 +1,14 @@
-"""How fast the solvers are, beside what the machine can do, on an MLPNet-sized problem.
+"""How fast the solvers are, beside what the machine can do, each run in a fresh process.
 
-Usage: python benchmarks/solvers.py [--repeats 7]
-Writes benchmarks/results/solvers.json beside benchmarks/results/environment.json. Rows are random
-with the size of MLPNet's (p = 32,360); times are medians, and ratios to the machine's own
-stream of A and Gram product in the same run.
+Usage: python benchmarks/solvers.py [--quick]
+Writes benchmarks/results/solvers.json beside environment.json; benchmarks/pages.py draws it.
+Sizes: MLPNet's
+reference problem where CHITA_DATA is set, else a random one of its size, and random ones up to
+10 GB of rows (--quick leaves those above 500 MB out). Times are medians of the repeats within one
+process, after one that does not count; the machine's own speeds are measured in the same process:
+copying, one pass over A (a product with a vector), the float32 Gram of as many columns as are
+kept. `streams` and `grams` are seconds in units of those. Bytes are those of the columns of A that
+a solve reads. Peak memory is what a solve adds to the process, in units of A.
 """
 
 import argparse
@@ -11,90 +16,188 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import torch
 
-from chita.constraints import Sparsity
-from chita.layout import Axes, Layout
-from chita.problem import DenseRows, GradientGram, LocalQuadratic
+from chita.constraints import KeepK
 from chita.records import versions
-from chita.solvers import BSO, CHITA, IHT, Magnitude
+from chita.solvers import IHT, SOLVERS
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks.instances import MLPNET_SIZE, mlpnet_rows, posed, random_rows
 
 RESULTS = Path(__file__).parent / "results"
-N, P = 1000, 32_360
-SPARSITIES = (0.5, 0.9, 0.98)
-SOLVERS = {
-    "magnitude": Magnitude(),
-    "bso": BSO(),
-    "iht, 50 iterations": IHT(max_iterations=50, tolerance=0),
-    "chita": CHITA(),
-}
+ITERATIONS = 20  # of the IHT run that tells the time of one iteration
+SMALL = 500e6  # bytes of A up to which every method and sparsity is measured
+
+
+class _CountedRows:
+    """Rows that count the bytes of A that are read."""
+
+    def __init__(self, rows):
+        self._rows = rows
+        self.read = 0
+
+    def __getattr__(self, name):
+        return getattr(self._rows, name)
+
+    def _count(self, columns):
+        self.read += 4 * self._rows.n * columns
+
+    def times(self, v, support=None):
+        self._count(len(v))
+        return self._rows.times(v, support)
+
+    def transpose_times(self, z, support=None):
+        self._count(self._rows.p if support is None else len(support))
+        return self._rows.transpose_times(z, support)
+
+    def gather(self, index):
+        self._count(len(index))
+        return self._rows.gather(index)
+
+    def squared_norms(self):
+        self._count(self._rows.p)
+        return self._rows.squared_norms()
 
 
 def median(run, repeats):
-    """Median seconds of `run`, after one run that does not count."""
+    """Median seconds of `run`, after one that does not count, and its last result."""
     run()
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
-        run()
+        result = run()
         times.append(time.perf_counter() - began)
-    return statistics.median(times)
+    return statistics.median(times), result
 
 
-def problem():
-    """Rows of low effective rank, as gradients have, and weights; the same in every run."""
-    generator = torch.Generator().manual_seed(0)
-    factors = torch.randn(P, 50, generator=generator) @ torch.randn(50, N, generator=generator)
-    data = 0.01 * factors + 0.05 * torch.randn(P, N, generator=generator)
-    curvature = GradientGram(DenseRows(data))
-    w_bar = 0.1 * torch.randn(P, generator=generator)
-    shift = curvature.constant(0.0)
-    return data, LocalQuadratic(w_bar=w_bar, curvature=curvature, ridge=1e-3, shift=shift)
+def machine(data, kept, repeats):
+    """Seconds of one pass over A and of one Gram of `kept` columns; GB/s of copying, GFLOP/s."""
+    n = data.shape[1]
+    part = data[: min(len(data), int(5e8) // (4 * n))]
+    copied = torch.empty_like(part)
+    copy, _ = median(lambda: copied.copy_(part), repeats)
+    z = torch.randn(n)
+    stream, _ = median(lambda: data @ z, repeats)
+    columns = copied[: min(kept, len(part))]
+    gram, _ = median(lambda: columns.T @ columns, repeats)
+    square = torch.randn(2000, 2000)
+    gemm, _ = median(lambda: square @ square, repeats)
+    return {
+        "copy_gb_per_s": 8 * copied.numel() / copy / 1e9,
+        "gemm_gflop_per_s": 2 * 2000**3 / gemm / 1e9,
+        "stream_seconds": stream,
+        "gram_seconds": gram * kept / len(columns),
+    }
+
+
+def status(field):
+    """Bytes of one line of this process's memory (Linux)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return 1024 * int(line.split()[1])
+    raise KeyError(field)
+
+
+def measure(case):
+    """One method on one problem."""
+    n, p, kept, repeats = case["n"], case["p"], case["kept"], case["repeats"]
+    found = mlpnet_rows() if case["data"] == "mlpnet" else None
+    rows, w_bar = found[:2] if found else random_rows(n, p)
+    segments = found[2] if found else ()
+    constraint = KeepK(size=p, k=kept)
+    solver = SOLVERS[case["solver"]]()
+    if isinstance(solver, IHT):
+        solver = IHT(max_iterations=ITERATIONS, tolerance=0)
+
+    def run(counted):
+        problem = posed(counted, w_bar, case["first_order"], case["ridge"], segments)
+        return solver.solve(problem, constraint)
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = status("VmRSS")
+    counted = _CountedRows(rows)
+    run(counted)
+    peak = status("VmHWM") - before
+    seconds, result = median(lambda: run(rows), repeats)
+    speeds = machine(rows._data, kept, repeats)
+    return {
+        **case,
+        **speeds,
+        "seconds": seconds,
+        "solve_seconds": result.stats.seconds,
+        "iterations": result.stats.iterations,
+        "objective": result.objective,
+        "gb_read": counted.read / 1e9,
+        "gb_per_s": counted.read / seconds / 1e9,
+        "streams": seconds / speeds["stream_seconds"],
+        "grams": seconds / speeds["gram_seconds"],
+        "peak_over_a": peak / (4 * n * p),
+        "systems_over_a": 8 * n * n / (4 * n * p),
+    }
+
+
+def cases(quick):
+    """Sizes × sparsities × methods; the largest with three methods at one sparsity."""
+    real = "mlpnet" if "CHITA_DATA" in os.environ else "random"
+    for kept in (16_180, 3_235, 647):
+        for solver in SOLVERS:
+            yield {"data": real, "n": 1000, "p": MLPNET_SIZE, "kept": kept, "solver": solver,
+                   "ridge": 1e-2, "first_order": 0.0, "repeats": 5}  # fmt: skip
+    for first_order, ridge in ((0.0, 1e-4), (1.0, 1e-4), (1.0, 1e-2)):
+        for solver in ("bso", "chita"):
+            yield {"data": real, "n": 1000, "p": MLPNET_SIZE, "kept": 3_235, "solver": solver,
+                   "ridge": ridge, "first_order": first_order, "repeats": 5}  # fmt: skip
+    for n, sizes in ((500, (32_360, 300_000, 4_000_000)), (1000, (300_000, 2_500_000)),
+                     (2000, (32_360, 300_000, 1_250_000))):  # fmt: skip
+        for p in sizes:
+            small = 4 * n * p <= SMALL
+            if quick and not small:
+                continue
+            for sparsity in (0.5, 0.9, 0.98) if 4 * n * p <= 3 * SMALL else (0.9,):
+                for solver in ("magnitude", "bso", "block-bso", "iht", "chita"):
+                    yield {"data": "random", "n": n, "p": p, "kept": round((1 - sparsity) * p),
+                           "solver": solver, "ridge": 1e-3, "first_order": 0.0,
+                           "repeats": 3 if small else 1}  # fmt: skip
 
 
 def main():
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7)
-    repeats = parser.parse_args().repeats
-    data, quadratic = problem()
-    z = torch.randn(N)
-    stream = median(lambda: data @ z, repeats)
-    layout = Layout(names=("w",), shapes=((P,),), axes=(Axes(),))
-    lines = []
-    for sparsity in SPARSITIES:
-        constraint = Sparsity(sparsity=sparsity).bind(layout)
-        columns = data[: constraint.k].clone()
-        gram = median(lambda: columns.T @ columns, repeats)  # noqa: B023 (used at once)
-        for name, solver in SOLVERS.items():
-            run = lambda: solver.solve(quadratic, constraint)  # noqa: B023, E731
-            found = run()
-            seconds = median(run, repeats)
-            lines.append({
-                "solver": name,
-                "sparsity": sparsity,
-                "seconds": seconds,
-                "streams_of_A": seconds / stream,
-                "grams_of_support": seconds / gram,
-                "iterations": found.stats.iterations,
-                "objective": found.objective,
-            })
-            print(
-                f"{sparsity:.2f}  {name:20s} {seconds:8.4f} s  {seconds / stream:8.1f} streams  "
-                f"{seconds / gram:8.1f} Grams  Q {found.objective:.6g}"
-            )
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--case", help="one case as JSON, measured in this process")
+    arguments = parser.parse_args()
+    if arguments.case:
+        print(json.dumps(measure(json.loads(arguments.case))))
+        return
+    results = []
+    for case in cases(arguments.quick):
+        command = [sys.executable, __file__, "--case", json.dumps(case)]
+        line = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        found = json.loads(line)
+        results.append(found)
+        print(
+            f"n {found['n']:5d}  p {found['p']:8d}  kept {found['kept']:8d}  "
+            f"{found['solver']:12s} {found['seconds']:8.3f} s  {found['streams']:7.1f} streams  "
+            f"{found['gb_per_s']:6.1f} GB/s of {found['copy_gb_per_s']:5.1f}  "
+            f"peak {found['peak_over_a']:.2f} A  Q {found['objective']:.6g}",
+            flush=True,
+        )
     RESULTS.mkdir(exist_ok=True)
     environment = {
         **versions(),
         "processor": platform.processor() or platform.machine(),
         "load": os.getloadavg(),
-        "gigabytes_per_second": data.numel() * 4 / stream / 1e9,
+        "copy_gb_per_s": statistics.median(r["copy_gb_per_s"] for r in results),
+        "gemm_gflop_per_s": statistics.median(r["gemm_gflop_per_s"] for r in results),
     }
     (RESULTS / "environment.json").write_text(json.dumps(environment, indent=1) + "\n")
-    content = {"n": N, "p": P, "repeats": repeats, "stream_seconds": stream, "results": lines}
+    content = {"about": __doc__, "iht_iterations": ITERATIONS, "results": results}
     (RESULTS / "solvers.json").write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import final
 
 import torch
@@ -119,3 +119,15 @@ class Layout:
             name: flat[segment].view(shape)
             for (name, segment), shape in zip(self, self.shapes, strict=True)
         }
+
+
+def segments_of(index: Tensor, segments: tuple[slice, ...]) -> tuple[slice, ...]:
+    """Return where consecutive slices of the flat vector lie within an ascending index (k,).
+
+    >>> segments_of(torch.tensor([0, 3, 4]), (slice(0, 2), slice(2, 6)))
+    (slice(0, 1, None), slice(1, 3, None))
+    """
+    if not segments:
+        return ()
+    bounds = torch.tensor([s.start for s in segments] + [segments[-1].stop], device=index.device)
+    return tuple(slice(a, b) for a, b in pairwise(torch.searchsorted(index, bounds).tolist()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import final
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from chita.constraints.constraint import Constraint
 from chita.constraints.keep_k import KeepK
 from chita.errors import InputError
+from chita.layout import segments_of
 from chita.linalg.select import largest
 from chita.space import SerialSpace, Space
 
@@ -80,13 +80,11 @@ class KeepKWithFloors(Constraint):
 
     def restrict(self, index: Tensor, kept: Tensor) -> KeepKWithFloors:
         """What k and the floors still ask of the named weights, at most all of a segment."""
-        bounds = torch.tensor([s.start for s in self.segments] + [self.size], device=index.device)
-        ends = torch.searchsorted(index, bounds).tolist()
-        used = torch.searchsorted(kept, bounds).tolist()
-        segments = tuple(slice(a, b) for a, b in pairwise(ends))
+        segments = segments_of(index, self.segments)
+        used = segments_of(kept, self.segments)
         least = tuple(
-            min(max(0, least - (used[t + 1] - used[t])), segments[t].stop - segments[t].start)
-            for t, least in enumerate(self.least)
+            min(max(0, least - (there.stop - there.start)), here.stop - here.start)
+            for least, there, here in zip(self.least, used, segments, strict=True)
         )
         return KeepKWithFloors(
             size=len(index),

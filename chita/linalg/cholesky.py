@@ -19,7 +19,8 @@ def cholesky(matrix: Tensor) -> Tensor:
     """
     factor: Tensor
     factor, status = torch.linalg.cholesky_ex(matrix)
-    if int(status) == 0 and bool(torch.isfinite(factor).all()):
+    # A value that is not finite reaches the diagonal of its row.
+    if int(status) == 0 and bool(torch.isfinite(factor.diagonal()).all()):
         return factor
     reason = (
         "holds values that are not finite"

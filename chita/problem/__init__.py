@@ -3,6 +3,7 @@
 from chita.problem.bound import lower_bound
 from chita.problem.curvature import Curvature, Factor, NoCurvature
 from chita.problem.gradient_gram import GradientGram
+from chita.problem.prices import Prices
 from chita.problem.quadratic import LocalQuadratic, Minimum
 from chita.problem.rows import DenseRows, Rows
 
@@ -14,6 +15,7 @@ __all__ = [
     "LocalQuadratic",
     "Minimum",
     "NoCurvature",
+    "Prices",
     "Rows",
     "lower_bound",
 ]

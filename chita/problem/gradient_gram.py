@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import final
 
 import torch
@@ -12,7 +13,7 @@ from chita.linalg.cholesky import cholesky
 from chita.problem.curvature import Curvature, Factor
 from chita.problem.rows import DenseRows, Rows
 
-_BLOCK = 8192  # columns gathered at a time
+_BLOCK = 2048  # columns gathered at a time
 
 
 @final
@@ -65,6 +66,10 @@ class GradientGram(Curvature):
 
     def diagonal(self) -> Tensor:
         """Mean squared gradient of every weight, (p,)."""
+        return self._diagonal
+
+    @cached_property
+    def _diagonal(self) -> Tensor:
         return self._rows.squared_norms() / self._rows.n
 
     def block(self, index: Tensor) -> Tensor:
@@ -125,7 +130,9 @@ class _RowFactor(Factor):
         leaving = (here & ~there).nonzero().squeeze(1)
         if 2 * (len(entering) + len(leaving)) > len(support):
             return _RowFactor(self._rows, support, _row_gram(self._rows, support))
-        gram = self._gram + _row_gram(self._rows, entering) - _row_gram(self._rows, leaving)
+        gram = self._gram.clone()
+        _add_row_gram(gram, self._rows, entering, 1)
+        _add_row_gram(gram, self._rows, leaving, -1)
         return _RowFactor(self._rows, support, gram)
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -143,10 +150,15 @@ class _RowFactor(Factor):
 def _row_gram(rows: Rows, support: Tensor) -> Tensor:
     """A_S A_Sᵀ (n, n) in float64 from products in the rows' type, block by block."""
     gram = torch.zeros(rows.n, rows.n, dtype=torch.float64, device=support.device)
-    for block in support.split(_BLOCK):
-        columns = rows.gather(block)
-        gram += columns.T @ columns
+    _add_row_gram(gram, rows, support, 1)
     return gram
+
+
+def _add_row_gram(gram: Tensor, rows: Rows, index: Tensor, sign: int) -> None:
+    """Add ±A_B A_Bᵀ to a Gram, in place."""
+    for block in index.split(_BLOCK):
+        columns = rows.gather(block)
+        gram.add_(columns.T @ columns, alpha=sign)
 
 
 class _WeightFactor(Factor):

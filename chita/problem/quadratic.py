@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from chita.errors import InputError
+from chita.layout import segments_of
 from chita.problem.curvature import Curvature, Factor
 from chita.space import SerialSpace, Space
 
@@ -47,6 +48,8 @@ class LocalQuadratic:
             it is left out.
         offset: constant added to Q, so that values of a restricted problem are values of Q.
         space: where the global operations over the p weights run.
+        segments: consecutive slices that cover the p weights, one per tensor of the network;
+            empty where all belong together. Q does not depend on them.
 
     Departure from the design's table: the field is `shift`, and the gradient (p,) is derived.
     A back-solve then stays in image space (see `GradientGram`), and no solver meets a case for
@@ -69,6 +72,7 @@ class LocalQuadratic:
     shift: Tensor
     offset: float = 0.0
     space: Space = SerialSpace()
+    segments: tuple[slice, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.ridge < float("inf"):
@@ -128,6 +132,17 @@ class LocalQuadratic:
         """Return the gradient of Q (p,) at weights (p,)."""
         return self.gradient_from(self.residual(weights), weights)
 
+    def descent(self, gradient: Tensor, support: Tensor | None = None) -> tuple[float, Tensor]:
+        """Return the step τ at which Q(w - τg) is lowest, and the image of g.
+
+        g is the gradient of Q at w, (p,), or its entries at an index S (k,), zero elsewhere. τ is
+        0 where g is.
+        """
+        image = self.curvature.image(gradient, support)
+        slope = self.space.dot(gradient, gradient)
+        bend = self.curvature.inner(image, image) + self.ridge * slope
+        return (slope / bend if bend > 0 else 0.0), image
+
     def minimise_on(self, support: Tensor, near: Factor | None = None) -> Minimum:
         """Return the minimum of Q over weights that are zero off an ascending index (k,).
 
@@ -162,5 +177,18 @@ class LocalQuadratic:
             ridge=self.ridge,
             shift=shift,
             offset=self.offset + lost + 0.5 * moved,
+            space=self.space,
+            segments=segments_of(index, self.segments),
+        )
+
+    def part(self, segment: slice) -> LocalQuadratic:
+        """Return Q as a function of the weights of a slice alone, all others held at w̄."""
+        index = torch.arange(segment.start, segment.stop, device=self.w_bar.device)
+        return LocalQuadratic(
+            w_bar=self.w_bar[segment],
+            curvature=self.curvature.restrict(index),
+            ridge=self.ridge,
+            shift=self.shift,
+            offset=self.offset,
             space=self.space,
         )

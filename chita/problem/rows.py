@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Protocol, final
 
 import torch
@@ -9,7 +11,8 @@ from torch import Tensor
 
 from chita.errors import InputError
 
-_BLOCK = 256  # weights promoted to float64 at a time: the block stays in cache
+_BLOCK = 256  # weights promoted or squared at a time: the block stays in cache
+_GATHERED = 2048  # columns gathered at a time: as fast as all at once, in little memory
 
 
 class Rows(Protocol):
@@ -52,8 +55,12 @@ class Rows(Protocol):
 class DenseRows:
     """A in memory, p-major: `data` (p, n) is Aᵀ, so a support is a gather of contiguous rows.
 
+    Products are formed in the type of the storage, and in float32 where that has 16 bits.
+
     Args:
         data: Aᵀ, shape (p, n), contiguous, floating point, n >= 1. Kept, not copied.
+        scale: (p,), by which every column of A is to be multiplied, so that float16 need not hold
+            small gradients as they are; None for ones.
 
     Raises:
         InputError: `data` is not such a matrix.
@@ -65,13 +72,15 @@ class DenseRows:
     tensor([1., 5.])
     """
 
-    def __init__(self, data: Tensor) -> None:
+    def __init__(self, data: Tensor, scale: Tensor | None = None) -> None:
         if data.ndim != 2 or data.shape[1] == 0 or not data.is_floating_point():
             raise InputError(
                 f"Rows need a floating-point matrix (p, n) with n >= 1; got {data.dtype} of shape "
                 f"{tuple(data.shape)}."
             )
         self._data = data.contiguous()
+        self._dtype = torch.float32 if data.element_size() < 4 else data.dtype
+        self._scale = None if scale is None else scale.to(self._dtype)
 
     @property
     def n(self) -> int:
@@ -85,49 +94,87 @@ class DenseRows:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Storage and product type."""
-        return self._data.dtype
+        """Type of products."""
+        return self._dtype
 
     @property
     def device(self) -> torch.device:
         """Where the matrix lies."""
         return self._data.device
 
+    def stored_as(self, dtype: torch.dtype, segments: tuple[slice, ...] = ()) -> DenseRows:
+        """Return the rows rounded to another storage type.
+
+        For float16 each slice of `segments` has its own scale, a power of two that puts its
+        largest entry between 2¹⁴ and 2¹⁵: entries down to 2⁻³⁹ of the largest do not vanish.
+        """
+        if dtype != torch.float16:
+            return DenseRows(self._data.to(dtype), self._scale)
+        scale = torch.ones(self.p, dtype=self._dtype, device=self.device)
+        data = torch.empty_like(self._data, dtype=dtype)
+        for segment in segments or (slice(0, self.p),):
+            largest = float(torch.linalg.vector_norm(self._data[segment], ord=torch.inf))
+            power = 2.0 ** min(126, 15 - math.frexp(largest)[1])
+            data[segment] = self._data[segment] * power
+            scale[segment] = 1 / power
+        return DenseRows(data, scale)
+
     def times(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """A v, or A_S v: over the gathered columns, or over all of A where that is cheaper."""
         if v.dtype == torch.float64 != self.dtype:
             return self._times_in_float64(v, support)
-        if support is None:
+        if support is not None and not self._gathers(support):
+            v, support = v.new_zeros(self.p).index_copy_(0, support, v), None
+        if support is None and self._direct:
             return v @ self._data
-        if self._gathers(support):
-            return v @ self._data[support]
-        return v.new_zeros(self.p).index_copy_(0, support, v) @ self._data
+        blocks = self._blocks(support, _GATHERED)
+        return torch.stack([v[at] @ self._columns(block) for at, block in blocks]).sum(0)
+
+    def transpose_times(self, z: Tensor, support: Tensor | None = None) -> Tensor:
+        """Aᵀ z or A_Sᵀ z in one pass; z is rounded to `dtype`."""
+        z = z.to(self.dtype)
+        if support is not None and not self._gathers(support):
+            return self.transpose_times(z)[support]
+        if support is None and self._direct:
+            return self._data @ z
+        return torch.cat([self._columns(b) @ z for _, b in self._blocks(support, _GATHERED)])
+
+    def gather(self, index: Tensor) -> Tensor:
+        """The columns of A named by index (k,), copied to (k, n)."""
+        return self._columns(index)
+
+    def squared_norms(self) -> Tensor:
+        """Squared norms of the columns (p,), block by block."""
+        norms = torch.empty(self.p, dtype=self._dtype, device=self.device)
+        for at, block in self._blocks(None, _BLOCK):
+            norms[at] = self._columns(block).square().sum(1)
+        return norms
+
+    @property
+    def _direct(self) -> bool:
+        """Whether products can be formed on the storage as it is."""
+        return self._data.dtype == self._dtype and self._scale is None
 
     def _gathers(self, support: Tensor) -> bool:
         # A gather reads and writes each column before the product reads it again.
         return 3 * len(support) < self.p
 
+    def _columns(self, index: Tensor | slice) -> Tensor:
+        """Columns of A in the type of the products, (k, n)."""
+        columns = self._data[index].to(self._dtype)
+        return columns if self._scale is None else columns * self._scale[index].unsqueeze(1)
+
+    def _blocks(self, support: Tensor | None, size: int) -> Iterator[tuple[slice, Tensor | slice]]:
+        """Blocks of the support, or of all weights: where they lie in v, and which weights."""
+        count = self.p if support is None else len(support)
+        for start in range(0, max(count, 1), size):
+            at = slice(start, start + size)
+            yield at, at if support is None else support[at]
+
     def _times_in_float64(self, v: Tensor, support: Tensor | None) -> Tensor:
         product = v.new_zeros(self.n)
-        for start in range(0, len(v), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            columns = self._data[block if support is None else support[block]]
-            product += v[block] @ columns.double()
+        promoted = v.new_empty(_BLOCK, self.n)  # one for all blocks: new memory costs more
+        for at, block in self._blocks(support, _BLOCK):
+            columns = self._columns(block)
+            product += v[at] @ promoted[: len(columns)].copy_(columns)
         return product
-
-    def transpose_times(self, z: Tensor, support: Tensor | None = None) -> Tensor:
-        """Aᵀ z or A_Sᵀ z in one pass; z is rounded to `dtype`."""
-        z = z.to(self.dtype)
-        if support is None:
-            return self._data @ z
-        if self._gathers(support):
-            return self._data[support] @ z
-        return (self._data @ z)[support]
-
-    def gather(self, index: Tensor) -> Tensor:
-        """The columns of A named by index (k,), copied to (k, n)."""
-        return self._data[index]
-
-    def squared_norms(self) -> Tensor:
-        """Squared norms of the columns (p,), block by block."""
-        return torch.cat([block.square().sum(1) for block in self._data.split(1 << 16)])

@@ -155,7 +155,7 @@ def one_shot(
 
         began = time.perf_counter()
         with track(progress, "solve", 1, "problem"):
-            problem = make_problem(w_bar, gradients, pose)
+            problem = make_problem(w_bar, gradients, pose, layout.segments)
             solution = solver.solve(problem, constraint, bound=bound)
             progress.advance(1)
         seconds["solve"] = time.perf_counter() - began

@@ -154,13 +154,16 @@ class Pose:
         object.__setattr__(self, "first_order", scale)
 
 
-def make_problem(w_bar: Tensor, rows: DenseRows | None, pose: Pose) -> LocalQuadratic:
+def make_problem(
+    w_bar: Tensor, rows: DenseRows | None, pose: Pose, segments: tuple[slice, ...] = ()
+) -> LocalQuadratic:
     """Return the quadratic model around w̄ (p,), with no curvature where no rows were collected.
 
     Args:
         w_bar: the weights, (p,).
         rows: A (n, p), or None.
         pose: λ, and s, the scale of the first-order term.
+        segments: the slices of the tensors.
     """
     blind = NoCurvature(len(w_bar), w_bar.device)
     curvature = blind if rows is None else GradientGram(rows)
@@ -169,4 +172,5 @@ def make_problem(w_bar: Tensor, rows: DenseRows | None, pose: Pose) -> LocalQuad
         curvature=curvature,
         ridge=Ridge.parse(pose.ridge).of(curvature),
         shift=curvature.constant(pose.first_order),
+        segments=segments,
     )

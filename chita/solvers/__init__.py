@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from chita.solvers.active_set import ActiveSet
+from chita.solvers.block_bso import BlockBSO
 from chita.solvers.bso import BSO
 from chita.solvers.cd import CD
 from chita.solvers.chita import CHITA
@@ -13,8 +15,10 @@ from chita.solvers.solver import Effort, Found, Solution, Solver, Stats, Status
 SOLVERS: dict[str, type[Solver]] = {
     "magnitude": Magnitude,
     "bso": BSO,
+    "block-bso": BlockBSO,
     "cd": CD,
     "iht": IHT,
+    "active-set": ActiveSet,
     "chita": CHITA,
     "local-search": LocalSearch,
 }
@@ -26,6 +30,8 @@ __all__ = [
     "CHITA",
     "IHT",
     "SOLVERS",
+    "ActiveSet",
+    "BlockBSO",
     "Effort",
     "Found",
     "LocalSearch",

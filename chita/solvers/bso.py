@@ -56,11 +56,7 @@ def best_minimum(
     problem: LocalQuadratic, constraint: Constraint, start: Tensor | None, tries: int
 ) -> tuple[Tensor, Minimum]:
     """Return the mask (p,) and the minimum of the best support that `BSO` considers."""
-    masks = [constraint.select(problem.w_bar.abs())]
-    if start is not None:
-        masks.append(constraint.select(start.abs()))
-    if bool(problem.gradient.any()):
-        masks.append(_stepped(problem, constraint, tries))
+    masks = supports(problem, constraint, start, tries)
     best = masks[0], problem.minimise_on(masks[0].nonzero().squeeze(1))
     for mask in masks[1:]:
         minimum = problem.minimise_on(mask.nonzero().squeeze(1), near=best[1].factor)
@@ -69,15 +65,25 @@ def best_minimum(
     return best
 
 
+def supports(
+    problem: LocalQuadratic, constraint: Constraint, start: Tensor | None, tries: int
+) -> list[Tensor]:
+    """The masks (p,) that `BSO` considers, that of the largest weights first."""
+    masks = [constraint.select(problem.w_bar.abs())]
+    if start is not None:
+        masks.append(constraint.select(start.abs()))
+    if bool(problem.gradient.any()):
+        masks.append(_stepped(problem, constraint, tries))
+    return masks
+
+
 def _stepped(problem: LocalQuadratic, constraint: Constraint, tries: int) -> Tensor:
     """The support of the thresholded step from w̄ at which Q is lowest."""
     gradient = problem.gradient
-    image = problem.curvature.image(gradient)
-    slope = problem.space.dot(gradient, gradient)
-    bend = problem.curvature.inner(image, image) + problem.ridge * slope
+    longest, _ = problem.descent(gradient)
     trials = []
     for i in range(tries):
-        weights = problem.w_bar - (slope / bend * 0.5**i) * gradient
+        weights = problem.w_bar - (longest * 0.5**i) * gradient
         mask = constraint.select(weights.abs())
         support = mask.nonzero().squeeze(1)
         residual = problem.residual(weights[support], support)

@@ -1,54 +1,64 @@
-"""The default: rounds of thresholding and back-solving."""
+"""The default: back-solve, exchange many weights at a time, then swap single ones."""
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
+from chita.arguments import whole_number
 from chita.constraints import Constraint
 from chita.errors import InputError
-from chita.problem import Curvature, LocalQuadratic, Minimum
+from chita.problem import Curvature, LocalQuadratic, Minimum, Prices
 from chita.solvers.bso import best_minimum
+from chita.solvers.local_search import swap_round
 from chita.solvers.solver import Effort, Found, Solver, Status
 
 _HALVINGS = 40  # of one step: beyond, scores of tiny weights tie or vanish in rounding
+_PRICED = 512  # weights exchanged at most for a trial to be priced before it is solved
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class CHITA(Solver):
-    """Start from the back-solve, then exchange many weights at a time while Q falls.
+    """Start from the back-solve, then exchange weights while Q falls: many at a time, then single.
 
-    A round takes the minimum w on the present support, where the gradient g is zero on the
-    support, and back-solves on the support of P(w - τ g/M), P the projection in the metric M: the
-    mask of largest sum of √M |w - τ g/M|. τ is halved until Q falls and doubled (up to
-    `longest_step`/λ) after a round that succeeded; it carries over to the next round. A τ that
-    moves nothing ends the search in that metric: a shorter one moves nothing either.
+    **Exchanges.** A round takes the minimum w on the present support, where the gradient g is zero
+    on the support, and back-solves on the support of P(w - τ g/M), P the projection in the metric
+    M: the mask of largest sum of √M |w - τ g/M|. τ is `longest_step`/λ, halved until Q falls. No
+    round exchanges more weights than the one before, beyond 512; up to there a trial is priced
+    (`chita.problem.Prices`) and solved only if it pays. A τ that moves nothing ends the search in
+    that metric: a shorter one moves nothing either. Two metrics of mean 1 take turns, M = 1, and
+    M = diag(H) + λ scaled, in which weights of different curvature compare as they do in a
+    diagonal problem, until neither lowers Q by `tolerance`.
 
-    Two metrics of mean 1 take turns, each until it moves nothing: M = 1, and M = diag(H) + λ
-    scaled, in which weights of different curvature compare as they do in a diagonal problem. The
-    search ends when neither lowers Q.
+    **Swaps**, as `local-search` makes them, until a round gains less than `swap_tolerance`.
 
     Q never rises, and is never above that of `bso`, whose result is the starting point.
 
     Composition of the thresholding step and the back-solve of Benbaki et al., CHITA (2023).
-    Departure: there the support is chosen once and then solved.
+    Departure: there the support is chosen once and then solved. Which parts earn their time is
+    measured in `docs/methods.md`. At λ = 0 nothing can be priced, and no swaps are made.
 
     Fields:
-        max_rounds: rounds at most, those that fail among them.
+        max_rounds: rounds of exchange at most, those that fail among them.
         tolerance: a round that lowers Q by no more than this share of |Q| counts as failed.
         longest_step: τ at most, in units of 1/λ; at M = 1 and τ = 1/λ a removed weight competes
             with the value w̄_j - a_jᵀα that it would take if the others' pull stayed as it is.
+        max_swap_rounds: rounds of swaps at most; 0 leaves them out.
+        swap_tolerance: a round of swaps that lowers Q by no more than this share is the last.
+        candidates: of each side, in a round of swaps.
         tries: see `BSO`.
     """
 
     max_rounds: int = 100
-    tolerance: float = 1e-6
+    tolerance: float = 1e-3
     longest_step: float = 1.0
+    max_swap_rounds: int = 100
+    swap_tolerance: float = 1e-3
+    candidates: int = 128
     tries: int = 10
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
@@ -56,67 +66,100 @@ class CHITA(Solver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_rounds < 0 or self.tolerance < 0 or self.longest_step <= 0 or self.tries < 1:
-            raise InputError(
-                f"{self}: max_rounds and tolerance are at least 0, tries at least 1, and "
-                "longest_step is positive."
-            )
+        whole_number("tries", self.tries, at_least=1, meaning="step lengths")
+        whole_number("candidates", self.candidates, at_least=1, meaning="weights of each side")
+        if self.longest_step <= 0 or min(self.tolerance, self.swap_tolerance) < 0:
+            raise InputError(f"{self}: tolerances are at least 0, and longest_step is positive.")
 
     @property
     def effort(self) -> Effort:
         """Some tens of trial supports, most of them near another."""
-        rounds = min(self.max_rounds, 60)
-        return Effort(streams=12 + 3 * rounds, systems=2 + rounds // 3)
+        rounds = min(self.max_rounds, 20) + min(self.max_swap_rounds, 4)
+        return Effort(streams=12 + 4 * rounds, systems=2 + rounds // 2)
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
     ) -> Found:
         mask, best = best_minimum(problem, constraint, start, self.tries)
         trace = [best.objective]
+        status = Status.CONVERGED
+        exchange = _Exchange(problem, constraint, self)
+        failures = rounds = 0
+        while failures < 2:
+            if rounds == self.max_rounds:
+                status = Status.ITERATION_LIMIT
+                break
+            rounds += 1
+            exchanged = exchange.round(mask, best)
+            if exchanged is not None:
+                mask, best = exchanged
+                trace.append(best.objective)
+            if exchanged is not None and _gained(trace, self.tolerance, problem):
+                failures = 0
+            else:
+                failures += 1
+                exchange.turn()
+        if problem.ridge == 0:
+            return Found(weights=best.weights, mask=mask, status=status, trace=tuple(trace))
+        for _ in range(self.max_swap_rounds):
+            swapped = swap_round(problem, constraint, mask, best, self.candidates, 0.0)
+            if swapped is None:
+                break
+            mask, best = swapped
+            trace.append(best.objective)
+            if not _gained(trace, self.swap_tolerance, problem):
+                break
+        else:
+            status = Status.ITERATION_LIMIT
+        return Found(weights=best.weights, mask=mask, status=status, trace=tuple(trace))
+
+
+def _gained(trace: list[float], tolerance: float, problem: LocalQuadratic) -> bool:
+    """Whether the last round lowered Q by more than a share of it."""
+    return trace[-2] - trace[-1] > max(tolerance * abs(trace[-1]), problem.rounding)
+
+
+class _Exchange:
+    """Rounds of exchange in the metric whose turn it is."""
+
+    def __init__(self, problem: LocalQuadratic, constraint: Constraint, options: CHITA) -> None:
         diagonal = problem.curvature.diagonal() + problem.ridge
         mean = problem.space.sum(diagonal) / len(diagonal)
         # Where the ridge vanishes beside H, a millionth of the mean curvature bounds the step.
-        longest = self.longest_step / max(problem.ridge, 1e-6 * mean, 1e-30)
-        metrics = deque([torch.ones_like(diagonal), (diagonal / max(mean, 1e-30)).clamp_min(1e-6)])
-        step, failures = longest, 0
-        for _ in range(self.max_rounds):
-            exchanged = _exchange(problem, constraint, mask, best, metrics[0], step)
-            if exchanged is not None:
-                mask, best, taken = exchanged
-                trace.append(best.objective)
-                step = min(2 * taken, longest)
-                gain = trace[-2] - trace[-1]
-                if gain > max(self.tolerance * abs(trace[-1]), problem.rounding):
-                    failures = 0
+        self._longest = options.longest_step / max(problem.ridge, 1e-6 * mean, 1e-30)
+        self._problem, self._constraint = problem, constraint
+        self._metric = torch.ones_like(diagonal)
+        self._other = (diagonal / max(mean, 1e-30)).clamp_min(1e-6)
+        self._tolerance = options.tolerance
+        self._limit = len(diagonal)
+
+    def turn(self) -> None:
+        """Go on in the other metric."""
+        self._metric, self._other = self._other, self._metric
+
+    def round(self, mask: Tensor, best: Minimum) -> tuple[Tensor, Minimum] | None:
+        """The first of the halved steps whose support has a lower minimum, or None."""
+        problem = self._problem
+        gradient = problem.gradient_from(best.residual, best.weights)
+        gradient[mask] = 0  # exactly so at a minimum on the support; what is left is rounding
+        prices: Prices | None = None
+        least = self._tolerance * abs(best.objective)
+        for halving in range(_HALVINGS):
+            step = self._longest * 0.5**halving
+            moved = self._metric * best.weights - step * gradient
+            trial = self._constraint.select(moved.abs() / self._metric.sqrt())
+            changed = (trial != mask).nonzero().squeeze(1)
+            if len(changed) == 0:
+                return None
+            if len(changed) > self._limit:
+                continue
+            if problem.ridge > 0 and len(changed) <= _PRICED:
+                if prices is None or not bool(torch.isin(changed, prices.index).all()):
+                    prices = Prices.at(problem, mask, best, gradient, changed)
+                if prices.change(torch.searchsorted(prices.index, changed)) >= -least:
                     continue
-            failures += 1
-            if failures == len(metrics):
-                return Found(weights=best.weights, mask=mask, trace=tuple(trace))
-            metrics.rotate()
-            step = longest
-        return Found(
-            weights=best.weights, mask=mask, status=Status.ITERATION_LIMIT, trace=tuple(trace)
-        )
-
-
-def _exchange(
-    problem: LocalQuadratic,
-    constraint: Constraint,
-    mask: Tensor,
-    best: Minimum,
-    metric: Tensor,
-    step: float,
-) -> tuple[Tensor, Minimum, float] | None:
-    """The first of the halved steps whose support has a lower minimum, or None."""
-    gradient = problem.gradient_from(best.residual, best.weights)
-    gradient[mask] = 0  # exactly so at a minimum on the support; what is left is rounding
-    for _ in range(_HALVINGS):
-        moved = metric * best.weights - step * gradient  # metric times the point of the step
-        trial = constraint.select(moved.abs() / metric.sqrt())
-        if torch.equal(trial, mask):
-            return None
-        minimum = problem.minimise_on(trial.nonzero().squeeze(1), near=best.factor)
-        if minimum.objective < best.objective:
-            return trial, minimum, step
-        step /= 2
-    return None
+            minimum = problem.minimise_on(trial.nonzero().squeeze(1), near=best.factor)
+            if minimum.objective < best.objective:
+                self._limit = max(_PRICED, len(changed))
+                return trial, minimum
+        return None

@@ -75,7 +75,7 @@ class IHT(Solver):
     ) -> Found:
         origin = problem.w_bar if start is None else start
         point = _at(problem, constraint.select(origin.abs()), origin)
-        first_step = 1 / (self.lipschitz or _lipschitz(problem))
+        first_step = 1 / (self.lipschitz or lipschitz(problem))
         trace = [point.objective]
         status = Status.ITERATION_LIMIT
         for iteration in range(1, self.max_iterations + 1):
@@ -96,12 +96,7 @@ class IHT(Solver):
     ) -> _Point:
         gradient = problem.gradient_from(point.residual, point.weights)
         support = point.mask.nonzero().squeeze(1)
-        inside = gradient[support]
-        image = problem.curvature.image(inside, support)
-        slope = problem.space.dot(inside, inside)
-        bend = problem.curvature.inner(image, image) + problem.ridge * slope
-        exact = slope / bend if bend > 0 else 0.0
-
+        exact, image = problem.descent(gradient[support], support)
         held = _moved(problem, point, point.mask, gradient, image, exact)
         if torch.equal(constraint.select((point.weights - exact * gradient).abs()), point.mask):
             return held
@@ -147,7 +142,7 @@ def _moved(
     return _Point(weights, mask, residual, problem.value_at(residual, weights))
 
 
-def _lipschitz(problem: LocalQuadratic) -> float:
+def lipschitz(problem: LocalQuadratic) -> float:
     """1.05 (largest eigenvalue of H + λ), an estimate from below by power iteration."""
     curvature = problem.curvature
     diagonal = curvature.diagonal()

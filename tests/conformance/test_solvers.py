@@ -1,19 +1,30 @@
-"""One table for all solvers: what each promises, on every curvature and constraint it accepts."""
+"""All solvers against brute force, and what theorems say of each."""
 
-import pkgutil
 from dataclasses import FrozenInstanceError, dataclass, fields
 from itertools import combinations, pairwise
 
 import pytest
 import torch
 
-import chita.solvers
 from chita.constraints import Exactly, KeepK, KeepKWithFloors
 from chita.errors import InputError, NumericalError
-from chita.problem import DenseRows, GradientGram, LocalQuadratic, NoCurvature
-from chita.solvers import BSO, CHITA, IHT, SOLVERS, Effort, Found, Magnitude, Solver, Status
+from chita.problem import DenseRows, GradientGram, LocalQuadratic
+from chita.solvers import (
+    BSO,
+    CD,
+    CHITA,
+    IHT,
+    SOLVERS,
+    ActiveSet,
+    Effort,
+    Found,
+    Magnitude,
+    Solver,
+    Status,
+)
 from chita.solvers.bso import _stepped
-from chita.solvers.iht import _lipschitz
+from chita.solvers.iht import lipschitz
+from tests.conformance.table import BUDGETS, CURVATURES, LAYOUT
 from tests.dense import DenseProblem
 from tests.problems import random_problem
 
@@ -25,16 +36,6 @@ INSTANCES = [
 ]
 BIG = {"n": 40, "p": 300, "ridge": 0.01, "first_order": 1.0, "seed": 7}
 every_solver = pytest.mark.parametrize("name", SOLVERS)
-
-
-@every_solver
-def test_the_table_lists_the_file_of_that_name(name):
-    assert SOLVERS[name].__module__ == f"chita.solvers.{name.replace('-', '_')}"
-
-
-def test_every_file_is_in_the_table():
-    files = {module.name for module in pkgutil.iter_modules(chita.solvers.__path__)} - {"solver"}
-    assert files == {name.replace("-", "_") for name in SOLVERS}
 
 
 @every_solver
@@ -76,52 +77,6 @@ def test_floors_and_fixed_masks_are_kept_and_not_below_brute_force(name, seed):
 
 
 @every_solver
-def test_effort_is_told(name):
-    effort = SOLVERS[name]().effort
-    assert effort.streams >= effort.systems >= 0
-    assert (effort.streams > 0) == bool(SOLVERS[name].curvatures)
-
-
-@every_solver
-def test_same_bits_twice_and_arguments_unchanged(name):
-    problem, _ = random_problem(**BIG)
-    w_bar, data = problem.w_bar.clone(), problem.curvature.image(problem.w_bar)
-    start = torch.randn(BIG["p"]).double()
-    before = start.clone()
-    constraint = KeepK(size=BIG["p"], k=60)
-    first = SOLVERS[name]().solve(problem, constraint, start)
-    second = SOLVERS[name]().solve(problem, constraint, start)
-    assert torch.equal(first.weights, second.weights)
-    assert torch.equal(first.mask, second.mask)
-    assert first.objective == second.objective
-    assert torch.equal(start, before)
-    assert torch.equal(problem.w_bar, w_bar)
-    assert torch.equal(problem.curvature.image(problem.w_bar), data)
-
-
-@every_solver
-def test_sizes_that_differ_are_refused(name):
-    problem, _ = random_problem(**BIG)
-    with pytest.raises(InputError, match=r"problem 300, constraint 10 weights"):
-        SOLVERS[name]().solve(problem, KeepK(size=10, k=2))
-    with pytest.raises(InputError, match="start 3"):
-        SOLVERS[name]().solve(problem, KeepK(size=300, k=2), torch.ones(3))
-
-
-@every_solver
-def test_what_it_does_not_accept_is_refused_by_name(name):
-    solver = SOLVERS[name]()
-    blind = LocalQuadratic(
-        w_bar=torch.ones(4), curvature=NoCurvature(4), ridge=0.1, shift=torch.zeros(0)
-    )
-    if solver.curvatures:
-        with pytest.raises(InputError, match="does not accept NoCurvature"):
-            solver.solve(blind, KeepK(size=4, k=2))
-    else:
-        assert solver.solve(blind, KeepK(size=4, k=2)).mask.sum() == 2
-
-
-@every_solver
 def test_a_solver_is_its_options_and_frozen(name):
     solver = SOLVERS[name]()
     assert solver == SOLVERS[name]()
@@ -152,6 +107,40 @@ def test_descent_and_order(first_order, ridge, seed):
     assert found[IHT()].objective <= found[Magnitude()].objective
     assert found[BSO()].objective <= found[Magnitude()].objective
     assert found[CHITA()].objective <= found[BSO()].objective
+
+
+PEERS = {
+    "iht": IHT(),
+    "cd": CD(),
+    "active-set": ActiveSet(),
+    "active-set of bso": ActiveSet(solver=BSO()),
+}
+COMPARED = INSTANCES + [
+    (n, p, k, first_order, ridge, seed)
+    for n, p, k in [(40, 300, 60), (40, 300, 15), (30, 200, 100), (200, 100, 30)]
+    for first_order in (0.0, 1.0)
+    for ridge in (1e-3, 0.1, 1.0)
+    for seed in range(3)
+]
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_chita_is_not_worse(peer):
+    for n, p, k, first_order, ridge, seed in COMPARED:
+        problem, _ = random_problem(n, p, ridge=ridge, first_order=first_order, seed=seed)
+        ours = CHITA().solve(problem, KeepK(size=p, k=k)).objective
+        theirs = PEERS[peer].solve(problem, KeepK(size=p, k=k)).objective
+        assert ours <= theirs + 1e-9 * abs(theirs) + 1e-11, (n, p, k, first_order, ridge, seed)
+
+
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("curvature", [name for name in CURVATURES if name != "NoCurvature"])
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_chita_is_not_worse_on_the_conformance_table(peer, curvature, budget):
+    problem, constraint = CURVATURES[curvature](), BUDGETS[budget].bind(LAYOUT)
+    ours = CHITA().solve(problem, constraint).objective
+    theirs = PEERS[peer].solve(problem, constraint).objective
+    assert ours <= theirs + 1e-7 * abs(theirs) + 1e-11
 
 
 def test_magnitude_keeps_the_largest_weights_as_they_are():
@@ -224,7 +213,7 @@ def test_iht_searches_beyond_the_first_step():
 def test_the_constant_of_iht_bounds_the_largest_eigenvalue():
     problem, dense = random_problem(40, 100, ridge=0.3, first_order=0.0, seed=1)
     largest = float(torch.linalg.eigvalsh(dense.hessian)[-1])
-    assert largest <= _lipschitz(problem) <= 1.05 * largest * (1 + 1e-9)
+    assert largest <= lipschitz(problem) <= 1.05 * largest * (1 + 1e-9)
 
 
 def test_opposite_columns_do_not_hide_the_largest_eigenvalue():
@@ -232,7 +221,7 @@ def test_opposite_columns_do_not_hide_the_largest_eigenvalue():
     problem = LocalQuadratic(
         w_bar=torch.ones(2).double(), curvature=curvature, ridge=0.1, shift=curvature.constant(0.0)
     )
-    assert _lipschitz(problem) == pytest.approx(1.05 * 8.1)
+    assert lipschitz(problem) == pytest.approx(1.05 * 8.1)
 
 
 def test_weights_too_small_to_square_end_the_search_of_chita():

@@ -1,0 +1,73 @@
+"""Every method on the 24 reference problems of MLPNet, and what chita's parts and 16 bits do.
+
+Usage: CHITA_DATA=... python benchmarks/reference.py
+Writes benchmarks/results/reference.json. Q is the objective on float32 rows, and `seconds` single
+times, in one process. `storage` holds, for rows kept in 16 bits, the largest relative error of Q
+at the same weights, and Q on float32 rows of the weights that chita then finds.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from chita.constraints import KeepK
+from chita.solvers import CHITA, SOLVERS, LocalSearch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks.instances import MLPNET_SIZE, REFERENCE, mlpnet_rows, posed
+
+RESULTS = Path(__file__).parent / "results"
+PARTS = {
+    "start alone (bso)": CHITA(max_rounds=0, max_swap_rounds=0),
+    "and exchanges": CHITA(max_swap_rounds=0),
+    "and swaps, no exchanges": CHITA(max_rounds=0),
+    "chita: exchanges, then swaps": CHITA(),
+    "chita, then local-search": LocalSearch(solver=CHITA()),
+}
+
+
+def solved(solver, problem, kept):
+    """Q, seconds and the weights."""
+    found = solver.solve(problem, KeepK(size=MLPNET_SIZE, k=kept))
+    return {"objective": found.objective, "seconds": found.stats.seconds}, found.weights
+
+
+def storage(rows, w_bar, segments, instance):
+    """What 16 bits change on one instance."""
+    first_order, ridge, kept = instance
+    exact = posed(rows, w_bar, first_order, ridge)
+    ours, weights = solved(CHITA(), exact, kept)
+    found = {"float32": ours["objective"]}
+    for dtype in (torch.bfloat16, torch.float16):
+        rounded = posed(rows.stored_as(dtype, segments), w_bar, first_order, ridge)
+        name = str(dtype).removeprefix("torch.")
+        error = abs(rounded.value(weights) - ours["objective"]) / abs(ours["objective"])
+        found[f"{name}, relative error of Q at the same weights"] = error
+        found[f"{name}, Q of its own result"] = exact.value(solved(CHITA(), rounded, kept)[1])
+    return found
+
+
+def main():
+    """Measure, print, write."""
+    found = mlpnet_rows()
+    if found is None:
+        sys.exit("Set CHITA_DATA to the folder with MNIST and the checkpoint of MLPNet.")
+    rows, w_bar, segments = found
+    results = []
+    for instance in REFERENCE:
+        first_order, ridge, kept = instance
+        problem = posed(rows, w_bar, first_order, ridge, segments)
+        line = {"first_order": first_order, "ridge": ridge, "kept": kept}
+        line["methods"] = {n: solved(kind(), problem, kept)[0] for n, kind in SOLVERS.items()}
+        line["parts"] = {n: solved(solver, problem, kept)[0] for n, solver in PARTS.items()}
+        line["storage"] = storage(rows, w_bar, segments, instance)
+        results.append(line)
+        print(json.dumps(line), flush=True)
+    content = {"about": __doc__, "n": rows.n, "p": rows.p, "results": results}
+    (RESULTS / "reference.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

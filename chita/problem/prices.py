@@ -1,0 +1,86 @@
+"""What it costs to let weights change sides, known exactly without solving anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from chita.problem.quadratic import LocalQuadratic, Minimum
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Prices:
+    """Changes of the minimum of Q when some of m candidate weights enter or leave its support S.
+
+    Let z = w̄ - pullback(r)/λ at the residual r of the minimum: a kept weight where kept, for a
+    removed one the value it would take if the others' pull stayed as it is. With
+    C_ij = aᵢᵀM⁻¹aⱼ, M = A_S A_Sᵀ + nλI, and Σ = diag(1 for kept, -1 for removed), letting the
+    candidates D change sides changes the minimum by (λ/2) z_Dᵀ (Σ_D - C_DD)⁻¹ z_D
+    (`docs/architecture.md`, Swaps): M changes by one column for each.
+
+    Fields: `index` (m,), the candidates; `kept` (m,), whether each is in S; `values`, z there;
+    `cross`, C there, (m, m); `ridge`, λ > 0. Values and cross are float64.
+    """
+
+    index: Tensor
+    kept: Tensor
+    values: Tensor
+    cross: Tensor
+    ridge: float
+
+    @classmethod
+    def at(
+        cls,
+        problem: LocalQuadratic,
+        mask: Tensor,
+        minimum: Minimum,
+        gradient: Tensor,
+        index: Tensor,
+    ) -> Prices:
+        """The prices for weights named by index (m,) at the minimum on the support `mask` (p,).
+
+        `gradient` (p,) is that of Q at the minimum. Raises `NumericalError` as `Factor.cross`.
+        """
+        kept = mask[index]
+        values = torch.where(kept, minimum.weights[index], -gradient[index] / problem.ridge)
+        cross = minimum.factor.cross(index, problem.ridge)
+        return cls(index=index, kept=kept, values=values.double(), cross=cross, ridge=problem.ridge)
+
+    def change(self, moved: Tensor) -> float:
+        """The change of the minimum when the candidates at positions (d,) change sides."""
+        values = self.values[moved]
+        system = torch.where(self.kept[moved], 1.0, -1.0).double().diag()
+        system -= self.cross[moved][:, moved]
+        return 0.5 * self.ridge * float(values @ torch.linalg.solve(system, values))
+
+    def swaps(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions of the a kept and b removed candidates, and the change for each pair, (a, b).
+
+        (λ/2) [(1 + C_jj) z_i² - 2 C_ij z_i z_j - (1 - C_ii) z_j²] / [(1 - C_ii)(1 + C_jj) + C_ij²]
+        for the kept i out and the removed j in.
+        """
+        out, enter = self.kept.nonzero().squeeze(1), (~self.kept).nonzero().squeeze(1)
+        diagonal = self.cross.diagonal()
+        left, right = (1 - diagonal[out]).unsqueeze(1), 1 + diagonal[enter]
+        both = self.cross[out][:, enter]
+        z_out, z_enter = self.values[out].unsqueeze(1), self.values[enter]
+        price = right * z_out**2 - 2 * both * z_out * z_enter - left * z_enter**2
+        return out, enter, 0.5 * self.ridge * price / (left * right + both**2)
+
+    def swapped(self, out: int, enter: int) -> Prices:
+        """The prices after one swap of the candidates at two positions.
+
+        M loses aᵢaᵢᵀ and gains aⱼaⱼᵀ: two rank-one updates of C and z.
+        """
+        values, cross, kept = self.values, self.cross, self.kept.clone()
+        for position, side in ((out, -1.0), (enter, 1.0)):
+            column = cross[:, position]
+            share = column / (1 + side * column[position])
+            values = values - side * values[position] * share
+            cross = torch.addr(cross, column, share, alpha=-side)
+        kept[out], kept[enter] = False, True
+        return Prices(index=self.index, kept=kept, values=values, cross=cross, ridge=self.ridge)

@@ -1,0 +1,122 @@
+"""Solve among a few weights, and let others in until none wants to come."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from chita.arguments import whole_number
+from chita.constraints import Constraint, KeepK
+from chita.errors import InputError
+from chita.problem import Curvature, GradientGram, LocalQuadratic
+from chita.solvers.iht import IHT, lipschitz
+from chita.solvers.solver import Effort, Found, Solver, Status
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ActiveSet(Solver):
+    """Another solver on a small set of weights that grows until no weight outside wants in.
+
+    With w the largest weights (or `start`), cut to the k that are allowed, and g = ∇Q(w), the
+    first active set holds them and the `share`·k largest of |w - τg|, τ the minimiser of Q along
+    g on the support. `solver` then works on the active weights alone, all others held at zero,
+    from the point reached so far. A weight outside wants in if it is in P(w - τ∇Q(w)) for one of
+    τ = 1/L, 2/L, 4/L, ..., `tries` of them, L the constant of `iht` on the first active set: those
+    of the shortest such τ are let in.
+
+    Q never rises. The end is a point that thresholding steps over all weights, of all the lengths
+    tried, do not lead out of the active set.
+
+    Benbaki et al., CHITA (2023), Algorithm 4. Departures: any solver can be wrapped; the steps
+    tried begin at 1/L, in the official code at 1/2L; where more than half of the weights would be
+    active, all are.
+
+    Fields: `solver`; `share`, at least 1, weights active at first, in units of k; `tries`, step
+    lengths tried for a weight to come in, at least 1; `max_rounds`, of growing, at most.
+    """
+
+    solver: Solver = IHT()
+    share: float = 1.5
+    tries: int = 10
+    max_rounds: int = 50
+
+    curvatures: ClassVar[tuple[type[Curvature], ...]] = (GradientGram,)
+    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("tries", self.tries, at_least=1, meaning="step lengths")
+        if not 1 <= self.share < math.inf:
+            raise InputError(f"share is {self.share}; give at least 1 (1.5 is usual).")
+
+    @property
+    def effort(self) -> Effort:
+        """That of the solver on the active part, and a few passes a round."""
+        inner = self.solver.effort
+        rounds = min(self.max_rounds, 5)
+        return Effort(streams=4 + 3 * rounds + inner.streams // 4, systems=inner.systems)
+
+    def _search(
+        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
+    ) -> Found:
+        origin = problem.w_bar if start is None else start
+        mask = constraint.select(origin.abs())
+        weights = torch.where(mask, origin, 0)
+        trace = [problem.value(weights)]
+        active, gradient, first_step = self._first(problem, mask, weights), None, 0.0
+        status = Status.ITERATION_LIMIT
+        for _ in range(self.max_rounds + 1):
+            index = active.nonzero().squeeze(1)
+            part = problem if bool(active.all()) else problem.restrict(index)
+            allowed = constraint.restrict(index, index[:0])
+            found = self.solver.solve(part, allowed, weights[index])
+            if found.objective < trace[-1]:
+                mask = torch.zeros_like(mask).index_copy_(0, index, found.mask)
+                weights = torch.zeros_like(weights).index_copy_(0, index, found.weights)
+                trace.append(found.objective)
+                gradient = None
+            if part is problem:
+                return Found(weights=weights, mask=mask, status=found.status, trace=tuple(trace))
+            gradient = problem.gradient_at(weights) if gradient is None else gradient
+            first_step = first_step or 1 / lipschitz(part)
+            entering = self._entering(constraint, weights, gradient, active, first_step)
+            if entering is None:
+                status = found.status
+                break
+            active = _bounded(active | entering)
+        return Found(weights=weights, mask=mask, status=status, trace=tuple(trace))
+
+    def _first(self, problem: LocalQuadratic, mask: Tensor, weights: Tensor) -> Tensor:
+        """The first active set (p,)."""
+        gradient = problem.gradient_at(weights)
+        support = mask.nonzero().squeeze(1)
+        step, _ = problem.descent(gradient[support], support)
+        count = min(len(mask), math.ceil(self.share * len(support)))
+        largest = KeepK(size=len(mask), k=count, space=problem.space)
+        return _bounded(mask | largest.select((weights - step * gradient).abs()))
+
+    def _entering(
+        self,
+        constraint: Constraint,
+        weights: Tensor,
+        gradient: Tensor,
+        active: Tensor,
+        first_step: float,
+    ) -> Tensor | None:
+        """The weights (p,) that the shortest step leading out of the active set takes in."""
+        for doubling in range(self.tries):
+            step = first_step * 2**doubling
+            entering = constraint.select((weights - step * gradient).abs()) & ~active
+            if bool(entering.any()):
+                return entering
+        return None
+
+
+def _bounded(active: Tensor) -> Tensor:
+    """The active set, or all weights where it holds more than half of them."""
+    return torch.ones_like(active) if 2 * int(active.sum()) > len(active) else active

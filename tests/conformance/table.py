@@ -1,0 +1,58 @@
+"""The conformance table: every solver × every curvature × every budget."""
+
+import torch
+
+from chita.constraints import FixedMasks, Nonzeros, Sparsity
+from chita.layout import Axes, Layout
+from chita.problem import LocalQuadratic, NoCurvature
+from chita.solvers import SOLVERS
+from tests.problems import random_problem
+
+LAYOUT = Layout(
+    names=("a", "b", "c"), shapes=((10, 12), (9,), (4, 3, 3, 2)), axes=(Axes(), Axes(), Axes())
+)
+N, P = 30, LAYOUT.size
+
+
+def gradient_gram(dtype, n=N):
+    """Fewer kept weights than rows, or more, depends on n; ill-scaled, with a first-order term."""
+
+    def make():
+        problem, _ = random_problem(n, P, ridge=0.05, first_order=0.5, seed=11, dtype=dtype)
+        return problem
+
+    return make
+
+
+def no_curvature():
+    w_bar = torch.randn(P, generator=torch.Generator().manual_seed(2))
+    return LocalQuadratic(
+        w_bar=w_bar, curvature=NoCurvature(P), ridge=0.1, shift=torch.zeros(0).double()
+    )
+
+
+CURVATURES = {
+    "GradientGram, float64": gradient_gram(torch.float64),
+    "GradientGram, float32": gradient_gram(torch.float32),
+    "GradientGram, more rows than weights kept": gradient_gram(torch.float64, n=150),
+    "NoCurvature": no_curvature,
+}
+
+
+def fixed_masks():
+    generator = torch.Generator().manual_seed(3)
+    return {
+        name: torch.rand(shape, generator=generator) < 0.3
+        for name, shape in zip(LAYOUT.names, LAYOUT.shapes, strict=True)
+    }
+
+
+BUDGETS = {
+    "Sparsity": Sparsity(sparsity=0.7, min_keep=0),
+    "Sparsity, floors": Sparsity(sparsity=0.8, min_keep=8),
+    "Nonzeros": Nonzeros(nnz=1, min_keep=0),
+    "Nonzeros, all": Nonzeros(nnz=P),
+    "FixedMasks": FixedMasks(masks=fixed_masks()),
+}
+
+TRIPLES = [(s, c, b) for s in SOLVERS for c in CURVATURES for b in BUDGETS]

@@ -1,0 +1,91 @@
+"""What every solver promises, for each curvature and budget of the conformance table."""
+
+import pkgutil
+
+import pytest
+import torch
+
+import chita.solvers
+from chita.constraints import Budget, KeepK
+from chita.errors import InputError
+from chita.problem import Curvature
+from chita.solvers import SOLVERS
+from tests.conformance.table import BUDGETS, CURVATURES, LAYOUT, TRIPLES, P
+
+every_solver = pytest.mark.parametrize("name", SOLVERS)
+
+
+@every_solver
+def test_the_table_lists_the_file_of_that_name(name):
+    assert SOLVERS[name].__module__ == f"chita.solvers.{name.replace('-', '_')}"
+
+
+def test_every_file_is_in_the_table():
+    files = {module.name for module in pkgutil.iter_modules(chita.solvers.__path__)} - {"solver"}
+    assert files == {name.replace("-", "_") for name in SOLVERS}
+
+
+def test_every_curvature_and_budget_is_in_the_table():
+    made = {type(make().curvature) for make in CURVATURES.values()}
+    assert made == {kind for kind in Curvature.__subclasses__() if "chita" in kind.__module__}
+    named = {type(budget) for budget in BUDGETS.values()}
+    assert named == {kind for kind in Budget.__subclasses__() if "chita" in kind.__module__}
+
+
+@pytest.mark.parametrize(("name", "curvature", "budget"), TRIPLES)
+def test_the_promises(name, curvature, budget):
+    problem, constraint = CURVATURES[curvature](), BUDGETS[budget].bind(LAYOUT)
+    solver = SOLVERS[name]()
+    blind = curvature == "NoCurvature"
+    accepted = not blind or not solver.curvatures
+    if not accepted or not isinstance(constraint, solver.constraints):
+        with pytest.raises(InputError, match=f"{type(solver).__name__} does not accept"):
+            solver.solve(problem, constraint)
+        return
+    w_bar, image = problem.w_bar.clone(), problem.curvature.image(problem.w_bar)
+    start = torch.linspace(-1, 1, P).to(w_bar)
+    before = start.clone()
+    found, warm = solver.solve(problem, constraint), solver.solve(problem, constraint, start)
+
+    for solution in (found, warm):
+        assert constraint.allows(solution.mask)
+        assert int(solution.mask.sum()) == BUDGETS[budget].kept(P)
+        assert not solution.weights[~solution.mask].any()
+        exact = problem.value(solution.weights)
+        assert solution.objective == exact
+        if solution.stats.trace:
+            assert solution.stats.trace[-1] == pytest.approx(exact, rel=1e-5, abs=1e-9)
+    for again, once in ((solver.solve(problem, constraint), found),
+                        (solver.solve(problem, constraint, start), warm)):  # fmt: skip
+        assert torch.equal(again.weights, once.weights)
+        assert torch.equal(again.mask, once.mask)
+        assert again.objective == once.objective
+    assert torch.equal(start, before)
+    assert torch.equal(problem.w_bar, w_bar)
+    assert torch.equal(problem.curvature.image(problem.w_bar), image)
+
+
+@every_solver
+def test_sizes_that_differ_are_refused(name):
+    problem = CURVATURES["GradientGram, float64"]()
+    with pytest.raises(InputError, match=rf"problem {P}, constraint 10 weights"):
+        SOLVERS[name]().solve(problem, KeepK(size=10, k=2))
+    with pytest.raises(InputError, match="start 3"):
+        SOLVERS[name]().solve(problem, KeepK(size=P, k=2), torch.ones(3))
+
+
+@every_solver
+def test_a_budget_that_it_does_not_accept_is_refused_by_name(name, monkeypatch):
+    solver = SOLVERS[name]()
+    monkeypatch.setattr(type(solver), "constraints", (KeepK,))
+    problem = CURVATURES["GradientGram, float64"]()
+    fixed = BUDGETS["FixedMasks"].bind(LAYOUT)
+    with pytest.raises(InputError, match=f"{type(solver).__name__} does not accept Exactly"):
+        solver.solve(problem, fixed)
+
+
+@every_solver
+def test_effort_is_told(name):
+    effort = SOLVERS[name]().effort
+    assert effort.streams >= effort.systems >= 0
+    assert (effort.streams > 0) == bool(SOLVERS[name].curvatures)
