@@ -29,7 +29,7 @@ def mlpnet_rows():
     model, _ = load_model("mlpnet", folder / "checkpoints" / "mlpnet_mnist.safetensors")
     layout = prunable_layout(model)
     examples = load_dataset("mnist", folder)[0].take(torch.arange(0, 60_000, 60))
-    rows = collect_gradients(model, layout, examples)
+    rows = collect_gradients(model, layout, examples).rows
     return rows, read_weights(model, layout), layout.segments
 
 

@@ -21,7 +21,8 @@ class LayerRecord(BaseModel):
     """One prunable tensor: its `name`, `shape`, number of `weights` and how many are `kept`.
 
     `dead_outputs` counts outputs (rows of a linear layer, channels of a convolution) of which no
-    weight is kept.
+    weight is kept. `rows` is the way in which its gradients were had (factored, rule, vmap, loop),
+    None where none were collected.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +32,7 @@ class LayerRecord(BaseModel):
     weights: int
     kept: int
     dead_outputs: int
+    rows: str | None = None
 
 
 class RunRecord(BaseModel):

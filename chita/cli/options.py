@@ -75,6 +75,13 @@ Option = Annotated[
 ]
 Rows = Annotated[int | None, typer.Option(help="Gradients to collect, n. [default: 1000]")]
 RowSize = Annotated[int | None, typer.Option(help="Samples averaged in a row, m. [default: 1]")]
+RowsDtype = Annotated[
+    str | None,
+    typer.Option(
+        help="Type in which rows are kept: float32, bfloat16, float16. [default: that of the "
+        "weights, float32 at least]"
+    ),
+]
 Ridge = Annotated[
     str | None,
     typer.Option(help="λ, or a multiple of the mean curvature such as 0.1x. [default: 0.1x]"),

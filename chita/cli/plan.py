@@ -37,6 +37,7 @@ def plan(
     option: opt.Option = None,
     rows: opt.Rows = None,
     row_size: opt.RowSize = None,
+    rows_dtype: opt.RowsDtype = None,
     ridge: opt.Ridge = None,
     first_order: opt.FirstOrder = None,
     seed: opt.Seed = None,
@@ -61,6 +62,7 @@ def plan(
         method=solver,
         rows=settings.rows,
         row_size=settings.row_size,
+        rows_dtype=settings.rows_dtype,
         loss=session.loss,
         row_indices=indices,
     )

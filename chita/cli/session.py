@@ -144,6 +144,7 @@ def check_rows(settings: RowSettings) -> None:
     Sampling(
         rows=settings.rows,
         row_size=settings.row_size,
+        rows_dtype=settings.rows_dtype,
         labels=settings.labels,
         seed=settings.seed,
     )

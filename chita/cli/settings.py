@@ -65,6 +65,7 @@ class RowSettings(OutputSettings):
 
     rows: Whole = 1000
     row_size: Whole = 1
+    rows_dtype: str | None = None
     labels: Literal["data", "model"] = "data"
     ridge: Number | str = "0.1x"
     first_order: Number = 0.0

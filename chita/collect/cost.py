@@ -18,10 +18,14 @@ from chita.models.mode import evaluation_mode
 @final
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Of one sample: `flops` of a forward pass, `activations` in bytes of all modules' outputs."""
+    """Of one sample: `flops` of a forward pass, `activations` in bytes of all modules' outputs.
+
+    `positions` is the number of positions that each linear module sees, over all its calls.
+    """
 
     flops: int
     activations: int
+    positions: dict[str, int]
 
 
 def sample_cost(model: nn.Module, loss: Loss, sample: Any) -> Cost | None:
@@ -37,15 +41,20 @@ def sample_cost(model: nn.Module, loss: Loss, sample: Any) -> Cost | None:
         batch = nested.map_tensors(lambda t: t.to("meta"), sample)
         outputs = 0
 
-        def add(_module: nn.Module, _inputs: object, out: object) -> None:
+        positions: dict[str, int] = {}
+
+        def add(name: str, module: nn.Module, out: object) -> None:
             nonlocal outputs
             outputs += sum(t.numel() * t.element_size() for t in nested.tensors(out))
+            if isinstance(module, nn.Linear) and isinstance(out, torch.Tensor):
+                seen = out.numel() // module.out_features
+                positions[name] = positions.get(name, 0) + seen
 
-        for module in shell.modules():
-            module.register_forward_hook(add)
+        for name, module in shell.named_modules():
+            module.register_forward_hook(lambda m, _, out, name=name: add(name, m, out))
         with evaluation_mode(shell), torch.no_grad(), FlopCounterMode(display=False) as counter:
             loss.mean(shell, batch)
-        return Cost(flops=int(counter.get_total_flops()), activations=outputs)
+        return Cost(flops=int(counter.get_total_flops()), activations=outputs, positions=positions)
     except Exception:  # noqa: BLE001 (user code on a device that it was not written for)
         return None
 

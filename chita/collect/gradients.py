@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import reduce
-from typing import Any, cast, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
 
 from chita import nested
 from chita.collect.determinism import check_deterministic, check_modes
+from chita.collect.store import RowStore
+from chita.collect.ways import FactorsChanged, Ways
 from chita.data.examples import Examples
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.losses import LOSSES, Loss
-from chita.machine import available_memory
 from chita.models.forward import failures_named, first_not_finite
-from chita.problem import DenseRows
+from chita.problem import Rows
 from chita.progress import Progress, Silent, track
 
-_CHUNK_BYTES = 64 << 20  # gradients in flight
-_CHUNK_SAMPLES = 128  # samples in flight, for the activations
 
-_Gradients = tuple[dict[str, Tensor], Tensor]
-"""Name to gradients (r, ...), and losses (r,)."""
+@final
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """Rows A (n, p), and for each tensor the way, of `ways.WAYS`, in which they were had."""
+
+    rows: Rows
+    ways: dict[str, str]
 
 
 def collect_gradients(
@@ -37,15 +38,22 @@ def collect_gradients(
     *,
     row_size: int = 1,
     loss: Loss = LOSSES["cross_entropy"],
-    vectorise: bool = True,
+    fastest: str = "factored",
+    storage: torch.dtype | None = None,
     progress: Progress | None = None,
-) -> DenseRows:
+) -> Collected:
     """Return A (n, p): row i is the gradient of the **mean** loss of samples i·m to (i+1)·m - 1.
 
-    n = N / m rows of m = `row_size` samples each. `torch.func` differentiates many rows at a
-    time; where a network cannot be vectorised, one backward per row is run instead, to the same
-    result. The matrix is written once, p-major, in the type that all weights promote to (float32
-    where that is a half type).
+    n = N / m rows of m = `row_size` samples each. Each tensor's rows are had in the first of these
+    ways that gives, on the first rows, what one backward per row gives:
+
+    - "factored": a linear layer that sees one position per row: its outer products are not formed;
+    - "rule": from inputs and output gradients of its layers in one backward over many rows;
+    - "vmap": `torch.func`, many rows at a time;
+    - "loop": one backward per row.
+
+    The first two need a loss that compares outputs with targets. The matrix is written once,
+    p-major, in the type that all weights promote to (float32 where that is a half type).
 
     Args:
         model: the network, in eval mode; it is not changed.
@@ -53,7 +61,8 @@ def collect_gradients(
         examples: N samples; N must be a multiple of `row_size`, in every part of one structure.
         row_size: samples m per row.
         loss: mean loss over samples.
-        vectorise: False runs one backward per row.
+        fastest: the first way to try.
+        storage: a narrower type in which to keep what is not factored, None for none.
         progress: told of every chunk of rows.
 
     Raises:
@@ -64,45 +73,37 @@ def collect_gradients(
     _check_whole(examples, row_size)
     check_modes(model)
     sample = next(examples.batches(row_size))
-    for part in examples.parts:
-        first = next(Examples(part).batches(row_size))
+    for part, first in zip(examples.parts, examples.firsts(row_size), strict=True):
         with failures_named(model, first):
             loss.check(model, nested.map_tensors(torch.clone, first), part)
     with failures_named(model, sample):
         check_deterministic(model, loss, sample)
 
+    ways = Ways(model, layout, loss, examples, row_size, fastest)
+    device = model.get_parameter(layout.names[0]).device
     rows = len(examples) // row_size
-    weights = {name: model.get_parameter(name) for name in layout.names}
-    device = weights[layout.names[0]].device
-    data = _room(layout.size, rows, rows_type(model, layout), device)
-    chunk = chunk_rows(layout.size, row_size)
-    objective = _Objective(model, loss)
+    store = RowStore(layout, rows, rows_type(model, layout), device, ways.factors, storage)
+    watch = _Watch(model, loss, layout)
     filled = 0
-    with track(progress or Silent(), "collect gradients", rows, "rows") as told:
-        many_rows = _vectorised(objective, weights, row_size)
-        one_row = _looped(objective, weights)
-        if not vectorise or not _possible(many_rows, sample):
-            many_rows, chunk = one_row, 1
-        for batch in examples.batches(chunk * row_size):
-            try:
-                # Cloned, since a network may write into its inputs.
-                gradients, losses = many_rows(nested.map_tensors(torch.clone, batch))
-            except Exception:
-                for row in Examples(batch).batches(row_size):
-                    one_row(nested.map_tensors(torch.clone, row))  # tells the place of the failure
-                raise
-            _check_finite(objective, gradients, losses, batch)
-            part = slice(filled, filled + len(losses))
-            for name, segment in layout:
-                data[segment, part] = gradients[name].detach().reshape(len(losses), -1).T
-            filled = part.stop
-            told.advance(len(losses))
-    if not bool(data.any()):
-        raise InputError(
-            "All gradients are zero: the loss does not depend on the weights to prune. Is the "
-            "forward pass under no_grad, or detached, or its loss constant?"
+    try:
+        with track(progress or Silent(), "collect gradients", rows, "rows") as told:
+            for batch in examples.batches(ways.chunk * row_size):
+                count = _fill(store, ways, watch, batch, filled)
+                filled += count
+                told.advance(count)
+    except FactorsChanged:
+        return collect_gradients(
+            model,
+            layout,
+            examples,
+            row_size=row_size,
+            loss=loss,
+            fastest="rule",
+            storage=storage,
+            progress=progress,
         )
-    return DenseRows(data)
+    watch.check_all(examples.batches(ways.chunk * row_size))
+    return Collected(rows=store.rows(), ways=ways.of)
 
 
 def rows_type(model: nn.Module, layout: Layout) -> torch.dtype:
@@ -111,106 +112,94 @@ def rows_type(model: nn.Module, layout: Layout) -> torch.dtype:
     return reduce(torch.promote_types, types, torch.float32)
 
 
-def chunk_rows(p: int, row_size: int) -> int:
-    """Return how many rows of p weights are differentiated at a time."""
-    return max(1, min(_CHUNK_BYTES // (4 * p), _CHUNK_SAMPLES // row_size))
-
-
-def _room(p: int, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """An empty matrix (p, n), refused where there is no memory for it."""
-    needed = p * rows * dtype.itemsize
-    free = available_memory() if device.type == "cpu" else None
-    if free is not None and needed > free:
-        raise InputError(
-            f"{rows} rows of {p} weights need {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of "
-            "memory are available. Lower rows, or prune fewer layers at a time with --targets."
-        )
-    return torch.empty(p, rows, dtype=dtype, device=device)
+def _fill(store: RowStore, ways: Ways, watch: _Watch, batch: Any, filled: int) -> int:
+    """Write the rows of a batch from row `filled` on, and return their number."""
+    count = 0
+    try:
+        for piece in ways.run(batch):
+            part = slice(filled + piece.part.start, filled + piece.part.stop)
+            count = max(count, piece.part.stop)
+            watch.saw_losses(piece.losses)
+            for name, found in piece.gradients:
+                watch.saw(name, found)
+                if isinstance(found, tuple):
+                    store.write_factors(name, part, *found)
+                else:
+                    store.write(name, part, found)
+    except FactorsChanged:
+        raise
+    except Exception:
+        ways.explain(batch)
+        raise
+    watch.batch_done(batch)
+    return count
 
 
 @final
-class _Objective(nn.Module):
-    """A network with its loss: batch to mean loss."""
+class _Watch:
+    """Looks for values that are not finite, and for gradients that are all zero.
 
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
-        super().__init__()
-        self.model = model
-        self.loss = loss
-        self.training = model.training
+    On an accelerator it looks when all is done, so that the loop over batches never waits.
+    """
 
-    def forward(self, batch: Any) -> Tensor:
-        """The mean loss, a scalar."""
-        return self.loss.mean(self.model, batch).reshape(())
+    def __init__(self, model: nn.Module, loss: Loss, layout: Layout) -> None:
+        self._model, self._loss = model, loss
+        self._largest = dict.fromkeys(layout.names, torch.zeros(()))
+        self._lost: list[Tensor] = []
+        self._waits = model.get_parameter(layout.names[0]).device.type == "cpu"
 
+    def saw_losses(self, losses: Tensor) -> None:
+        """Losses of some rows."""
+        self._lost.append((~torch.isfinite(losses)).sum())
 
-def _vectorised(
-    objective: _Objective, weights: Mapping[str, Tensor], row_size: int
-) -> Callable[[Any], _Gradients]:
-    """A batch of r·m samples to its r gradients and losses, all rows at a time."""
-    wanted = {f"model.{name}": weight.detach() for name, weight in weights.items()}
-    taken = {id(weight) for weight in weights.values()}
-    # A tied weight is left out under its other names too: torch.func ties them again.
-    state = [*objective.named_parameters(), *objective.named_buffers()]
-    fixed = {name: tensor.detach() for name, tensor in state if id(tensor) not in taken}
+    def saw(self, name: str, found: Tensor | tuple[Tensor, Tensor]) -> None:
+        """Gradients of a tensor, or their factors."""
+        parts = found if isinstance(found, tuple) else (found,)
+        bounds = [torch.stack(torch.aminmax(part)).abs().amax() for part in parts]
+        bound = bounds[0] * bounds[1] if len(bounds) == 2 else bounds[0]
+        self._largest[name] = torch.maximum(self._largest[name].to(bound), bound)
 
-    def row_loss(changed: dict[str, Tensor], batch: Any) -> Tensor:
-        return cast(Tensor, functional_call(objective, {**fixed, **changed}, (batch,)))
+    def batch_done(self, batch: Any) -> None:
+        """A batch has been seen."""
+        if self._waits:
+            self._check(batch)
 
-    def many_rows(batch: Any) -> _Gradients:
-        dims = nested.map_leaves(lambda leaf: 0 if isinstance(leaf, Tensor) else None, batch)
-        one_row = grad_and_value(row_loss)
-        grouped = nested.map_tensors(lambda t: t.unflatten(0, (-1, row_size)), batch)
-        with warnings.catch_warnings():
-            # What torch.func does slowly it still does right.
-            warnings.filterwarnings("ignore", message="There is a performance drop")
-            gradients, losses = vmap(one_row, in_dims=(None, dims))(wanted, grouped)
-        return {name.removeprefix("model."): g for name, g in gradients.items()}, losses
-
-    return many_rows
-
-
-def _possible(many_rows: Callable[[Any], _Gradients], sample: Any) -> bool:
-    """Whether the network can be vectorised."""
-    if nested.count(sample) is None:
-        return False
-    try:
-        many_rows(nested.map_tensors(torch.clone, sample))
-    except Exception:  # noqa: BLE001 (the loop either works, or fails with the reason)
-        return False
-    return True
-
-
-def _looped(objective: _Objective, weights: Mapping[str, Tensor]) -> Callable[[Any], _Gradients]:
-    """The batch of one row to its gradient and loss, by one plain backward."""
-
-    def one_row(batch: Any) -> _Gradients:
-        with torch.enable_grad(), _differentiable(weights), failures_named(objective.model, batch):
-            loss = objective(batch)
-            if not loss.requires_grad:
-                return {n: torch.zeros_like(w)[None] for n, w in weights.items()}, loss[None]
-            found = torch.autograd.grad(
-                loss, list(weights.values()), allow_unused=True, materialize_grads=True
+    def check_all(self, batches: Any) -> None:
+        """All batches have been seen: raise what was found."""
+        if not self._waits and self._faulty():
+            for batch in batches:
+                with torch.no_grad():
+                    losses = self._loss.mean(self._model, batch)
+                if not bool(torch.isfinite(losses)):
+                    self._check(batch)
+            self._check(next(iter(batches)))
+        if not any(bool(value > 0) for value in self._largest.values()):
+            raise InputError(
+                "All gradients are zero: the loss does not depend on the weights to prune. Is the "
+                "forward pass under no_grad, or detached, or its loss constant?"
             )
-        dense = {
-            name: (gradient.to_dense() if gradient.is_sparse else gradient)[None]
-            for name, gradient in zip(weights, found, strict=True)
-        }
-        return dense, loss.detach()[None]
 
-    return one_row
+    def _faulty(self) -> bool:
+        sums = torch.stack([*self._lost, *(~v.isfinite() for v in self._largest.values())])
+        return bool(sums.any())
 
-
-@contextmanager
-def _differentiable(weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let gradients reach weights that were frozen, for a block."""
-    frozen = [weight for weight in weights.values() if not weight.requires_grad]
-    for weight in frozen:
-        weight.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for weight in frozen:
-            weight.requires_grad_(False)
+    def _check(self, batch: Any) -> None:
+        lost = int(torch.stack(self._lost).sum())
+        if lost:
+            copied = nested.map_tensors(torch.clone, batch)
+            place = first_not_finite(self._model, lambda: self._loss.mean(self._model, copied))
+            raise NumericalError(
+                f"The loss of {lost} rows is not finite; the first value that is not finite comes "
+                f"from {place}. Check its weights and the inputs, and that every row has a label "
+                "that counts (-100 does not)."
+            )
+        for name, value in self._largest.items():
+            if not bool(torch.isfinite(value)):
+                raise NumericalError(
+                    f"The gradient of {name} is not finite though the loss is. Check the network's "
+                    "operations near that layer."
+                )
+        self._lost = []
 
 
 def _check_whole(examples: Examples, row_size: int) -> None:
@@ -224,22 +213,3 @@ def _check_whole(examples: Examples, row_size: int) -> None:
             f"{'; '.join(nested.described(part) for part in examples.parts[:3])}, ... Bring the "
             "samples to one shape (pad), or use row_size 1."
         )
-
-
-def _check_finite(
-    objective: _Objective, gradients: dict[str, Tensor], losses: Tensor, batch: Any
-) -> None:
-    if not bool(torch.isfinite(losses).all()):
-        bad = int((~torch.isfinite(losses)).sum())
-        place = first_not_finite(objective.model, lambda: objective(batch))
-        raise NumericalError(
-            f"The loss of {bad} rows is not finite; the first value that is not finite comes "
-            f"from {place}. Check its weights and the inputs, and that every row has a label that "
-            "counts (-100 does not)."
-        )
-    for name, gradient in gradients.items():
-        if not bool(torch.isfinite(gradient).all()):
-            raise NumericalError(
-                f"The gradient of {name} is not finite though the loss is. Check the network's "
-                "operations near that layer."
-            )

@@ -71,19 +71,20 @@ class Examples:
         kept, left = [], count
         for part in self.parts:
             if left > 0:
-                cut = nested.count(part)
-                kept.append(part if cut is None else _slice(part, 0, left))
+                whole = nested.count(part) is None
+                kept.append(part if whole else _slice(part, 0, left))
                 left -= _size(part)
         return Examples(*kept)
 
     def batches(self, size: int) -> Iterator[Any]:
         """Iterate over consecutive batches of at most `size` samples."""
         for part in self.parts:
-            if nested.count(part) is None:
-                yield part
-            else:
-                for start in range(0, _size(part), size):
-                    yield _slice(part, start, start + size)
+            yield from cut(part, size)
+
+    def firsts(self, size: int) -> Iterator[Any]:
+        """Iterate over the parts, each cut to its first `size` samples."""
+        for part in self.parts:
+            yield next(cut(part, size))
 
     def to(self, device: torch.device | str) -> Examples:
         """Return the samples on a device; objects of other types by their own `to`, if any."""
@@ -103,6 +104,15 @@ class Examples:
                 flat = tensor.detach().cpu().contiguous().reshape(-1)
                 total.update(flat.view(torch.uint8).numpy().data)
         return total.hexdigest()
+
+
+def cut(batch: Any, size: int) -> Iterator[Any]:
+    """Iterate over consecutive batches of at most `size` samples of a larger one."""
+    if nested.count(batch) is None:
+        yield batch
+    else:
+        for start in range(0, _size(batch), size):
+            yield _slice(batch, start, start + size)
 
 
 def as_examples(data: object) -> Examples | None:
@@ -126,8 +136,8 @@ def as_examples(data: object) -> Examples | None:
 
 
 def _size(part: Any) -> int:
-    cut = nested.count(part)
-    return 1 if cut is None else cut
+    count = nested.count(part)
+    return 1 if count is None else count
 
 
 def _slice(part: Any, start: int, stop: int) -> Any:

@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 from chita.errors import InputError
 from chita.losses.loss import Loss, Measure
-from chita.losses.outputs import CrossEntropy, MeanSquaredError, NegativeLogLikelihood
+from chita.losses.outputs import (
+    CrossEntropy,
+    MeanSquaredError,
+    NegativeLogLikelihood,
+    OutputLoss,
+)
 from chita.losses.whole import CustomLoss, OwnLoss
 from chita.naming import nearest
 
@@ -22,7 +27,7 @@ LOSSES: dict[str, Loss] = {
 }
 """Every named loss. `model` is the one that the network returns for a dict."""
 
-__all__ = ["LOSSES", "Loss", "LossLike", "Measure", "check_loss", "make_loss"]
+__all__ = ["LOSSES", "Loss", "LossLike", "Measure", "OutputLoss", "check_loss", "make_loss"]
 
 
 def check_loss(loss: LossLike) -> None:

@@ -88,7 +88,7 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, Axes]]:
         yield "weight", Axes(groups=module.groups)
     elif isinstance(module, _TRANSPOSED):
         yield "weight", Axes(output=1, input=0, groups=module.groups)
-    elif isinstance(module, _EMBEDDINGS) or _is_conv1d(module):
+    elif isinstance(module, _EMBEDDINGS) or is_conv1d(module):
         yield "weight", Axes(output=1, input=0)
     elif isinstance(module, nn.MultiheadAttention):
         for name in _ATTENTION_WEIGHTS:
@@ -107,7 +107,7 @@ def _parametrised(module: nn.Module) -> list[str]:
     return inner + [_SUFFIX.sub("", name) for name in module._parameters if _SUFFIX.search(name)]
 
 
-def _is_conv1d(module: nn.Module) -> bool:
-    """Hugging Face's `Conv1D`, a linear layer that holds its weight as (in, out)."""
+def is_conv1d(module: nn.Module) -> bool:
+    """Return whether this is Hugging Face's `Conv1D`, a linear layer with its weight (in, out)."""
     named = type(module).__name__ == "Conv1D" and hasattr(module, "nf")
     return named and isinstance(getattr(module, "weight", None), Tensor)

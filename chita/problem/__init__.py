@@ -2,7 +2,9 @@
 
 from chita.problem.bound import lower_bound
 from chita.problem.curvature import Curvature, Factor, NoCurvature
+from chita.problem.factored_rows import FactoredRows
 from chita.problem.gradient_gram import GradientGram
+from chita.problem.joined_rows import JoinedRows
 from chita.problem.prices import Prices
 from chita.problem.quadratic import LocalQuadratic, Minimum
 from chita.problem.rows import DenseRows, Rows
@@ -11,7 +13,9 @@ __all__ = [
     "Curvature",
     "DenseRows",
     "Factor",
+    "FactoredRows",
     "GradientGram",
+    "JoinedRows",
     "LocalQuadratic",
     "Minimum",
     "NoCurvature",

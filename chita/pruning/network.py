@@ -38,6 +38,7 @@ def prune(
     method: str | Solver = "chita",
     rows: int = 1000,
     row_size: int = 1,
+    rows_dtype: str | None = None,
     loss: LossLike = None,
     labels: str = "data",
     ridge: float | str = "0.1x",
@@ -70,6 +71,8 @@ def prune(
         method: a name (`chita methods` lists them) or a solver with its options.
         rows: gradients n collected.
         row_size: samples m whose mean loss makes one row; rows·row_size samples are used.
+        rows_dtype: "float32", "bfloat16" or "float16" to keep the rows so, in less memory; None
+            keeps them in the type of the weights, float32 at least. Products are in float32.
         loss: "cross_entropy", "nll", "mse", "model" (what `model(**batch).loss` returns) or a
             function (model, batch) -> mean loss; None for "model" with dicts, else cross-entropy.
         labels: "data", or "model" to draw targets from the network's predictions (true Fisher).
@@ -100,6 +103,7 @@ def prune(
         sampling=Sampling(
             rows=rows,
             row_size=row_size,
+            rows_dtype=rows_dtype,
             loss=loss,
             labels=labels,
             seed=seed,
@@ -139,23 +143,24 @@ def one_shot(
         constraint = budget.bind(layout)
         w_bar = read_weights(network, layout)
         began = time.perf_counter()
-        drawn = gradients = None
+        drawn = collected = None
         if solver.curvatures:
             with state_kept(network):
                 drawn = sampling.of(data, network, w_bar.device)
-                gradients = collect_gradients(
+                collected = collect_gradients(
                     network,
                     layout,
                     drawn.examples,
                     row_size=sampling.row_size,
                     loss=drawn.loss,
+                    storage=sampling.storage,
                     progress=progress,
                 )
         seconds["collect"] = time.perf_counter() - began
 
         began = time.perf_counter()
         with track(progress, "solve", 1, "problem"):
-            problem = make_problem(w_bar, gradients, pose, layout.segments)
+            problem = make_problem(w_bar, collected and collected.rows, pose, layout.segments)
             solution = solver.solve(problem, constraint, bound=bound)
             progress.advance(1)
         seconds["solve"] = time.perf_counter() - began
@@ -169,6 +174,7 @@ def one_shot(
         solution=solution,
         layout=layout,
         drawn=drawn,
+        ways=collected.ways if collected else {},
         sampling=sampling,
         pose=pose,
         settings=settings,

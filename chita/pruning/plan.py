@@ -11,13 +11,14 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from chita.collect.cost import Cost, sample_cost
-from chita.collect.gradients import chunk_rows, rows_type
+from chita.collect.gradients import rows_type
+from chita.collect.ways import chunk_rows, worth_factoring
 from chita.data.batches import Data, batches_of
 from chita.data.examples import Examples
-from chita.losses import LossLike
+from chita.losses import LossLike, OutputLoss
 from chita.machine import available_memory, resident_memory, speed
 from chita.models.prunable import prunable_layout
-from chita.models.targets import decide
+from chita.models.targets import Decision, decide
 from chita.models.wrappers import unwrapped
 from chita.pruning.pose import make_budget, make_solver
 from chita.pruning.samples import Sampling
@@ -82,6 +83,7 @@ def plan(
     method: str | Solver = "chita",
     rows: int = 1000,
     row_size: int = 1,
+    rows_dtype: str | None = None,
     loss: LossLike = None,
     row_indices: Sequence[int] | None = None,
 ) -> Plan:
@@ -102,6 +104,7 @@ def plan(
         method: as in `prune`.
         rows: as in `prune`.
         row_size: as in `prune`.
+        rows_dtype: as in `prune`.
         loss: as in `prune`.
         row_indices: as in `prune`.
 
@@ -109,7 +112,9 @@ def plan(
         InputError: as in `prune`, for arguments and rules; samples and values are not looked at.
     """
     network, solver = unwrapped(model), make_solver(method)
-    sampling = Sampling(rows=rows, row_size=row_size, loss=loss, row_indices=row_indices)
+    sampling = Sampling(
+        rows=rows, row_size=row_size, rows_dtype=rows_dtype, loss=loss, row_indices=row_indices
+    )
     layout = prunable_layout(network, targets, ignore)
     kept = None
     if sparsity is not None or nnz is not None:
@@ -117,7 +122,10 @@ def plan(
         budget.bind(layout)
         kept = budget.kept(layout.size)
     rows = sampling.count if solver.curvatures else 0
-    each = rows * rows_type(network, layout).itemsize  # bytes per weight
+    wide = rows_type(network, layout)
+    each = rows * (sampling.storage or wide).itemsize  # bytes per weight
+    cost = _cost(network, data, sampling) if rows else None
+    factored = _factored(cost, sampling, data)
     tensors = tuple(
         PlannedTensor(
             name=decision.role.name,
@@ -126,19 +134,19 @@ def plan(
             weights=math.prod(decision.shape),
             pruned=decision.pruned,
             rule=decision.rule,
-            bytes=math.prod(decision.shape) * each if decision.pruned else 0,
+            bytes=_bytes(decision, factored, each, rows * wide.itemsize),
         )
         for decision in decide(network, targets, ignore)
     )
-    cost = _cost(network, data, sampling) if rows else None
+    stored = sum(tensor.bytes for tensor in tensors)
     collect, solve = _seconds(solver, sampling, cost, rows, layout.size, kept or layout.size)
     return Plan(
         tensors=tensors,
         prunable=layout.size,
         kept=kept,
         rows=rows,
-        row_bytes=layout.size * each,
-        peak_bytes=_peak(network, sampling, cost, rows, layout.size, layout.size * each),
+        row_bytes=stored,
+        peak_bytes=_peak(network, sampling, cost, rows, layout.size, stored),
         free_bytes=available_memory(),
         collect_seconds=collect,
         solve_seconds=solve,
@@ -150,6 +158,26 @@ def _cost(model: nn.Module, data: Data | None, sampling: Sampling) -> Cost | Non
         return None
     batch = next(iter(batches_of(data, 1)))
     return sample_cost(model, sampling.loss_for(batch), next(Examples(batch).batches(1)))
+
+
+def _factored(cost: Cost | None, sampling: Sampling, data: Data | None) -> frozenset[str]:
+    """The linear modules whose rows are kept as factors."""
+    if cost is None or data is None or sampling.row_size > 1:
+        return frozenset()
+    loss = sampling.loss_for(next(iter(batches_of(data, 1))))
+    if not isinstance(loss, OutputLoss):
+        return frozenset()
+    return frozenset(name for name, seen in cost.positions.items() if seen == 1)
+
+
+def _bytes(decision: Decision, factored: frozenset[str], each: int, each_factor: int) -> int:
+    """Memory of the rows of one tensor."""
+    if not decision.pruned:
+        return 0
+    shape = decision.shape
+    if decision.role.owner in factored and worth_factoring(shape):
+        return sum(shape) * each_factor
+    return math.prod(shape) * each
 
 
 def _seconds(

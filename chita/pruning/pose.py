@@ -13,7 +13,7 @@ from chita.arguments import real_number
 from chita.constraints import Budget, Nonzeros, Sparsity
 from chita.errors import InputError, NumericalError
 from chita.naming import nearest
-from chita.problem import Curvature, DenseRows, GradientGram, LocalQuadratic, NoCurvature
+from chita.problem import Curvature, GradientGram, LocalQuadratic, NoCurvature, Rows
 from chita.solvers import SOLVERS, Solver
 
 
@@ -155,7 +155,7 @@ class Pose:
 
 
 def make_problem(
-    w_bar: Tensor, rows: DenseRows | None, pose: Pose, segments: tuple[slice, ...] = ()
+    w_bar: Tensor, rows: Rows | None, pose: Pose, segments: tuple[slice, ...] = ()
 ) -> LocalQuadratic:
     """Return the quadratic model around w̄ (p,), with no curvature where no rows were collected.
 

@@ -37,6 +37,7 @@ def refit(
     *,
     rows: int = 1000,
     row_size: int = 1,
+    rows_dtype: str | None = None,
     loss: LossLike = None,
     labels: str = "data",
     ridge: float | str = "0.1x",
@@ -55,6 +56,7 @@ def refit(
             without a mask are left untouched.
         rows: as for `prune`, and so are all arguments from here on.
         row_size: see `prune`.
+        rows_dtype: see `prune`.
         loss: see `prune`.
         labels: see `prune`.
         ridge: see `prune`.
@@ -87,6 +89,7 @@ def refit(
         sampling=Sampling(
             rows=rows,
             row_size=row_size,
+            rows_dtype=rows_dtype,
             loss=loss,
             labels=labels,
             seed=seed,

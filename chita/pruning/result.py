@@ -66,6 +66,7 @@ def make_record(
     solution: Solution,
     layout: Layout,
     drawn: Drawn | None,
+    ways: dict[str, str],
     sampling: Sampling,
     pose: Pose,
     settings: dict[str, Any],
@@ -73,7 +74,8 @@ def make_record(
 ) -> RunRecord:
     """Return the record of a solved run; `problem` and `drawn` are None where none was collected.
 
-    `settings` are those of the command that `sampling` and `pose` do not hold.
+    `ways` tells how the rows of each tensor were had; `settings` are those of the command that
+    `sampling` and `pose` do not hold.
     """
     nnz = int(solution.mask.sum())
     asked = {**settings, **sampling.asked(), "ridge": pose.ridge, "first_order": pose.first_order}
@@ -95,7 +97,7 @@ def make_record(
         lower_bound=solution.lower_bound,
         status=solution.status,
         iterations=solution.stats.iterations,
-        layers=_layers(layout, solution.mask),
+        layers=_layers(layout, solution.mask, ways),
         seconds=seconds,
         data_hash=drawn.digest if drawn else None,
         model=type(model).__name__,
@@ -104,7 +106,7 @@ def make_record(
     )
 
 
-def _layers(layout: Layout, mask: Tensor) -> tuple[LayerRecord, ...]:
+def _layers(layout: Layout, mask: Tensor, ways: dict[str, str]) -> tuple[LayerRecord, ...]:
     masks = layout.unflatten(mask).values()
     return tuple(
         LayerRecord(
@@ -112,6 +114,7 @@ def _layers(layout: Layout, mask: Tensor) -> tuple[LayerRecord, ...]:
             shape=tuple(part.shape),
             weights=part.numel(),
             kept=int(part.sum()),
+            rows=ways.get(name),
             dead_outputs=int((~axes.by_output(part).any(1)).sum()),
         )
         for name, axes, part in zip(layout.names, layout.axes, masks, strict=True)

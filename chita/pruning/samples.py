@@ -17,6 +17,7 @@ from chita.losses import Loss, LossLike, check_loss, make_loss
 from chita.models.forward import failures_named
 
 _LABELS = ("data", "model")
+_STORAGE = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _BATCH = 100
 
 
@@ -40,6 +41,7 @@ class Sampling:
 
     rows: int = 1000
     row_size: int = 1
+    rows_dtype: str | None = None
     loss: LossLike = None
     labels: str = "data"
     seed: int = 0
@@ -54,6 +56,11 @@ class Sampling:
             value = whole_number(name, getattr(self, name), at_least=least, meaning=meaning)
             object.__setattr__(self, name, value)
         check_loss(self.loss)
+        if self.rows_dtype is not None and self.rows_dtype not in _STORAGE:
+            raise InputError(
+                f"rows_dtype is {self.rows_dtype!r}; give one of {', '.join(_STORAGE)}, or none "
+                "for the type of the weights."
+            )
         if self.row_indices is not None and not hasattr(self.row_indices, "__len__"):
             raise InputError(
                 f"row_indices is {self.row_indices!r}; give a list of whole numbers, the indices "
@@ -86,6 +93,11 @@ class Sampling:
         return Drawn(examples=examples, loss=loss, digest=given.digest())
 
     @property
+    def storage(self) -> torch.dtype | None:
+        """The type in which rows are kept, None for that of the weights."""
+        return _STORAGE[self.rows_dtype] if self.rows_dtype else None
+
+    @property
     def count(self) -> int:
         """Number of rows n."""
         if self.row_indices is None:
@@ -102,6 +114,7 @@ class Sampling:
         return {
             "rows": self.rows,
             "row_size": self.row_size,
+            "rows_dtype": self.rows_dtype,
             "loss": loss if isinstance(loss, str) or loss is None else type(loss).__name__,
             "labels": self.labels,
             "seed": self.seed,

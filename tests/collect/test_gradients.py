@@ -4,13 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from chita.collect import gradients
+from chita.collect import store
 from chita.collect.gradients import collect_gradients
+from chita.collect.ways import WAYS
 from chita.data.digits import digits
 from chita.data.examples import Examples
 from chita.errors import InputError, NumericalError
 from chita.models.prunable import prunable_layout
 from chita.models.zoo import load_model
+from tests.collect.rows import every_way, rows_of
 from tests.networks import LanguageModel
 
 
@@ -73,44 +75,44 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("row_size", [1, 3])
-@pytest.mark.parametrize("vectorise", [True, False])
-def test_rows_are_gradients_of_mean_losses(case, row_size, vectorise):
+@every_way
+def test_rows_are_gradients_of_mean_losses(case, row_size, fastest):
     make, shape = CASES[case]
     model, examples = make().double(), samples(shape)
     layout = prunable_layout(model)
     expected = by_backward(model, layout, examples, row_size)
-    rows = collect_gradients(model, layout, examples, row_size=row_size, vectorise=vectorise)
+    rows = rows_of(model, layout, examples, row_size=row_size, fastest=fastest)
     assert (rows.n, rows.p) == (6 // row_size, layout.size)
     assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["mlp", "convolutions", "tied", "language"])
-def test_networks_that_can_be_vectorised_are(name, monkeypatch):
-    monkeypatch.setattr(gradients, "_looped", lambda *_: None)
-    if name == "language":
-        model, examples = LanguageModel(), (torch.randint(5, (6, 3)), torch.randint(5, (6,)))
-        layout = prunable_layout(model, targets="embed")
-        assert collect_gradients(model, layout, Examples(examples)).n == 6
-        return
+@pytest.mark.parametrize("name", CASES)
+@every_way
+def test_the_fastest_way_that_is_allowed_and_possible_is_taken(name, fastest):
     make, shape = CASES[name]
     model = make().double()
-    assert collect_gradients(model, prunable_layout(model), samples(shape)).n == 6
+    layout = prunable_layout(model)
+    found = collect_gradients(model, layout, samples(shape), fastest=fastest).ways
+    taken = "rule" if fastest == "factored" else fastest  # these layers are small
+    if name == "branching":
+        taken = "loop"
+    assert found == dict.fromkeys(layout.names, taken)
 
 
-@pytest.mark.parametrize("vectorise", [True, False])
-def test_both_uses_of_a_tied_embedding_count(vectorise):
+@every_way
+def test_both_uses_of_a_tied_embedding_count(fastest):
     model = LanguageModel().double()
     layout = prunable_layout(model, targets=["embed"])
     examples = Examples((torch.randint(5, (6, 3)), torch.randint(5, (6,))))
     expected = by_backward(model, layout, examples, 2)
-    rows = collect_gradients(model, layout, examples, row_size=2, vectorise=vectorise)
+    rows = rows_of(model, layout, examples, row_size=2, fastest=fastest)
     assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
 
 
 def test_half_types_give_float32_rows():
     model = nn.Linear(4, 3).bfloat16()
     examples = Examples((torch.randn(6, 4).bfloat16(), torch.randint(3, (6,))))
-    assert collect_gradients(model, prunable_layout(model), examples).dtype == torch.float32
+    assert rows_of(model, prunable_layout(model), examples).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_a_forward_that_writes_into_its_inputs_is_no_chance():
     layout = prunable_layout(model)
     out_of_place = nn.Sequential(nn.ReLU(), model[1])
     expected = by_backward(out_of_place, layout, examples, 1)
-    rows = collect_gradients(model, layout, examples)
+    rows = rows_of(model, layout, examples)
     assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected)
     assert torch.equal(examples.batch[0], before)
 
@@ -143,7 +145,7 @@ def test_shipped_networks_in_float32_and_over_several_chunks(name):
     examples = digits()[0].take(torch.arange(300))
     expected = by_backward(model, layout, examples, 1)
     model.zero_grad(set_to_none=True)
-    rows = collect_gradients(model, layout, examples)
+    rows = rows_of(model, layout, examples)
     found = rows.gather(torch.arange(layout.size)).T
     assert (found - expected).norm() <= 1e-5 * expected.norm()
 
@@ -151,14 +153,14 @@ def test_shipped_networks_in_float32_and_over_several_chunks(name):
 def test_the_model_is_left_as_it_was():
     model = convolutional().double()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    collect_gradients(model, prunable_layout(model), samples((2, 7, 7)))
+    rows_of(model, prunable_layout(model), samples((2, 7, 7)))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
 def refusal(model, examples, error=InputError):
     with pytest.raises(error) as caught:
-        collect_gradients(model, prunable_layout(model), examples)
+        rows_of(model, prunable_layout(model), examples)
     return str(caught.value)
 
 
@@ -175,7 +177,7 @@ def test_active_dropout_is_refused_by_name():
     model[5].train()
     assert "5 (Dropout) is in train mode" in refusal(model, samples((2, 7, 7)))
     model[5].p = 0.0
-    assert collect_gradients(model, prunable_layout(model), samples((2, 7, 7))).n == 6
+    assert rows_of(model, prunable_layout(model), samples((2, 7, 7))).n == 6
 
 
 @pytest.mark.parametrize(
@@ -249,7 +251,7 @@ def test_targets_out_of_range_are_refused():
 def test_rows_must_be_whole():
     model = nn.Linear(4, 3).double()
     with pytest.raises(InputError, match="whole rows of 4"):
-        collect_gradients(model, prunable_layout(model), samples((4,)), row_size=4)
+        rows_of(model, prunable_layout(model), samples((4,)), row_size=4)
 
 
 class Sparse(nn.Module):
@@ -268,20 +270,20 @@ def test_a_sparse_gradient_is_that_of_the_dense_embedding():
     model = Sparse().double()
     layout = prunable_layout(model, targets=["embed", "head"])
     examples = Examples((torch.randint(5, (6, 3)), torch.randint(3, (6,))))
-    rows = collect_gradients(model, layout, examples, vectorise=False)
+    rows = rows_of(model, layout, examples, fastest="loop")
     model.embed.sparse = False
     expected = by_backward(model, layout, examples, 1)
     assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("vectorise", [True, False])
-def test_frozen_weights_have_gradients_too_and_stay_frozen(vectorise):
+@every_way
+def test_frozen_weights_have_gradients_too_and_stay_frozen(fastest):
     model, examples = CASES["mlp"][0]().double(), samples((4,))
     layout = prunable_layout(model)
     expected = by_backward(model, layout, examples, 1)
     model.requires_grad_(False)
     with torch.no_grad():
-        rows = collect_gradients(model, layout, examples, vectorise=vectorise)
+        rows = rows_of(model, layout, examples, fastest=fastest)
     assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
     assert not any(p.requires_grad for p in model.parameters())
 
@@ -291,7 +293,7 @@ def test_weights_of_mixed_types_give_rows_of_the_wider():
     model[1].double()
     model.forward = lambda x: model[1](model[0](x).double())
     examples = Examples((torch.randn(6, 4), torch.randint(3, (6,))))
-    assert collect_gradients(model, prunable_layout(model), examples).dtype == torch.float64
+    assert rows_of(model, prunable_layout(model), examples).dtype == torch.float64
 
 
 def test_a_forward_without_gradients_is_refused():
@@ -304,14 +306,14 @@ def test_a_forward_without_gradients_is_refused():
             with torch.no_grad():
                 return self.fc(x)
 
-    for vectorise in (True, False):
+    for fastest in WAYS:
         model = Detached().double()
         with pytest.raises(InputError, match="All gradients are zero"):
-            collect_gradients(model, prunable_layout(model), samples((4,)), vectorise=vectorise)
+            rows_of(model, prunable_layout(model), samples((4,)), fastest=fastest)
 
 
 def test_rows_without_room_are_refused_before_any_work(monkeypatch):
     model, examples = CASES["mlp"][0]().double(), samples((4,))
-    monkeypatch.setattr(gradients, "available_memory", lambda: 100)
+    monkeypatch.setattr(store, "available_memory", lambda: 100)
     with pytest.raises(InputError, match="6 rows of 35 weights need"):
-        collect_gradients(model, prunable_layout(model), examples)
+        rows_of(model, prunable_layout(model), examples)

@@ -46,7 +46,7 @@ def rows_and_weights(data_dir):
     layout = prunable_layout(model)
     examples = load_dataset("mnist", data_dir)[0].take(torch.arange(0, 60_000, 60))
     exact = Examples((examples.batch[0].double(), examples.batch[1]))
-    rows = collect_gradients(model.double(), layout, exact)
+    rows = collect_gradients(model.double(), layout, exact).rows
     w_bar = read_weights(model, layout)
     rounded = DenseRows(rows.gather(torch.arange(layout.size)).float())
     return {

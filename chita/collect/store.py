@@ -1,0 +1,123 @@
+"""Room for the rows while they come in: written once, p-major, in the type they stay in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import final
+
+import torch
+from torch import Tensor
+
+from chita.errors import InputError
+from chita.layout import Layout
+from chita.machine import available_memory, large_matrix
+from chita.problem import DenseRows, FactoredRows, JoinedRows, Rows
+
+_HEADROOM = 8  # powers of two between the first rows of a tensor in float16 and its largest number
+
+
+@final
+class RowStore:
+    """The rows of a layout, some tensors as factors, all others side by side in one matrix.
+
+    Args:
+        layout: the weights.
+        rows: number of rows n.
+        dtype: type of products, and of storage unless `storage` is given.
+        device: where the rows lie.
+        factors: name to (out, in) of the tensors whose rows come as outer products.
+        storage: a narrower type for the matrix; in float16 every tensor has its own scale.
+
+    Raises `InputError` where there is no memory for them.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        rows: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        factors: Mapping[str, tuple[int, int]],
+        storage: torch.dtype | None = None,
+    ) -> None:
+        self._layout, self._dtype = layout, dtype
+        self._factors = {
+            name: (
+                torch.empty(out, rows, dtype=dtype, device=device),
+                torch.empty(width, rows, dtype=dtype, device=device),
+            )
+            for name, (out, width) in factors.items()
+        }
+        self._places: dict[str, slice] = {}
+        end = 0
+        for name, count in zip(layout.names, layout.counts, strict=True):
+            if name not in factors:
+                self._places[name] = slice(end, end + count)
+                end += count
+        self._data = _room(end, rows, storage or dtype, device)
+        self._powers: dict[str, int] = {}
+
+    def write(self, name: str, part: slice, gradients: Tensor) -> None:
+        """Put the gradients (r, ...) of one tensor into the rows `part`."""
+        columns = gradients.reshape(len(gradients), -1).T
+        place = self._places[name]
+        if self._data.dtype == torch.float16:
+            columns = columns * 2.0 ** self._power(name, columns, place, part)
+        self._data[place, part] = columns
+
+    def write_factors(self, name: str, part: slice, delta: Tensor, inputs: Tensor) -> None:
+        """Put the factors δ (r, out) and x (r, in) of one tensor into the rows `part`."""
+        own_delta, own_inputs = self._factors[name]
+        own_delta[:, part] = delta.T
+        own_inputs[:, part] = inputs.T
+
+    def rows(self) -> Rows:
+        """The rows, once all are written."""
+        parts: list[Rows] = []
+        pending: list[str] = []  # neighbours in the matrix
+        for name in self._layout.names:
+            if name in self._factors:
+                parts += self._dense(pending)
+                pending = []
+                parts.append(FactoredRows(*self._factors[name]))
+            else:
+                pending.append(name)
+        parts += self._dense(pending)
+        return parts[0] if len(parts) == 1 else JoinedRows(parts)
+
+    def _dense(self, names: list[str]) -> list[Rows]:
+        if not names:
+            return []
+        data = self._data[self._places[names[0]].start : self._places[names[-1]].stop]
+        if self._data.dtype != torch.float16:
+            return [DenseRows(data)]
+        counts = torch.tensor([
+            len(range(*self._places[n].indices(len(self._data)))) for n in names
+        ])
+        scales = torch.tensor([2.0 ** -self._powers[n] for n in names], dtype=self._dtype)
+        return [DenseRows(data, scales.repeat_interleave(counts).to(data.device))]
+
+    def _power(self, name: str, columns: Tensor, place: slice, part: slice) -> int:
+        """The power of two by which a tensor is stored, lowered when its rows outgrow it."""
+        largest = float(torch.linalg.vector_norm(columns, ord=torch.inf))
+        fitting = 15 - math.frexp(largest)[1] if math.isfinite(largest) else 0
+        if name not in self._powers:
+            self._powers[name] = min(126, fitting) - _HEADROOM
+        elif largest > 0 and fitting < self._powers[name]:
+            self._data[place, : part.start] *= 2.0 ** (fitting - self._powers[name])
+            self._powers[name] = fitting
+        return self._powers[name]
+
+
+def _room(p: int, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A matrix (p, n), refused where there is no memory for it."""
+    needed = p * rows * dtype.itemsize
+    free = available_memory() if device.type == "cpu" else None
+    if free is not None and needed > free:
+        raise InputError(
+            f"{rows} rows of {p} weights need {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of "
+            "memory are available. Lower rows, store them with --rows-dtype bfloat16, or prune "
+            "fewer layers at a time with --targets."
+        )
+    return large_matrix(p, rows, dtype, device)

@@ -1,0 +1,194 @@
+"""Which way each tensor's rows are had: the fastest that agrees with one backward per row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from chita import nested
+from chita.collect.batched import BatchedBackward, Call
+from chita.collect.rules import positions
+from chita.collect.rules.linear import linear
+from chita.collect.separate import Objective, by_loop, by_vmap, losses_by_vmap, one_row
+from chita.data.examples import Examples, cut
+from chita.errors import ChitaError
+from chita.layout import Layout
+from chita.losses import Loss, OutputLoss
+
+WAYS = ("factored", "rule", "vmap", "loop")
+"""The ways, the fastest first."""
+
+_PROBED = 3  # rows on which a way must agree with one backward per row
+_CHUNK_BYTES = 64 << 20  # gradients in flight
+_CHUNK_SAMPLES = 128  # samples in flight, for the activations
+
+Factors = tuple[Tensor, Tensor]
+"""δ (r, out) and x (r, in), whose outer products are the gradients of r rows."""
+
+
+class FactorsChanged(ChitaError):
+    """A layer saw one position per row at first, and then several."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Some rows of a batch: which, `losses` (r,), and gradients (r, ...) or factors by name."""
+
+    part: slice
+    losses: Tensor
+    gradients: Iterable[tuple[str, Tensor | Factors]]
+
+
+@final
+class Ways:
+    """Decides on the first rows of every part of the examples, then runs batches.
+
+    Fields: `of`, name to one of `WAYS`; `factors`, name to (out, in) of those factored; `chunk`,
+    rows to run at a time.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layout: Layout,
+        loss: Loss,
+        examples: Examples,
+        row_size: int,
+        fastest: str,
+    ) -> None:
+        self._objective = Objective(model, loss)
+        self._weights = {name: model.get_parameter(name) for name in layout.names}
+        self._row_size = row_size
+        self._batched: BatchedBackward | None = None
+        self.of = dict.fromkeys(layout.names, "loop")
+        self.factors: dict[str, tuple[int, int]] = {}
+        probes = list(examples.firsts(_PROBED * row_size))
+        if isinstance(loss, OutputLoss) and WAYS.index(fastest) < 2:
+            self._batched = BatchedBackward(model, loss, layout.names, row_size)
+            self._use_rules(probes, factored=fastest == "factored")
+        self._rest = {name: self._weights[name] for name, way in self.of.items() if way == "loop"}
+        if self._rest and fastest != "loop" and all(self._vectorises(probe) for probe in probes):
+            self.of.update(dict.fromkeys(self._rest, "vmap"))
+        self.chunk = self._chunk(dict(zip(layout.names, layout.counts, strict=True)))
+
+    def run(self, batch: Any) -> Iterator[Piece]:
+        """The rows of a batch; the network may write into its inputs, which are copied."""
+        if len(self._rest) < len(self.of):
+            yield self._by_rules(nested.map_tensors(torch.clone, batch))
+        ways = {self.of[name] for name in self._rest}
+        if ways == {"vmap"}:
+            copied = nested.map_tensors(torch.clone, batch)
+            gradients, losses = by_vmap(self._objective, self._rest, self._row_size, copied)
+            yield Piece(part=slice(0, len(losses)), losses=losses, gradients=gradients.items())
+        elif ways:
+            found = by_loop(self._objective, self._rest, self._row_size, batch)
+            for row, (gradients, losses) in enumerate(found):
+                yield Piece(part=slice(row, row + 1), losses=losses, gradients=gradients.items())
+
+    def explain(self, batch: Any) -> None:
+        """Run a batch row by row, so that a failure tells its place."""
+        for row in cut(batch, self._row_size):
+            one_row(self._objective, self._weights, nested.map_tensors(torch.clone, row))
+
+    def _by_rules(self, batch: Any) -> Piece:
+        assert self._batched is not None
+        batched = self._batched
+        calls, losses = batched.run(batch)
+        rows = len(losses)
+
+        def found() -> Iterator[tuple[str, Tensor | Factors]]:
+            for name, way in self.of.items():
+                if way == "factored":
+                    yield name, _factors(batched, name, calls, rows)
+                elif way == "rule":
+                    yield name, batched.gradients(name, calls, rows)
+
+        return Piece(part=slice(0, rows), losses=losses, gradients=found())
+
+    def _use_rules(self, probes: list[Any], *, factored: bool) -> None:
+        """Let rules serve the tensors for which they agree with one backward per row."""
+        assert self._batched is not None
+        agreeing, single = set(self._batched.places), set(self._batched.places)
+        for probe in probes:
+            copied = nested.map_tensors(torch.clone, probe)
+            try:
+                # A network that looks at its activations might treat a batch as it treats no row.
+                losses_by_vmap(self._objective, self._row_size, copied)
+                copied = nested.map_tensors(torch.clone, probe)
+                calls, losses = self._batched.run(copied)
+            except Exception:  # noqa: BLE001 (the loop either works, or fails with the reason)
+                return
+            found = list(by_loop(self._objective, self._weights, self._row_size, probe))
+            expected = {name: torch.cat([row[name] for row, _ in found]) for name in self._weights}
+            agreeing = {n for n in agreeing if self._agrees(n, calls, expected[n])}
+            single = {n for n in single & agreeing if self._is_single(n, calls, len(losses))}
+        for name in agreeing:
+            shape = self._weights[name].shape
+            if factored and name in single and worth_factoring(shape):
+                self.of[name], self.factors[name] = "factored", (shape[0], shape[1])
+            else:
+                self.of[name] = "rule"
+
+    def _agrees(self, name: str, calls: Mapping[nn.Module, list[Call]], expected: Tensor) -> bool:
+        assert self._batched is not None
+        try:
+            found = self._batched.gradients(name, calls, len(expected))
+        except Exception:  # noqa: BLE001 (a layer used in a way that its rule does not know)
+            return False
+        if found.shape != expected.shape:
+            return False
+        share = 1e-3 if expected.dtype.itemsize >= 4 else 0.1
+        return bool((found - expected).abs().max() <= share * expected.abs().max())
+
+    def _is_single(self, name: str, calls: Mapping[nn.Module, list[Call]], rows: int) -> bool:
+        """Whether one linear layer holds the weight and was called once, with one position."""
+        assert self._batched is not None
+        (place, *others) = self._batched.places[name]
+        own = calls.get(place.module, [])
+        if others or len(own) != 1 or place.rule is not linear or place.attribute != "weight":
+            return False
+        return positions(own[0].inputs, own[0].delta, rows)[0].shape[1] == 1
+
+    def _vectorises(self, probe: Any) -> bool:
+        """Whether torch.func can differentiate the rest."""
+        if nested.count(probe) is None:
+            return False
+        copied = nested.map_tensors(torch.clone, probe)
+        try:
+            by_vmap(self._objective, self._rest, self._row_size, copied)
+        except Exception:  # noqa: BLE001 (the loop either works, or fails with the reason)
+            return False
+        return True
+
+    def _chunk(self, counts: Mapping[str, int]) -> int:
+        rest = sum(counts[name] for name in self._rest)
+        ruled = max((counts[n] for n, way in self.of.items() if way == "rule"), default=1)
+        if "loop" in self.of.values():
+            return 1 if len(self._rest) == len(self.of) else chunk_rows(ruled, self._row_size)
+        return chunk_rows(max(rest, ruled), self._row_size)
+
+
+def chunk_rows(p: int, row_size: int) -> int:
+    """Return how many rows of p weights are differentiated at a time."""
+    return max(1, min(_CHUNK_BYTES // (4 * p), _CHUNK_SAMPLES // row_size))
+
+
+def worth_factoring(shape: Sequence[int]) -> bool:
+    """Return whether a matrix's factors take at most a quarter of the room of their products."""
+    return len(shape) == 2 and 4 * (shape[0] + shape[1]) <= shape[0] * shape[1]
+
+
+def _factors(
+    batched: BatchedBackward, name: str, calls: Mapping[nn.Module, list[Call]], rows: int
+) -> Factors:
+    own = calls.get(batched.places[name][0].module, [])
+    if len(own) == 1:
+        x, delta = positions(own[0].inputs, own[0].delta, rows)
+        if x.shape[1] == 1:
+            return delta.squeeze(1), x.squeeze(1)
+    raise FactorsChanged(f"{name} is not used once, at one position, in every row.")

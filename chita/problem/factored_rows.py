@@ -1,0 +1,74 @@
+"""Rows of a linear layer that sees one position per sample: outer products, never formed."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+
+@final
+class FactoredRows:
+    """A whose row i is δᵢ ⊗ xᵢ, for δ (n, out) and x (n, in): p = out·in weights, row-major.
+
+    Products are matrix products with the factors, of as many operations as with A and without its
+    memory: A v = Σ_o δ_io (V x_i)_o and Aᵀz = Σ_i z_i δᵢ ⊗ xᵢ.
+
+    Args:
+        delta: δᵀ, (out, n), contiguous.
+        inputs: xᵀ, (in, n), of the same type.
+
+    >>> rows = FactoredRows(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 0.0], [1.0, 1.0]]))
+    >>> rows.gather(torch.tensor([0, 1])).T  # A
+    tensor([[3., 1.],
+            [0., 2.]])
+    >>> rows.times(torch.tensor([1.0, 1.0]))
+    tensor([4., 2.])
+    """
+
+    def __init__(self, delta: Tensor, inputs: Tensor) -> None:
+        self._delta = delta
+        self._inputs = inputs
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self._delta.shape[1]
+
+    @property
+    def p(self) -> int:
+        """Number of weights."""
+        return len(self._delta) * len(self._inputs)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of products."""
+        return self._delta.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the factors lie."""
+        return self._delta.device
+
+    def times(self, v: Tensor, support: Tensor | None = None) -> Tensor:
+        """A v, or A_S v, in the type of v: float64 promotes the factors, not A."""
+        v = v if v.dtype == torch.float64 else v.to(self.dtype)
+        if support is not None:
+            v = v.new_zeros(self.p).index_copy_(0, support, v)
+        matrix = v.view(len(self._delta), len(self._inputs))
+        return (self._delta.to(v.dtype) * (matrix @ self._inputs.to(v.dtype))).sum(0)
+
+    def transpose_times(self, z: Tensor, support: Tensor | None = None) -> Tensor:
+        """Aᵀz or its entries at S; z is rounded to `dtype`."""
+        full = ((self._delta * z.to(self.dtype)) @ self._inputs.T).flatten()
+        return full if support is None else full[support]
+
+    def gather(self, index: Tensor) -> Tensor:
+        """The columns named by index (k,), (k, n)."""
+        width = len(self._inputs)
+        return self._delta[index // width].mul_(self._inputs[index % width])
+
+    def squared_norms(self) -> Tensor:
+        """Squared norms of the columns (p,)."""
+        return (self._delta.square() @ self._inputs.square().T).flatten()

@@ -1,0 +1,231 @@
+"""Every rule against one backward per row, on random shapes."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
+
+from chita.collect.gradients import collect_gradients
+from chita.collect.rules import RULES, rule_of
+from chita.data.examples import Examples
+from chita.losses import LOSSES
+from chita.models.prunable import prunable_layout
+from tests.collect.rows import rows_of
+
+COUNT = 4
+
+
+class Around(nn.Module):
+    """A layer, after one that makes its input depend on a weight; squares make δ uneven."""
+
+    def __init__(self, layer, scale=True, times=1):
+        super().__init__()
+        self.layer, self.times = layer, times
+        self.scale = nn.Parameter(torch.tensor(1.3)) if scale else None
+
+    def forward(self, x):
+        y = x if self.scale is None else self.scale * x
+        for _ in range(self.times):
+            y = self.layer(y)
+        return functional.relu(y, inplace=True) + 0.1 * y.square()
+
+
+def check(model, inputs, row_size, targets, way="rule"):
+    """Rows to 1e-5 in float32, and to rounding in float64, of those by one backward per row."""
+    with torch.no_grad():
+        shape = model(inputs).shape
+    examples = Examples((inputs, torch.randn(shape, dtype=inputs_type(model))))
+    layout = prunable_layout(model, targets=targets)
+    options = {"row_size": row_size, "loss": LOSSES["mse"]}
+    expected = rows_of(model, layout, examples, fastest="loop", **options)
+    found = collect_gradients(model, layout, examples, fastest="rule", **options)
+    assert set(found.ways.values()) == {way}
+    index = torch.arange(layout.size)
+    difference = (found.rows.gather(index) - expected.gather(index)).norm()
+    error = 1e-5 if expected.dtype == torch.float32 else 1e-12
+    assert difference <= error * expected.gather(index).norm()
+
+
+def inputs_type(model):
+    return next(model.parameters()).dtype
+
+
+def drawn(shape, dtype):
+    return torch.randn(COUNT, *shape, dtype=dtype)
+
+
+many = settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+row_sizes = st.sampled_from([1, 2, 4])
+types = st.sampled_from([torch.float32, torch.float64])
+
+
+@many
+@given(st.data(), row_sizes, types)
+def test_linear(data, row_size, dtype):
+    wide, out = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
+    between = data.draw(st.lists(st.integers(1, 3), max_size=2))
+    times = data.draw(st.sampled_from([1, 3])) if wide == out else 1
+    model = Around(nn.Linear(wide, out), times=times).to(dtype)
+    targets = ["layer.weight", "layer.bias"]
+    check(model, drawn((*between, wide), dtype), row_size, targets)
+
+
+@many
+@given(st.data(), row_sizes, types, st.integers(1, 3), st.booleans())
+def test_convolutions(data, row_size, dtype, space, transposed):
+    def each(low, high):
+        return tuple(data.draw(st.integers(low, high)) for _ in range(space))
+
+    groups = data.draw(st.sampled_from([1, 2]))
+    kernel, stride, dilation, padding = each(1, 3), each(1, 2), each(1, 2), each(0, 1)
+    options = {"stride": stride, "dilation": dilation, "groups": groups, "padding": padding}
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[space - 1]
+    if transposed:
+        kind = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[space - 1]
+        pairs = zip(stride, dilation, strict=True)
+        options["output_padding"] = tuple(min(1, max(s, d) - 1) for s, d in pairs)
+    else:
+        modes = ["zeros", "reflect", "replicate", "circular"] if space < 3 else ["zeros"]
+        options["padding_mode"] = data.draw(st.sampled_from(modes))
+        if max(stride) == 1 and data.draw(st.booleans()):
+            options["padding"] = "same"
+            options["padding_mode"] = "zeros"
+    layer = kind(2 * groups, data.draw(st.integers(1, 2)) * groups, kernel, **options)
+    sizes = each(5, 7) if space < 3 else each(5, 6)
+    check(
+        Around(layer).to(dtype),
+        drawn((2 * groups, *sizes), dtype),
+        row_size,
+        ["layer.weight", "layer.bias"],
+    )
+
+
+@many
+@given(row_sizes, types, st.booleans(), st.sampled_from([None, 2]))
+def test_embeddings(row_size, dtype, first, padding):
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Embedding(5, 3, padding_idx=padding)
+            self.head = nn.Linear(3, 5, bias=False)
+            if not first:
+                self.head.weight = self.words.weight  # tied
+
+        def forward(self, x):
+            return self.head(torch.tanh(self.words(x))).mean(1)
+
+    targets = ["words.weight"]
+    check(Words().to(dtype), torch.randint(5, (COUNT, 3)), row_size, targets)
+
+
+NORMS = {
+    "layer": (lambda: nn.LayerNorm((3, 4)), (2, 3, 4)),
+    "rms": (lambda: nn.RMSNorm(4), (2, 4)),
+    "group": (lambda: nn.GroupNorm(2, 4), (4, 3)),
+    "batch 1d": (lambda: nn.BatchNorm1d(4), (4,)),
+    "batch 1d, positions": (lambda: nn.BatchNorm1d(4), (4, 3)),
+    "batch 2d": (lambda: nn.BatchNorm2d(2), (2, 3, 3)),
+    "batch 3d": (lambda: nn.BatchNorm3d(2), (2, 2, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("row_size", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_norms(name, row_size, dtype):
+    make, shape = NORMS[name]
+    layer = make()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_()
+        for buffer in layer.buffers():
+            if buffer.is_floating_point():
+                buffer.uniform_(0.5, 2)
+    targets = [f"layer.{name}" for name, _ in layer.named_parameters()]
+    check(Around(layer).to(dtype).eval(), drawn(shape, dtype), row_size, targets)
+
+
+def test_bilinear_and_conv1d_of_hugging_face():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Bilinear(3, 3, 2)
+
+        def forward(self, x):
+            return self.layer(x, x.square())
+
+    check(Pair().double(), drawn((2, 3), torch.float64), 2, ["layer.weight", "layer.bias"])
+    layer = Around(Conv1D(5, 3)).double()
+    check(layer, drawn((2, 3), torch.float64), 2, ["layer.weight", "layer.bias"])
+
+
+def test_every_type_of_the_table_is_met_above():
+    met = {nn.Linear, nn.Bilinear, nn.Embedding, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm}
+    met |= {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.Conv1d, nn.Conv2d, nn.Conv3d}
+    met |= {nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d}
+    assert met == set(RULES)
+
+
+class Own(nn.Linear):
+    """A subclass with a forward pass of its own."""
+
+    def forward(self, x):
+        return super().forward(x.flip(-1))
+
+
+@pytest.mark.parametrize(
+    "module", [nn.ReLU(), Own(2, 2), nn.Embedding(3, 2, max_norm=1.0), nn.LSTM(2, 2)]
+)
+def test_what_has_no_rule(module):
+    assert rule_of(module) is None
+
+
+class Mixed(nn.Module):
+    """A rule for one weight, none for the other, and one used past its module."""
+
+    def __init__(self):
+        super().__init__()
+        self.own, self.past, self.fc = Own(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.fc(torch.tanh(self.own(x)) + functional.linear(x, self.past.weight))
+
+
+@pytest.mark.parametrize("row_size", [1, 2])
+def test_the_choice_is_made_for_each_module(row_size):
+    model = Mixed().double()
+    layout = prunable_layout(model)
+    examples = Examples((torch.randn(6, 4).double(), torch.randint(3, (6,))))
+    expected = rows_of(model, layout, examples, row_size=row_size, fastest="loop")
+    found = collect_gradients(model, layout, examples, row_size=row_size)
+    assert found.ways == {"own.weight": "vmap", "past.weight": "vmap", "fc.weight": "rule"}
+    index = torch.arange(layout.size)
+    assert torch.allclose(found.rows.gather(index), expected.gather(index), atol=1e-12)
+
+
+class AcrossTheBatch(nn.Module):
+    """Rows that see each other where a batch holds several."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        y = self.fc(x)
+        return y - y.mean(0, keepdim=True) + y.square()
+
+
+def test_a_network_that_mixes_its_batch_is_run_row_by_row():
+    model = AcrossTheBatch().double()
+    layout = prunable_layout(model)
+    examples = Examples((torch.randn(6, 4).double(), torch.randint(3, (6,))))
+    expected = rows_of(model, layout, examples, row_size=2, fastest="loop")
+    found = collect_gradients(model, layout, examples, row_size=2)
+    assert found.ways == {"fc.weight": "vmap"}
+    index = torch.arange(layout.size)
+    assert torch.allclose(found.rows.gather(index), expected.gather(index), atol=1e-12)
