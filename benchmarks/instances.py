@@ -21,15 +21,15 @@ REFERENCE = [
 ]
 
 
-def mlpnet_rows():
-    """Rows (DenseRows), w̄ and segments: training images 0, 60, ..., 59940; None without data."""
+def mlpnet_rows(fastest="rule"):
+    """Rows, w̄ and segments: training images 0, 60, ..., 59940; None without data."""
     if "CHITA_DATA" not in os.environ:
         return None
     folder = Path(os.environ["CHITA_DATA"])
     model, _ = load_model("mlpnet", folder / "checkpoints" / "mlpnet_mnist.safetensors")
     layout = prunable_layout(model)
     examples = load_dataset("mnist", folder)[0].take(torch.arange(0, 60_000, 60))
-    rows = collect_gradients(model, layout, examples).rows
+    rows = collect_gradients(model, layout, examples, fastest=fastest).rows
     return rows, read_weights(model, layout), layout.segments
 
 

@@ -46,7 +46,11 @@ def large_matrix(rows: int, columns: int, dtype: torch.dtype, device: torch.devi
     if device.type != "cpu":
         return torch.zeros(rows, columns, dtype=dtype, device=device)
     stored = np.empty((rows, columns * dtype.itemsize), dtype=np.uint8)
-    return torch.from_numpy(stored).view(dtype).zero_()
+    return (
+        torch.from_numpy(stored).view(dtype).zero_()
+        if stored.size
+        else torch.empty(rows, columns, dtype=dtype)
+    )
 
 
 @final

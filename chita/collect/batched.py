@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
+from chita import nested
 from chita.collect.rules import Rule, rule_of
 from chita.losses import OutputLoss
 from chita.losses.outputs import split
@@ -45,12 +46,15 @@ class BatchedBackward:
         loss: compared row by row with the outputs of all rows.
         names: the weights; `places` tells where each is used.
         row_size: samples m per row.
+
+    Field: `channels_last`, whether images are laid out so, in which convolutions are faster.
     """
 
     def __init__(
         self, model: nn.Module, loss: OutputLoss, names: Sequence[str], row_size: int
     ) -> None:
         self._model, self._loss, self._row_size = model, loss, row_size
+        self.channels_last = any(isinstance(m, nn.modules.conv._ConvNd) for m in model.modules())
         self.places = {name: found for name in names if (found := _places(model, name))}
 
     def run(self, batch: Any) -> tuple[dict[nn.Module, list[Call]], Tensor]:
@@ -58,6 +62,8 @@ class BatchedBackward:
         modules = {place.module for found in self.places.values() for place in found}
         with torch.enable_grad(), _frozen(self._model), _watched(modules) as watch:
             inputs, targets = split(batch)
+            if self.channels_last:
+                inputs = nested.map_tensors(_with_channels_last, inputs)
             outputs = outputs_of(self._model, inputs)
             grouped = (t.unflatten(0, (-1, self._row_size)) for t in (outputs, targets))
             losses = vmap(self._loss.compare)(*grouped).reshape(-1)
@@ -69,12 +75,17 @@ class BatchedBackward:
         found: Tensor | None = None
         for place in self.places[name]:
             for call in calls.get(place.module, ()):
-                own = place.rule(place.module, call.inputs, call.delta, rows)[place.attribute]
+                own = place.rule(place.module, place.attribute, call.inputs, call.delta, rows)
                 found = own if found is None else found + own
         if found is None:
             weight = self._model.get_parameter(name)
             return weight.new_zeros(rows, *weight.shape)
         return found
+
+
+def _with_channels_last(tensor: Tensor) -> Tensor:
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return tensor.contiguous(memory_format=formats.get(tensor.ndim, torch.contiguous_format))
 
 
 def _places(model: nn.Module, name: str) -> list[Place]:

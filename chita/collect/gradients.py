@@ -135,6 +135,12 @@ def _fill(store: RowStore, ways: Ways, watch: _Watch, batch: Any, filled: int) -
     return count
 
 
+def _largest(tensor: Tensor) -> Tensor:
+    """The largest absolute value, NaN if there is one; dimensions as they lie in memory."""
+    order = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
+    return torch.stack(torch.aminmax(tensor.permute(order))).abs().amax()
+
+
 @final
 class _Watch:
     """Looks for values that are not finite, and for gradients that are all zero.
@@ -155,7 +161,7 @@ class _Watch:
     def saw(self, name: str, found: Tensor | tuple[Tensor, Tensor]) -> None:
         """Gradients of a tensor, or their factors."""
         parts = found if isinstance(found, tuple) else (found,)
-        bounds = [torch.stack(torch.aminmax(part)).abs().amax() for part in parts]
+        bounds = [_largest(part) for part in parts]
         bound = bounds[0] * bounds[1] if len(bounds) == 2 else bounds[0]
         self._largest[name] = torch.maximum(self._largest[name].to(bound), bound)
 

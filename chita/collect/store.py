@@ -60,11 +60,11 @@ class RowStore:
 
     def write(self, name: str, part: slice, gradients: Tensor) -> None:
         """Put the gradients (r, ...) of one tensor into the rows `part`."""
-        columns = gradients.reshape(len(gradients), -1).T
         place = self._places[name]
         if self._data.dtype == torch.float16:
-            columns = columns * 2.0 ** self._power(name, columns, place, part)
-        self._data[place, part] = columns
+            gradients = gradients * 2.0 ** self._power(name, gradients, place, part)
+        shaped = self._data[place].view(*gradients.shape[1:], -1)
+        shaped[..., part] = gradients.movedim(0, -1)  # in one pass, whatever its strides
 
     def write_factors(self, name: str, part: slice, delta: Tensor, inputs: Tensor) -> None:
         """Put the factors δ (r, out) and x (r, in) of one tensor into the rows `part`."""
@@ -98,9 +98,9 @@ class RowStore:
         scales = torch.tensor([2.0 ** -self._powers[n] for n in names], dtype=self._dtype)
         return [DenseRows(data, scales.repeat_interleave(counts).to(data.device))]
 
-    def _power(self, name: str, columns: Tensor, place: slice, part: slice) -> int:
+    def _power(self, name: str, gradients: Tensor, place: slice, part: slice) -> int:
         """The power of two by which a tensor is stored, lowered when its rows outgrow it."""
-        largest = float(torch.linalg.vector_norm(columns, ord=torch.inf))
+        largest = float(torch.stack(torch.aminmax(gradients)).abs().amax())
         fitting = 15 - math.frexp(largest)[1] if math.isfinite(largest) else 0
         if name not in self._powers:
             self._powers[name] = min(126, fitting) - _HEADROOM

@@ -24,7 +24,8 @@ WAYS = ("factored", "rule", "vmap", "loop")
 
 _PROBED = 3  # rows on which a way must agree with one backward per row
 _CHUNK_BYTES = 64 << 20  # gradients in flight
-_CHUNK_SAMPLES = 128  # samples in flight, for the activations
+_CHUNK_SAMPLES = 64  # samples in flight, for the activations
+_FACTORED_SAMPLES = 1024  # where all layers see one position, whose activations are few
 
 Factors = tuple[Tensor, Tensor]
 """δ (r, out) and x (r, in), whose outer products are the gradients of r rows."""
@@ -115,12 +116,11 @@ class Ways:
         assert self._batched is not None
         agreeing, single = set(self._batched.places), set(self._batched.places)
         for probe in probes:
-            copied = nested.map_tensors(torch.clone, probe)
             try:
                 # A network that looks at its activations might treat a batch as it treats no row.
-                losses_by_vmap(self._objective, self._row_size, copied)
                 copied = nested.map_tensors(torch.clone, probe)
-                calls, losses = self._batched.run(copied)
+                losses_by_vmap(self._objective, self._row_size, copied)
+                calls, losses = self._calls(self._batched, probe)
             except Exception:  # noqa: BLE001 (the loop either works, or fails with the reason)
                 return
             found = list(by_loop(self._objective, self._weights, self._row_size, probe))
@@ -133,6 +133,18 @@ class Ways:
                 self.of[name], self.factors[name] = "factored", (shape[0], shape[1])
             else:
                 self.of[name] = "rule"
+
+    def _calls(
+        self, batched: BatchedBackward, probe: Any
+    ) -> tuple[dict[nn.Module, list[Call]], Tensor]:
+        """The calls on a probe; channels stay where they are if the network asks for that."""
+        try:
+            return batched.run(nested.map_tensors(torch.clone, probe))
+        except Exception:  # views of activations fail in another layout
+            if not batched.channels_last:
+                raise
+            batched.channels_last = False
+            return batched.run(nested.map_tensors(torch.clone, probe))
 
     def _agrees(self, name: str, calls: Mapping[nn.Module, list[Call]], expected: Tensor) -> bool:
         assert self._batched is not None
@@ -168,6 +180,8 @@ class Ways:
     def _chunk(self, counts: Mapping[str, int]) -> int:
         rest = sum(counts[name] for name in self._rest)
         ruled = max((counts[n] for n, way in self.of.items() if way == "rule"), default=1)
+        if set(self.of.values()) == {"factored"}:
+            return max(1, _FACTORED_SAMPLES // self._row_size)
         if "loop" in self.of.values():
             return 1 if len(self._rest) == len(self.of) else chunk_rows(ruled, self._row_size)
         return chunk_rows(max(rest, ruled), self._row_size)

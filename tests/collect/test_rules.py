@@ -208,6 +208,29 @@ def test_the_choice_is_made_for_each_module(row_size):
     assert torch.allclose(found.rows.gather(index), expected.gather(index), atol=1e-12)
 
 
+class Viewing(nn.Module):
+    """A view that only activations with channels first allow."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(2, 3, 3), nn.Linear(27, 3)
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.conv(x)).view(len(x), -1))
+
+
+@pytest.mark.parametrize("row_size", [1, 2])
+def test_a_network_that_needs_its_channels_first_has_them_so(row_size):
+    model = Viewing().double()
+    layout = prunable_layout(model)
+    examples = Examples((torch.randn(6, 2, 5, 5).double(), torch.randint(3, (6,))))
+    expected = rows_of(model, layout, examples, row_size=row_size, fastest="loop")
+    found = collect_gradients(model, layout, examples, row_size=row_size, fastest="rule")
+    assert set(found.ways.values()) == {"rule"}
+    index = torch.arange(layout.size)
+    assert torch.allclose(found.rows.gather(index), expected.gather(index), atol=1e-12)
+
+
 class AcrossTheBatch(nn.Module):
     """Rows that see each other where a batch holds several."""
 

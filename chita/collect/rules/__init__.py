@@ -1,9 +1,9 @@
 """How the gradients of single rows follow from what one batched backward passes by.
 
-A rule takes a module, its input and the gradient δ of the summed row losses by its output, both of
-r·m samples in order, and returns, for each attribute that is a parameter, the gradients of the r
-rows, summed over the m samples of each. Rochette et al. (2019) and Goodfellow (2015) use the same
-products for per-sample gradients.
+A rule takes a module, the name of its parameter ("weight" or "bias"), its input and the gradient δ
+of the summed row losses by its output, both of r·m samples in order, and returns the gradients of
+the r rows, (r, *shape of the parameter), summed over the m samples of each. Goodfellow (2015) and
+Rochette et al. (2019) use the same products for per-sample gradients.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from chita.collect.rules.convolution import convolution, transposed_convolution
 from chita.collect.rules.embedding import embedding
-from chita.collect.rules.linear import Gradients, bilinear, linear, linear_inputs_first, positions
+from chita.collect.rules.linear import bilinear, linear, linear_inputs_first, positions
 from chita.collect.rules.norm import batch_norm, group_norm, layer_norm, rms_norm
 from chita.models.roles import is_conv1d
 
-Rule = Callable[[nn.Module, Any, Tensor, int], Gradients]
+Rule = Callable[[nn.Module, str, Any, Tensor, int], Tensor]
 
 RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: linear,
@@ -60,4 +60,4 @@ def _weighted(module: nn.Embedding) -> bool:
     return module.scale_grad_by_freq or module.max_norm is not None
 
 
-__all__ = ["RULES", "Gradients", "Rule", "positions", "rule_of"]
+__all__ = ["RULES", "Rule", "positions", "rule_of"]

@@ -8,72 +8,76 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chita.collect.rules.linear import Gradients
-
 _WINDOWS = 1 << 20  # entries of windows copied at a time: they stay in cache
 
 
-def convolution(module: nn.Module, inputs: Tensor, delta: Tensor, rows: int) -> Gradients:
+def convolution(
+    module: nn.Module, attribute: str, inputs: Tensor, delta: Tensor, rows: int
+) -> Tensor:
     """`nn.Conv1d` to `nn.Conv3d`, with stride, padding of any mode, dilation and groups."""
+    if attribute == "bias":
+        return _over_positions(delta, rows)
     layer = cast(nn.Conv2d, module)
     spread = layer._reversed_padding_repeated_twice
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    weight = _products(delta, inputs, layer, spread, mode, rows)
-    return {"weight": weight, "bias": _over_positions(delta, rows)}
+    if layer.padding_mode != "zeros":
+        inputs, spread = F.pad(inputs, spread, mode=layer.padding_mode), [0] * len(spread)
+    return _products(delta, inputs, layer, spread, rows)
 
 
 def transposed_convolution(
-    module: nn.Module, inputs: Tensor, delta: Tensor, rows: int
-) -> Gradients:
+    module: nn.Module, attribute: str, inputs: Tensor, delta: Tensor, rows: int
+) -> Tensor:
     """`nn.ConvTranspose1d` to `3d`: the roles of input and output gradient exchanged."""
+    if attribute == "bias":
+        return _over_positions(delta, rows)
     layer = cast(nn.ConvTranspose2d, module)
     spread = [cast(int, p) for padding in reversed(layer.padding) for p in (padding, padding)]
-    weight = _products(inputs, delta, layer, spread, "constant", rows)
-    return {"weight": weight, "bias": _over_positions(delta, rows)}
+    return _products(inputs, delta, layer, spread, rows)
 
 
 def _products(
-    centres: Tensor, seen: Tensor, layer: nn.Module, spread: list[int], mode: str, rows: int
+    centres: Tensor, seen: Tensor, layer: nn.Module, spread: list[int], rows: int
 ) -> Tensor:
     """For every row the sum over samples and positions of centres ⊗ window, (r, *weight shape).
 
-    `seen`, padded by `spread`, holds the windows: one for every position of `centres`.
+    `seen`, with zeros around it, holds the windows: one for every position of `centres`. Channels
+    come last, so that neighbours in a window lie side by side, and blocks of rows share buffers.
     """
     conv = cast(nn.Conv2d, layer)
-    samples = len(centres) // rows
-    found = centres.new_empty(rows, *conv.weight.shape)
-    positions = centres[0, 0].numel()
-    window = conv.weight[0].numel() * conv.groups
-    step = max(1, _WINDOWS // (positions * window * samples))
+    samples, groups, sizes = len(centres) // rows, conv.groups, centres.shape[2:]
+    window = conv.weight[0, 0].numel() * (seen.shape[1] // groups)
+    length = samples * sizes.numel()
+    step = min(rows, max(1, _WINDOWS // (length * groups * window)))
+    padded, inside = _room(seen, spread, step * samples)
+    columns = centres.new_empty(step, groups, length, window)
+    found = centres.new_empty(rows, groups, centres.shape[1] // groups, window)
     for start in range(0, rows, step):
-        part = slice(start * samples, (start + step) * samples)
-        here = centres[part]
-        columns = _windows(_padded(seen[part], spread, mode), conv, here.shape[2:], samples)
-        grouped = here.reshape(-1, samples, conv.groups, here.shape[1] // conv.groups, positions)
-        product = grouped.movedim(1, 3).flatten(3) @ columns  # (r, g, centres, window·channels)
-        channels_last = product.view(*product.shape[:3], *conv.kernel_size, -1)
-        shaped = channels_last.movedim(-1, 3).reshape(-1, *conv.weight.shape)
-        found[start : start + step] = shaped
-    return found
+        count = min(step, rows - start)
+        part = slice(start * samples, (start + count) * samples)
+        padded[: count * samples][inside] = seen[part].movedim(1, -1)
+        views = _windows(padded[: count * samples], conv, sizes, samples)
+        columns[:count].view(views.shape).copy_(views)
+        here = centres[part].reshape(count, samples, groups, -1, *sizes)
+        torch.bmm(
+            here.movedim(1, 3).flatten(3).flatten(0, 1),
+            columns[:count].flatten(0, 1),
+            out=found[start : start + count].flatten(0, 1),
+        )
+    shape = (rows, centres.shape[1], *conv.kernel_size, seen.shape[1] // groups)
+    return found.view(shape).movedim(-1, 2)
 
 
-def _padded(seen: Tensor, spread: list[int], mode: str) -> Tensor:
-    """Padded, with the channels last: neighbours in a window then lie side by side."""
-    if mode != "constant":
-        seen, spread = F.pad(seen, spread, mode=mode), [0] * len(spread)
-    last = seen.movedim(1, -1)
-    if not any(spread):
-        return last.contiguous()
-    pairs = list(zip(spread[-2::-2], spread[-1::-2], strict=True))  # by dimension, first to last
-    sizes = [s + a + b for s, (a, b) in zip(seen.shape[2:], pairs, strict=True)]
-    padded = seen.new_zeros(len(seen), *sizes, seen.shape[1])
-    inside = tuple(slice(a, a + s) for s, (a, _) in zip(seen.shape[2:], pairs, strict=True))
-    padded[(slice(None), *inside)] = last
-    return padded
+def _room(seen: Tensor, spread: list[int], count: int) -> tuple[Tensor, tuple[slice, ...]]:
+    """Zeros for `count` padded samples, channels last, and where the samples lie in them."""
+    before, after = spread[-2::-2], spread[-1::-2]  # by dimension, first to last
+    sizes = seen.shape[2:]
+    whole = [s + a + b for s, a, b in zip(sizes, before, after, strict=True)]
+    inside = tuple(slice(a, a + s) for s, a in zip(sizes, before, strict=True))
+    return seen.new_zeros(count, *whole, seen.shape[1]), (slice(None), *inside)
 
 
 def _windows(padded: Tensor, conv: nn.Conv2d, sizes: torch.Size, samples: int) -> Tensor:
-    """(r, groups, samples of a row times positions, window times channels of a group)."""
+    """(r, groups, samples of a row, *positions, *window, channels of a group), a view."""
     batch, *strides, channel = padded.stride()
     per_group = padded.shape[-1] // conv.groups
     rows = len(padded) // samples
@@ -86,8 +90,7 @@ def _windows(padded: Tensor, conv: nn.Conv2d, sizes: torch.Size, samples: int) -
         *(s * d for s, d in zip(strides, conv.dilation, strict=True)),
         channel,
     )
-    seen = padded.as_strided(shape, steps)
-    return seen.reshape(rows, conv.groups, samples * sizes.numel(), -1)
+    return padded.as_strided(shape, steps)
 
 
 def _over_positions(delta: Tensor, rows: int) -> Tensor:

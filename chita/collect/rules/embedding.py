@@ -6,10 +6,10 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from chita.collect.rules.linear import Gradients
 
-
-def embedding(module: nn.Module, inputs: Tensor, delta: Tensor, rows: int) -> Gradients:
+def embedding(
+    module: nn.Module, attribute: str, inputs: Tensor, delta: Tensor, rows: int
+) -> Tensor:
     """`nn.Embedding`; the padding index gets no gradient."""
     layer = cast(nn.Embedding, module)
     count, width = layer.weight.shape
@@ -18,4 +18,4 @@ def embedding(module: nn.Module, inputs: Tensor, delta: Tensor, rows: int) -> Gr
     if layer.padding_idx is not None:
         d = d * (index != layer.padding_idx).unsqueeze(2)
     found = d.new_zeros(rows, count, width)
-    return {"weight": found.scatter_add_(1, index.unsqueeze(2).expand_as(d), d)}
+    return found.scatter_add_(1, index.unsqueeze(2).expand_as(d), d)

@@ -5,29 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-Gradients = dict[str, Tensor]
-"""Attribute of a module to the gradients of its rows, (r, *shape of the parameter)."""
 
-
-def linear(module: nn.Module, inputs: Tensor, delta: Tensor, rows: int) -> Gradients:
+def linear(module: nn.Module, attribute: str, inputs: Tensor, delta: Tensor, rows: int) -> Tensor:
     """`nn.Linear`: the sum over samples and positions of a row of δ ⊗ x."""
     x, d = positions(inputs, delta, rows)
-    return {"weight": d.transpose(1, 2) @ x, "bias": d.sum(1)}
+    return d.sum(1) if attribute == "bias" else d.transpose(1, 2) @ x
 
 
-def linear_inputs_first(module: nn.Module, inputs: Tensor, delta: Tensor, rows: int) -> Gradients:
+def linear_inputs_first(
+    module: nn.Module, attribute: str, inputs: Tensor, delta: Tensor, rows: int
+) -> Tensor:
     """Hugging Face's `Conv1D`, whose weight is (in, out)."""
     x, d = positions(inputs, delta, rows)
-    return {"weight": x.transpose(1, 2) @ d, "bias": d.sum(1)}
+    return d.sum(1) if attribute == "bias" else x.transpose(1, 2) @ d
 
 
 def bilinear(
-    module: nn.Module, inputs: tuple[Tensor, Tensor], delta: Tensor, rows: int
-) -> Gradients:
+    module: nn.Module, attribute: str, inputs: tuple[Tensor, Tensor], delta: Tensor, rows: int
+) -> Tensor:
     """`nn.Bilinear`: the sum of δ ⊗ x ⊗ y."""
     x, d = positions(inputs[0], delta, rows)
     y, _ = positions(inputs[1], delta, rows)
-    return {"weight": torch.einsum("rlo,rli,rlj->roij", d, x, y), "bias": d.sum(1)}
+    return d.sum(1) if attribute == "bias" else torch.einsum("rlo,rli,rlj->roij", d, x, y)
 
 
 def positions(inputs: Tensor, delta: Tensor, rows: int) -> tuple[Tensor, Tensor]:
