@@ -7,6 +7,7 @@ import torch
 
 from chita.collect.gradients import collect_gradients
 from chita.data.sets import load_dataset
+from chita.machine import large_matrix
 from chita.models.prunable import prunable_layout, read_weights
 from chita.models.zoo import load_model
 from chita.problem import DenseRows, GradientGram, LocalQuadratic
@@ -53,7 +54,7 @@ def random_rows(n, p):
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(50, n, generator=generator)
     noise = 0.05 * torch.randn(4096, n, generator=generator)
-    data = torch.empty(p, n)
+    data = large_matrix(p, n, torch.float32, torch.device("cpu"))
     for block in data.split(4096):
         shares = 0.01 * torch.randn(len(block), 50, generator=generator)
         torch.matmul(shares, directions, out=block)

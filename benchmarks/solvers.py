@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 
 from chita.constraints import KeepK
+from chita.problem import DenseRows
 from chita.records import versions
 from chita.solvers import IHT, SOLVERS
 
