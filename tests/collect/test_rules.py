@@ -13,6 +13,7 @@ from chita.collect.rules import RULES, rule_of
 from chita.data.examples import Examples
 from chita.losses import LOSSES
 from chita.models.prunable import prunable_layout
+from chita.problem import JoinedRows
 from tests.collect.rows import rows_of
 
 COUNT = 4
@@ -250,5 +251,53 @@ def test_a_network_that_mixes_its_batch_is_run_row_by_row():
     expected = rows_of(model, layout, examples, row_size=2, fastest="loop")
     found = collect_gradients(model, layout, examples, row_size=2)
     assert found.ways == {"fc.weight": "vmap"}
+    index = torch.arange(layout.size)
+    assert torch.allclose(found.rows.gather(index), expected.gather(index), atol=1e-12)
+
+
+def wide():
+    return nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 20)).double()
+
+
+@pytest.mark.parametrize(("row_size", "way"), [(1, "factored"), (2, "rule")])
+def test_a_layer_that_sees_one_position_per_row_is_factored(row_size, way):
+    model = wide()
+    layout = prunable_layout(model)
+    examples = Examples((torch.randn(6, 20).double(), torch.randint(20, (6,))))
+    expected = rows_of(model, layout, examples, row_size=row_size, fastest="loop")
+    found = collect_gradients(model, layout, examples, row_size=row_size)
+    assert found.ways == dict.fromkeys(layout.names, way)
+    assert isinstance(found.rows, JoinedRows) == (way == "factored")
+    index = torch.arange(layout.size)
+    assert torch.allclose(found.rows.gather(index), expected.gather(index), atol=1e-12)
+
+
+def test_one_with_several_positions_is_not():
+    model = nn.Sequential(wide(), nn.Flatten(), nn.Linear(40, 20)).double()
+    layout = prunable_layout(model)
+    examples = Examples((torch.randn(6, 2, 20).double(), torch.randint(20, (6,))))
+    found = collect_gradients(model, layout, examples)
+    assert list(found.ways.values()) == ["rule", "rule", "factored"]
+
+
+class OftenInLargeBatches(nn.Module):
+    """Calls a layer a second time, to no effect, where a batch is larger than a probe."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(20, 20)
+
+    def forward(self, x):
+        y = self.fc(x)
+        return y + 0 * self.fc(x) if len(x) > 3 else y
+
+
+def test_factors_are_given_up_where_a_layer_is_called_more_often_later():
+    model = OftenInLargeBatches().double()
+    layout = prunable_layout(model)
+    examples = Examples((torch.randn(9, 20).double(), torch.randint(20, (9,))))
+    expected = rows_of(model, layout, examples, fastest="loop")
+    found = collect_gradients(model, layout, examples)
+    assert found.ways == {"fc.weight": "rule"}
     index = torch.arange(layout.size)
     assert torch.allclose(found.rows.gather(index), expected.gather(index), atol=1e-12)

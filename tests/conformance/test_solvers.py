@@ -120,7 +120,7 @@ COMPARED = INSTANCES + [
     for n, p, k in [(40, 300, 60), (40, 300, 15), (30, 200, 100), (200, 100, 30)]
     for first_order in (0.0, 1.0)
     for ridge in (1e-3, 0.1, 1.0)
-    for seed in range(3)
+    for seed in range(2)
 ]
 
 
