@@ -36,6 +36,14 @@ def resident_memory() -> int:
         return 0
 
 
+def solving_device(device: torch.device) -> torch.device:
+    """Return where problems of a network on `device` are solved: there, if it knows float64.
+
+    Apple's GPU (mps) does not, and shares its memory with the CPU, which then solves.
+    """
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def large_matrix(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return a matrix of zeros for much data.
 

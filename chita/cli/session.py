@@ -170,12 +170,11 @@ def _image_format(settings: NetworkSettings, own: ImageFormat | None) -> ImageFo
 def _usable_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device, dtype=torch.float64).item()
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise InputError(
-            f"The device {name!r} cannot be used here (float64 is needed): "
-            f"{str(error).splitlines()[0]}. Use --device cpu, or install a PyTorch build for this "
-            "hardware."
+            f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}. Use "
+            "--device cpu, or install a PyTorch build for this hardware."
         ) from None
     return device
 

@@ -17,6 +17,7 @@ from chita.data.examples import Examples
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.losses import LOSSES, Loss
+from chita.machine import solving_device
 from chita.models.forward import failures_named, first_not_finite
 from chita.problem import Rows
 from chita.progress import Progress, Silent, track
@@ -80,7 +81,7 @@ def collect_gradients(
         check_deterministic(model, loss, sample)
 
     ways = Ways(model, layout, loss, examples, row_size, fastest)
-    device = model.get_parameter(layout.names[0]).device
+    device = solving_device(model.get_parameter(layout.names[0]).device)
     rows = len(examples) // row_size
     store = RowStore(layout, rows, rows_type(model, layout), device, ways.factors, storage)
     watch = _Watch(model, loss, layout)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
+from chita.machine import solving_device
 from chita.models.targets import check_prunable, decide
 
 
@@ -46,6 +47,8 @@ def prunable_layout(
 def read_weights(model: nn.Module, layout: Layout) -> Tensor:
     """Return a copy of the weights of `layout` as one flat vector (p,), float32 at least.
 
+    It lies where the problem is solved (`chita.machine.solving_device`).
+
     Raises `InputError` that names every tensor with NaN or infinite values.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -61,6 +64,7 @@ def read_weights(model: nn.Module, layout: Layout) -> Tensor:
             f"NaN or infinite values in: {', '.join(bad)}. Load sound weights, or train again."
         )
     flat = layout.flatten(parameters)
+    flat = flat.to(solving_device(flat.device))
     return flat.to(torch.promote_types(flat.dtype, torch.float32))
 
 

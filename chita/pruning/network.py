@@ -146,7 +146,8 @@ def one_shot(
         drawn = collected = None
         if solver.curvatures:
             with state_kept(network):
-                drawn = sampling.of(data, network, w_bar.device)
+                device = network.get_parameter(layout.names[0]).device
+                drawn = sampling.of(data, network, device)
                 collected = collect_gradients(
                     network,
                     layout,
