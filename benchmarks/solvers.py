@@ -139,6 +139,13 @@ def measure(case):
     peak = status("VmHWM") - before
     if seconds < 2:
         seconds, result = median(lambda: run(rows), repeats)
+    iteration = None
+    if isinstance(solver, IHT):
+        twice = IHT(max_iterations=2 * ITERATIONS, tolerance=0)
+        problem = posed(rows, w_bar, case["first_order"], case["ridge"], segments)
+        longer, _ = median(lambda: twice.solve(problem, constraint), case["repeats"])
+        shorter, _ = median(lambda: solver.solve(problem, constraint), case["repeats"])
+        iteration = (longer - shorter) / ITERATIONS
     dense = rows if isinstance(rows, DenseRows) else DenseRows(rows.gather(torch.arange(p)))
     speeds = machine(dense._data, kept, repeats)
     return {
@@ -147,6 +154,7 @@ def measure(case):
         "seconds": seconds,
         "solve_seconds": result.stats.seconds,
         "iterations": result.stats.iterations,
+        "iteration_seconds": iteration,
         "objective": result.objective,
         "gb_read": counted.read / 1e9,
         "gb_per_s": counted.read / seconds / 1e9,
@@ -188,6 +196,7 @@ def main():
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--size", type=int, help="only problems of so many weights, n = 1000")
     parser.add_argument("--case", help="one case as JSON, measured in this process")
     arguments = parser.parse_args()
     if arguments.case:
@@ -195,6 +204,8 @@ def main():
         return
     results = []
     for case in cases(arguments.quick):
+        if arguments.size and (case["n"], case["p"]) != (1000, arguments.size):
+            continue
         command = [sys.executable, __file__, "--case", json.dumps(case)]
         line = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         found = json.loads(line)
@@ -207,6 +218,9 @@ def main():
             flush=True,
         )
     RESULTS.mkdir(exist_ok=True)
+    if arguments.size:  # the others stay as they were measured before
+        before = json.loads((RESULTS / "solvers.json").read_text())["results"]
+        results += [r for r in before if (r["n"], r["p"]) != (1000, arguments.size)]
     environment = {
         **versions(),
         "processor": platform.processor() or platform.machine(),

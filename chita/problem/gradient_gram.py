@@ -13,7 +13,7 @@ from chita.linalg.cholesky import cholesky
 from chita.problem.curvature import Curvature, Factor
 from chita.problem.rows import DenseRows, Rows
 
-_BLOCK = 2048  # columns gathered at a time
+_BLOCK = 4096  # columns gathered at a time
 
 
 @final

@@ -72,7 +72,7 @@ def supports(
     masks = [constraint.select(problem.w_bar.abs())]
     if start is not None:
         masks.append(constraint.select(start.abs()))
-    if bool(problem.gradient.any()):
+    if bool(problem.shift.any()):  # else there is no first-order term
         masks.append(_stepped(problem, constraint, tries))
     return masks
 

@@ -38,6 +38,19 @@ class Tied(nn.Module):
         return self.out(torch.relu(self.b(torch.relu(self.a(x)))))
 
 
+class Shared(nn.Module):
+    """A layer's weight that is first a parameter of the network, and used under both names."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared = nn.Parameter(torch.randn(3, 4))
+        self.fc = nn.Linear(4, 3)
+        self.fc.weight = self.shared
+
+    def forward(self, x):
+        return self.fc(x) + nn.functional.linear(x.square(), self.shared)
+
+
 def by_backward(model, layout, examples, row_size):
     """One ordinary backward per row through the network as it is."""
     rows = []
@@ -69,6 +82,7 @@ CASES = {
     "mlp": (lambda: nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)), (4,)),
     "convolutions": (convolutional, (2, 7, 7)),
     "tied": (Tied, (4,)),
+    "shared": (Shared, (4,)),
     "branching": (Branching, (4,)),
 }
 
@@ -96,6 +110,8 @@ def test_the_fastest_way_that_is_allowed_and_possible_is_taken(name, fastest):
     taken = "rule" if fastest == "factored" else fastest  # these layers are small
     if name == "branching":
         taken = "loop"
+    if name == "shared":  # its first place is no layer
+        taken = "loop" if fastest == "loop" else "vmap"
     assert found == dict.fromkeys(layout.names, taken)
 
 
