@@ -55,6 +55,22 @@ def test_the_end_under_floors_cannot_be_improved_by_an_allowed_swap():
                 assert minimum(dense, other) >= here - 1e-9 * abs(here) - 1e-11
 
 
+def test_several_swaps_of_a_round_keep_the_floors_together():
+    """Each alone would be allowed; the segment they would leave has fewer to spare."""
+    tight = 0
+    for seed in range(6):
+        problem, _ = random_problem(40, 300, ridge=0.1, first_order=1.0, seed=seed)
+        weights = problem.w_bar.abs()
+        kept = int(KeepK(size=300, k=60).select(weights)[:100].sum())
+        floors = KeepKWithFloors(
+            size=300, k=60, segments=(slice(0, 100), slice(100, 300)), least=(kept - 2, 1)
+        )
+        found = LocalSearch(solver=Magnitude()).solve(problem, floors)
+        assert floors.allows(found.mask)
+        tight += int(found.mask[:100].sum()) == kept - 2
+    assert tight
+
+
 def test_it_improves_on_what_it_wraps_where_there_is_something_to_gain():
     gains = []
     for seed in range(5):

@@ -151,6 +151,55 @@ def test_magnitude_keeps_the_largest_weights_as_they_are():
     assert torch.equal(found.weights[found.mask], problem.w_bar[found.mask])
 
 
+def test_exchanges_and_swaps_each_lower_q():
+    """Left alone, each gains on the back-solve somewhere; together they never lose by much."""
+    gains = {"exchanges": [], "swaps": []}
+    for case in LARGER:
+        start = solve(BSO(), *case).objective
+        gains["exchanges"].append(start - solve(CHITA(max_swap_rounds=0), *case).objective)
+        gains["swaps"].append(start - solve(CHITA(max_rounds=0), *case).objective)
+    for found in gains.values():
+        assert min(found) >= -1e-9
+        assert max(found) > 0
+
+
+def test_the_optimum_of_a_diagonal_problem_is_found():
+    """Where H is diagonal the best k weights are those of largest (h + λ) w̄².
+
+    Halved steps meet the right one to a factor of two at worst, so exchanges alone end where none
+    outside costs four times as much as one inside; swaps then end at the optimum.
+    """
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        scales = torch.logspace(-2, 1, 80).double()[torch.randperm(80, generator=generator)]
+        w_bar = torch.randn(80, generator=generator).double()
+        curvature = GradientGram(DenseRows(scales.diag()))
+        problem = LocalQuadratic(
+            w_bar=w_bar, curvature=curvature, ridge=1e-3, shift=curvature.constant(0.0)
+        )
+        costs = (curvature.diagonal() + 1e-3) * w_bar.square()
+        exchanges = CHITA(max_swap_rounds=0, tolerance=0.0)
+        near = exchanges.solve(problem, KeepK(size=80, k=20)).mask
+        assert float(costs[~near].max()) <= 4 * float(costs[near].min())
+        found = CHITA().solve(problem, KeepK(size=80, k=20))
+        best = costs.argsort(descending=True)[:20].tolist()
+        assert set(found.mask.nonzero().flatten().tolist()) == set(best)
+
+
+@pytest.mark.parametrize("first_order", [0.0, 1.0])
+def test_chita_descends_without_a_ridge_too(first_order):
+    """Nothing can be priced there, so every exchange is solved and taken only if Q falls."""
+    improved = 0
+    for seed in range(6):
+        problem, _ = random_problem(200, 100, ridge=0.0, first_order=first_order, seed=seed)
+        found = CHITA().solve(problem, KeepK(size=100, k=30))
+        trace = found.stats.trace
+        assert all(later < earlier for earlier, later in pairwise(trace))
+        assert trace[-1] == pytest.approx(found.objective, rel=1e-8)
+        improved += len(trace) > 1
+    assert improved
+
+
 def test_chita_meets_the_optimum_of_most_small_problems():
     """Of the brute-force instances with the model's own optimum known, at least two in three."""
     met = 0
