@@ -125,6 +125,22 @@ def test_both_uses_of_a_tied_embedding_count(fastest):
     assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
 
 
+def test_a_network_that_decides_by_its_batch_later_is_run_row_by_row():
+    """Its first rows decide alike, alone or together; later ones do not."""
+    model = Branching().double()
+    with torch.no_grad():
+        model.fc.weight.fill_(1.0)
+        model.fc.bias.copy_(torch.tensor([0.1, 0.0, -0.1]))
+    signs = torch.tensor([1.0, 1, 1, 1, -1, 1, -1, -1]).double().unsqueeze(1)
+    examples = Examples((signs * torch.rand(8, 4).double(), torch.randint(3, (8,))))
+    layout = prunable_layout(model)
+    found = collect_gradients(model, layout, examples)
+    assert found.ways == {"fc.weight": "loop"}
+    index = torch.arange(layout.size)
+    expected = by_backward(model, layout, examples, 1)
+    assert torch.allclose(found.rows.gather(index).T, expected, atol=1e-12)
+
+
 def test_half_types_give_float32_rows():
     model = nn.Linear(4, 3).bfloat16()
     examples = Examples((torch.randn(6, 4).bfloat16(), torch.randint(3, (6,))))

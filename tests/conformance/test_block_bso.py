@@ -5,10 +5,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from chita.constraints import KeepK
+from chita.constraints import Exactly, KeepK
 from chita.errors import InputError
 from chita.problem import LocalQuadratic
-from chita.solvers import BSO, BlockBSO
+from chita.solvers import BSO, CHITA, BlockBSO
 from tests.problems import random_problem
 
 CASES = [(n, s, seed) for n in (10, 80) for s in (0.0, 1.0) for seed in range(3)]
@@ -60,13 +60,16 @@ def test_blocks_are_the_minima_of_the_block_diagonal_model(n, first_order, seed)
 
 
 def test_the_support_of_lowest_q_is_taken():
-    problem, _ = random_problem(10, 60, ridge=0.1, first_order=1.0, seed=1)
-    constraint = KeepK(size=60, k=20)
-    start = torch.zeros(60).double()
-    start[:20] = 1.0
-    plain = BlockBSO(block_size=10).solve(problem, constraint)
-    warm = BlockBSO(block_size=10).solve(problem, constraint, start)
-    assert warm.objective <= plain.objective
+    constraint, lower = KeepK(size=60, k=20), 0
+    for seed in range(6):
+        problem, _ = random_problem(10, 60, ridge=0.1, first_order=0.0, seed=seed)
+        plain = BlockBSO(block_size=10).solve(problem, constraint)
+        start = CHITA().solve(problem, constraint)
+        there = BlockBSO(block_size=10).solve(problem, Exactly(mask=start.mask))
+        warm = BlockBSO(block_size=10).solve(problem, constraint, start.weights)
+        assert warm.objective == pytest.approx(min(plain.objective, there.objective), rel=1e-9)
+        lower += warm.objective < plain.objective
+    assert lower
 
 
 def test_restricting_keeps_the_borders():
