@@ -16,6 +16,7 @@ from chita.collect.ways import FactorsChanged, Ways
 from chita.data.examples import Examples
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
+from chita.linalg.select import largest_magnitude
 from chita.losses import LOSSES, Loss
 from chita.machine import solving_device
 from chita.models.forward import failures_named, first_not_finite
@@ -136,12 +137,6 @@ def _fill(store: RowStore, ways: Ways, watch: _Watch, batch: Any, filled: int) -
     return count
 
 
-def _largest(tensor: Tensor) -> Tensor:
-    """The largest absolute value, NaN if there is one; dimensions as they lie in memory."""
-    order = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
-    return torch.stack(torch.aminmax(tensor.permute(order))).abs().amax()
-
-
 @final
 class _Watch:
     """Looks for values that are not finite, and for gradients that are all zero.
@@ -162,7 +157,7 @@ class _Watch:
     def saw(self, name: str, found: Tensor | tuple[Tensor, Tensor]) -> None:
         """Gradients of a tensor, or their factors."""
         parts = found if isinstance(found, tuple) else (found,)
-        bounds = [_largest(part) for part in parts]
+        bounds = [largest_magnitude(part) for part in parts]
         bound = bounds[0] * bounds[1] if len(bounds) == 2 else bounds[0]
         self._largest[name] = torch.maximum(self._largest[name].to(bound), bound)
 
@@ -175,11 +170,12 @@ class _Watch:
         """All batches have been seen: raise what was found."""
         if not self._waits and self._faulty():
             for batch in batches:
+                copied = nested.map_tensors(torch.clone, batch)
                 with torch.no_grad():
-                    losses = self._loss.mean(self._model, batch)
-                if not bool(torch.isfinite(losses)):
-                    self._check(batch)
-            self._check(next(iter(batches)))
+                    loss = self._loss.mean(self._model, copied)
+                if not bool(torch.isfinite(loss)):
+                    break
+            self._check(batch)
         if not any(bool(value > 0) for value in self._largest.values()):
             raise InputError(
                 "All gradients are zero: the loss does not depend on the weights to prune. Is the "

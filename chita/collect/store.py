@@ -11,6 +11,7 @@ from torch import Tensor
 
 from chita.errors import InputError
 from chita.layout import Layout
+from chita.linalg.select import largest_magnitude
 from chita.machine import available_memory, large_matrix
 from chita.problem import DenseRows, FactoredRows, JoinedRows, Rows
 
@@ -92,15 +93,13 @@ class RowStore:
         data = self._data[self._places[names[0]].start : self._places[names[-1]].stop]
         if self._data.dtype != torch.float16:
             return [DenseRows(data)]
-        counts = torch.tensor([
-            len(range(*self._places[n].indices(len(self._data)))) for n in names
-        ])
+        counts = torch.tensor([self._places[n].stop - self._places[n].start for n in names])
         scales = torch.tensor([2.0 ** -self._powers[n] for n in names], dtype=self._dtype)
         return [DenseRows(data, scales.repeat_interleave(counts).to(data.device))]
 
     def _power(self, name: str, gradients: Tensor, place: slice, part: slice) -> int:
         """The power of two by which a tensor is stored, lowered when its rows outgrow it."""
-        largest = float(torch.stack(torch.aminmax(gradients)).abs().amax())
+        largest = float(largest_magnitude(gradients))
         fitting = 15 - math.frexp(largest)[1] if math.isfinite(largest) else 0
         if name not in self._powers:
             self._powers[name] = min(126, fitting) - _HEADROOM

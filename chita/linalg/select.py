@@ -36,3 +36,13 @@ def largest(values: Tensor, k: int, threshold: Tensor) -> Tensor:
     ties = (values == threshold).nonzero().squeeze(1)
     mask[ties[: k - int(mask.sum())]] = True
     return mask
+
+
+def largest_magnitude(tensor: Tensor) -> Tensor:
+    """Return the largest absolute value as a scalar tensor, NaN if there is one; one pass.
+
+    >>> largest_magnitude(torch.tensor([[1.0, -3.0], [2.0, 0.0]]))
+    tensor(3.)
+    """
+    order = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)  # as it lies in memory
+    return torch.stack(torch.aminmax(tensor.permute(order))).abs().amax()

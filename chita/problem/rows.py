@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from chita.errors import InputError
+from chita.linalg.select import largest_magnitude
 
 _BLOCK = 256  # weights promoted or squared at a time: the block stays in cache
 _GATHERED = 2048  # columns gathered at a time: as fast as all at once, in little memory
@@ -113,7 +114,7 @@ class DenseRows:
         scale = torch.ones(self.p, dtype=self._dtype, device=self.device)
         data = torch.empty_like(self._data, dtype=dtype)
         for segment in segments or (slice(0, self.p),):
-            largest = float(torch.linalg.vector_norm(self._data[segment], ord=torch.inf))
+            largest = float(largest_magnitude(self._data[segment]))
             power = 2.0 ** min(126, 15 - math.frexp(largest)[1])
             data[segment] = self._data[segment] * power
             scale[segment] = 1 / power

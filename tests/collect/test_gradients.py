@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from chita.collect import store
+from chita.collect import gradients, store
 from chita.collect.gradients import collect_gradients
 from chita.collect.ways import WAYS
 from chita.data.digits import digits
 from chita.data.examples import Examples
 from chita.errors import InputError, NumericalError
+from chita.losses import LOSSES
 from chita.models.prunable import prunable_layout
 from chita.models.zoo import load_model
 from tests.collect.rows import every_way, rows_of
@@ -237,6 +238,25 @@ def test_a_gradient_that_is_not_finite_names_the_tensor():
     with torch.no_grad():
         model.fc.weight.zero_()
     assert "gradient of fc.weight is not finite" in refusal(model, samples((4,)), NumericalError)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_what_is_looked_at_only_at_the_end_is_named_too(what):
+    """As on an accelerator, where the loop over batches does not wait for values."""
+    model = nn.Linear(4, 3).double()
+    examples = samples((4,))
+    if what == "loss":
+        with torch.no_grad():
+            model.bias[0] = float("inf")
+    watch = gradients._Watch(model, LOSSES["cross_entropy"], prunable_layout(model))
+    watch._waits = False
+    for batch in examples.batches(2):
+        watch.saw_losses(torch.tensor([1.0, float("nan") if what == "loss" else 1.0]))
+        watch.saw("weight", torch.tensor([[float("nan"), 1.0]]))
+        watch.batch_done(batch)
+    expected = "The loss of 3 rows" if what == "loss" else "gradient of weight is not finite"
+    with pytest.raises(NumericalError, match=expected):
+        watch.check_all(examples.batches(2))
 
 
 def test_outputs_without_classes_are_refused():
