@@ -5,8 +5,12 @@ Writes benchmarks/results/rows.json. Each network is measured with one thread an
 fresh process each, on random samples: rows per second of `collect_gradients` (all of it, checks and
 choice of ways included) in each way, of a loop over samples that copies into a preallocated (n, p)
 matrix, and of one plain batched backward over the same samples, the ceiling. Medians of three runs
-after one that does not count. Memory is what collecting adds to the process, in units of A in the
-type it would have unfactored.
+(of 21 below a second) after one that does not count; the rows of each are freed right before the
+next, since how long a virtual machine takes to give memory is not what is measured. Memory is what
+the first run adds to the process, in units of A in the type it would have unfactored.
+
+Then the products with rows that are factored beside those with A, and `chita.prune` of MLPNet on
+1,000 rows by `bso`: the first call of a process, and the median of later ones.
 """
 
 import argparse
@@ -15,16 +19,21 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
+import chita
 from chita.collect.gradients import collect_gradients
+from chita.collect.ways import worth_factoring
 from chita.data.examples import Examples
 from chita.losses import LOSSES
+from chita.machine import large_matrix
 from chita.models.prunable import prunable_layout
 from chita.models.zoo import find_model
+from chita.problem import DenseRows, FactoredRows
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.solvers import status
@@ -91,12 +100,14 @@ def batched(model, layout, examples, size=128):
 
 
 def seconds(run, repeats=3):
-    """Median seconds, after one run that does not count."""
-    times = []
-    for _ in range(repeats + 1):
+    """Median seconds, after one run that does not count; quick ones are repeated more often."""
+    times, kept = [], None
+    while len(times) <= (repeats if max(times, default=1) > 1 else 7 * repeats):
+        kept = None  # what it made is freed outside of what is timed
         began = time.perf_counter()
-        run()
+        kept = run()
         times.append(time.perf_counter() - began)
+    del kept
     return statistics.median(times[1:])
 
 
@@ -135,6 +146,58 @@ def measure(case):
     }
 
 
+def factored(threads, n=1000):
+    """Products with factored rows in units of those with A, for layers of several sizes."""
+    torch.set_num_threads(threads)
+    found = []
+    for out, width in ((4, 4), (8, 8), (16, 16), (20, 40), (10, 84), (40, 784), (384, 384)):
+        rows, p = FactoredRows(torch.randn(out, n), torch.randn(width, n)), out * width
+        data = large_matrix(p, n, torch.float32, torch.device("cpu"))
+        dense = DenseRows(data.copy_(rows.gather(torch.arange(p))))
+        products = {
+            "times": (torch.randn(p).double(),),
+            "transpose_times": (torch.randn(n).double(),),
+            "gather": (torch.randperm(p)[: p // 10].sort().values,),
+            "squared_norms": (),
+        }
+        own, other = (
+            {name: seconds(partial(getattr(kind, name), *a)) for name, a in products.items()}
+            for kind in (rows, dense)
+        )
+        found.append({
+            "threads": threads,
+            "shape": [out, width],
+            "chosen": worth_factoring((out, width)),
+            **{name: own[name] / other[name] for name in products},
+            "all": sum(own.values()) / sum(other.values()),
+        })
+    return found
+
+
+def end_to_end(threads):
+    """`chita.prune` of MLPNet on 1,000 rows by `bso`, evaluation left out."""
+    torch.set_num_threads(threads)
+    model, examples = network("mlpnet")
+
+    def run():
+        return chita.prune(model, examples, sparsity=0.9, method="bso", rows=1000)
+
+    began = time.perf_counter()
+    run()
+    first = time.perf_counter() - began
+    return {"threads": threads, "first": first, "later": seconds(run)}
+
+
+def in_process(case):
+    """What a fresh process measures of a case."""
+    command = [sys.executable, __file__, "--case", json.dumps(case)]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(lines.splitlines()[-1])
+
+
+SECTIONS = {"factored": factored, "end to end": end_to_end}
+
+
 def main():
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -142,7 +205,9 @@ def main():
     parser.add_argument("--network", action="append")
     arguments = parser.parse_args()
     if arguments.case:
-        print(json.dumps(measure(json.loads(arguments.case))))
+        case = json.loads(arguments.case)
+        section = SECTIONS.get(case.get("section"))
+        print(json.dumps(section(case["threads"]) if section else measure(case)))
         return
     results = []
     for name in arguments.network or ("mlpnet", "resnet20", "block"):
@@ -151,9 +216,7 @@ def main():
             ways = ["batched backward", "factored", "rule", "rule, bfloat16", "rule, float16"]
             for way in [*ways, "vmap", "loop", "loop of samples"]:
                 case = {"network": name, "threads": threads, "way": way}
-                command = [sys.executable, __file__, "--case", json.dumps(case)]
-                line = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-                found = json.loads(line)
+                found = in_process(case)
                 rates[way] = found["rows_per_second"]
                 results.append(found)
                 print(
@@ -163,7 +226,11 @@ def main():
                     flush=True,
                 )
     if not arguments.network:
-        content = {"about": __doc__, "results": results}
+        others = {
+            name: [in_process({"section": name, "threads": threads}) for threads in (1, 2)]
+            for name in SECTIONS
+        }
+        content = {"about": __doc__, "results": results, **others}
         (RESULTS / "rows.json").write_text(json.dumps(content, indent=1) + "\n")
 
 

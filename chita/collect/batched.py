@@ -9,9 +9,9 @@ from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 
 from chita import nested
+from chita.collect.affine import affine_norms
 from chita.collect.rules import Rule, rule_of
 from chita.losses import OutputLoss
 from chita.losses.outputs import split
@@ -41,6 +41,8 @@ class Call:
 class BatchedBackward:
     """Gives, for batches of r·m samples, the calls of the modules that hold given weights.
 
+    The network may write into its inputs, which are copied.
+
     Args:
         model: the network, in eval mode.
         loss: compared row by row with the outputs of all rows.
@@ -60,15 +62,17 @@ class BatchedBackward:
     def run(self, batch: Any) -> tuple[dict[nn.Module, list[Call]], Tensor]:
         """The calls of every module concerned, in order, and the losses of the rows (r,)."""
         modules = {place.module for found in self.places.values() for place in found}
-        with torch.enable_grad(), _frozen(self._model), _watched(modules) as watch:
+        frozen, norms = _frozen(self._model), affine_norms(self._model)
+        with torch.enable_grad(), frozen, norms, _watched(modules) as watch:
             inputs, targets = split(batch)
-            if self.channels_last:
-                inputs = nested.map_tensors(_with_channels_last, inputs)
-            outputs = outputs_of(self._model, inputs)
-            grouped = (t.unflatten(0, (-1, self._row_size)) for t in (outputs, targets))
-            losses = vmap(self._loss.compare)(*grouped).reshape(-1)
+            outputs = outputs_of(self._model, nested.map_tensors(self._copied, inputs))
+            losses = self._loss.compare(outputs, targets, self._row_size)
             watch.backward(losses.sum())
         return watch.calls, losses.detach()
+
+    def _copied(self, tensor: Tensor) -> Tensor:
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d} if self.channels_last else {}
+        return tensor.clone(memory_format=formats.get(tensor.ndim, torch.contiguous_format))
 
     def gradients(self, name: str, calls: Mapping[nn.Module, list[Call]], rows: int) -> Tensor:
         """The gradients of one weight, (r, *shape), summed over all places and calls."""
@@ -81,11 +85,6 @@ class BatchedBackward:
             weight = self._model.get_parameter(name)
             return weight.new_zeros(rows, *weight.shape)
         return found
-
-
-def _with_channels_last(tensor: Tensor) -> Tensor:
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    return tensor.contiguous(memory_format=formats.get(tensor.ndim, torch.contiguous_format))
 
 
 def _places(model: nn.Module, name: str) -> list[Place]:

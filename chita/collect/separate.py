@@ -38,7 +38,7 @@ class Objective(nn.Module):
 def by_vmap(
     objective: Objective, weights: Mapping[str, Tensor], row_size: int, batch: Any
 ) -> Found:
-    """The rows of a batch of r·m samples, all at a time."""
+    """The rows of a batch of r·m samples, all at a time; the network may write into its inputs."""
     wanted = {f"model.{name}": weight.detach() for name, weight in weights.items()}
     taken = {id(weight) for weight in weights.values()}
     # A tied weight is left out under its other names too: torch.func ties them again.
@@ -49,7 +49,7 @@ def by_vmap(
         return cast(Tensor, functional_call(objective, {**fixed, **changed}, (row,)))
 
     dims = nested.map_leaves(lambda leaf: 0 if isinstance(leaf, Tensor) else None, batch)
-    grouped = nested.map_tensors(lambda t: t.unflatten(0, (-1, row_size)), batch)
+    grouped = nested.map_tensors(lambda t: t.clone().unflatten(0, (-1, row_size)), batch)
     with _slow_but_right():
         gradients, losses = vmap(grad_and_value(row_loss), in_dims=(None, dims))(wanted, grouped)
     return {name.removeprefix("model."): g for name, g in gradients.items()}, losses
@@ -61,33 +61,29 @@ def losses_by_vmap(objective: Objective, row_size: int, batch: Any) -> Tensor:
     Fails where the network decides by values of its activations.
     """
     dims = nested.map_leaves(lambda leaf: 0 if isinstance(leaf, Tensor) else None, batch)
-    grouped = nested.map_tensors(lambda t: t.unflatten(0, (-1, row_size)), batch)
+    grouped = nested.map_tensors(lambda t: t.clone().unflatten(0, (-1, row_size)), batch)
     with torch.no_grad(), _slow_but_right():
         return cast(Tensor, vmap(objective, in_dims=(dims,))(grouped))
 
 
 def by_loop(
     objective: Objective, weights: Mapping[str, Tensor], row_size: int, batch: Any
-) -> Iterator[Found]:
-    """The rows of a batch, one after another, each by a plain backward (r = 1)."""
-    for row in cut(batch, row_size):
-        yield one_row(objective, weights, nested.map_tensors(torch.clone, row))
-
-
-def one_row(objective: Objective, weights: Mapping[str, Tensor], row: Any) -> Found:
-    """The batch of one row to its gradient and loss, by one plain backward."""
-    with torch.enable_grad(), _differentiable(weights), failures_named(objective.model, row):
-        loss = objective(row)
-        if not loss.requires_grad:
-            return {n: torch.zeros_like(w)[None] for n, w in weights.items()}, loss[None]
-        found = torch.autograd.grad(
-            loss, list(weights.values()), allow_unused=True, materialize_grads=True
-        )
-    dense = {
-        name: (gradient.to_dense() if gradient.is_sparse else gradient)[None]
-        for name, gradient in zip(weights, found, strict=True)
-    }
-    return dense, loss.detach()[None]
+) -> Found:
+    """The rows of a batch, each by a plain backward; a failure names its module."""
+    rows = list(cut(batch, row_size))
+    found = {name: weight.new_zeros(len(rows), *weight.shape) for name, weight in weights.items()}
+    losses = []
+    with torch.enable_grad(), _differentiable(weights), failures_named(objective.model, rows[0]):
+        for i, row in enumerate(rows):
+            loss = objective(nested.map_tensors(torch.clone, row))
+            losses.append(loss.detach())
+            if not loss.requires_grad:
+                continue
+            gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+            for own, gradient in zip(found.values(), gradients, strict=True):
+                if gradient is not None:
+                    own[i] = gradient.to_dense() if gradient.is_sparse else gradient
+    return found, torch.stack(losses)
 
 
 @contextmanager

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-import torch
 from torch import Tensor, nn
 
 from chita import nested
 from chita.collect.batched import BatchedBackward, Call
+from chita.collect.looking import looks_noticed
 from chita.collect.rules import positions
 from chita.collect.rules.linear import linear
-from chita.collect.separate import Objective, by_loop, by_vmap, losses_by_vmap, one_row
-from chita.data.examples import Examples, cut
+from chita.collect.separate import Objective, by_loop, by_vmap, losses_by_vmap
+from chita.data.examples import Examples
 from chita.errors import ChitaError
 from chita.layout import Layout
 from chita.losses import Loss, OutputLoss
@@ -25,7 +25,9 @@ WAYS = ("factored", "rule", "vmap", "loop")
 _PROBED = 2  # rows on which a way must agree with one backward per row
 _CHUNK_BYTES = 64 << 20  # gradients in flight
 _CHUNK_SAMPLES = 64  # samples in flight, for the activations
-_FACTORED_SAMPLES = 1024  # where all layers see one position, whose activations are few
+_FACTORED_SAMPLES = 512  # where all layers see one position, whose activations are few
+
+_LOOPED = 16  # rows had one by one before they are written, p-major: a line of cache
 
 Factors = tuple[Tensor, Tensor]
 """δ (r, out) and x (r, in), whose outer products are the gradients of r rows."""
@@ -38,9 +40,8 @@ class FactorsChanged(ChitaError):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Some rows of a batch: which, `losses` (r,), and gradients (r, ...) or factors by name."""
+    """Some tensors of r rows: `losses` (r,), and gradients (r, ...) or factors by name."""
 
-    part: slice
     losses: Tensor
     gradients: Iterable[tuple[str, Tensor | Factors]]
 
@@ -78,23 +79,17 @@ class Ways:
         self.chunk = self._chunk(dict(zip(layout.names, layout.counts, strict=True)))
 
     def run(self, batch: Any) -> Iterator[Piece]:
-        """The rows of a batch; the network may write into its inputs, which are copied."""
+        """The rows of a batch, some tensors after others."""
         if len(self._rest) < len(self.of):
-            yield self._by_rules(nested.map_tensors(torch.clone, batch))
-        ways = {self.of[name] for name in self._rest}
-        if ways == {"vmap"}:
-            copied = nested.map_tensors(torch.clone, batch)
-            gradients, losses = by_vmap(self._objective, self._rest, self._row_size, copied)
-            yield Piece(part=slice(0, len(losses)), losses=losses, gradients=gradients.items())
-        elif ways:
-            found = by_loop(self._objective, self._rest, self._row_size, batch)
-            for row, (gradients, losses) in enumerate(found):
-                yield Piece(part=slice(row, row + 1), losses=losses, gradients=gradients.items())
+            yield self._by_rules(batch)
+        if self._rest:
+            way = by_vmap if "vmap" in self.of.values() else by_loop
+            gradients, losses = way(self._objective, self._rest, self._row_size, batch)
+            yield Piece(losses=losses, gradients=gradients.items())
 
     def explain(self, batch: Any) -> None:
         """Run a batch row by row, so that a failure tells its place."""
-        for row in cut(batch, self._row_size):
-            one_row(self._objective, self._weights, nested.map_tensors(torch.clone, row))
+        by_loop(self._objective, self._weights, self._row_size, batch)
 
     def _by_rules(self, batch: Any) -> Piece:
         assert self._batched is not None
@@ -109,7 +104,7 @@ class Ways:
                 elif way == "rule":
                     yield name, batched.gradients(name, calls, rows)
 
-        return Piece(part=slice(0, rows), losses=losses, gradients=found())
+        return Piece(losses=losses, gradients=found())
 
     def _use_rules(self, probes: list[Any], *, factored: bool) -> None:
         """Let rules serve the tensors for which they agree with one backward per row."""
@@ -117,14 +112,13 @@ class Ways:
         agreeing, single = set(self._batched.places), set(self._batched.places)
         for probe in probes:
             try:
-                # A network that looks at its activations might treat a batch as it treats no row.
-                copied = nested.map_tensors(torch.clone, probe)
-                losses_by_vmap(self._objective, self._row_size, copied)
-                calls, losses = self._calls(self._batched, probe)
+                with looks_noticed() as looks:
+                    calls, losses = self._calls(self._batched, probe)
+                if looks.seen:  # it might treat a batch as it treats no row
+                    losses_by_vmap(self._objective, self._row_size, probe)
             except Exception:  # noqa: BLE001 (the loop either works, or fails with the reason)
                 return
-            found = list(by_loop(self._objective, self._weights, self._row_size, probe))
-            expected = {name: torch.cat([row[name] for row, _ in found]) for name in self._weights}
+            expected, _ = by_loop(self._objective, self._weights, self._row_size, probe)
             agreeing = {n for n in agreeing if self._agrees(n, calls, expected[n])}
             single = {n for n in single & agreeing if self._is_single(n, calls, len(losses))}
         for name in agreeing:
@@ -139,12 +133,12 @@ class Ways:
     ) -> tuple[dict[nn.Module, list[Call]], Tensor]:
         """The calls on a probe; channels stay where they are if the network asks for that."""
         try:
-            return batched.run(nested.map_tensors(torch.clone, probe))
+            return batched.run(probe)
         except Exception:  # views of activations fail in another layout
             if not batched.channels_last:
                 raise
             batched.channels_last = False
-            return batched.run(nested.map_tensors(torch.clone, probe))
+            return batched.run(probe)
 
     def _agrees(self, name: str, calls: Mapping[nn.Module, list[Call]], expected: Tensor) -> bool:
         assert self._batched is not None
@@ -170,9 +164,8 @@ class Ways:
         """Whether torch.func can differentiate the rest."""
         if nested.count(probe) is None:
             return False
-        copied = nested.map_tensors(torch.clone, probe)
         try:
-            by_vmap(self._objective, self._rest, self._row_size, copied)
+            by_vmap(self._objective, self._rest, self._row_size, probe)
         except Exception:  # noqa: BLE001 (the loop either works, or fails with the reason)
             return False
         return True
@@ -182,9 +175,8 @@ class Ways:
         ruled = max((counts[n] for n, way in self.of.items() if way == "rule"), default=1)
         if set(self.of.values()) == {"factored"}:
             return max(1, _FACTORED_SAMPLES // self._row_size)
-        if "loop" in self.of.values():
-            return 1 if len(self._rest) == len(self.of) else chunk_rows(ruled, self._row_size)
-        return chunk_rows(max(rest, ruled), self._row_size)
+        chunk = chunk_rows(max(rest, ruled), self._row_size)
+        return min(chunk, _LOOPED) if "loop" in self.of.values() else chunk
 
 
 def chunk_rows(p: int, row_size: int) -> int:

@@ -44,5 +44,13 @@ def largest_magnitude(tensor: Tensor) -> Tensor:
     >>> largest_magnitude(torch.tensor([[1.0, -3.0], [2.0, 0.0]]))
     tensor(3.)
     """
-    order = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)  # as it lies in memory
-    return torch.stack(torch.aminmax(tensor.permute(order))).abs().amax()
+    return torch.stack(torch.aminmax(as_it_lies(tensor))).abs().amax()
+
+
+def as_it_lies(tensor: Tensor) -> Tensor:
+    """Return a view with the dimensions in the order of memory, in which reductions are fast.
+
+    >>> as_it_lies(torch.zeros(2, 3).T).shape
+    torch.Size([2, 3])
+    """
+    return tensor.permute(sorted(range(tensor.ndim), key=tensor.stride, reverse=True))

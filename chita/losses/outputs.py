@@ -21,8 +21,11 @@ class OutputLoss(Loss):
     """A loss of outputs and targets. The network is called by `models.forward.outputs_of`."""
 
     @abstractmethod
-    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss of outputs (b, ...) against targets (b, ...)."""
+    def terms(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the summed loss of every sample (b,), and how many terms each sums (b,).
+
+        For outputs (b, ...) and targets (b, ...), whose mean loss is the ratio of the two sums.
+        """
 
     @abstractmethod
     def score(self, outputs: Tensor, targets: Tensor) -> Measure:
@@ -32,10 +35,15 @@ class OutputLoss(Loss):
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Return targets drawn from the distribution whose negative log is the summed loss."""
 
+    def compare(self, outputs: Tensor, targets: Tensor, row_size: int | None = None) -> Tensor:
+        """Return the mean losses (r,) of rows of `row_size` samples each; None is one of all."""
+        losses, counts = (t.view(-1, row_size or len(t)) for t in self.terms(outputs, targets))
+        return losses.sum(1) / counts.sum(1)
+
     def mean(self, model: nn.Module, batch: Any) -> Tensor:
-        """`compare` of the network's outputs and the targets."""
+        """The mean loss of the network's outputs against the targets."""
         inputs, targets = split(batch)
-        return self.compare(outputs_of(model, inputs), targets)
+        return self.compare(outputs_of(model, inputs), targets).squeeze(0)
 
     def measure(self, model: nn.Module, batch: Any) -> Measure:
         """`score` of the network's outputs and the targets."""
@@ -85,6 +93,13 @@ class OutputLoss(Loss):
 
 class _Classes(OutputLoss):
     """Targets are classes (b, ...), or class probabilities shaped as the outputs."""
+
+    def counts(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the number of positions (b,) of every sample whose class counts."""
+        if targets.is_floating_point():
+            positions = outputs[0, 0].numel() if len(outputs) else 1
+            return targets.new_full((len(targets),), positions)
+        return (targets != _IGNORED).flatten(1).sum(1) if targets.ndim > 1 else targets != _IGNORED
 
     def score(self, outputs: Tensor, targets: Tensor) -> Measure:
         """The share of samples (or of positions) whose largest output is the target."""
@@ -143,9 +158,10 @@ class CrossEntropy(_Classes):
 
     name: str = "cross_entropy"
 
-    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """-log softmax at the target, mean over samples and positions."""
-        return nn.functional.cross_entropy(outputs, targets)
+    def terms(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """-log softmax at the target, by position; classes of -100 do not count."""
+        found = nn.functional.cross_entropy(outputs, targets, reduction="none")
+        return _summed(found), self.counts(outputs, targets)
 
 
 @final
@@ -155,9 +171,10 @@ class NegativeLogLikelihood(_Classes):
 
     name: str = "nll"
 
-    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """-output at the target, mean over samples and positions."""
-        return nn.functional.nll_loss(outputs, targets)
+    def terms(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """-output at the target, by position; classes of -100 do not count."""
+        found = nn.functional.nll_loss(outputs, targets, reduction="none")
+        return _summed(found), self.counts(outputs, targets)
 
     def check_outputs(self, outputs: Tensor) -> None:
         """Log-probabilities, which sum to one."""
@@ -176,9 +193,10 @@ class MeanSquaredError(OutputLoss):
 
     name: str = "mse"
 
-    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean square."""
-        return nn.functional.mse_loss(outputs, targets)
+    def terms(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Squares, by entry."""
+        found = nn.functional.mse_loss(outputs, targets, reduction="none")
+        return _summed(found), found.new_full((len(found),), found[0].numel())
 
     def score(self, outputs: Tensor, targets: Tensor) -> Measure:
         """The mean square."""
@@ -202,6 +220,11 @@ class MeanSquaredError(OutputLoss):
         noise = torch.randn(outputs.shape, generator=generator, dtype=torch.float64) * 0.5**0.5
         drawn: Tensor = (outputs + noise).to(outputs.dtype)
         return drawn
+
+
+def _summed(losses: Tensor) -> Tensor:
+    """Sums over all but the samples, (b,)."""
+    return losses.flatten(1).sum(1) if losses.ndim > 1 else losses
 
 
 def split(batch: Any, *, labelled: bool = True) -> tuple[Any, Any]:

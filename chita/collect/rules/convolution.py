@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from operator import mul
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_WINDOWS = 1 << 20  # entries of windows copied at a time: they stay in cache
+_COPIED = 1 << 18  # entries of windows copied at a time: they stay in cache
+_MANY = 64  # outputs, to multiply a window by, beside which copying it costs little
+_NARROW = 32  # entries of a slice of a window, below which products of slices are slow
 
 
 def convolution(
@@ -41,30 +45,29 @@ def _products(
     """For every row the sum over samples and positions of centres ⊗ window, (r, *weight shape).
 
     `seen`, with zeros around it, holds the windows: one for every position of `centres`. Channels
-    come last, so that neighbours in a window lie side by side, and blocks of rows share buffers.
+    come last, so that neighbours in a window lie side by side. Blocks of samples share buffers.
     """
     conv = cast(nn.Conv2d, layer)
-    samples, groups, sizes = len(centres) // rows, conv.groups, centres.shape[2:]
-    window = conv.weight[0, 0].numel() * (seen.shape[1] // groups)
-    length = samples * sizes.numel()
-    step = min(rows, max(1, _WINDOWS // (length * groups * window)))
-    padded, inside = _room(seen, spread, step * samples)
-    columns = centres.new_empty(step, groups, length, window)
-    found = centres.new_empty(rows, groups, centres.shape[1] // groups, window)
-    for start in range(0, rows, step):
-        count = min(step, rows - start)
-        part = slice(start * samples, (start + count) * samples)
-        padded[: count * samples][inside] = seen[part].movedim(1, -1)
-        views = _windows(padded[: count * samples], conv, sizes, samples)
-        columns[:count].view(views.shape).copy_(views)
-        here = centres[part].reshape(count, samples, groups, -1, *sizes)
-        torch.bmm(
-            here.movedim(1, 3).flatten(3).flatten(0, 1),
-            columns[:count].flatten(0, 1),
-            out=found[start : start + count].flatten(0, 1),
-        )
-    shape = (rows, centres.shape[1], *conv.kernel_size, seen.shape[1] // groups)
-    return found.view(shape).movedim(-1, 2)
+    groups, sizes = conv.groups, centres.shape[2:]
+    out, inner = centres.shape[1] // groups, seen.shape[1] // groups
+    slices, width = conv.kernel_size[0], conv.weight[0, 0, 0].numel() * inner
+    if out >= _MANY or width < _NARROW:
+        slices, width = 1, slices * width
+    block = max(1, _COPIED // (sizes.numel() * groups * width))
+    padded, inside = _room(seen, spread, min(block, len(seen)))
+    found = centres.new_empty(slices, len(seen), groups, out, width)
+    for start in range(0, len(seen), block):
+        part = slice(start, start + block)
+        here = padded[: len(seen[part])]
+        here[inside] = seen[part].movedim(1, -1)
+        own = centres[part].movedim(1, -1).reshape(len(here), -1, groups, out)
+        own = own.permute(0, 2, 3, 1).flatten(0, 1)
+        for k, columns in enumerate((_windows if slices == 1 else _slices)(here, conv, sizes)):
+            torch.bmm(own, columns.flatten(2, -2).flatten(0, 1), out=found[k, part].flatten(0, 1))
+    kernel = (conv.kernel_size[0] // slices, *conv.kernel_size[1:])
+    found = found.view(slices, rows, -1, groups * out, *kernel, inner)
+    summed = found.squeeze(2) if found.shape[2] == 1 else found.sum(2)
+    return summed.movedim((0, -1), (3, 2)).flatten(3, 4)
 
 
 def _room(seen: Tensor, spread: list[int], count: int) -> tuple[Tensor, tuple[slice, ...]]:
@@ -76,21 +79,49 @@ def _room(seen: Tensor, spread: list[int], count: int) -> tuple[Tensor, tuple[sl
     return seen.new_zeros(count, *whole, seen.shape[1]), (slice(None), *inside)
 
 
-def _windows(padded: Tensor, conv: nn.Conv2d, sizes: torch.Size, samples: int) -> Tensor:
-    """(r, groups, samples of a row, *positions, *window, channels of a group), a view."""
+def _windows(padded: Tensor, conv: nn.Conv2d, sizes: torch.Size) -> Iterator[Tensor]:
+    """All windows, (samples, groups, *positions, entries of a window with their channels)."""
+    yield _copied(padded, conv.groups, sizes, conv.stride, conv.kernel_size, conv.dilation)
+
+
+def _slices(padded: Tensor, conv: nn.Conv2d, sizes: torch.Size) -> Iterator[Tensor]:
+    """The slice of all windows at each entry of the kernel's first dimension, one after another.
+
+    Slices whose lines of the input lie a multiple of the stride apart are views of one copy, in
+    which windows are made over the other dimensions alone: less to copy.
+    """
+    (step, *steps), (apart, *rest) = conv.stride, conv.dilation
+    places = [divmod(apart * k, step) for k in range(conv.kernel_size[0])]
+    copies = {}
+    for residue in {r for _, r in places}:
+        lines = sizes[0] + max(first for first, r in places if r == residue)
+        copies[residue] = _copied(
+            padded[:, residue:],
+            conv.groups,
+            (lines, *sizes[1:]),
+            (step, *steps),
+            (1, *conv.kernel_size[1:]),
+            (1, *rest),
+        )
+    for first, residue in places:
+        yield copies[residue][:, :, first : first + sizes[0]]
+
+
+def _copied(
+    padded: Tensor,
+    groups: int,
+    sizes: Sequence[int],
+    steps: Sequence[int],
+    kernel: Sequence[int],
+    apart: Sequence[int],
+) -> Tensor:
+    """Windows of a kernel at every position, (samples, groups, *sizes, entries of a window)."""
     batch, *strides, channel = padded.stride()
-    per_group = padded.shape[-1] // conv.groups
-    rows = len(padded) // samples
-    shape = (rows, conv.groups, samples, *sizes, *conv.kernel_size, per_group)
-    steps = (
-        samples * batch,
-        per_group * channel,
-        batch,
-        *(s * d for s, d in zip(strides, conv.stride, strict=True)),
-        *(s * d for s, d in zip(strides, conv.dilation, strict=True)),
-        channel,
-    )
-    return padded.as_strided(shape, steps)
+    inner = padded.shape[-1] // groups
+    shape = (len(padded), groups, *sizes, *kernel, inner)
+    moves = (*map(mul, strides, steps), *map(mul, strides, apart))
+    windows = padded.as_strided(shape, (batch, inner * channel, *moves, channel))
+    return windows.contiguous().view(*shape[: 2 + len(sizes)], -1)
 
 
 def _over_positions(delta: Tensor, rows: int) -> Tensor:
