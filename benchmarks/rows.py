@@ -5,8 +5,9 @@ Writes benchmarks/results/rows.json. Each network is measured with one thread an
 fresh process each, on random samples: rows per second of `collect_gradients` (all of it, checks and
 choice of ways included) in each way, of a loop over samples that copies into a preallocated (n, p)
 matrix, and of one plain batched backward over the same samples, the ceiling. Medians of three runs
-(of 21 below a second) after one that does not count; the rows of each are freed right before the
-next, since how long a virtual machine takes to give memory is not what is measured. Memory is what
+(of 21 below a second) after one that does not count. Getting A's memory from the system is timed
+apart (`memory_seconds`) and not part of the rates: the loop has its matrix before, a batched
+backward needs none, and a virtual machine gives 1 GB in anything from 0.1 to 3 s. Memory is what
 the first run adds to the process, in units of A in the type it would have unfactored.
 
 Then the products with rows that are factored beside those with A, and `chita.prune` of MLPNet on
@@ -26,6 +27,7 @@ import torch
 from torch import nn
 
 import chita
+from chita.collect import store
 from chita.collect.gradients import collect_gradients
 from chita.collect.ways import worth_factoring
 from chita.data.examples import Examples
@@ -99,14 +101,18 @@ def batched(model, layout, examples, size=128):
     return run
 
 
-def seconds(run, repeats=3):
-    """Median seconds, after one run that does not count; quick ones are repeated more often."""
+def seconds(run, waited=(), repeats=3):
+    """Median seconds, after one run that does not count; quick ones are repeated more often.
+
+    `waited` is a list that grows by the seconds of each run that do not count.
+    """
     times, kept = [], None
     while len(times) <= (repeats if max(times, default=1) > 1 else 7 * repeats):
         kept = None  # what it made is freed outside of what is timed
+        before = sum(waited)
         began = time.perf_counter()
         kept = run()
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - began - (sum(waited) - before))
     del kept
     return statistics.median(times[1:])
 
@@ -129,17 +135,29 @@ def measure(case):
         def run():
             return collect_gradients(model, layout, examples, **options)
 
+    waited = []
+    own = store.large_matrix
+
+    def timed(*arguments):
+        began = time.perf_counter()
+        matrix = own(*arguments)
+        waited.append(time.perf_counter() - began)
+        return matrix
+
+    store.large_matrix = timed
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = status("VmRSS")
     run()
     added = status("VmHWM") - before
     size = STORAGE[storage].itemsize if case["way"].endswith(tuple(STORAGE)) else 4
-    taken = seconds(run)
+    waited.clear()
+    taken = seconds(run, waited)
     return {
         **case,
         "rows": rows,
         "p": layout.size,
         "seconds": taken,
+        "memory_seconds": statistics.median(waited) if waited else 0.0,
         "rows_per_second": rows / taken,
         "added_mb": added / 1e6,
         "added_over_a": added / (size * rows * layout.size),

@@ -30,16 +30,23 @@ class Place:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Call:
-    """One forward of a module: its input, or inputs, and the gradient δ by its output."""
+class Use:
+    """One use of a weight: its place, the input, or inputs, and the gradient δ by the output."""
 
+    place: Place
     inputs: Any
     delta: Tensor
 
 
+Uses = Sequence[Use]
+
+Take = Callable[[str, Uses, int], None]
+"""Is given the name of a weight, its uses with their δ, and the number of rows."""
+
+
 @final
 class BatchedBackward:
-    """Gives, for batches of r·m samples, the calls of the modules that hold given weights.
+    """Gives, for batches of r·m samples, the uses of given weights.
 
     The network may write into its inputs, which are copied.
 
@@ -59,32 +66,33 @@ class BatchedBackward:
         self.channels_last = any(isinstance(m, nn.modules.conv._ConvNd) for m in model.modules())
         self.places = {name: found for name in names if (found := _places(model, name))}
 
-    def run(self, batch: Any) -> tuple[dict[nn.Module, list[Call]], Tensor]:
-        """The calls of every module concerned, in order, and the losses of the rows (r,)."""
-        modules = {place.module for found in self.places.values() for place in found}
+    def run(self, batch: Any, take: Take) -> Tensor:
+        """Give each weight of `places` to `take` when all its δ are there; the losses (r,).
+
+        What it was used on is let go then, so that no more than the network itself is in memory.
+        """
         frozen, norms = _frozen(self._model), affine_norms(self._model)
-        with torch.enable_grad(), frozen, norms, _watched(modules) as watch:
+        with torch.enable_grad(), frozen, norms, _watched(self.places) as watch:
             inputs, targets = split(batch)
             outputs = outputs_of(self._model, nested.map_tensors(self._copied, inputs))
             losses = self._loss.compare(outputs, targets, self._row_size)
-            watch.backward(losses.sum())
-        return watch.calls, losses.detach()
+            rows = len(losses)  # a reference to the losses would keep their graph alive
+            watch.backward(losses.sum(), lambda name, uses: take(name, uses, rows))
+        return losses.detach()
 
     def _copied(self, tensor: Tensor) -> Tensor:
         formats = {4: torch.channels_last, 5: torch.channels_last_3d} if self.channels_last else {}
         return tensor.clone(memory_format=formats.get(tensor.ndim, torch.contiguous_format))
 
-    def gradients(self, name: str, calls: Mapping[nn.Module, list[Call]], rows: int) -> Tensor:
-        """The gradients of one weight, (r, *shape), summed over all places and calls."""
-        found: Tensor | None = None
-        for place in self.places[name]:
-            for call in calls.get(place.module, ()):
-                own = place.rule(place.module, place.attribute, call.inputs, call.delta, rows)
-                found = own if found is None else found + own
-        if found is None:
-            weight = self._model.get_parameter(name)
-            return weight.new_zeros(rows, *weight.shape)
-        return found
+
+def summed(uses: Uses, rows: int, weight: Tensor) -> Tensor:
+    """Return the gradients of a weight's rows, (r, *shape), summed over all its uses."""
+    found: Tensor | None = None
+    for use in uses:
+        place = use.place
+        own = place.rule(place.module, place.attribute, use.inputs, use.delta, rows)
+        found = own if found is None else found + own
+    return weight.new_zeros(rows, *weight.shape) if found is None else found
 
 
 def _places(model: nn.Module, name: str) -> list[Place]:
@@ -118,40 +126,80 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 
 
 @final
-class _Watch:
-    """Inputs and outputs of watched modules, and then the gradients by the outputs."""
+@dataclass(kw_only=True)
+class _Call:
+    """One forward of a module, and then δ, if it arrives."""
 
-    def __init__(self) -> None:
-        self.calls: dict[nn.Module, list[Call]] = {}
+    inputs: Any
+    delta: Tensor | None = None
+
+
+@final
+class _Watch:
+    """Sees the calls of the modules that hold weights, and then the gradients by their outputs."""
+
+    def __init__(self, places: Mapping[str, Sequence[Place]]) -> None:
+        self._places = places
+        self.names: dict[nn.Module, set[str]] = {}  # weights in every module
+        for name, found in places.items():
+            for place in found:
+                self.names.setdefault(place.module, set()).add(name)
+        self._calls: dict[nn.Module, list[_Call]] = {module: [] for module in self.names}
+        self._missing = dict.fromkeys(places, 0)  # calls whose δ is yet to come
         self._leaves: list[Tensor] = []
-        self._seen: list[tuple[nn.Module, Any, list[Tensor]]] = []
+        self._give: Callable[[str, Uses], None]
 
     def note(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         """Remember one call; the first outputs on every path become leaves of the graph."""
         kept = [x.detach() if isinstance(x, Tensor) else x for x in inputs]
+        call = _Call(inputs=kept[0] if len(kept) == 1 else tuple(kept))
+        self._calls[module].append(call)
+        for name in self.names[module]:
+            self._missing[name] += 1
         if not output.requires_grad:
             leaf = output.detach().requires_grad_()
             self._leaves.append(leaf)
             output = leaf.clone()  # what comes next may write into its input
-        delta: list[Tensor] = []
-        output.register_hook(delta.append)
-        self._seen.append((module, kept[0] if len(kept) == 1 else tuple(kept), delta))
+        output.register_hook(lambda delta: self._arrived(module, call, delta))
         return output
 
-    def backward(self, loss: Tensor) -> None:
-        """Send the gradient back, and gather what arrived."""
+    def backward(self, loss: Tensor, give: Callable[[str, Uses], None]) -> None:
+        """Send the gradient back; what it never reaches is given at the end."""
+        self._give = give
         if loss.requires_grad:
             torch.autograd.grad(loss, self._leaves, allow_unused=True)
-        for module, inputs, delta in self._seen:
-            if delta:
-                self.calls.setdefault(module, []).append(Call(inputs=inputs, delta=delta[0]))
+        for name in list(self._missing):
+            self._pass_on(name)
+
+    def _arrived(self, module: nn.Module, call: _Call, delta: Tensor) -> None:
+        call.delta = delta
+        for name in sorted(self.names[module]):
+            self._missing[name] -= 1
+            if not self._missing[name]:
+                self._pass_on(name)
+
+    def _pass_on(self, name: str) -> None:
+        """Give a weight, and let go of the calls that no other weight waits for."""
+        del self._missing[name]
+        places = self._places[name]
+        uses = [
+            Use(place=place, inputs=call.inputs, delta=call.delta)
+            for place in places
+            for call in self._calls[place.module]
+            if call.delta is not None
+        ]
+        self._give(name, uses)
+        for module in {place.module for place in places}:
+            if not self.names[module] & self._missing.keys():
+                for call in self._calls.pop(module):
+                    call.inputs = call.delta = None
 
 
 @contextmanager
-def _watched(modules: set[nn.Module]) -> Iterator[_Watch]:
-    watch = _Watch()
+def _watched(places: Mapping[str, Sequence[Place]]) -> Iterator[_Watch]:
+    watch = _Watch(places)
     hook = cast(Callable[..., Tensor], watch.note)
-    handles = [module.register_forward_hook(hook) for module in modules]
+    handles = [module.register_forward_hook(hook) for module in watch.names]
     try:
         yield watch
     finally:

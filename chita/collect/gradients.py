@@ -117,25 +117,23 @@ def rows_type(model: nn.Module, layout: Layout) -> torch.dtype:
 
 def _fill(store: RowStore, ways: Ways, watch: _Watch, batch: Any, filled: int) -> int:
     """Write the rows of a batch from row `filled` on, and return their number."""
-    count = 0
+
+    def take(name: str, found: Tensor | tuple[Tensor, Tensor]) -> None:
+        watch.saw(name, found)
+        if isinstance(found, tuple):
+            store.write_factors(name, filled, *found)
+        else:
+            store.write(name, filled, found)
+
     try:
-        for piece in ways.run(batch):
-            count = len(piece.losses)
-            part = slice(filled, filled + count)
-            watch.saw_losses(piece.losses)
-            for name, found in piece.gradients:
-                watch.saw(name, found)
-                if isinstance(found, tuple):
-                    store.write_factors(name, part, *found)
-                else:
-                    store.write(name, part, found)
+        losses = ways.run(batch, take)
     except FactorsChanged:
         raise
     except Exception:
         ways.explain(batch)
         raise
-    watch.batch_done(batch)
-    return count
+    watch.batch_done(losses, batch)
+    return len(losses)
 
 
 @final
@@ -151,10 +149,6 @@ class _Watch:
         self._lost: list[Tensor] = []
         self._waits = model.get_parameter(layout.names[0]).device.type == "cpu"
 
-    def saw_losses(self, losses: Tensor) -> None:
-        """Losses of some rows."""
-        self._lost.append((~torch.isfinite(losses)).sum())
-
     def saw(self, name: str, found: Tensor | tuple[Tensor, Tensor]) -> None:
         """Gradients of a tensor, or their factors."""
         parts = found if isinstance(found, tuple) else (found,)
@@ -162,8 +156,9 @@ class _Watch:
         bound = bounds[0] * bounds[1] if len(bounds) == 2 else bounds[0]
         self._largest[name] = torch.maximum(self._largest[name].to(bound), bound)
 
-    def batch_done(self, batch: Any) -> None:
-        """A batch has been seen."""
+    def batch_done(self, losses: Tensor, batch: Any) -> None:
+        """A batch has been seen, whose rows have these losses."""
+        self._lost.append((~torch.isfinite(losses)).sum())
         if self._waits:
             self._check(batch)
 

@@ -59,16 +59,18 @@ class RowStore:
         self._data = _room(end, rows, storage or dtype, device)
         self._powers: dict[str, int] = {}
 
-    def write(self, name: str, part: slice, gradients: Tensor) -> None:
-        """Put the gradients (r, ...) of one tensor into the rows `part`."""
+    def write(self, name: str, start: int, gradients: Tensor) -> None:
+        """Put the gradients (r, ...) of one tensor into the rows from `start` on."""
+        part = slice(start, start + len(gradients))
         place = self._places[name]
         if self._data.dtype == torch.float16:
             gradients = gradients * 2.0 ** self._power(name, gradients, place, part)
         shaped = self._data[place].view(*gradients.shape[1:], -1)
         shaped[..., part] = gradients.movedim(0, -1)  # in one pass, whatever its strides
 
-    def write_factors(self, name: str, part: slice, delta: Tensor, inputs: Tensor) -> None:
-        """Put the factors δ (r, out) and x (r, in) of one tensor into the rows `part`."""
+    def write_factors(self, name: str, start: int, delta: Tensor, inputs: Tensor) -> None:
+        """Put the factors δ (r, out) and x (r, in) of one tensor into the rows from `start` on."""
+        part = slice(start, start + len(delta))
         own_delta, own_inputs = self._factors[name]
         own_delta[:, part] = delta.T
         own_inputs[:, part] = inputs.T

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, final
 
 from torch import Tensor, nn
 
 from chita import nested
-from chita.collect.batched import BatchedBackward, Call
+from chita.collect.batched import BatchedBackward, Uses, summed
 from chita.collect.looking import looks_noticed
 from chita.collect.rules import positions
 from chita.collect.rules.linear import linear
@@ -24,7 +24,7 @@ WAYS = ("factored", "rule", "vmap", "loop")
 
 _PROBED = 2  # rows on which a way must agree with one backward per row
 _CHUNK_BYTES = 64 << 20  # gradients in flight
-_CHUNK_SAMPLES = 64  # samples in flight, for the activations
+_CHUNK_SAMPLES = 48  # samples in flight, for the activations
 _FACTORED_SAMPLES = 512  # where all layers see one position, whose activations are few
 
 _LOOPED = 16  # rows had one by one before they are written, p-major: a line of cache
@@ -37,13 +37,8 @@ class FactorsChanged(ChitaError):
     """A layer saw one position per row at first, and then several."""
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """Some tensors of r rows: `losses` (r,), and gradients (r, ...) or factors by name."""
-
-    losses: Tensor
-    gradients: Iterable[tuple[str, Tensor | Factors]]
+Take = Callable[[str, Tensor | Factors], None]
+"""Is given the name of a tensor and its gradients of r rows, (r, *shape), or their factors."""
 
 
 @final
@@ -78,33 +73,29 @@ class Ways:
             self.of.update(dict.fromkeys(self._rest, "vmap"))
         self.chunk = self._chunk(dict(zip(layout.names, layout.counts, strict=True)))
 
-    def run(self, batch: Any) -> Iterator[Piece]:
-        """The rows of a batch, some tensors after others."""
-        if len(self._rest) < len(self.of):
-            yield self._by_rules(batch)
+    def run(self, batch: Any, take: Take) -> Tensor:
+        """Give the gradients of a batch to `take`, by tensors; the losses of its rows (r,)."""
+        if self._batched is not None and self._batched.places:
+            losses = self._batched.run(batch, lambda *uses: self._give(take, *uses))
         if self._rest:
             way = by_vmap if "vmap" in self.of.values() else by_loop
             gradients, losses = way(self._objective, self._rest, self._row_size, batch)
-            yield Piece(losses=losses, gradients=gradients.items())
+            for name, found in gradients.items():
+                take(name, found)
+        return losses
 
     def explain(self, batch: Any) -> None:
         """Run a batch row by row, so that a failure tells its place."""
         by_loop(self._objective, self._weights, self._row_size, batch)
 
-    def _by_rules(self, batch: Any) -> Piece:
-        assert self._batched is not None
-        batched = self._batched
-        calls, losses = batched.run(batch)
-        rows = len(losses)
-
-        def found() -> Iterator[tuple[str, Tensor | Factors]]:
-            for name, way in self.of.items():
-                if way == "factored":
-                    yield name, _factors(batched, name, calls, rows)
-                elif way == "rule":
-                    yield name, batched.gradients(name, calls, rows)
-
-        return Piece(losses=losses, gradients=found())
+    def _give(self, take: Take, name: str, uses: Uses, rows: int) -> None:
+        if self.of[name] == "rule":
+            take(name, summed(uses, rows, self._weights[name]))
+        elif not _is_single(uses, rows):
+            raise FactorsChanged(f"{name} is not used once, at one position, in every row.")
+        else:
+            x, delta = positions(uses[0].inputs, uses[0].delta, rows)
+            take(name, (delta.squeeze(1), x.squeeze(1)))
 
     def _use_rules(self, probes: list[Any], *, factored: bool) -> None:
         """Let rules serve the tensors for which they agree with one backward per row."""
@@ -113,14 +104,16 @@ class Ways:
         for probe in probes:
             try:
                 with looks_noticed() as looks:
-                    calls, losses = self._calls(self._batched, probe)
+                    found, ones = self._probed(self._batched, probe)
                 if looks.seen:  # it might treat a batch as it treats no row
                     losses_by_vmap(self._objective, self._row_size, probe)
             except Exception:  # noqa: BLE001 (the loop either works, or fails with the reason)
-                return
+                agreeing = set()
+                break
             expected, _ = by_loop(self._objective, self._weights, self._row_size, probe)
-            agreeing = {n for n in agreeing if self._agrees(n, calls, expected[n])}
-            single = {n for n in single & agreeing if self._is_single(n, calls, len(losses))}
+            agreeing = {n for n in agreeing & found.keys() if _agree(found[n], expected[n])}
+            single &= ones
+        self._batched.places = {n: p for n, p in self._batched.places.items() if n in agreeing}
         for name in agreeing:
             shape = self._weights[name].shape
             if factored and name in single and worth_factoring(shape):
@@ -128,37 +121,24 @@ class Ways:
             else:
                 self.of[name] = "rule"
 
-    def _calls(
-        self, batched: BatchedBackward, probe: Any
-    ) -> tuple[dict[nn.Module, list[Call]], Tensor]:
-        """The calls on a probe; channels stay where they are if the network asks for that."""
+    def _probed(self, batched: BatchedBackward, probe: Any) -> tuple[dict[str, Tensor], set[str]]:
+        """Gradients by the rules that know how their layer is used, and what is used once."""
+        found, ones = {}, set()
+
+        def take(name: str, uses: Uses, rows: int) -> None:
+            with suppress(Exception):  # a layer used in a way that its rule does not know
+                found[name] = summed(uses, rows, self._weights[name])
+                if _is_single(uses, rows):
+                    ones.add(name)
+
         try:
-            return batched.run(probe)
+            batched.run(probe, take)
         except Exception:  # views of activations fail in another layout
             if not batched.channels_last:
                 raise
             batched.channels_last = False
-            return batched.run(probe)
-
-    def _agrees(self, name: str, calls: Mapping[nn.Module, list[Call]], expected: Tensor) -> bool:
-        assert self._batched is not None
-        try:
-            found = self._batched.gradients(name, calls, len(expected))
-        except Exception:  # noqa: BLE001 (a layer used in a way that its rule does not know)
-            return False
-        if found.shape != expected.shape:
-            return False
-        share = 1e-3 if expected.dtype.itemsize >= 4 else 0.1
-        return bool((found - expected).abs().max() <= share * expected.abs().max())
-
-    def _is_single(self, name: str, calls: Mapping[nn.Module, list[Call]], rows: int) -> bool:
-        """Whether one linear layer holds the weight and was called once, with one position."""
-        assert self._batched is not None
-        (place, *others) = self._batched.places[name]
-        own = calls.get(place.module, [])
-        if others or len(own) != 1 or place.rule is not linear or place.attribute != "weight":
-            return False
-        return positions(own[0].inputs, own[0].delta, rows)[0].shape[1] == 1
+            batched.run(probe, take)
+        return found, ones
 
     def _vectorises(self, probe: Any) -> bool:
         """Whether torch.func can differentiate the rest."""
@@ -189,12 +169,15 @@ def worth_factoring(shape: Sequence[int]) -> bool:
     return len(shape) == 2 and 4 * (shape[0] + shape[1]) <= shape[0] * shape[1]
 
 
-def _factors(
-    batched: BatchedBackward, name: str, calls: Mapping[nn.Module, list[Call]], rows: int
-) -> Factors:
-    own = calls.get(batched.places[name][0].module, [])
-    if len(own) == 1:
-        x, delta = positions(own[0].inputs, own[0].delta, rows)
-        if x.shape[1] == 1:
-            return delta.squeeze(1), x.squeeze(1)
-    raise FactorsChanged(f"{name} is not used once, at one position, in every row.")
+def _agree(found: Tensor, expected: Tensor) -> bool:
+    if found.shape != expected.shape:
+        return False
+    share = 1e-3 if expected.dtype.itemsize >= 4 else 0.1
+    return bool((found - expected).abs().max() <= share * expected.abs().max())
+
+
+def _is_single(uses: Uses, rows: int) -> bool:
+    """Whether a weight is that of one linear layer, called once, with one position in every row."""
+    if len(uses) != 1 or uses[0].place.rule is not linear or uses[0].place.attribute != "weight":
+        return False
+    return positions(uses[0].inputs, uses[0].delta, rows)[0].shape[1] == 1

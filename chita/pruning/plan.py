@@ -15,7 +15,8 @@ from chita.collect.gradients import rows_type
 from chita.collect.ways import chunk_rows, worth_factoring
 from chita.data.batches import Data, batches_of
 from chita.data.examples import Examples
-from chita.losses import LossLike, OutputLoss
+from chita.layout import Layout
+from chita.losses import Loss, LossLike, OutputLoss
 from chita.machine import available_memory, resident_memory, speed
 from chita.models.prunable import prunable_layout
 from chita.models.targets import Decision, decide
@@ -25,9 +26,10 @@ from chita.pruning.samples import Sampling
 from chita.records import peak_rss_mb
 from chita.solvers import Solver
 
-_LOADED_LATER = 150e6  # bytes of code that PyTorch loads when it is first used
-_FIRST_CALL = 1.0  # seconds of the first call of torch.func
-_EFFICIENCY = 0.12  # of a network's layers beside large matrix products
+_LOADED_LATER = 60e6  # bytes of code that PyTorch loads when it is first used
+_FUNC_LOADED = 90e6  # those of torch.func
+_FUNC_SECONDS = 1.0  # the first call of it
+_EFFICIENCY = 0.25  # of a network's layers beside large matrix products
 
 
 @final
@@ -125,7 +127,8 @@ def plan(
     wide = rows_type(network, layout)
     each = rows * (sampling.storage or wide).itemsize  # bytes per weight
     cost = _cost(network, data, sampling) if rows else None
-    factored = _factored(cost, sampling, data)
+    ruled = data is not None and isinstance(_loss(data, sampling), OutputLoss)
+    factored = _factored(cost, sampling) if ruled else frozenset()
     tensors = tuple(
         PlannedTensor(
             name=decision.role.name,
@@ -140,13 +143,15 @@ def plan(
     )
     stored = sum(tensor.bytes for tensor in tensors)
     collect, solve = _seconds(solver, sampling, cost, rows, layout.size, kept or layout.size)
+    if collect and not ruled:
+        collect += _FUNC_SECONDS
     return Plan(
         tensors=tensors,
         prunable=layout.size,
         kept=kept,
         rows=rows,
         row_bytes=stored,
-        peak_bytes=_peak(network, sampling, cost, rows, layout.size, stored),
+        peak_bytes=_peak(network, sampling, cost, rows, layout, ruled, stored),
         free_bytes=available_memory(),
         collect_seconds=collect,
         solve_seconds=solve,
@@ -160,12 +165,13 @@ def _cost(model: nn.Module, data: Data | None, sampling: Sampling) -> Cost | Non
     return sample_cost(model, sampling.loss_for(batch), next(Examples(batch).batches(1)))
 
 
-def _factored(cost: Cost | None, sampling: Sampling, data: Data | None) -> frozenset[str]:
+def _loss(data: Data, sampling: Sampling) -> Loss:
+    return sampling.loss_for(next(iter(batches_of(data, 1))))
+
+
+def _factored(cost: Cost | None, sampling: Sampling) -> frozenset[str]:
     """The linear modules whose rows are kept as factors."""
-    if cost is None or data is None or sampling.row_size > 1:
-        return frozenset()
-    loss = sampling.loss_for(next(iter(batches_of(data, 1))))
-    if not isinstance(loss, OutputLoss):
+    if cost is None or sampling.row_size > 1:
         return frozenset()
     return frozenset(name for name, seen in cost.positions.items() if seen == 1)
 
@@ -189,7 +195,7 @@ def _seconds(
     collect = None
     if cost is not None:
         samples = rows * sampling.row_size
-        collect = _FIRST_CALL + 3 * cost.flops * samples / (_EFFICIENCY * machine.flops)
+        collect = 3 * cost.flops * samples / (_EFFICIENCY * machine.flops)
     stream = 4 * rows * p / machine.stream
     # A Gram on the smaller side, and a Cholesky factorisation of it in float64.
     small, large = sorted((rows, k))
@@ -198,16 +204,25 @@ def _seconds(
 
 
 def _peak(
-    model: nn.Module, sampling: Sampling, cost: Cost | None, rows: int, p: int, stored: int
+    model: nn.Module,
+    sampling: Sampling,
+    cost: Cost | None,
+    rows: int,
+    layout: Layout,
+    ruled: bool,
+    stored: int,
 ) -> int:
+    p = layout.size
     state = [*model.parameters(), *model.buffers()]
     copied = sum(t.numel() * t.element_size() for t in state if not is_lazy(t))
     now = resident_memory()
     if not rows:
         return int(now + copied + 32 * p)
-    chunk = chunk_rows(p, sampling.row_size)
+    at_once = max(layout.counts) if ruled else p  # weights differentiated by
+    chunk = chunk_rows(at_once, sampling.row_size)
     activations = cost.activations if cost is not None else 0
-    collecting = 3 * chunk * 4 * p + 4 * activations * chunk * sampling.row_size
+    collecting = 3 * chunk * 4 * at_once + 4 * activations * chunk * sampling.row_size
+    loaded = _LOADED_LATER + (0 if ruled else _FUNC_LOADED)
     solving = 3 * min(8192, p) * 4 * rows + 48 * min(rows, p) ** 2 + 128 * p
-    then = now + _LOADED_LATER + copied + stored + max(collecting, solving)
+    then = now + loaded + copied + stored + max(collecting, solving)
     return int(max(then, (peak_rss_mb() or 0.0) * 1e6))

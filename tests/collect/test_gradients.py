@@ -251,9 +251,9 @@ def test_what_is_looked_at_only_at_the_end_is_named_too(what):
     watch = gradients._Watch(model, LOSSES["cross_entropy"], prunable_layout(model))
     watch._waits = False
     for batch in examples.batches(2):
-        watch.saw_losses(torch.tensor([1.0, float("nan") if what == "loss" else 1.0]))
+        losses = torch.tensor([1.0, float("nan") if what == "loss" else 1.0])
         watch.saw("weight", torch.tensor([[float("nan"), 1.0]]))
-        watch.batch_done(batch)
+        watch.batch_done(losses, batch)
     expected = "The loss of 3 rows" if what == "loss" else "gradient of weight is not finite"
     with pytest.raises(NumericalError, match=expected):
         watch.check_all(examples.batches(2))

@@ -1,5 +1,7 @@
 """Every rule against one backward per row, on random shapes."""
 
+import weakref
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -301,3 +303,20 @@ def test_factors_are_given_up_where_a_layer_is_called_more_often_later():
     assert found.ways == {"fc.weight": "rule"}
     index = torch.arange(layout.size)
     assert torch.allclose(found.rows.gather(index), expected.gather(index), atol=1e-12)
+
+
+def test_nothing_of_a_batch_stays_in_memory():
+    class Remembering(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.seen = nn.Linear(4, 3), []
+
+        def forward(self, x):
+            y = self.fc(x)
+            self.seen.append(weakref.ref(y))
+            return y * y  # the graph keeps y
+
+    model = Remembering()
+    examples = Examples((torch.randn(6, 4), torch.randint(3, (6,))))
+    assert collect_gradients(model, prunable_layout(model), examples).ways == {"fc.weight": "rule"}
+    assert not any(ref() is not None for ref in model.seen)

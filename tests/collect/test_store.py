@@ -31,7 +31,7 @@ def test_rows_are_read_as_they_were_written(storage, growth):
     store = RowStore(LAYOUT, ROWS, torch.float32, torch.device("cpu"), {}, storage)
     for start in range(0, ROWS, 2):
         for name, rows in found.items():
-            store.write(name, slice(start, start + 2), rows[start : start + 2])
+            store.write(name, start, rows[start : start + 2])
     rows = store.rows()
     assert isinstance(rows, DenseRows)
     expected = torch.cat([found[name].reshape(ROWS, -1) for name in LAYOUT.names], 1)
@@ -49,7 +49,7 @@ def test_strides_do_not_matter():
     for name, shape in zip(LAYOUT.names, LAYOUT.shapes, strict=True):
         values = torch.arange(float(ROWS * torch.Size(shape).numel()))
         transposed = values.view(ROWS, *reversed(shape)).permute(0, *range(len(shape), 0, -1))
-        store.write(name, slice(0, ROWS), transposed)
+        store.write(name, 0, transposed)
         index = torch.arange(LAYOUT.size)[LAYOUT.segments[LAYOUT.names.index(name)]]
         assert torch.equal(store.rows().gather(index).T, transposed.reshape(ROWS, -1))
 
@@ -63,11 +63,11 @@ def test_factors_stand_beside_the_matrix(factored):
     for name in LAYOUT.names:
         if name in factored:
             delta, inputs = (torch.randn(ROWS, size) for size in shapes[name])
-            store.write_factors(name, slice(0, 3), delta[:3], inputs[:3])
-            store.write_factors(name, slice(3, ROWS), delta[3:], inputs[3:])
+            store.write_factors(name, 0, delta[:3], inputs[:3])
+            store.write_factors(name, 3, delta[3:], inputs[3:])
             expected.append(torch.einsum("ro,ri->roi", delta, inputs).flatten(1))
         else:
-            store.write(name, slice(0, ROWS), found[name])
+            store.write(name, 0, found[name])
             expected.append(found[name].flatten(1))
     rows = store.rows()
     assert isinstance(rows, JoinedRows)
