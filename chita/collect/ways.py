@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, final
 
 from torch import Tensor, nn
@@ -104,15 +103,15 @@ class Ways:
         for probe in probes:
             try:
                 with looks_noticed() as looks:
-                    found, ones = self._probed(self._batched, probe)
+                    uses, rows = self._uses(self._batched, probe)
                 if looks.seen:  # it might treat a batch as it treats no row
                     losses_by_vmap(self._objective, self._row_size, probe)
             except Exception:  # noqa: BLE001 (the loop either works, or fails with the reason)
                 agreeing = set()
                 break
             expected, _ = by_loop(self._objective, self._weights, self._row_size, probe)
-            agreeing = {n for n in agreeing & found.keys() if _agree(found[n], expected[n])}
-            single &= ones
+            agreeing = {n for n in agreeing if _agree(uses[n], rows, expected[n])}
+            single = {n for n in agreeing & single if _is_single(uses[n], rows)}
         self._batched.places = {n: p for n, p in self._batched.places.items() if n in agreeing}
         for name in agreeing:
             shape = self._weights[name].shape
@@ -121,24 +120,21 @@ class Ways:
             else:
                 self.of[name] = "rule"
 
-    def _probed(self, batched: BatchedBackward, probe: Any) -> tuple[dict[str, Tensor], set[str]]:
-        """Gradients by the rules that know how their layer is used, and what is used once."""
-        found, ones = {}, set()
+    def _uses(self, batched: BatchedBackward, probe: Any) -> tuple[dict[str, Uses], int]:
+        """The uses of all weights; channels stay where they are if the network asks for that."""
+        found: dict[str, Uses] = {}
 
-        def take(name: str, uses: Uses, rows: int) -> None:
-            with suppress(Exception):  # a layer used in a way that its rule does not know
-                found[name] = summed(uses, rows, self._weights[name])
-                if _is_single(uses, rows):
-                    ones.add(name)
+        def take(name: str, uses: Uses, _rows: int) -> None:
+            found[name] = uses
 
         try:
-            batched.run(probe, take)
+            losses = batched.run(probe, take)
         except Exception:  # views of activations fail in another layout
             if not batched.channels_last:
                 raise
             batched.channels_last = False
-            batched.run(probe, take)
-        return found, ones
+            losses = batched.run(probe, take)
+        return found, len(losses)
 
     def _vectorises(self, probe: Any) -> bool:
         """Whether torch.func can differentiate the rest."""
@@ -169,7 +165,12 @@ def worth_factoring(shape: Sequence[int]) -> bool:
     return len(shape) == 2 and 4 * (shape[0] + shape[1]) <= shape[0] * shape[1]
 
 
-def _agree(found: Tensor, expected: Tensor) -> bool:
+def _agree(uses: Uses, rows: int, expected: Tensor) -> bool:
+    """Whether rules give the gradients expected of r rows, (r, *shape)."""
+    try:
+        found = summed(uses, rows, expected[0])
+    except Exception:  # noqa: BLE001 (a layer used in a way that its rule does not know)
+        return False
     if found.shape != expected.shape:
         return False
     share = 1e-3 if expected.dtype.itemsize >= 4 else 0.1
