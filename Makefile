@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+WORKERS := -n auto --maxprocesses 4
 
 .PHONY: help demo test test-all lint bench clean
 help:           ## list the targets
@@ -16,11 +17,11 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)      ## prune two trained networks and show the table
 	$(BIN)/chita demo
 
-test: $(READY)      ## the fast tests (four minutes)
-	$(BIN)/python -m pytest
+test: $(READY)      ## the fast tests (three minutes on two cores)
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-all: $(READY)  ## all tests, the slow ones too
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest $(WORKERS) -m ''
 
 lint: $(READY)      ## style, types, layers, lengths
 	$(BIN)/ruff check .
@@ -31,6 +32,8 @@ lint: $(READY)      ## style, types, layers, lengths
 
 bench: $(READY)     ## measure, and write benchmarks/results/
 	$(BIN)/python benchmarks/solvers.py
+	$(BIN)/python benchmarks/rows.py
+	$(BIN)/python benchmarks/pages.py
 
 clean:          ## remove what the targets made
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -205,8 +205,8 @@ def collecting(rows):
 def whole(rows):
     """Seconds of a whole run."""
     return ", ".join(
-        f"{r['later']:.3f} s with {r['threads']} threads ({r['first']:.2f} s for the first call of "
-        "a process)"
+        f"{r['later']:.3f} s ({r['first']:.2f} s when first called) with {r['threads']} thread"
+        + "s" * (r["threads"] > 1)
         for r in rows["end to end"]
     )
 
@@ -264,7 +264,8 @@ of n³/3, and a constant cost of some milliseconds.
 Rows per second of `collect_gradients`, with all its checks, by the fastest way it may take; of one
 plain batched backward over the same samples, which gives no rows; of a loop over samples into a
 matrix that is there before. Memory is what the process needs in addition, also in units of A.
-`chita.prune` of MLPNet on 1,000 rows by `bso`, evaluation left out: {whole(rows)}.
+`chita.prune` of MLPNet on 1,000 rows by `bso`, evaluation left out:
+{whole(rows)}.
 
 {collecting(rows)}
 Products with factored rows (1,000 of them; a tenth of the columns gathered), in units of the same

@@ -10,6 +10,7 @@ import torch
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # and so in the programs that tests start
 
+NEEDS_DATA = "needs real data"
 DATA_TESTS: dict[str, str] = {}
 
 
@@ -22,24 +23,20 @@ def data_dir() -> Path:
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("data"):
-            DATA_TESTS[item.nodeid] = "deselected"
+            item.user_properties.append((NEEDS_DATA, True))
             if "CHITA_DATA" not in os.environ:
                 item.add_marker(pytest.mark.skip(reason="CHITA_DATA names no folder of data"))
 
 
-def pytest_deselected(items):
-    for item in items:
-        DATA_TESTS.pop(item.nodeid, None)
-
-
 def pytest_runtest_logreport(report):
-    if report.nodeid in DATA_TESTS and (report.when == "call" or not report.passed):
+    needs = any(name == NEEDS_DATA for name, _ in report.user_properties)
+    if needs and (report.when == "call" or not report.passed):
         DATA_TESTS[report.nodeid] = report.outcome
 
 
 def pytest_terminal_summary(terminalreporter):
     terminalreporter.section("tests that need real data")
-    for test, outcome in DATA_TESTS.items():
+    for test, outcome in sorted(DATA_TESTS.items()):
         terminalreporter.write_line(f"{outcome}: {test}")
     ran = sum(outcome in ("passed", "failed") for outcome in DATA_TESTS.values())
     terminalreporter.write_line(f"{ran} of {len(DATA_TESTS)} ran")

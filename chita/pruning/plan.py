@@ -26,10 +26,11 @@ from chita.pruning.samples import Sampling
 from chita.records import peak_rss_mb
 from chita.solvers import Solver
 
-_LOADED_LATER = 60e6  # bytes of code that PyTorch loads when it is first used
-_FUNC_LOADED = 90e6  # those of torch.func
+_LOADED_LATER = 30e6  # bytes of code that PyTorch loads when it is first used
+_FUNC_LOADED = 70e6  # those of torch.func
 _FUNC_SECONDS = 1.0  # the first call of it
-_EFFICIENCY = 0.25  # of a network's layers beside large matrix products
+_STARTED = 0.02  # seconds of checks, and of choosing ways
+_EFFICIENCY = 0.16  # of a network's layers beside large matrix products
 
 
 @final
@@ -195,7 +196,7 @@ def _seconds(
     collect = None
     if cost is not None:
         samples = rows * sampling.row_size
-        collect = 3 * cost.flops * samples / (_EFFICIENCY * machine.flops)
+        collect = _STARTED + 3 * cost.flops * samples / (_EFFICIENCY * machine.flops)
     stream = 4 * rows * p / machine.stream
     # A Gram on the smaller side, and a Cholesky factorisation of it in float64.
     small, large = sorted((rows, k))
@@ -221,7 +222,7 @@ def _peak(
     at_once = max(layout.counts) if ruled else p  # weights differentiated by
     chunk = chunk_rows(at_once, sampling.row_size)
     activations = cost.activations if cost is not None else 0
-    collecting = 3 * chunk * 4 * at_once + 4 * activations * chunk * sampling.row_size
+    collecting = 3 * chunk * 4 * at_once + 2 * activations * chunk * sampling.row_size
     loaded = _LOADED_LATER + (0 if ruled else _FUNC_LOADED)
     solving = 3 * min(8192, p) * 4 * rows + 48 * min(rows, p) ** 2 + 128 * p
     then = now + loaded + copied + stored + max(collecting, solving)
