@@ -27,7 +27,7 @@ def affine_norms(model: nn.Module) -> Iterator[None]:
         if type(module).forward is _BatchNorm.forward and "forward" not in vars(module)
     ]
     for norm in norms:
-        if not norm.training and norm.running_mean is not None:
+        if norm.running_mean is not None:
             norm.forward = partial(_apply, norm)
     try:
         yield

@@ -1,6 +1,7 @@
 """Every rule against one backward per row, on random shapes."""
 
 import gc
+import weakref
 
 import pytest
 import torch
@@ -107,6 +108,15 @@ def test_convolutions(data, row_size, dtype, space, transposed):
         row_size,
         ["layer.weight", "layer.bias"],
     )
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("outputs", [2, 64])
+def test_windows_of_many_channels(stride, dilation, outputs):
+    """Wide enough to be multiplied slice by slice with few outputs, and whole with many."""
+    layer = nn.Conv2d(32, outputs, 3, stride=(stride, 1), dilation=(dilation, 2), padding=1)
+    check(Around(layer), drawn((32, 9, 7), torch.float32), 2, ["layer.weight"])
 
 
 @many
@@ -319,3 +329,16 @@ def test_nothing_of_a_batch_stays_in_memory():
         gc.enable()
     assert found.ways == {"0.weight": "rule"}
     assert not left
+
+
+def test_what_a_weight_was_used_on_is_let_go_once_it_is_given():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2))
+    given = []
+
+    def take(name, uses, rows):
+        assert all(there() is None for there in given), name
+        given.extend([weakref.ref(uses[0].delta), weakref.ref(uses[0].inputs)])
+
+    backward = batched.BatchedBackward(model, LOSSES["cross_entropy"], ["4.weight", "2.weight"], 1)
+    backward.run((torch.randn(6, 4), torch.randint(2, (6,))), take)
+    assert len(given) == 4
