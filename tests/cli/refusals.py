@@ -114,10 +114,10 @@ def interrupted(sign, *arguments):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        for _ in range(1000):
+        for _ in range(3000):
             if sign.exists() or process.poll() is not None:
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        said, told = process.communicate(timeout=60)
+        said, told = process.communicate(timeout=300)
     return process.returncode, said, told
