@@ -113,6 +113,7 @@ def interrupted(sign, *arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in background
     ) as process:
         for _ in range(3000):
             if sign.exists() or process.poll() is not None:
