@@ -113,7 +113,8 @@ def interrupted(sign, *arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in background
+        # Where tests run in the background it is ignored, and so it would be in their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (no thread)
     ) as process:
         for _ in range(3000):
             if sign.exists() or process.poll() is not None:
