@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from chita import nested
 from chita.collect.affine import affine_norms
+from chita.collect.improved import divided, errors_of
 from chita.collect.rules import Rule, rule_of
 from chita.losses import OutputLoss
 from chita.losses.outputs import split
@@ -66,19 +67,22 @@ class BatchedBackward:
         self.channels_last = any(isinstance(m, nn.modules.conv._ConvNd) for m in model.modules())
         self.places = {name: found for name in names if (found := _places(model, name))}
 
-    def run(self, batch: Any, take: Take) -> Tensor:
-        """Give each weight of `places` to `take` when all its δ are there; the losses (r,).
+    def run(self, batch: Any, take: Take, *, improved: bool = False) -> tuple[Tensor, Tensor]:
+        """Give each weight of `places` to `take` when all its δ are there; losses and e (r,).
 
         What it was used on is let go then, so that no more than the network itself is in memory.
+        Where `improved`, every δ is that of its row's loss over e (`chita.collect.improved`).
         """
         frozen, norms = _frozen(self._model), affine_norms(self._model)
         with torch.enable_grad(), frozen, norms, _watched(self.places) as watch:
             inputs, targets = split(batch)
             outputs = outputs_of(self._model, nested.map_tensors(self._copied, inputs))
-            losses = self._loss.compare(outputs, targets, self._row_size)
-            rows = len(losses)  # a reference to the losses would keep their graph alive
-            watch.backward(losses.sum(), lambda name, uses: take(name, uses, rows))
-        return losses.detach()
+            losses, delta = self._loss.gradient(outputs, targets, self._row_size)
+            rows = len(losses)
+            errors = errors_of(delta, rows)
+            delta = divided(delta, errors) if improved else delta
+            watch.backward(outputs, delta, lambda name, uses: take(name, uses, rows))
+        return losses, errors
 
     def _copied(self, tensor: Tensor) -> Tensor:
         formats = {4: torch.channels_last, 5: torch.channels_last_3d} if self.channels_last else {}
@@ -163,11 +167,11 @@ class _Watch:
         output.register_hook(lambda delta: self._arrived(module, call, delta))
         return output
 
-    def backward(self, loss: Tensor, give: Callable[[str, Uses], None]) -> None:
-        """Send the gradient back; what it never reaches is given at the end."""
+    def backward(self, outputs: Tensor, delta: Tensor, give: Callable[[str, Uses], None]) -> None:
+        """Send the gradient by the outputs back; what it never reaches is given at the end."""
         self._give = give
-        if loss.requires_grad:
-            torch.autograd.grad(loss, self._leaves, allow_unused=True)
+        if outputs.requires_grad:
+            torch.autograd.grad(outputs, self._leaves, delta, allow_unused=True)
         for name in list(self._missing):
             self._pass_on(name)
 

@@ -28,9 +28,14 @@ from chita.progress import Progress, Silent, track
 @final
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """Rows A (n, p), and for each tensor the way, of `ways.WAYS`, in which they were had."""
+    """Rows A (n, p), what each was divided by, and the `ways`, of `ways.WAYS`, of all tensors.
+
+    `divisors` (n,) in float64 are ones but for the improved Fisher; Aᵀ divisors/n is the gradient
+    of the mean loss in either case.
+    """
 
     rows: Rows
+    divisors: Tensor
     ways: dict[str, str]
 
 
@@ -43,6 +48,7 @@ def collect_gradients(
     loss: Loss = LOSSES["cross_entropy"],
     fastest: str = "factored",
     storage: torch.dtype | None = None,
+    improved: bool = False,
     progress: Progress | None = None,
 ) -> Collected:
     """Return A (n, p): row i is the gradient of the **mean** loss of samples i·m to (i+1)·m - 1.
@@ -66,6 +72,7 @@ def collect_gradients(
         loss: mean loss over samples.
         fastest: the first way to try.
         storage: a narrower type in which to keep what is not factored, None for none.
+        improved: divide every row by e, see `chita.collect.improved`; for an `OutputLoss` alone.
         progress: told of every chunk of rows.
 
     Raises:
@@ -82,18 +89,19 @@ def collect_gradients(
     with failures_named(model, sample):
         check_deterministic(model, loss, sample)
 
-    ways = Ways(model, layout, loss, examples, row_size, fastest)
+    ways = Ways(model, layout, loss, examples, row_size, fastest, improved=improved)
     device = solving_device(model.get_parameter(layout.names[0]).device)
     rows = len(examples) // row_size
     store = RowStore(layout, rows, rows_type(model, layout), device, ways.factors, storage)
     watch = _Watch(model, loss, layout)
     filled = 0
+    divisors = []
     try:
         with track(progress or Silent(), "collect gradients", rows, "rows") as told:
             for batch in examples.batches(ways.chunk * row_size):
-                count = _fill(store, ways, watch, batch, filled)
-                filled += count
-                told.advance(count)
+                divisors.append(_fill(store, ways, watch, batch, filled))
+                filled += len(divisors[-1])
+                told.advance(len(divisors[-1]))
     except FactorsChanged:
         return collect_gradients(
             model,
@@ -103,10 +111,12 @@ def collect_gradients(
             loss=loss,
             fastest="rule",
             storage=storage,
+            improved=improved,
             progress=progress,
         )
     watch.check_all(examples.batches(ways.chunk * row_size))
-    return Collected(rows=store.rows(), ways=ways.of)
+    divided_by = torch.cat(divisors).to(device, torch.float64)
+    return Collected(rows=store.rows(), divisors=divided_by, ways=ways.of)
 
 
 def rows_type(model: nn.Module, layout: Layout) -> torch.dtype:
@@ -115,8 +125,8 @@ def rows_type(model: nn.Module, layout: Layout) -> torch.dtype:
     return reduce(torch.promote_types, types, torch.float32)
 
 
-def _fill(store: RowStore, ways: Ways, watch: _Watch, batch: Any, filled: int) -> int:
-    """Write the rows of a batch from row `filled` on, and return their number."""
+def _fill(store: RowStore, ways: Ways, watch: _Watch, batch: Any, filled: int) -> Tensor:
+    """Write the rows of a batch from row `filled` on, and return what they were divided by."""
 
     def take(name: str, found: Tensor | tuple[Tensor, Tensor]) -> None:
         watch.saw(name, found)
@@ -126,14 +136,14 @@ def _fill(store: RowStore, ways: Ways, watch: _Watch, batch: Any, filled: int) -
             store.write(name, filled, found)
 
     try:
-        losses = ways.run(batch, take)
+        losses, divisors = ways.run(batch, take)
     except FactorsChanged:
         raise
     except Exception:
         ways.explain(batch)
         raise
     watch.batch_done(losses, batch)
-    return len(losses)
+    return divisors
 
 
 @final

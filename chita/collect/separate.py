@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast, final
 
@@ -60,10 +60,16 @@ def losses_by_vmap(objective: Objective, row_size: int, batch: Any) -> Tensor:
 
     Fails where the network decides by values of its activations.
     """
+    with torch.no_grad():
+        return each_alone(objective, row_size, batch)
+
+
+def each_alone(function: Callable[[Any], Tensor], row_size: int, batch: Any) -> Tensor:
+    """Return a function of every row of a batch, (r, ...), through `torch.func`."""
     dims = nested.map_leaves(lambda leaf: 0 if isinstance(leaf, Tensor) else None, batch)
     grouped = nested.map_tensors(lambda t: t.clone().unflatten(0, (-1, row_size)), batch)
-    with torch.no_grad(), _slow_but_right():
-        return cast(Tensor, vmap(objective, in_dims=(dims,))(grouped))
+    with _slow_but_right():
+        return vmap(function, in_dims=(dims,))(grouped)
 
 
 def by_loop(

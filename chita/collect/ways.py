@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, cast, final
 
+import torch
 from torch import Tensor, nn
 
 from chita import nested
 from chita.collect.batched import BatchedBackward, Uses, summed
+from chita.collect.improved import divided, errors_by_rows
 from chita.collect.looking import looks_noticed
 from chita.collect.rules import positions
 from chita.collect.rules.linear import linear
@@ -56,10 +58,12 @@ class Ways:
         examples: Examples,
         row_size: int,
         fastest: str,
+        *,
+        improved: bool = False,
     ) -> None:
         self._objective = Objective(model, loss)
         self._weights = {name: model.get_parameter(name) for name in layout.names}
-        self._row_size = row_size
+        self._row_size, self._improved = row_size, improved
         self._batched: BatchedBackward | None = None
         self.of = dict.fromkeys(layout.names, "loop")
         self.factors: dict[str, tuple[int, int]] = {}
@@ -72,16 +76,27 @@ class Ways:
             self.of.update(dict.fromkeys(self._rest, "vmap"))
         self.chunk = self._chunk(dict(zip(layout.names, layout.counts, strict=True)))
 
-    def run(self, batch: Any, take: Take) -> Tensor:
-        """Give the gradients of a batch to `take`, by tensors; the losses of its rows (r,)."""
+    def run(self, batch: Any, take: Take) -> tuple[Tensor, Tensor]:
+        """Give the gradients of a batch to `take`, by tensors; losses and divisors (r,) of rows."""
+        divisors: Tensor | None = None
         if self._batched is not None and self._batched.places:
-            losses = self._batched.run(batch, lambda *uses: self._give(take, *uses))
+            losses, errors = self._batched.run(
+                batch, lambda *uses: self._give(take, *uses), improved=self._improved
+            )
+            divisors = errors if self._improved else None
         if self._rest:
-            way = by_vmap if "vmap" in self.of.values() else by_loop
+            vectorised = "vmap" in self.of.values()
+            way = by_vmap if vectorised else by_loop
             gradients, losses = way(self._objective, self._rest, self._row_size, batch)
+            if divisors is None and self._improved:
+                divisors = self._errors(batch, vectorised=vectorised)
             for name, found in gradients.items():
-                take(name, found)
-        return losses
+                take(name, found if divisors is None else divided(found, divisors))
+        return losses, torch.ones_like(losses) if divisors is None else divisors
+
+    def _errors(self, batch: Any, *, vectorised: bool) -> Tensor:
+        model, loss = self._objective.model, cast(OutputLoss, self._objective.loss)
+        return errors_by_rows(model, loss, self._row_size, batch, vectorised=vectorised)
 
     def explain(self, batch: Any) -> None:
         """Run a batch row by row, so that a failure tells its place."""
@@ -128,12 +143,12 @@ class Ways:
             found[name] = uses
 
         try:
-            losses = batched.run(probe, take)
+            losses, _ = batched.run(probe, take)
         except Exception:  # views of activations fail in another layout
             if not batched.channels_last:
                 raise
             batched.channels_last = False
-            losses = batched.run(probe, take)
+            losses, _ = batched.run(probe, take)
         return found, len(losses)
 
     def _vectorises(self, probe: Any) -> bool:

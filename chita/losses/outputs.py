@@ -40,6 +40,14 @@ class OutputLoss(Loss):
         losses, counts = (t.view(-1, row_size or len(t)) for t in self.terms(outputs, targets))
         return losses.sum(1) / counts.sum(1)
 
+    def gradient(self, outputs: Tensor, targets: Tensor, row_size: int) -> tuple[Tensor, Tensor]:
+        """Return the mean losses (r,) of rows, and the gradient of their sum by the outputs."""
+        leaf = outputs.detach().requires_grad_()
+        with torch.enable_grad():
+            losses = self.compare(leaf, targets, row_size)
+            (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+        return losses.detach(), gradient
+
     def mean(self, model: nn.Module, batch: Any) -> Tensor:
         """The mean loss of the network's outputs against the targets."""
         inputs, targets = split(batch)
