@@ -36,25 +36,6 @@ Data = Examples | Indexed | tuple[Any, Any] | dict[str, Any] | Batches
 """Samples at once (`Examples`, a pair, a dict of tensors), by index, or in batches."""
 
 
-def draw(data: Data, count: int, seed: int) -> Examples:
-    """Return `count` samples to calibrate on.
-
-    From samples at once, or by index: drawn without replacement, by `seed`. From batches: the
-    first ones, in the order in which they come; a loader that shuffles by torch's own generator
-    does so by `seed`.
-
-    Raises `InputError` when there are too few samples, or the batches can be read only once.
-    """
-    indexed = as_examples(data) or data
-    if isinstance(indexed, Indexed):
-        _check_enough(len(indexed), count)
-        order = torch.randperm(len(indexed), generator=torch.Generator().manual_seed(seed % 2**63))
-        return indexed.take(order[:count])
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed % 2**63)
-        return _first(_readable(data), count)
-
-
 def choose(data: Data, index: Sequence[int], row_size: int) -> Examples:
     """Return the samples named by a list of indices, as given: a run can be repeated exactly.
 
@@ -91,23 +72,23 @@ def batches_of(data: Data, size: int) -> Iterator[Any]:
         yield from indexed.batches(size)
         return
     empty = True
-    for batch in _read(_readable(data)):
+    for batch in read(readable(data)):
         empty = False
         yield batch
     if empty:
-        raise InputError(_NOTHING)
+        raise InputError(NOTHING)
 
 
-_NOTHING = (
+NOTHING = (
     "The data yield no batch. Give batches that can be read again and again: a DataLoader, a list, "
     "an object whose __iter__ starts anew."
 )
 
 
-def _readable(data: Any) -> Iterable[Any]:
-    """The data as batches that can be read again.
+def readable(data: Any) -> Iterable[Any]:
+    """Return the data as batches that can be read again.
 
-    A generator, or any iterator, would be empty at the next reading.
+    Raises `InputError` for anything else: an iterator would be empty at the next reading.
     """
     if isinstance(data, tuple) and any(hasattr(part, "__array__") for part in data):
         raise InputError(
@@ -127,8 +108,8 @@ def _readable(data: Any) -> Iterable[Any]:
     return data
 
 
-def _read(batches: Iterable[Any], iterator: Iterator[Any] | None = None) -> Iterator[Any]:
-    """The batches, by an iterator of them if given; a failure is told as one of the data."""
+def read(batches: Iterable[Any], iterator: Iterator[Any] | None = None) -> Iterator[Any]:
+    """Iterate over batches, by an iterator of them if given; a failure becomes an `InputError`."""
     try:
         yield from batches if iterator is None else iterator
     except ChitaError:
@@ -140,7 +121,8 @@ def _read(batches: Iterable[Any], iterator: Iterator[Any] | None = None) -> Iter
         ) from error
 
 
-def _started(batches: Iterable[Any]) -> Iterator[Any]:
+def started(batches: Iterable[Any]) -> Iterator[Any]:
+    """Return a new iterator over batches; a failure becomes an `InputError`."""
     try:
         return iter(batches)
     except Exception as error:  # a loader is the user's code and may raise anything
@@ -149,33 +131,8 @@ def _started(batches: Iterable[Any]) -> Iterator[Any]:
         ) from error
 
 
-def _first(batches: Iterable[Any], count: int) -> Examples:
-    found: list[Any] = []
-    total = 0
-    iterator = _started(batches)
-    for batch in _read(batches, iterator):
-        size = nested.count(batch)
-        if _single(batch):
-            raise InputError(
-                f"A batch is {nested.described(batch)}: a single sample. Wrap a data set of single "
-                "samples in torch.utils.data.DataLoader."
-            )
-        found.append(batch)
-        total += 1 if size is None else size
-        if total >= count:
-            break
-    if found:
-        again = _started(batches)
-        if again is iterator or not any(True for _ in _read(batches, again)):
-            raise InputError(
-                f"The {type(batches).__name__} yields nothing the second time. {_NOTHING}"
-            )
-    _check_enough(total, count)
-    return Examples(*found).first(count)
-
-
-def _single(batch: Any) -> bool:
-    """Whether this is one sample of a data set: a pair whose second entry has no dimension.
+def is_single(batch: Any) -> bool:
+    """Return whether this is one sample of a data set: a pair whose second entry has no dimension.
 
     So too a dict whose token ids have one dimension, as Hugging Face's data sets give them.
     """
@@ -187,7 +144,8 @@ def _single(batch: Any) -> bool:
     )
 
 
-def _check_enough(found: int, count: int) -> None:
+def check_enough(found: int, count: int) -> None:
+    """Raise `InputError` when there are fewer samples than the rows need."""
     if found < count:
         raise InputError(
             f"The rows need {count} samples (rows x row_size), but the calibration data hold "

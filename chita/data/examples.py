@@ -68,13 +68,19 @@ class Examples:
 
     def first(self, count: int) -> Examples:
         """Return the first `count` samples."""
-        kept, left = [], count
+        return self.split(count)[0]
+
+    def split(self, count: int) -> tuple[Examples, Examples | None]:
+        """Return the first `count` samples and the others, None where there are no others."""
+        kept, others, left = [], [], count
         for part in self.parts:
+            whole = nested.count(part) is None or _size(part) <= left
             if left > 0:
-                whole = nested.count(part) is None
                 kept.append(part if whole else _slice(part, 0, left))
-                left -= _size(part)
-        return Examples(*kept)
+            if left <= 0 or not whole:
+                others.append(part if left <= 0 else _slice(part, left, _size(part)))
+            left -= _size(part)
+        return Examples(*kept), Examples(*others) if others else None
 
     def batches(self, size: int) -> Iterator[Any]:
         """Iterate over consecutive batches of at most `size` samples."""

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from chita.arguments import whole_number
-from chita.data.batches import Data, choose, draw
+from chita.data.batches import Data, choose
 from chita.data.examples import Examples
+from chita.data.pool import draw
 from chita.errors import InputError
 from chita.losses import Loss, LossLike, check_loss, make_loss
 from chita.models.forward import failures_named

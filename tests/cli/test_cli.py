@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 import chita.models
 from chita.cli.app import app
-from chita.data.batches import draw
 from chita.data.digits import digits
+from chita.data.pool import draw
 from chita.masks.storage import load_masks
 from chita.models.paper.mlpnet import MLPNet
 from chita.models.zoo import MODELS, load_model

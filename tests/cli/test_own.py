@@ -115,7 +115,7 @@ def test_folders_of_images_are_scaled_and_normalised_as_asked(own, tmp_path):
     assert len(set(hashes)) == 3
     form = chita.image_format.ImageFormat(size=4, mean=(0.0, 0.0, 0.0))
     images, _ = chita.data.sets.load_dataset("images", images=form)
-    seen = chita.data.batches.draw(images, 12, seed=0)
+    seen = chita.data.pool.draw(images, 12, seed=0)
     assert hashes[1] == seen.digest()
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from chita.data.batches import batches_of, choose, draw
+from chita.data.batches import batches_of, choose
 from chita.data.examples import Examples, as_examples
+from chita.data.pool import draw
 from chita.errors import InputError
 
 Named = namedtuple("Named", ["x", "y"])

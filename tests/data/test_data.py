@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from chita.data import vision
-from chita.data.batches import choose, draw
+from chita.data.batches import choose
 from chita.data.digits import digits
 from chita.data.examples import Examples
+from chita.data.pool import draw
 from chita.data.sets import load_dataset
 from chita.data.vision import mnist
 from chita.errors import InputError

@@ -12,8 +12,9 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from chita.data.archive import Archive
-from chita.data.batches import batches_of, draw
+from chita.data.batches import batches_of
 from chita.data.images import ImageFolder, image_folders
+from chita.data.pool import draw
 from chita.errors import InputError
 from chita.image_format import ImageFormat
 

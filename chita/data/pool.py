@@ -1,0 +1,169 @@
+"""Samples to calibrate on: some held out, the others drawn again and again."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, final
+
+import torch
+
+from chita import nested
+from chita.data.batches import (
+    NOTHING,
+    Data,
+    Indexed,
+    check_enough,
+    is_single,
+    read,
+    readable,
+    started,
+)
+from chita.data.examples import Examples, as_examples
+from chita.errors import InputError
+
+
+class Pool(ABC):
+    """Samples of which every draw takes others, until all were taken and it starts anew.
+
+    Field: `held`, samples that no draw gives; None where none were asked for.
+    """
+
+    held: Examples | None
+
+    @abstractmethod
+    def draw(self, count: int) -> Examples:
+        """Return the next `count` samples, each at most once.
+
+        Raises `InputError` when there are too few, or the batches can be read only once.
+        """
+
+    @abstractmethod
+    def some(self, count: int) -> Examples:
+        """Return the same first `count` samples whenever asked, or all where there are fewer."""
+
+
+def make_pool(data: Data, *, seed: int, held_out: int = 0) -> Pool:
+    """Return a pool of the data.
+
+    Samples at once, or by index, come in an order drawn by `seed`, a new one when all were drawn.
+    Batches come in their own order, the first ones held out; a loader that shuffles by torch's
+    own generator does so by `seed`, and alike whenever it starts anew.
+
+    Raises `InputError` when there are no more samples than are held out.
+    """
+    indexed = as_examples(data) or data
+    if isinstance(indexed, Indexed):
+        return _IndexedPool(indexed, seed % 2**63, held_out)
+    return _Stream(readable(data), seed % 2**63, held_out)
+
+
+def draw(data: Data, count: int, seed: int) -> Examples:
+    """Return `count` samples of the data, the first that `make_pool` draws."""
+    return make_pool(data, seed=seed).draw(count)
+
+
+@final
+class _IndexedPool(Pool):
+    def __init__(self, samples: Indexed, seed: int, held_out: int) -> None:
+        self._samples = samples
+        self._generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(samples), generator=self._generator)
+        check_enough(len(order), held_out + 1)
+        kept = len(order) - held_out
+        self.held = samples.take(order[kept:]) if held_out else None
+        self._first = self._order = order[:kept]
+        self._at = 0
+
+    def draw(self, count: int) -> Examples:
+        check_enough(len(self._order), count)
+        if self._at + count > len(self._order):
+            again = torch.randperm(len(self._order), generator=self._generator)
+            self._order, self._at = self._order[again], 0
+        self._at += count
+        return self._samples.take(self._order[self._at - count : self._at])
+
+    def some(self, count: int) -> Examples:
+        return self._samples.take(self._first[:count])
+
+
+@final
+class _Stream(Pool):
+    """Reads on where it stopped; torch's own generator goes on from where it was, too."""
+
+    def __init__(self, batches: Iterable[Any], seed: int, held_out: int) -> None:
+        self._batches, self._seed, self._held_out = batches, seed, held_out
+        self._checked = self._fresh = False
+        self.held = self._start()
+
+    def draw(self, count: int) -> Examples:
+        found = self._read(count)
+        if not self._fresh and (found is None or len(found) < count):
+            self._start()
+            found = self._read(count)
+        found = _enough(found, count)
+        self._fresh = False
+        if not self._checked:
+            self._check_again()
+        return found
+
+    def some(self, count: int) -> Examples:
+        other = _Stream(self._batches, self._seed, self._held_out)
+        return _enough(other._read(count), 1)
+
+    def _start(self) -> Examples | None:
+        """Begin to read, and return what is held out."""
+        self._left: Examples | None = None
+        self._fresh = True  # nothing was drawn since
+        self._state = torch.Generator().manual_seed(self._seed).get_state()
+        with self._seeded():
+            self._iterator = started(self._batches)
+        self._reading = read(self._batches, self._iterator)
+        if not self._held_out:
+            return None
+        return _enough(self._read(self._held_out), self._held_out)
+
+    def _read(self, count: int) -> Examples | None:
+        """The next `count` samples, or those that are left, if any."""
+        found: list[Any] = [] if self._left is None else list(self._left.parts)
+        total = 0 if self._left is None else len(self._left)
+        with self._seeded():
+            while total < count:
+                batch = next(self._reading, None)
+                if batch is None:
+                    break
+                if is_single(batch):
+                    raise InputError(
+                        f"A batch is {nested.described(batch)}: a single sample. Wrap a data set "
+                        "of single samples in torch.utils.data.DataLoader."
+                    )
+                found.append(batch)
+                size = nested.count(batch)
+                total += 1 if size is None else size
+        if not total:
+            return None
+        taken, self._left = Examples(*found).split(count)
+        return taken
+
+    def _check_again(self) -> None:
+        with self._seeded():
+            again = started(self._batches)
+            if again is self._iterator or not any(True for _ in read(self._batches, again)):
+                raise InputError(
+                    f"The {type(self._batches).__name__} yields nothing the second time. {NOTHING}"
+                )
+        self._checked = True
+
+    @contextmanager
+    def _seeded(self) -> Iterator[None]:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.set_state(self._state)
+            yield
+            self._state = torch.default_generator.get_state()
+
+
+def _enough(found: Examples | None, count: int) -> Examples:
+    check_enough(0 if found is None else len(found), count)
+    assert found is not None
+    return found
