@@ -35,6 +35,62 @@ class LayerRecord(BaseModel):
     rows: str | None = None
 
 
+class TrialRecord(BaseModel):
+    """One try of `ridge`, `first_order` and `step`, with the `loss` on samples held out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ridge: float
+    first_order: float
+    step: float
+    loss: float | None
+
+
+class StageRecord(BaseModel):
+    """One stage: rows at the weights it found, one problem, one solve.
+
+    Fields:
+        sparsity, nnz: as counted after it.
+        objective: Q at its result; ridge, first_order, step: λ, s and τ as used; all None where
+            nothing was collected.
+        held_out_loss: mean loss on the samples held out, None where there are none.
+        trials: what was tried to choose ridge, first_order and step; empty where they were given.
+        status, iterations: how the solver ended.
+        data_hash: SHA-256 of the samples of its rows.
+        seconds: wall clock by phase: collect, choose, solve, and batch_norm where there is one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sparsity: float
+    nnz: int
+    objective: float | None = None
+    ridge: float | None = None
+    first_order: float | None = None
+    step: float | None = None
+    held_out_loss: float | None = None
+    trials: tuple[TrialRecord, ...] = ()
+    status: str
+    iterations: int
+    data_hash: str | None = None
+    seconds: dict[str, float]
+
+
+class BatchNormRecord(BaseModel):
+    """Running statistics estimated anew: from how many `samples`, in how many `layers`.
+
+    `loss_before` and `loss_after` are those of the last stage's result on the samples held out,
+    in eval mode; None where there are none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: int
+    samples: int
+    loss_before: float | None
+    loss_after: float | None
+
+
 class RunRecord(BaseModel):
     """One pruning run.
 
@@ -43,16 +99,21 @@ class RunRecord(BaseModel):
         method, options: the solver's name and its fields.
         sparsity: share of the prunable weights removed, as counted; nnz: weights kept; prunable:
             weights that could be removed.
-        ridge: λ as used, None where the method needs no curvature.
-        first_order: s; rows, row_size: n and m, zero where nothing was collected.
+        ridge, first_order, step: λ, s and τ as used in the last stage, None where the method
+            needs no curvature.
+        fisher: improved or empirical, None where nothing was collected.
+        rows, row_size: n and m of a stage, zero where nothing was collected; held_out: samples
+            that judged.
         seed: of the draw, None where samples were named by their indices.
         loss: its name, None where nothing was collected.
         objective: Q at the result, None where nothing was collected; lower_bound: what Q is not
             below at any allowed mask, where it was asked for; status, iterations: how the
-            solver ended; stages: number of solves.
+            solver ended; all three of the last stage; stages: every stage.
+        batch_norm: what estimating its statistics anew did, None where that was not done.
         layers: the counts of each tensor, which sum to nnz and prunable.
         seconds: wall clock by phase.
-        data_hash: SHA-256 of the calibration samples used, in order.
+        data_hash: SHA-256 of the calibration samples of the rows, in order; of several stages,
+            that of their hashes.
         model, data: what was pruned and with what, as named by the user.
         metric, dense_metric, pruned_metric: the measure, before and after, where evaluated.
         dropped: tensors of the checkpoint that were dropped on loading.
@@ -70,16 +131,20 @@ class RunRecord(BaseModel):
     nnz: int
     prunable: int
     ridge: float | None
-    first_order: float
+    first_order: float | None
+    step: float | None = None
+    fisher: str | None = None
     rows: int
     row_size: int
+    held_out: int = 0
     seed: int | None
     loss: str | None
     objective: float | None
     lower_bound: float | None = None
     status: str
     iterations: int
-    stages: int = 1
+    stages: tuple[StageRecord, ...] = ()
+    batch_norm: BatchNormRecord | None = None
     layers: tuple[LayerRecord, ...]
     seconds: dict[str, float]
     data_hash: str | None

@@ -5,6 +5,7 @@ from chita.constraints.fixed import Exactly, FixedMasks
 from chita.constraints.floors import KeepKWithFloors
 from chita.constraints.keep_k import KeepK
 from chita.constraints.sparsity import Nonzeros, Sparsity
+from chita.constraints.within import Within
 
 __all__ = [
     "Budget",
@@ -15,4 +16,5 @@ __all__ = [
     "KeepKWithFloors",
     "Nonzeros",
     "Sparsity",
+    "Within",
 ]

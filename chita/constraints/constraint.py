@@ -53,6 +53,13 @@ class Budget(ABC):
         """Return the number of weights kept of p = size."""
 
     @abstractmethod
+    def on_the_way(self, sparsity: float) -> Budget:
+        """Return the budget of a stage before the last, which removes a smaller share.
+
+        Raises `InputError` when this budget can only be met at once.
+        """
+
+    @abstractmethod
     def bind(self, layout: Layout) -> Constraint:
         """Return the constraint for the weights of `layout`.
 

@@ -58,6 +58,10 @@ class FixedMasks(Budget):
         """Return the number of weights that the masks keep."""
         return sum(int(mask.sum()) for mask in self.masks.values())
 
+    def on_the_way(self, sparsity: float) -> Budget:
+        """None: masks that are given are met at once."""
+        raise InputError("Masks that are given are met in one stage. Leave stages out.")
+
     def bind(self, layout: Layout) -> Exactly:
         """The masks as one."""
         return Exactly(mask=layout.flatten(self.masks).bool())

@@ -49,6 +49,10 @@ class Sparsity(Budget):
         share = 1 - Decimal(repr(float(self.sparsity)))
         return int((share * size).to_integral_value(rounding=ROUND_FLOOR))
 
+    def on_the_way(self, sparsity: float) -> Sparsity:
+        """Remove that share, with the same floors."""
+        return Sparsity(sparsity=sparsity, min_keep=self.min_keep)
+
     def bind(self, layout: Layout) -> Constraint:
         """Keep floor((1 - sparsity) p) weights."""
         return _keep(self.kept(layout.size), layout, self.min_keep)
@@ -77,6 +81,10 @@ class Nonzeros(Budget):
     def kept(self, size: int) -> int:
         """Return k, whatever the size."""
         return operator.index(self.nnz)
+
+    def on_the_way(self, sparsity: float) -> Sparsity:
+        """Remove that share, with the same floors."""
+        return Sparsity(sparsity=sparsity, min_keep=self.min_keep)
 
     def bind(self, layout: Layout) -> Constraint:
         """Keep nnz weights."""

@@ -1,28 +1,29 @@
-"""Prune a network in one shot: the whole path on one page."""
+"""Prune a network: the whole path on one page."""
 
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-from chita.collect.gradients import collect_gradients
 from chita.constraints import Budget
 from chita.data.batches import Data
 from chita.errors import InputError
 from chita.layout import Layout
 from chita.losses import LossLike
-from chita.models.mode import evaluation_mode, state_kept
-from chita.models.prunable import prunable_layout, read_weights, write_weights
+from chita.models.mode import evaluation_mode
+from chita.models.prunable import prunable_layout
 from chita.models.wrappers import uncompiled, unwrapped
-from chita.progress import Progress, Silent, track
-from chita.pruning.pose import Pose, make_budget, make_problem, make_solver
+from chita.progress import Progress, Silent
+from chita.pruning.pose import Pose, make_budget, make_solver
 from chita.pruning.result import PruneResult, make_record
 from chita.pruning.samples import Sampling
+from chita.pruning.schedule import Stages
+from chita.pruning.staged import StagedRun
 from chita.solvers import Solver
 
 
@@ -36,15 +37,22 @@ def prune(
     targets: str | Sequence[str] | None = None,
     ignore: str | Sequence[str] = (),
     method: str | Solver = "chita",
-    rows: int = 1000,
+    stages: int | None = None,
+    schedule: str | Sequence[float] = "exp",
+    regrow: bool = True,
+    rows: int | None = None,
     row_size: int = 1,
     rows_dtype: str | None = None,
+    held_out: int | None = None,
     loss: LossLike = None,
     labels: str = "data",
-    ridge: float | str = "0.1x",
-    first_order: float = 0.0,
+    fisher: str = "auto",
+    ridge: float | str = "auto",
+    first_order: float | str = "auto",
+    step: float | str = "auto",
     seed: int = 0,
     row_indices: Sequence[int] | None = None,
+    bn_recalibrate: bool = True,
     bound: bool = False,
     inplace: bool = False,
     progress: Progress | None = None,
@@ -69,21 +77,34 @@ def prune(
             weights of such layers but embeddings. See `chita.models.targets.decide`.
         ignore: the same of what to leave untouched.
         method: a name (`chita methods` lists them) or a solver with its options.
-        rows: gradients n collected.
+        stages: rounds T, each with fresh rows at the weights that the last one left; None for one.
+        schedule: how sparsity grows over the stages: "exp", "poly" (cubic), "linear", "constant"
+            or "geometric" (`chita.pruning.schedule`), or the sparsities of all stages.
+        regrow: whether a weight that one stage removes may be kept by a later one.
+        rows: gradients n collected in every stage; None for 1,000, or as many as the data give.
         row_size: samples m whose mean loss makes one row; rows·row_size samples are used.
         rows_dtype: "float32", "bfloat16" or "float16" to keep the rows so, in less memory; None
             keeps them in the type of the weights, float32 at least. Products are in float32.
+        held_out: samples that make no row, by whose loss "auto" chooses; None for half as many as
+            those of a stage's rows, at most 2,000 and a fifth of the data.
         loss: "cross_entropy", "nll", "mse", "model" (what `model(**batch).loss` returns) or a
             function (model, batch) -> mean loss; None for "model" with dicts, else cross-entropy.
         labels: "data", or "model" to draw targets from the network's predictions (true Fisher).
+        fisher: "empirical", or "improved", which divides every row by its error at the outputs
+            (`chita.collect.improved`) and needs a loss of outputs and targets; "auto" for the
+            latter where the loss is one.
         ridge: λ, which multiplies ½‖w-w̄‖² beside the mean loss; "0.1x" means 0.1 times the mean
-            of the Hessian's diagonal.
-        first_order: scale s of the first-order term, 0 leaves it out.
+            of the Hessian's diagonal; "auto" chooses (`chita.pruning.auto`).
+        first_order: scale s of the first-order term, 0 leaves it out, or "auto". With it, the
+            weights that stay are trained as well.
+        step: share of the way to the solution that is gone, in (0, 1], or "auto".
         seed: of the draw of samples and labels.
         row_indices: indices of the samples instead of a draw; consecutive groups of m form a row.
+        bn_recalibrate: estimate the running statistics of batch norms anew after every stage, from
+            2,000 samples.
         bound: also prove how low the objective can be at all (`lower_bound` in the record).
         inplace: prune `model` itself. On an error it is left as it was.
-        progress: told how collecting and solving advance.
+        progress: told how stages, collecting and solving advance.
 
     Returns:
         The pruned network, masks, and the record with objective, counts and timings.
@@ -93,24 +114,28 @@ def prune(
         NumericalError: a loss or the linear system is not finite or not definite.
     """
     settings = {"sparsity": sparsity, "nnz": nnz, "min_keep": min_keep}
-    return one_shot(
+    return run_stages(
         model,
         data,
         command="prune",
         choose=lambda network: prunable_layout(network, targets, ignore),
         budget=make_budget(sparsity, nnz, min_keep),
+        stages=Stages(count=stages, schedule=schedule, regrow=regrow),
         solver=make_solver(method),
         sampling=Sampling(
             rows=rows,
             row_size=row_size,
             rows_dtype=rows_dtype,
+            held_out=held_out,
             loss=loss,
             labels=labels,
+            fisher=fisher,
             seed=seed,
             row_indices=row_indices,
         ),
-        pose=Pose(ridge=ridge, first_order=first_order),
+        pose=Pose(ridge=ridge, first_order=first_order, step=step),
         settings={**settings, "targets": targets, "ignore": ignore, "bound": bound},
+        bn_recalibrate=bn_recalibrate,
         bound=bound,
         inplace=inplace,
         progress=progress,
@@ -118,7 +143,7 @@ def prune(
 
 
 @torch.inference_mode(False)
-def one_shot(
+def run_stages(
     model: nn.Module,
     data: Data | None,
     *,
@@ -131,57 +156,59 @@ def one_shot(
     settings: dict[str, Any],
     inplace: bool,
     progress: Progress | None,
+    stages: Stages | None = None,
+    bn_recalibrate: bool = True,
     bound: bool = False,
 ) -> PruneResult:
-    """Choose weights, collect, pose, solve, write; the common path of pruning and refitting."""
+    """Choose weights, then collect, pose, solve and write in stages; also the path of refitting."""
     network = unwrapped(model)
     layout = choose(network)
     network = network if inplace else _copied(network)
-    progress = progress or Silent()
-    seconds: dict[str, float] = {}
-    with evaluation_mode(network), uncompiled(network):
-        constraint = budget.bind(layout)
-        w_bar = read_weights(network, layout)
-        began = time.perf_counter()
-        drawn = collected = None
-        if solver.curvatures:
-            with state_kept(network):
-                device = network.get_parameter(layout.names[0]).device
-                drawn = sampling.of(data, network, device)
-                collected = collect_gradients(
-                    network,
-                    layout,
-                    drawn.examples,
-                    row_size=sampling.row_size,
-                    loss=drawn.loss,
-                    storage=sampling.storage,
-                    progress=progress,
-                )
-        seconds["collect"] = time.perf_counter() - began
-
-        began = time.perf_counter()
-        with track(progress, "solve", 1, "problem"):
-            problem = make_problem(w_bar, collected and collected.rows, pose, layout.segments)
-            solution = solver.solve(problem, constraint, bound=bound)
-            progress.advance(1)
-        seconds["solve"] = time.perf_counter() - began
-        write_weights(network, layout, solution.weights)
-
-    record = make_record(
-        network,
-        command=command,
-        solver=solver,
-        problem=problem if drawn else None,
-        solution=solution,
-        layout=layout,
-        drawn=drawn,
-        ways=collected.ways if collected else {},
-        sampling=sampling,
-        pose=pose,
-        settings=settings,
-        seconds=seconds,
+    stages = stages or Stages()
+    with evaluation_mode(network), uncompiled(network), _restored_on_error(network, layout):
+        run = StagedRun(
+            network,
+            layout,
+            data,
+            budget=budget,
+            stages=stages,
+            solver=solver,
+            sampling=sampling,
+            pose=pose,
+            bn_recalibrate=bn_recalibrate,
+            bound=bound,
+            progress=progress or Silent(),
+        )
+        staged = run.run()
+    settings = {**settings, **stages.asked(), "bn_recalibrate": bn_recalibrate}
+    return PruneResult(
+        model=network,
+        masks=layout.unflatten(staged.mask),
+        record=make_record(
+            network,
+            command=command,
+            solver=solver,
+            staged=staged,
+            layout=layout,
+            sampling=sampling,
+            pose=pose,
+            settings=settings,
+        ),
     )
-    return PruneResult(model=network, masks=layout.unflatten(solution.mask), record=record)
+
+
+@contextmanager
+def _restored_on_error(network: nn.Module, layout: Layout) -> Iterator[None]:
+    """Give the network its weights and buffers back when a block fails."""
+    tensors = [*map(network.get_parameter, layout.names), *network.buffers()]
+    before = [tensor.detach().clone() for tensor in tensors]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for tensor, kept in zip(tensors, before, strict=True):
+                tensor.copy_(kept)
+        raise
 
 
 def _copied(model: nn.Module) -> nn.Module:

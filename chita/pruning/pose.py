@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, final
-
-from torch import Tensor
 
 from chita.arguments import real_number
 from chita.constraints import Budget, Nonzeros, Sparsity
 from chita.errors import InputError, NumericalError
 from chita.naming import nearest
-from chita.problem import Curvature, GradientGram, LocalQuadratic, NoCurvature, Rows
+from chita.problem import Curvature, NoCurvature
 from chita.solvers import SOLVERS, Solver
 
 
@@ -115,8 +114,8 @@ class Ridge:
         if 0 <= value < math.inf:
             return cls(value=value, relative=text.endswith("x"))
         raise InputError(
-            f"ridge is {ridge!r}; give a number >= 0, or a multiple of the mean curvature such as "
-            '"0.1x".'
+            f"ridge is {ridge!r}; give a number >= 0, a multiple of the mean curvature such as "
+            '"0.1x", or "auto".'
         )
 
     def of(self, curvature: Curvature) -> float:
@@ -135,42 +134,46 @@ class Ridge:
         return ridge
 
 
+AUTO = "auto"
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """How the quadratic model is posed: `ridge` as asked for, and the first-order scale s.
+    """How the quadratic model is posed, and how far its solution is followed.
 
-    Raises `InputError` when either cannot be used.
+    Fields, each "auto" or a value: `ridge` as asked for; the first-order scale s; `step` τ in
+    (0, 1], the share of the way from w̄ on the solver's mask to its weights.
+
+    Raises `InputError` when one cannot be used.
     """
 
-    ridge: float | str = "0.1x"
-    first_order: float = 0.0
+    ridge: float | str = AUTO
+    first_order: float | str = AUTO
+    step: float | str = AUTO
 
     def __post_init__(self) -> None:
-        Ridge.parse(self.ridge)
-        scale = real_number(
-            "first_order", self.first_order, meaning="the scale of that term, 0 for none"
-        )
-        object.__setattr__(self, "first_order", scale)
+        if self.ridge != AUTO:
+            Ridge.parse(self.ridge)
+        for name, meaning in (
+            ("first_order", 'the scale of that term, 0 for none, or "auto"'),
+            ("step", 'a share of the step, in (0, 1], or "auto"'),
+        ):
+            value = getattr(self, name)
+            if value != AUTO:
+                object.__setattr__(self, name, _number(name, value, meaning))
+        if self.step != AUTO and not 0 < float(self.step) <= 1:
+            raise InputError(f"step is {self.step}; give a share of the step, in (0, 1].")
+
+    @property
+    def judged(self) -> bool:
+        """Whether something is chosen by held-out samples."""
+        return AUTO in (self.ridge, self.first_order, self.step)
 
 
-def make_problem(
-    w_bar: Tensor, rows: Rows | None, pose: Pose, segments: tuple[slice, ...] = ()
-) -> LocalQuadratic:
-    """Return the quadratic model around w̄ (p,), with no curvature where no rows were collected.
-
-    Args:
-        w_bar: the weights, (p,).
-        rows: A (n, p), or None.
-        pose: λ, and s, the scale of the first-order term.
-        segments: the slices of the tensors.
-    """
-    blind = NoCurvature(len(w_bar), w_bar.device)
-    curvature = blind if rows is None else GradientGram(rows)
-    return LocalQuadratic(
-        w_bar=w_bar,
-        curvature=curvature,
-        ridge=Ridge.parse(pose.ridge).of(curvature),
-        shift=curvature.constant(pose.first_order),
-        segments=segments,
-    )
+def _number(name: str, value: float | str, meaning: str) -> float:
+    """A number, or its text from the command line."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)
+    return real_number(name, value, meaning=meaning)

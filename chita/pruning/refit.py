@@ -20,8 +20,8 @@ from chita.models.prunable import prunable_layout
 from chita.models.targets import decide
 from chita.models.wrappers import unwrapped
 from chita.progress import Progress
-from chita.pruning.network import one_shot
-from chita.pruning.pose import Pose
+from chita.pruning.network import run_stages
+from chita.pruning.pose import AUTO, Pose
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Sampling
 from chita.solvers import BSO, Magnitude
@@ -35,15 +35,19 @@ def refit(
     data: Data,
     masks: Masks,
     *,
-    rows: int = 1000,
+    rows: int | None = None,
     row_size: int = 1,
     rows_dtype: str | None = None,
+    held_out: int | None = None,
     loss: LossLike = None,
     labels: str = "data",
-    ridge: float | str = "0.1x",
-    first_order: float = 0.0,
+    fisher: str = "auto",
+    ridge: float | str = "auto",
+    first_order: float | str = "auto",
+    step: float | str = "auto",
     seed: int = 0,
     row_indices: Sequence[int] | None = None,
+    bn_recalibrate: bool = True,
     inplace: bool = False,
     progress: Progress | None = None,
 ) -> PruneResult:
@@ -57,12 +61,16 @@ def refit(
         rows: as for `prune`, and so are all arguments from here on.
         row_size: see `prune`.
         rows_dtype: see `prune`.
+        held_out: see `prune`.
         loss: see `prune`.
         labels: see `prune`.
+        fisher: see `prune`.
         ridge: see `prune`.
         first_order: see `prune`.
+        step: see `prune`.
         seed: see `prune`.
         row_indices: see `prune`.
+        bn_recalibrate: see `prune`.
         inplace: see `prune`.
         progress: see `prune`.
 
@@ -74,12 +82,12 @@ def refit(
     """
     network = unwrapped(model)
     fitted, layout = fit_masks(network, masks)
-    if first_order == 0 and _nothing_to_do(network, fitted):
+    if first_order in (0, AUTO) and _nothing_to_do(network, fitted):
         raise InputError(
             "The weights that the mask removes are zero already, so refitting changes nothing. "
             "Give the network as it was before pruning."
         )
-    return one_shot(
+    return run_stages(
         network,
         data,
         command="refit",
@@ -90,13 +98,16 @@ def refit(
             rows=rows,
             row_size=row_size,
             rows_dtype=rows_dtype,
+            held_out=held_out,
             loss=loss,
             labels=labels,
+            fisher=fisher,
             seed=seed,
             row_indices=row_indices,
         ),
-        pose=Pose(ridge=ridge, first_order=first_order),
+        pose=Pose(ridge=ridge, first_order=first_order, step=step),
         settings={"mask": _source(masks)},
+        bn_recalibrate=bn_recalibrate,
         inplace=inplace,
         progress=progress,
     )
@@ -116,7 +127,7 @@ def apply_masks(model: nn.Module, masks: Masks, *, inplace: bool = False) -> Pru
     """
     network = unwrapped(model)
     fitted, layout = fit_masks(network, masks)
-    return one_shot(
+    return run_stages(
         network,
         None,
         command="apply",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from chita.export.run_folder import write_run
 from chita.layout import Layout
-from chita.problem import LocalQuadratic
 from chita.pruning.pose import Pose, solver_name, solver_options
-from chita.pruning.samples import Drawn, Sampling
+from chita.pruning.samples import Sampling
+from chita.pruning.staged import Staged
 from chita.records import LayerRecord, RunRecord, peak_rss_mb, versions
-from chita.solvers import Solution, Solver
+from chita.solvers import Solver
 
 
 @final
@@ -62,44 +62,44 @@ def make_record(
     *,
     command: str,
     solver: Solver,
-    problem: LocalQuadratic | None,
-    solution: Solution,
+    staged: Staged,
     layout: Layout,
-    drawn: Drawn | None,
-    ways: dict[str, str],
     sampling: Sampling,
     pose: Pose,
     settings: dict[str, Any],
-    seconds: dict[str, float],
 ) -> RunRecord:
-    """Return the record of a solved run; `problem` and `drawn` are None where none was collected.
+    """Return the record of a run whose stages are done.
 
-    `ways` tells how the rows of each tensor were had; `settings` are those of the command that
-    `sampling` and `pose` do not hold.
+    `settings` are those of the command that `sampling` and `pose` do not hold.
     """
-    nnz = int(solution.mask.sum())
-    asked = {**settings, **sampling.asked(), "ridge": pose.ridge, "first_order": pose.first_order}
+    last = staged.records[-1]
+    asked = {**settings, **sampling.asked(), **asdict(pose)}
     return RunRecord(
         command=command,
         settings={name: plain(value) for name, value in asked.items()},
         method=solver_name(solver),
         options=solver_options(solver),
-        sparsity=1 - nnz / layout.size,
-        nnz=nnz,
+        sparsity=last.sparsity,
+        nnz=last.nnz,
         prunable=layout.size,
-        ridge=problem.ridge if problem else None,
-        first_order=pose.first_order,
-        rows=len(drawn.examples) // sampling.row_size if drawn else 0,
-        row_size=sampling.row_size if drawn else 0,
+        ridge=last.ridge,
+        first_order=last.first_order,
+        step=last.step,
+        fisher=staged.fisher,
+        rows=staged.rows,
+        row_size=sampling.row_size if staged.rows else 0,
+        held_out=staged.held_out,
         seed=sampling.seed if sampling.row_indices is None else None,
-        loss=drawn.loss.name if drawn else None,
-        objective=solution.objective if problem else None,
-        lower_bound=solution.lower_bound,
-        status=solution.status,
-        iterations=solution.stats.iterations,
-        layers=_layers(layout, solution.mask, ways),
-        seconds=seconds,
-        data_hash=drawn.digest if drawn else None,
+        loss=staged.loss,
+        objective=last.objective,
+        lower_bound=staged.lower_bound,
+        status=last.status,
+        iterations=last.iterations,
+        stages=tuple(staged.records),
+        batch_norm=staged.batch_norm,
+        layers=_layers(layout, staged.mask, staged.ways),
+        seconds=staged.seconds,
+        data_hash=staged.digest,
         model=type(model).__name__,
         peak_rss_mb=peak_rss_mb(),
         versions=versions(),

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from chita.arguments import whole_number
-from chita.data.batches import Data, choose
-from chita.data.examples import Examples
-from chita.data.pool import draw
+from chita.data.batches import Data, Indexed, choose
+from chita.data.examples import Examples, as_examples
+from chita.data.pool import Pool, make_pool
 from chita.errors import InputError
-from chita.losses import Loss, LossLike, check_loss, make_loss
+from chita.losses import Loss, LossLike, OutputLoss, check_loss, make_loss
 from chita.models.forward import failures_named
 
 _LABELS = ("data", "model")
+_FISHERS = ("auto", "improved", "empirical")
 _STORAGE = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _BATCH = 100
+_ROWS = 1000
+_HELD_OUT = 2000
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """The samples of the rows in order, the `loss`, and the `digest` of the samples as given."""
+    """The samples of the rows in order, the `loss`, and the `digest` of the samples as given.
+
+    `improved` tells whether rows are divided by their errors (`chita.collect.improved`).
+    """
 
     examples: Examples
     loss: Loss
     digest: str | None
+    improved: bool
 
 
 @final
@@ -40,8 +47,10 @@ class Sampling:
     Raises `InputError` when a field cannot be used.
     """
 
-    rows: int = 1000
+    rows: int | None = None
     row_size: int = 1
+    held_out: int | None = None
+    fisher: str = "auto"
     rows_dtype: str | None = None
     loss: LossLike = None
     labels: str = "data"
@@ -52,10 +61,15 @@ class Sampling:
         for name, least, meaning in (
             ("rows", 1, "gradients collected"),
             ("row_size", 1, "samples in a row"),
+            ("held_out", 0, "samples that judge"),
             ("seed", 0, "the draw of samples"),
         ):
-            value = whole_number(name, getattr(self, name), at_least=least, meaning=meaning)
-            object.__setattr__(self, name, value)
+            value = getattr(self, name)
+            if value is not None or name in ("row_size", "seed"):
+                value = whole_number(name, value, at_least=least, meaning=meaning)
+                object.__setattr__(self, name, value)
+        if self.fisher not in _FISHERS:
+            raise InputError(f"fisher is {self.fisher!r}; give one of {', '.join(_FISHERS)}.")
         check_loss(self.loss)
         if self.rows_dtype is not None and self.rows_dtype not in _STORAGE:
             raise InputError(
@@ -73,26 +87,6 @@ class Sampling:
                 "or drawn from the network's predictions."
             )
 
-    def of(self, data: Data | None, model: nn.Module, device: torch.device) -> Drawn:
-        """Return the samples of the rows on a device, with their loss and labels.
-
-        Raises `InputError` when the data cannot give them.
-        """
-        if data is None:
-            raise InputError("This method needs calibration data: give pairs (inputs, targets).")
-        if self.row_indices is None:
-            given = draw(data, self.rows * self.row_size, self.seed)
-        else:
-            given = choose(data, self.row_indices, self.row_size)
-        loss = self.loss_for(given.parts[0])
-        examples = given.to(device)
-        if self.labels == "model":
-            generator = torch.Generator().manual_seed(self.seed % 2**63)
-            examples = Examples(
-                *(_labelled(loss, model, part, generator) for part in examples.batches(_BATCH))
-            )
-        return Drawn(examples=examples, loss=loss, digest=given.digest())
-
     @property
     def storage(self) -> torch.dtype | None:
         """The type in which rows are kept, None for that of the weights."""
@@ -100,9 +94,9 @@ class Sampling:
 
     @property
     def count(self) -> int:
-        """Number of rows n."""
+        """Number of rows n of a stage, as far as it is known without the data."""
         if self.row_indices is None:
-            return self.rows
+            return self.rows or _ROWS
         return len(self.row_indices) // self.row_size
 
     def loss_for(self, batch: Any) -> Loss:
@@ -115,6 +109,8 @@ class Sampling:
         return {
             "rows": self.rows,
             "row_size": self.row_size,
+            "held_out": self.held_out,
+            "fisher": self.fisher,
             "rows_dtype": self.rows_dtype,
             "loss": loss if isinstance(loss, str) or loss is None else type(loss).__name__,
             "labels": self.labels,
@@ -123,6 +119,132 @@ class Sampling:
         }
 
 
-def _labelled(loss: Loss, model: nn.Module, part: Any, generator: torch.Generator) -> Any:
-    with failures_named(model, part):
-        return loss.relabelled(model, part, generator)
+@final
+class Source:
+    """The samples of a run: those of one stage after another, and those that judge.
+
+    Fields: `held`, the latter, None where there are none; `rows`, n of every stage.
+
+    Raises `InputError` when the data are too few, or judges are asked for and none are left.
+    """
+
+    def __init__(self, sampling: Sampling, data: Data | None, *, judged: bool) -> None:
+        if data is None:
+            raise InputError("This method needs calibration data: give pairs (inputs, targets).")
+        self._sampling, self._data = sampling, data
+        indexed = as_examples(data) or data
+        size = len(indexed) if isinstance(indexed, Indexed) else None
+        self.rows, held_out = _shares(sampling, size, judged=judged)
+        self._pool: Pool = make_pool(
+            _without(data, sampling), seed=sampling.seed, held_out=held_out
+        )
+        self.held = self._pool.held
+        self._stages = 0
+
+    def next(self) -> Examples:
+        """Return the samples of the rows of the next stage, as given."""
+        self._stages += 1
+        if self._sampling.row_indices is not None:
+            return choose(self._data, self._sampling.row_indices, self._sampling.row_size)
+        return self._pool.draw(self.rows * self._sampling.row_size)
+
+    def some(self, count: int) -> Examples:
+        """Return the same `count` samples whenever asked, or as many as there are."""
+        return self._pool.some(count)
+
+    def judges(self, model: nn.Module, device: torch.device) -> Examples | None:
+        """Return the samples held out, on a device, with their labels."""
+        if self.held is None:
+            return None
+        return _labelled(self._sampling, self.held.to(device), model, 0)
+
+    def drawn(self, given: Examples, model: nn.Module, device: torch.device) -> Drawn:
+        """Return the samples of a stage's rows on a device, with their loss and labels."""
+        sampling = self._sampling
+        loss = sampling.loss_for(given.parts[0])
+        return Drawn(
+            examples=_labelled(sampling, given.to(device), model, self._stages - 1),
+            loss=loss,
+            digest=given.digest(),
+            improved=_improved(sampling.fisher, loss),
+        )
+
+
+def _shares(sampling: Sampling, size: int | None, *, judged: bool) -> tuple[int, int]:
+    """The rows of a stage, and the samples held out.
+
+    Held out are, unless asked for, half as many samples as those of a stage's rows, at most 2,000
+    and a fifth of the data; fewer, down to a quarter of that, where the rows need the others.
+    """
+    named = sampling.row_indices is not None
+    needed = 0 if named else sampling.count * sampling.row_size
+    wanted = max(1, min(_HELD_OUT, sampling.count * sampling.row_size // 2))
+    if size is None:
+        return sampling.count, _first_given(sampling.held_out, wanted if judged else 0)
+    free = size - (len(sampling.row_indices or ()) if named else 0)
+    wanted = _first_given(sampling.held_out, max(1, min(wanted, size // 5)))
+    if not named and sampling.rows is None:
+        rows = min(_ROWS, (free - wanted if judged else free) // sampling.row_size)
+        needed = max(1, rows) * sampling.row_size
+    held = max(0, min(wanted, free - needed))
+    least = wanted if sampling.held_out is not None else max(1, wanted // 4)
+    if judged and held < least:
+        raise InputError(
+            f"{needed or len(sampling.row_indices or ())} of {size} samples would make the rows, "
+            f"which leaves {max(0, free - needed)} to choose ridge, first_order and step by, but "
+            f"{least} are needed at least. Lower rows, give more data, or fix those three."
+        )
+    return (sampling.count if named else needed // sampling.row_size), held
+
+
+def _first_given(asked: int | None, otherwise: int) -> int:
+    return otherwise if asked is None else asked
+
+
+def _without(data: Data, sampling: Sampling) -> Data:
+    """The data without the samples that row indices name."""
+    indexed = as_examples(data) or data
+    if sampling.row_indices is None or not isinstance(indexed, Indexed):
+        return data
+    free = torch.ones(len(indexed), dtype=torch.bool)
+    free[[i for i in sampling.row_indices if 0 <= i < len(indexed)]] = False
+    return _Part(indexed, free.nonzero().squeeze(1))
+
+
+@final
+class _Part:
+    """Some samples of others, by index."""
+
+    def __init__(self, samples: Indexed, index: Tensor) -> None:
+        self._samples, self._index = samples, index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def take(self, index: Tensor) -> Examples:
+        return self._samples.take(self._index[index])
+
+    def batches(self, size: int) -> Iterator[Any]:
+        for part in self._index.split(size):
+            yield from self._samples.take(part).batches(size)
+
+
+def _improved(fisher: str, loss: Loss) -> bool:
+    if fisher == "improved" and not isinstance(loss, OutputLoss):
+        raise InputError(
+            f"The improved Fisher needs a loss that compares outputs with targets (cross_entropy, "
+            f'nll, mse); this is {loss.name}. Use fisher="auto" or "empirical".'
+        )
+    return fisher != "empirical" and isinstance(loss, OutputLoss)
+
+
+def _labelled(sampling: Sampling, given: Examples, model: nn.Module, stage: int) -> Examples:
+    """The samples as they are, or with labels drawn from the network."""
+    if sampling.labels == "data":
+        return given
+    generator = torch.Generator().manual_seed((sampling.seed + stage) % 2**63)
+    loss, parts = sampling.loss_for(given.parts[0]), []
+    for part in given.batches(_BATCH):
+        with failures_named(model, part):
+            parts.append(loss.relabelled(model, part, generator))
+    return Examples(*parts)

@@ -2,7 +2,7 @@
 
 import torch
 
-from chita.constraints import FixedMasks, Nonzeros, Sparsity
+from chita.constraints import FixedMasks, Nonzeros, Sparsity, Within
 from chita.layout import Axes, Layout
 from chita.problem import LocalQuadratic, NoCurvature
 from chita.solvers import SOLVERS
@@ -47,12 +47,21 @@ def fixed_masks():
     }
 
 
+class Narrowed(Nonzeros):
+    """A number of weights among two thirds of them."""
+
+    def bind(self, layout):
+        mask = torch.rand(layout.size, generator=torch.Generator().manual_seed(7)) < 0.67
+        return Within(constraint=super().bind(layout), mask=mask)
+
+
 BUDGETS = {
     "Sparsity": Sparsity(sparsity=0.7, min_keep=0),
     "Sparsity, floors": Sparsity(sparsity=0.8, min_keep=8),
     "Nonzeros": Nonzeros(nnz=1, min_keep=0),
     "Nonzeros, all": Nonzeros(nnz=P),
     "FixedMasks": FixedMasks(masks=fixed_masks()),
+    "Within": Narrowed(nnz=40, min_keep=3),
 }
 
 TRIPLES = [(s, c, b) for s in SOLVERS for c in CURVATURES for b in BUDGETS]

@@ -1,0 +1,108 @@
+"""How sparsity grows from stage to stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from chita.arguments import real_number, whole_number
+from chita.errors import InputError
+from chita.naming import nearest
+
+SCHEDULES: Mapping[str, Callable[[int, int, float], float]] = {
+    "exp": lambda t, stages, final: final * (1 - 2.0**-t) / (1 - 2.0**-stages),
+    "poly": lambda t, stages, final: final * (1 - (1 - t / stages) ** 3),
+    "linear": lambda t, stages, final: final * t / stages,
+    "constant": lambda t, stages, final: final,
+    "geometric": lambda t, stages, final: 1 - (1 - final) ** (t / stages),
+}
+"""Name to the sparsity of stage t = 1 ... `stages`, which ends at the final one.
+
+`exp` halves what is left to remove, so that most stages are spent near the end (CHITA++, Benbaki
+et al. 2023); `poly` is the cubic of Zhu & Gupta (2017); `linear`; `constant` is the final sparsity
+from the first stage on; `geometric` removes the same share of what is left (M-FAC, Frantar et al.
+2021).
+"""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """How many stages, on which schedule, and whether a pruned weight may return (`regrow`).
+
+    Fields:
+        count: stages; None for one, or for as many as `schedule` lists.
+        schedule: a name of `SCHEDULES`, or the sparsities of all stages, which never fall.
+        regrow: whether a weight that one stage removes may be kept by a later one.
+
+    Raises `InputError` on anything else, such as no stage or a schedule that goes backwards.
+
+    >>> Stages(count=3, schedule="linear").sparsities(0.75)
+    (0.25, 0.5, 0.75)
+    """
+
+    count: int | None = None
+    schedule: str | Sequence[float] = "exp"
+    regrow: bool = True
+
+    def __post_init__(self) -> None:
+        if self.count is not None:
+            whole_number("stages", self.count, at_least=1, meaning="rounds of pruning")
+        if not isinstance(self.regrow, bool):
+            raise InputError(f"regrow is {self.regrow!r}; give True or False.")
+        if isinstance(self.schedule, str) and self.schedule not in SCHEDULES:
+            raise InputError(
+                f"Unknown schedule {self.schedule!r}. {nearest(self.schedule, SCHEDULES)} Or give "
+                "the sparsities of all stages, such as 0.5,0.8,0.9."
+            )
+        if not isinstance(self.schedule, str):
+            object.__setattr__(self, "schedule", _listed(self.schedule))
+            if self.count not in (None, len(self.schedule)):
+                raise InputError(
+                    f"stages is {self.count}, but the schedule lists {len(self.schedule)} "
+                    "sparsities. Leave stages out, or list as many."
+                )
+
+    @property
+    def number(self) -> int:
+        """Number of stages T."""
+        listed = 1 if isinstance(self.schedule, str) else len(self.schedule)
+        return listed if self.count is None else int(self.count)
+
+    def sparsities(self, final: float) -> tuple[float, ...]:
+        """Return the sparsities of all stages, the last of which is the `final` one.
+
+        Raises `InputError` when a list ends elsewhere.
+        """
+        if isinstance(self.schedule, str):
+            share = SCHEDULES[self.schedule]
+            stages = range(1, self.number)
+            return (*(min(share(t, self.number, final), final) for t in stages), final)
+        if abs(self.schedule[-1] - final) > 1e-6:
+            raise InputError(
+                f"The schedule ends at sparsity {self.schedule[-1]}, but the budget asks for "
+                f"{final:.6g}. End the list there."
+            )
+        return (*self.schedule[:-1], final)
+
+    def asked(self) -> dict[str, Any]:
+        """Return the fields as plain data, under the names that users give them."""
+        schedule = self.schedule if isinstance(self.schedule, str) else list(self.schedule)
+        return {"stages": self.number, "schedule": schedule, "regrow": self.regrow}
+
+
+def _listed(schedule: Any) -> tuple[float, ...]:
+    if not isinstance(schedule, Sequence) or not schedule:
+        raise InputError(
+            f"schedule is {schedule!r}; give one of {', '.join(SCHEDULES)}, or a list of "
+            "sparsities such as [0.5, 0.8, 0.9]."
+        )
+    found = tuple(real_number("schedule", s, meaning="sparsity of a stage") for s in schedule)
+    for earlier, later in zip((0.0, *found), found, strict=False):
+        if later < earlier or later >= 1:
+            raise InputError(
+                f"The schedule goes from {earlier} to {later}; sparsities are in [0, 1) and never "
+                "fall."
+            )
+    return found

@@ -1,0 +1,304 @@
+"""Prune in stages: in each, fresh rows at the present weights, a new problem, a solve."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from chita import nested
+from chita.collect.gradients import Collected, collect_gradients
+from chita.constraints import Budget, Constraint, Within
+from chita.data.batches import Data
+from chita.data.examples import Examples
+from chita.errors import NumericalError
+from chita.layout import Layout
+from chita.models.mode import state_kept
+from chita.models.prunable import read_weights, write_weights
+from chita.problem import GradientGram, LocalQuadratic, NoCurvature
+from chita.progress import Progress, track
+from chita.pruning.auto import Chooser
+from chita.pruning.pose import Pose
+from chita.pruning.samples import Drawn, Sampling, Source
+from chita.pruning.schedule import Stages
+from chita.records import BatchNormRecord, StageRecord
+from chita.solvers import Solver
+from chita.training.batch_norm import batch_norms, batch_statistics, equal_batches, recalibrate
+
+BATCH_NORM_SAMPLES = 2000
+_JUDGED = 500  # samples at a time
+
+
+@final
+@dataclass(kw_only=True)
+class Staged:
+    """What the stages of a run came to so far: all that the next one, and the record, need.
+
+    Fields: `mask` (p,), True for all weights before the first stage; `records`, of all stages;
+    `choice`, the state of the `Chooser`; the others as in `RunRecord`, of the last stage.
+    """
+
+    mask: Tensor
+    records: list[StageRecord] = field(default_factory=list)
+    choice: dict[str, Any] | None = None
+    ways: dict[str, str] = field(default_factory=dict)
+    loss: str | None = None
+    fisher: str | None = None
+    rows: int = 0
+    held_out: int = 0
+    lower_bound: float | None = None
+    batch_norm: BatchNormRecord | None = None
+
+    @property
+    def digest(self) -> str | None:
+        """The hash of the samples of all stages' rows."""
+        digests = [record.data_hash for record in self.records]
+        if len(digests) == 1 or None in digests:
+            return digests[0]
+        return hashlib.sha256("".join(map(str, digests)).encode()).hexdigest()
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall clock by phase, over all stages."""
+        phases = {phase for record in self.records for phase in record.seconds}
+        return {p: sum(r.seconds.get(p, 0.0) for r in self.records) for p in sorted(phases)}
+
+
+@final
+class StagedRun:
+    """The stages of one run on one network, which is changed in place.
+
+    Args:
+        network: in eval mode.
+        layout: the weights that compete.
+        data: calibration samples, None where the method needs none.
+        budget: met by the last stage.
+        stages: how many, and how sparsity grows.
+        solver: of every stage.
+        sampling: which samples make rows.
+        pose: λ, s and τ, or that they are chosen.
+        bn_recalibrate: estimate the statistics of batch norms anew after every stage.
+        bound: prove a lower bound in the last stage.
+        progress: told of every step.
+
+    Raises:
+        InputError: the budget cannot be met, or the data are too few.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layout: Layout,
+        data: Data | None,
+        *,
+        budget: Budget,
+        stages: Stages,
+        solver: Solver,
+        sampling: Sampling,
+        pose: Pose,
+        bn_recalibrate: bool,
+        bound: bool,
+        progress: Progress,
+    ) -> None:
+        self._network, self._layout = network, layout
+        self._solver, self._sampling, self._bound = solver, sampling, bound
+        self._regrow, self._progress = stages.regrow, progress
+        self._constraints = _constraints(budget, stages, layout)
+        self._device = network.get_parameter(layout.names[0]).device
+        self._normed = bn_recalibrate and data is not None and bool(batch_norms(network))
+        self._judged = bool(solver.curvatures) and pose.judged
+        self._source = None
+        if solver.curvatures or self._normed:
+            self._source = Source(sampling, data, judged=self._judged)
+        with state_kept(network):
+            self._held = self._source.judges(network, self._device) if self._source else None
+        self._chooser = Chooser(pose, self._judge if self._held else None)
+        self._normal: Examples | None = None
+        if self._source and self._normed:
+            self._normal = self._source.some(BATCH_NORM_SAMPLES)
+
+    def run(
+        self, staged: Staged | None = None, finished: Callable[[Staged], None] = lambda _: None
+    ) -> Staged:
+        """Run the stages that `staged` does not hold yet; `finished` is told of each."""
+        if staged is None:
+            staged = Staged(
+                mask=torch.ones(self._layout.size, dtype=torch.bool, device=self._device)
+            )
+        if staged.choice is not None:
+            self._chooser.restore(staged.choice)
+        for stage, constraint in enumerate(self._constraints):
+            given = self._source.next() if self._source and self._solver.curvatures else None
+            if stage < len(staged.records):
+                continue
+            allowed = constraint
+            if not self._regrow:
+                allowed = Within(constraint=constraint, mask=staged.mask)
+            told = _Told(self._progress, stage, len(self._constraints))
+            last = stage == len(self._constraints) - 1
+            self._run_stage(staged, given, allowed, told, bound=self._bound and last)
+            finished(staged)
+        return staged
+
+    def _run_stage(
+        self,
+        staged: Staged,
+        given: Examples | None,
+        constraint: Constraint,
+        progress: Progress,
+        *,
+        bound: bool,
+    ) -> None:
+        clock = _Clock()
+        w_bar = read_weights(self._network, self._layout)
+        drawn, collected = None, None
+        if given is not None:
+            drawn, collected = self._collected(given, progress)
+        clock.stop("collect")
+        with track(progress, "solve", 1, "problem"):
+            problem, scale = self._posed(w_bar, collected, constraint)
+            clock.stop("choose")
+            solution = self._solver.solve(problem, constraint, bound=bound)
+            clock.stop("solve")
+            followed = self._chooser.follow(problem, scale, solution)
+            progress.advance(1)
+        write_weights(self._network, self._layout, followed.weights)
+        clock.stop("choose")
+        if self._normed:
+            staged.batch_norm = self._recalibrated()
+            clock.stop("batch_norm")
+        nnz = int(solution.mask.sum())
+        known = collected is not None
+        value = solution.objective if followed.step == 1 else problem.value(followed.weights)
+        staged.records.append(
+            StageRecord(
+                sparsity=1 - nnz / self._layout.size,
+                nnz=nnz,
+                objective=value if known else None,
+                ridge=problem.ridge if known else None,
+                first_order=scale if known else None,
+                step=followed.step if known else None,
+                held_out_loss=followed.loss,
+                trials=tuple(self._chooser.trials),
+                status=solution.status,
+                iterations=solution.stats.iterations,
+                data_hash=drawn.digest if drawn else None,
+                seconds=clock.seconds,
+            )
+        )
+        staged.mask, staged.choice = solution.mask, self._chooser.state
+        staged.held_out = len(self._held) if self._held else 0
+        staged.lower_bound = solution.lower_bound
+        if drawn and collected:
+            staged.ways, staged.loss, staged.rows = (
+                collected.ways,
+                drawn.loss.name,
+                collected.rows.n,
+            )
+            staged.fisher = "improved" if drawn.improved else "empirical"
+
+    def _collected(self, given: Examples, progress: Progress) -> tuple[Drawn, Collected]:
+        assert self._source is not None
+        with state_kept(self._network):
+            drawn = self._source.drawn(given, self._network, self._device)
+            return drawn, collect_gradients(
+                self._network,
+                self._layout,
+                drawn.examples,
+                row_size=self._sampling.row_size,
+                loss=drawn.loss,
+                storage=self._sampling.storage,
+                improved=drawn.improved,
+                progress=progress,
+            )
+
+    def _posed(
+        self, w_bar: Tensor, collected: Collected | None, constraint: Constraint
+    ) -> tuple[LocalQuadratic, float]:
+        blind = NoCurvature(len(w_bar), w_bar.device)
+        curvature = blind if collected is None else GradientGram(collected.rows)
+        divisors = blind.constant(0.0) if collected is None else collected.divisors
+        return self._chooser.pose(w_bar, curvature, divisors, constraint, self._layout.segments)
+
+    def _judge(self, weights: Tensor) -> float:
+        """The mean loss on the samples held out, batch norms as if recalibrated on them."""
+        try:
+            write_weights(self._network, self._layout, weights)
+        except NumericalError:  # too large for their type
+            return math.inf
+        if not self._normed:
+            return self._held_out_loss()
+        with batch_statistics(self._network):
+            return self._held_out_loss()
+
+    def _held_out_loss(self) -> float:
+        assert self._held is not None
+        mean = self._sampling.loss_for(self._held.parts[0]).mean
+        total = 0.0
+        with state_kept(self._network), torch.no_grad():
+            for batch in equal_batches(self._held, _JUDGED):
+                loss = float(mean(self._network, nested.map_tensors(torch.clone, batch)))
+                total += loss * (nested.count(batch) or 1)
+        return total / len(self._held)
+
+    def _recalibrated(self) -> BatchNormRecord:
+        assert self._normal is not None
+        before = self._held_out_loss() if self._held else None
+        samples = self._normal.to(self._device)
+        recalibrate(self._network, samples, self._sampling.loss_for(samples.parts[0]))
+        return BatchNormRecord(
+            layers=len(batch_norms(self._network)),
+            samples=len(samples),
+            loss_before=_finite(before),
+            loss_after=_finite(self._held_out_loss()) if self._held else None,
+        )
+
+
+def _constraints(budget: Budget, stages: Stages, layout: Layout) -> list[Constraint]:
+    """The constraint of every stage, the last one that of the budget."""
+    final = 1 - budget.kept(layout.size) / layout.size
+    way = stages.sparsities(final)[:-1]
+    return [*(budget.on_the_way(s).bind(layout) for s in way), budget.bind(layout)]
+
+
+def _finite(loss: float | None) -> float | None:
+    return loss if loss is not None and math.isfinite(loss) else None
+
+
+@final
+class _Clock:
+    """Adds up the seconds of phases, which follow each other."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stop(self, phase: str) -> None:
+        """The phase that ran until now."""
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
+        self._last = now
+
+
+@final
+class _Told:
+    """Progress that names the stage."""
+
+    def __init__(self, progress: Progress, stage: int, stages: int) -> None:
+        self._progress = progress
+        self._stage = "" if stages == 1 else f"stage {stage + 1} of {stages}: "
+
+    def start(self, task: str, total: int, unit: str) -> None:
+        self._progress.start(f"{self._stage}{task}", total, unit)
+
+    def advance(self, amount: int) -> None:
+        self._progress.advance(amount)
+
+    def finish(self) -> None:
+        self._progress.finish()

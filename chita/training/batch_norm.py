@@ -1,0 +1,90 @@
+"""Running statistics of batch norms, which go stale when weights change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from chita import nested
+from chita.data.examples import Examples, cut
+from chita.losses import Loss, OutputLoss
+from chita.losses.outputs import split
+from chita.models.forward import failures_named, outputs_of
+from chita.models.mode import evaluation_mode, state_kept
+
+_BATCH = 250
+_BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+    """Return the batch norms, of any dimension, that keep running statistics.
+
+    Those that wait for other processes (`SyncBatchNorm`) are left out.
+    """
+    return [
+        module  # type: ignore[misc]
+        for module in model.modules()
+        if isinstance(module, _BatchNorm)
+        and not isinstance(module, nn.SyncBatchNorm)
+        and module.running_mean is not None
+    ]
+
+
+def recalibrate(model: nn.Module, samples: Examples, loss: Loss) -> None:
+    """Estimate the running statistics anew from samples, in place; all else is in eval mode.
+
+    Means and variances (unbiased, within a batch) are averaged over batches of one size, about
+    250 samples. On an error the statistics are as before.
+    """
+    norms = batch_norms(model)
+    kept = [(norm.momentum, {n: b.clone() for n, b in norm.named_buffers()}) for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average
+    try:
+        with evaluation_mode(model), _training(norms), torch.no_grad():
+            for batch in equal_batches(samples, _BATCH):
+                copied = nested.map_tensors(torch.clone, batch)
+                with failures_named(model, batch):
+                    if isinstance(loss, OutputLoss):  # the targets, if any, do not matter
+                        outputs_of(model, split(copied, labelled=False)[0])
+                    else:
+                        loss.mean(model, copied)
+    except BaseException:
+        for norm, (_, buffers) in zip(norms, kept, strict=True):
+            for name, buffer in norm.named_buffers():
+                buffer.copy_(buffers[name])
+        raise
+    finally:
+        for norm, (momentum, _) in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+
+
+@contextmanager
+def batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Let batch norms use the statistics of each batch for a block: as if recalibrated on it."""
+    with state_kept(model), evaluation_mode(model), _training(batch_norms(model)):
+        yield
+
+
+def equal_batches(samples: Examples, size: int) -> Iterator[Any]:
+    """Iterate over batches of about `size` samples, of one size within every part."""
+    for part in samples.parts:
+        count = nested.count(part) or 1
+        yield from cut(part, math.ceil(count / math.ceil(count / size)))
+
+
+@contextmanager
+def _training(norms: list[nn.BatchNorm2d]) -> Iterator[None]:
+    for norm in norms:
+        norm.training = True
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.training = False
