@@ -21,8 +21,11 @@ from chita.problem import Curvature, GradientGram, LocalQuadratic
 from chita.pruning.pose import AUTO, Pose, Ridge
 from chita.records import TrialRecord
 from chita.solvers import Solution
+from chita.solvers.bso import costs
 
-_FIRST_RIDGE = "1x"  # the first λ tried
+_FIRST_RIDGE = 0.5  # the first λ tried, relative to the mean curvature
+_TOLERANCE = 0.02  # share of the loss that a change must gain, while all stages are left
+_NOTHING = 0.002  # in the last
 _COARSE, _FINE = 4.0, 2.0  # ratios of neighbouring λ, in the first stage and after
 _SCALES = (1.0, 0.5, 0.0)  # of the first-order term
 _CLIMBS = 8  # of λ in one direction at most
@@ -63,10 +66,12 @@ class Chooser:
 
     def __init__(self, pose: Pose, judge: Judge | None) -> None:
         self._pose, self._judge = pose, judge
-        self._ridge: float | None = None  # relative to the mean curvature
+        self._ridge: float | None = None
+        self._home: float | None = None  # that of the first stage
         self._scale: float | None = None
         self._up = True
         self._other = 0
+        self._tolerance, self._last = _NOTHING, True
         self.trials: list[TrialRecord] = []
 
     def pose(
@@ -76,6 +81,7 @@ class Chooser:
         divisors: Tensor,
         constraint: Constraint,
         segments: tuple[slice, ...],
+        left: float,
     ) -> tuple[LocalQuadratic, float]:
         """Return the problem of a stage, and s.
 
@@ -85,8 +91,10 @@ class Chooser:
             divisors: of the rows, in image space; the shift is s times these.
             constraint: the masks of the stage.
             segments: of the tensors.
+            left: share of the stages that come after this one.
         """
-        self.trials = []
+        self.trials, self._last = [], left == 0
+        self._tolerance = _NOTHING + _TOLERANCE * left
 
         def problem(ridge: float, scale: float) -> LocalQuadratic:
             return LocalQuadratic(
@@ -99,45 +107,59 @@ class Chooser:
 
         if not isinstance(curvature, GradientGram):
             return problem(0.0, 0.0), 0.0
-        unit = Ridge.parse(_FIRST_RIDGE).of(curvature)
+        unit = Ridge(value=1.0, relative=True).of(curvature)
         asked = self._pose.ridge
         ridge = None if asked == AUTO else Ridge.parse(asked).of(curvature)
         scale = None if self._pose.first_order == AUTO else float(self._pose.first_order)
         if ridge is None or scale is None:
-            support = constraint.select(w_bar.abs()).nonzero().squeeze(1)
-            candidates = _Candidates(self, problem(0.0, 0.0), divisors, support)
+            near = problem(self._ridge or _FIRST_RIDGE * unit, 0.0)
+            support = constraint.select(costs(near)).nonzero().squeeze(1)
+            candidates = _Candidates(self, near, divisors, support)
             tried = _first_given(scale, _first_given(self._scale, _SCALES[0]))
             ridge = self._climbed(candidates, unit, tried) if ridge is None else ridge
             scale = self._best_scale(candidates, ridge, tried) if scale is None else scale
-        self._ridge, self._scale = ridge / unit, scale
+        self._ridge, self._scale = ridge, scale
+        self._home = self._home or self._ridge
         return problem(ridge, scale), scale
 
     def _climbed(self, candidates: _Candidates, unit: float, scale: float) -> float:
-        """The best λ near that of the last stage, or anywhere in the first."""
-        if self._ridge is None:
-            ridge = unit
-            for ratio in (_COARSE, 1 / _COARSE):
-                for _ in range(_CLIMBS):
-                    if candidates.loss(ridge * ratio, scale) >= candidates.loss(ridge, scale):
-                        break
-                    ridge *= ratio
-                if ridge != unit:
+        """The best λ near that of the last stage, or anywhere where there is no other stage."""
+
+        def loss(ridge: float) -> float:
+            return candidates.loss(ridge, scale)
+
+        ridge = self._ridge or _FIRST_RIDGE * unit
+        if self._ridge is not None and self._home is not None and not self._last:
+            back = self._home
+            if ridge != back:
+                nearer = min(ridge * _FINE, back) if ridge < back else max(ridge / _FINE, back)
+                if not self._better(loss(ridge), loss(nearer)):
+                    return nearer
+                self._up = ridge > back
+            other = ridge * _FINE if self._up else ridge / _FINE
+            moved = self._better(loss(other), loss(ridge))
+            self._up = self._up == moved
+            return other if moved else ridge
+        for ratio in (_COARSE, 1 / _COARSE, _FINE, 1 / _FINE):
+            for _ in range(_CLIMBS):
+                if not self._better(loss(ridge * ratio), loss(ridge)):
                     break
-            near = [ridge * _FINE, ridge / _FINE]
-        else:
-            ridge = self._ridge * unit
-            near = [ridge * _FINE if self._up else ridge / _FINE]
-        best = min((ridge, *near), key=lambda ridge: candidates.loss(ridge, scale))
-        self._up = self._up == (best != ridge)
-        return best
+                ridge *= ratio
+        return ridge
 
     def _best_scale(self, candidates: _Candidates, ridge: float, scale: float) -> float:
-        """The best s of all in the first stage, then that of the last or the next other one."""
+        """The best s of all where there is no other stage, then the last or the next other one."""
         others = [s for s in _SCALES if s != scale]
-        if self._scale is not None:
+        if self._scale is not None and not self._last:
             self._other = (self._other + 1) % len(others)
             others = [others[self._other]]
-        return min((scale, *others), key=lambda scale: candidates.loss(ridge, scale))
+        for other in others:
+            if self._better(candidates.loss(ridge, other), candidates.loss(ridge, scale)):
+                scale = other
+        return scale
+
+    def _better(self, loss: float, than: float) -> bool:
+        return loss < than - self._tolerance * abs(than)
 
     def follow(self, problem: LocalQuadratic, scale: float, solution: Solution) -> Followed:
         """Return how far to go from w̄ on the mask to a solution."""
@@ -152,17 +174,14 @@ class Chooser:
             return Followed(
                 weights=weights, step=step, loss=self._judge(weights) if self._judge else None
             )
-        tried = {1.0: self.loss(at(1.0), problem.ridge, scale, 1.0)}
-        for halving in range(1, _HALVINGS + 1):
-            step = 0.5**halving
-            tried[step] = self.loss(at(step), problem.ridge, scale, step)
-            if tried[step] >= tried[2 * step]:
+        best, loss = 1.0, self.loss(at(1.0), problem.ridge, scale, 1.0)
+        for step in (*(0.5**i for i in range(1, _HALVINGS + 1)), 0.0):
+            shorter = self.loss(at(step), problem.ridge, scale, step)
+            if self._better(shorter, loss):
+                best, loss = step, shorter
+            elif step:
                 break
-        best = min(tried, key=lambda step: (tried[step], -step))
-        still = self.loss(start, problem.ridge, scale, 0.0)
-        if still < tried[best]:
-            best, tried[0.0] = 0.0, still
-        return Followed(weights=at(best), step=best, loss=tried[best])
+        return Followed(weights=at(best), step=best, loss=loss)
 
     def loss(self, weights: Tensor, ridge: float, scale: float, step: float) -> float:
         """Judge weights, and note the trial."""
@@ -183,6 +202,7 @@ class Chooser:
         """What the next stage needs to know, as plain data."""
         return {
             "ridge": self._ridge,
+            "home": self._home,
             "scale": self._scale,
             "up": self._up,
             "other": self._other,
@@ -190,7 +210,7 @@ class Chooser:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over the `state` of another."""
-        self._ridge, self._scale = state["ridge"], state["scale"]
+        self._ridge, self._home, self._scale = state["ridge"], state["home"], state["scale"]
         self._up, self._other = state["up"], state["other"]
 
 

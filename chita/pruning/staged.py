@@ -140,9 +140,7 @@ class StagedRun:
             allowed = constraint
             if not self._regrow:
                 allowed = Within(constraint=constraint, mask=staged.mask)
-            told = _Told(self._progress, stage, len(self._constraints))
-            last = stage == len(self._constraints) - 1
-            self._run_stage(staged, given, allowed, told, bound=self._bound and last)
+            self._run_stage(staged, given, allowed)
             finished(staged)
         return staged
 
@@ -151,20 +149,20 @@ class StagedRun:
         staged: Staged,
         given: Examples | None,
         constraint: Constraint,
-        progress: Progress,
-        *,
-        bound: bool,
     ) -> None:
         clock = _Clock()
+        left = 1 - (len(staged.records) + 1) / len(self._constraints)
+        progress = _Told(self._progress, len(staged.records), len(self._constraints))
         w_bar = read_weights(self._network, self._layout)
         drawn, collected = None, None
         if given is not None:
             drawn, collected = self._collected(given, progress)
         clock.stop("collect")
         with track(progress, "solve", 1, "problem"):
-            problem, scale = self._posed(w_bar, collected, constraint)
+            problem, scale = self._posed(w_bar, collected, constraint, left)
             clock.stop("choose")
-            solution = self._solver.solve(problem, constraint, bound=bound)
+            solver = self._solver.brief if left else self._solver
+            solution = solver.solve(problem, constraint, bound=self._bound and not left)
             clock.stop("solve")
             followed = self._chooser.follow(problem, scale, solution)
             progress.advance(1)
@@ -219,12 +217,13 @@ class StagedRun:
             )
 
     def _posed(
-        self, w_bar: Tensor, collected: Collected | None, constraint: Constraint
+        self, w_bar: Tensor, collected: Collected | None, constraint: Constraint, left: float
     ) -> tuple[LocalQuadratic, float]:
         blind = NoCurvature(len(w_bar), w_bar.device)
         curvature = blind if collected is None else GradientGram(collected.rows)
         divisors = blind.constant(0.0) if collected is None else collected.divisors
-        return self._chooser.pose(w_bar, curvature, divisors, constraint, self._layout.segments)
+        segments = self._layout.segments
+        return self._chooser.pose(w_bar, curvature, divisors, constraint, segments, left)
 
     def _judge(self, weights: Tensor) -> float:
         """The mean loss on the samples held out, batch norms as if recalibrated on them."""

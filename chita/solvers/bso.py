@@ -70,6 +70,7 @@ def supports(
 ) -> list[Tensor]:
     """The masks (p,) that `BSO` considers, that of the largest weights first."""
     masks = [constraint.select(problem.w_bar.abs())]
+    masks.append(constraint.select(costs(problem)))
     if start is not None:
         masks.append(constraint.select(start.abs()))
     if bool(problem.shift.any()):  # else there is no first-order term
@@ -89,3 +90,8 @@ def _stepped(problem: LocalQuadratic, constraint: Constraint, tries: int) -> Ten
         residual = problem.residual(weights[support], support)
         trials.append((problem.value_at(residual, torch.where(mask, weights, 0)), i, mask))
     return min(trials, key=lambda trial: trial[:2])[2]
+
+
+def costs(problem: LocalQuadratic) -> Tensor:
+    """Return (H_jj + λ) w̄_j² (p,): twice what the removal of each weight alone would cost."""
+    return (problem.curvature.diagonal() + problem.ridge) * problem.w_bar.square()

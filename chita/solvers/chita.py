@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
@@ -17,6 +17,7 @@ from chita.solvers.local_search import swap_round
 from chita.solvers.solver import Effort, Found, Solver, Status
 
 _HALVINGS = 40  # of one step: beyond, scores of tiny weights tie or vanish in rounding
+_BRIEF = 0.05  # share of |Q| that a round gains at least, between stages
 _PRICED = 512  # weights exchanged at most for a trial to be priced before it is solved
 
 
@@ -76,6 +77,11 @@ class CHITA(Solver):
         """Some tens of trial supports, most of them near another."""
         rounds = min(self.max_rounds, 20) + min(self.max_swap_rounds, 4)
         return Effort(streams=12 + 4 * rounds, systems=2 + rounds // 2)
+
+    @property
+    def brief(self) -> CHITA:
+        """No swaps, and only exchanges that gain much."""
+        return replace(self, tolerance=max(self.tolerance, _BRIEF), max_swap_rounds=0)
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None

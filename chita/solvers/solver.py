@@ -109,6 +109,11 @@ class Solver(ABC):
     def effort(self) -> Effort:
         """The typical cost of a solve."""
 
+    @property
+    def brief(self) -> Solver:
+        """The same method at less effort, for a problem that the next stage poses anew."""
+        return self
+
     def solve(
         self,
         problem: LocalQuadratic,
