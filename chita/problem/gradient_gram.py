@@ -14,6 +14,8 @@ from chita.problem.curvature import Curvature, Factor
 from chita.problem.rows import DenseRows, Rows
 
 _BLOCK = 4096  # columns gathered at a time
+_STRIPS = 8  # of a Gram, of which the part above the diagonal is left out
+_NARROWEST = 512  # rows of a strip, below which products are slow
 
 
 @final
@@ -32,6 +34,7 @@ class GradientGram(Curvature):
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
+        self._fresh: _RowFactor | None = None  # whoever asks again is given the same bits
 
     @property
     def size(self) -> int:
@@ -83,7 +86,9 @@ class GradientGram(Curvature):
             return _WeightFactor(self._rows, self._rows.gather(support))
         if isinstance(near, _RowFactor):
             return near.moved_to(support)
-        return _RowFactor(self._rows, support, _row_gram(self._rows, support))
+        if self._fresh is None or not torch.equal(self._fresh.support, support):
+            self._fresh = _RowFactor(self._rows, support, _row_gram(self._rows, support))
+        return self._fresh
 
     def restrict(self, index: Tensor) -> Curvature:
         """The same rows, seen from the named weights alone."""
@@ -91,20 +96,23 @@ class GradientGram(Curvature):
 
 
 class _System:
-    """A Gram matrix with nλ on its diagonal, factored once for each ridge in a row."""
+    """A Gram matrix, its lower triangle, with nλ on its diagonal; the factors of two λ are kept."""
 
     def __init__(self, gram: Tensor, n: int) -> None:
         self._gram = gram
         self._n = n
-        self._last: tuple[float, Tensor] | None = None
+        self._kept: dict[float, Tensor] = {}
 
     def cholesky(self, ridge: float) -> Tensor:
-        """The lower triangle for one λ; that of the last λ is kept."""
-        if self._last is None or self._last[0] != ridge:
+        """The lower triangle of the factor for one λ."""
+        if ridge not in self._kept:
             system = self._gram.clone()
             system.diagonal().add_(self._n * ridge)
-            self._last = ridge, cholesky(system)
-        return self._last[1]
+            factor = cholesky(system)
+            if len(self._kept) == 2:
+                del self._kept[next(iter(self._kept))]
+            self._kept[ridge] = factor
+        return self._kept[ridge]
 
 
 class _RowFactor(Factor):
@@ -116,7 +124,7 @@ class _RowFactor(Factor):
 
     def __init__(self, rows: Rows, support: Tensor, gram: Tensor) -> None:
         self._rows = rows
-        self._support = support
+        self.support = support
         self._gram = gram
         self._system = _System(gram, rows.n)
 
@@ -124,7 +132,7 @@ class _RowFactor(Factor):
         """The factor of another support; K changes by the columns that enter and leave."""
         here = torch.zeros(self._rows.p, dtype=torch.bool, device=support.device)
         there = here.clone()
-        here[self._support] = True
+        here[self.support] = True
         there[support] = True
         entering = (there & ~here).nonzero().squeeze(1)
         leaving = (here & ~there).nonzero().squeeze(1)
@@ -138,7 +146,7 @@ class _RowFactor(Factor):
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
         triangle = self._system.cholesky(ridge)
         alpha = torch.cholesky_solve(residual.double().unsqueeze(1), triangle).squeeze(1)
-        return -self._rows.transpose_times(alpha, self._support), self._rows.n * ridge * alpha
+        return -self._rows.transpose_times(alpha, self.support), self._rows.n * ridge * alpha
 
     def cross(self, index: Tensor, ridge: float) -> Tensor:
         columns = self._rows.gather(index).double()
@@ -148,17 +156,20 @@ class _RowFactor(Factor):
 
 
 def _row_gram(rows: Rows, support: Tensor) -> Tensor:
-    """A_S A_Sᵀ (n, n) in float64 from products in the rows' type, block by block."""
+    """The lower triangle of A_S A_Sᵀ (n, n) in float64, from products in the rows' type."""
     gram = torch.zeros(rows.n, rows.n, dtype=torch.float64, device=support.device)
     _add_row_gram(gram, rows, support, 1)
     return gram
 
 
 def _add_row_gram(gram: Tensor, rows: Rows, index: Tensor, sign: int) -> None:
-    """Add ±A_B A_Bᵀ to a Gram, in place."""
+    """Add ±A_B A_Bᵀ to the lower triangle of a Gram, in place, block by block."""
+    width = max(_NARROWEST, -(-rows.n // _STRIPS))
     for block in index.split(_BLOCK):
         columns = rows.gather(block)
-        gram.add_(columns.T @ columns, alpha=sign)
+        for start in range(0, rows.n, width):
+            strip = columns[:, start : start + width]
+            gram[start:, start : start + width].add_(columns[:, start:].T @ strip, alpha=sign)
 
 
 class _WeightFactor(Factor):

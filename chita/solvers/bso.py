@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
+from chita.arguments import whole_number
 from chita.constraints import Constraint
-from chita.errors import InputError
 from chita.problem import Curvature, LocalQuadratic, Minimum
 from chita.solvers.solver import Effort, Found, Solver
 
@@ -19,44 +19,49 @@ from chita.solvers.solver import Effort, Found, Solver
 class BSO(Solver):
     """The best of a few supports, each with its exact minimum.
 
-    Supports: the largest weights; those of `start`, if given; and, where Q falls along -g from
-    w̄ (a first-order term), those of the best thresholded step P(w̄ - τg) among
-    τ = τ*, τ*/2, ..., `tries` of them, τ* the minimiser of Q along -g. Since the first support is
-    always among them, Q is never above that of the largest weights.
+    Supports, in this order: the weights whose removal alone would cost most, of largest
+    (H_jj + λ) w̄_j² (LeCun et al., Optimal brain damage, 1989); where Q falls along -g from w̄ (a
+    first-order term), those of the best thresholded step P(w̄ - τg) among τ = τ*, τ*/2, ...,
+    `tries` of them, τ* the minimiser of Q along -g; the largest weights; those of `start`, if
+    given. With four supports Q is never above that of the largest weights.
 
     Benbaki et al., CHITA (2023), CHITA-BSO. Departure: there the thresholded step replaces the
-    magnitude support, here it competes with it.
+    magnitude support, here all compete.
 
-    Fields: `tries`, step lengths tried, at least 1.
+    Fields: `tries`, step lengths tried, and `max_supports`, both at least 1.
     """
 
     tries: int = 10
+    max_supports: int = 4
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tries < 1:
-            raise InputError(f"tries is {self.tries}; give at least 1.")
+        whole_number("tries", self.tries, at_least=1, meaning="step lengths")
+        whole_number("max_supports", self.max_supports, at_least=1, meaning="supports compared")
 
     @property
     def effort(self) -> Effort:
-        """One or two supports."""
-        return Effort(streams=12, systems=2)
+        """Two or three supports."""
+        return Effort(streams=12, systems=min(3, self.max_supports))
+
+    @property
+    def brief(self) -> BSO:
+        """The first two supports."""
+        return replace(self, max_supports=min(self.max_supports, 2))
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
     ) -> Found:
-        mask, minimum = best_minimum(problem, constraint, start, self.tries)
+        masks = supports(problem, constraint, start, self.tries)[: self.max_supports]
+        mask, minimum = best_minimum(problem, masks)
         return Found(weights=minimum.weights, mask=mask, trace=(minimum.objective,))
 
 
-def best_minimum(
-    problem: LocalQuadratic, constraint: Constraint, start: Tensor | None, tries: int
-) -> tuple[Tensor, Minimum]:
-    """Return the mask (p,) and the minimum of the best support that `BSO` considers."""
-    masks = supports(problem, constraint, start, tries)
+def best_minimum(problem: LocalQuadratic, masks: list[Tensor]) -> tuple[Tensor, Minimum]:
+    """Return the mask (p,), of several, on whose support the minimum is lowest, and that."""
     best = masks[0], problem.minimise_on(masks[0].nonzero().squeeze(1))
     for mask in masks[1:]:
         minimum = problem.minimise_on(mask.nonzero().squeeze(1), near=best[1].factor)
@@ -68,13 +73,13 @@ def best_minimum(
 def supports(
     problem: LocalQuadratic, constraint: Constraint, start: Tensor | None, tries: int
 ) -> list[Tensor]:
-    """The masks (p,) that `BSO` considers, that of the largest weights first."""
-    masks = [constraint.select(problem.w_bar.abs())]
-    masks.append(constraint.select(costs(problem)))
-    if start is not None:
-        masks.append(constraint.select(start.abs()))
+    """Return the masks (p,) that `BSO` considers, in its order."""
+    masks = [constraint.select(costs(problem))]
     if bool(problem.shift.any()):  # else there is no first-order term
         masks.append(_stepped(problem, constraint, tries))
+    masks.append(constraint.select(problem.w_bar.abs()))
+    if start is not None:
+        masks.append(constraint.select(start.abs()))
     return masks
 
 

@@ -12,7 +12,7 @@ from chita.arguments import whole_number
 from chita.constraints import Constraint
 from chita.errors import InputError
 from chita.problem import Curvature, LocalQuadratic, Minimum, Prices
-from chita.solvers.bso import best_minimum
+from chita.solvers.bso import best_minimum, supports
 from chita.solvers.local_search import swap_round
 from chita.solvers.solver import Effort, Found, Solver, Status
 
@@ -52,6 +52,7 @@ class CHITA(Solver):
         swap_tolerance: a round of swaps that lowers Q by no more than this share is the last.
         candidates: of each side, in a round of swaps.
         tries: see `BSO`.
+        max_supports: see `BSO`.
     """
 
     max_rounds: int = 100
@@ -61,6 +62,7 @@ class CHITA(Solver):
     swap_tolerance: float = 1e-3
     candidates: int = 128
     tries: int = 10
+    max_supports: int = 4
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
@@ -68,6 +70,7 @@ class CHITA(Solver):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole_number("tries", self.tries, at_least=1, meaning="step lengths")
+        whole_number("max_supports", self.max_supports, at_least=1, meaning="supports compared")
         whole_number("candidates", self.candidates, at_least=1, meaning="weights of each side")
         if self.longest_step <= 0 or min(self.tolerance, self.swap_tolerance) < 0:
             raise InputError(f"{self}: tolerances are at least 0, and longest_step is positive.")
@@ -80,13 +83,20 @@ class CHITA(Solver):
 
     @property
     def brief(self) -> CHITA:
-        """No swaps, and only exchanges that gain much."""
-        return replace(self, tolerance=max(self.tolerance, _BRIEF), max_swap_rounds=0)
+        """Two supports, two rounds of exchange at most, no swaps."""
+        return replace(
+            self,
+            max_supports=min(self.max_supports, 2),
+            max_rounds=min(self.max_rounds, 2),
+            tolerance=max(self.tolerance, _BRIEF),
+            max_swap_rounds=0,
+        )
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
     ) -> Found:
-        mask, best = best_minimum(problem, constraint, start, self.tries)
+        masks = supports(problem, constraint, start, self.tries)[: self.max_supports]
+        mask, best = best_minimum(problem, masks)
         trace = [best.objective]
         status = Status.CONVERGED
         exchange = _Exchange(problem, constraint, self)
