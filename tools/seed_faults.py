@@ -107,7 +107,7 @@ FAULTS = [
     ("export/run_folder.py", "    finally:\n        shutil.rmtree(draft, ignore_errors=True)", "    finally:\n        pass", FOLDER),
     ("pruning/network.py", "network if inplace else _copied(network)", "network", NETWORK),
     ("pruning/pose.py", "self.value * float(", "float(", NETWORK),
-    ("pruning/pose.py", "curvature.constant(pose.first_order)", "curvature.constant(0.0)", NETWORK),
+    ("pruning/auto.py", "shift=scale * divisors", "shift=0 * divisors", NETWORK),
     ("models/prunable.py", "remove_duplicate=False", "remove_duplicate=True", "tests/models/test_prunable.py"),
     ("arguments.py", "number < at_least", "False", NETWORK),
     ("arguments.py", "math.isfinite(value)", "True", NETWORK),

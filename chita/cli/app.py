@@ -54,7 +54,7 @@ def _guarded(command: Callable[_P, None]) -> Callable[_P, None]:
             _say(f"{error}. Check the path.")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            stderr.print("Interrupted; nothing was written.", highlight=False)
+            stderr.print("Interrupted; no result was written.", highlight=False)
             raise typer.Exit(130) from None
 
     return run

@@ -73,7 +73,10 @@ Method = Annotated[str | None, typer.Option(help="As listed by `chita methods`. 
 Option = Annotated[
     list[str] | None, typer.Option(help="name=value for the method; may be repeated.")
 ]
-Rows = Annotated[int | None, typer.Option(help="Gradients to collect, n. [default: 1000]")]
+Rows = Annotated[
+    int | None,
+    typer.Option(help="Gradients to collect in a stage, n. [default: 1000, or what the data give]"),
+]
 RowSize = Annotated[int | None, typer.Option(help="Samples averaged in a row, m. [default: 1]")]
 RowsDtype = Annotated[
     str | None,
@@ -82,12 +85,69 @@ RowsDtype = Annotated[
         "weights, float32 at least]"
     ),
 ]
+HeldOut = Annotated[
+    int | None,
+    typer.Option(
+        help="Samples that make no row, by whose loss auto chooses. [default: half as many as "
+        "those of a stage's rows, at most 2000 and a fifth of the data]"
+    ),
+]
+Fisher = Annotated[
+    str | None,
+    typer.Option(
+        help="empirical, or improved: every row over its error at the outputs. [default: auto, "
+        "improved where the loss compares outputs with targets]"
+    ),
+]
 Ridge = Annotated[
     str | None,
-    typer.Option(help="λ, or a multiple of the mean curvature such as 0.1x. [default: 0.1x]"),
+    typer.Option(
+        help="λ, a multiple of the mean curvature such as 0.1x, or auto: by held-out loss. "
+        "[default: auto]"
+    ),
 ]
 FirstOrder = Annotated[
-    float | None, typer.Option(help="Scale of the first-order term. [default: 0]")
+    str | None,
+    typer.Option(help="Scale of the first-order term, 0 for none, or auto. [default: auto]"),
+]
+Step = Annotated[
+    str | None,
+    typer.Option(help="Share of the way to the solution, in (0, 1], or auto. [default: auto]"),
+]
+Stages = Annotated[
+    int | None,
+    typer.Option(help="Rounds of pruning, each with fresh rows. [default: 1]"),
+]
+Schedule = Annotated[
+    str | None,
+    typer.Option(
+        help="How sparsity grows over stages: exp, poly, linear, constant, geometric, or the "
+        "sparsities themselves: 0.5,0.8,0.9. [default: exp]"
+    ),
+]
+Regrow = Annotated[
+    bool | None,
+    typer.Option(
+        "--regrow/--no-regrow",
+        help="Whether a weight that one stage removes may be kept by a later one. [default: "
+        "regrow]",
+        show_default=False,
+    ),
+]
+BnRecalibrate = Annotated[
+    bool | None,
+    typer.Option(
+        "--bn-recalibrate/--no-bn-recalibrate",
+        help="Estimate the statistics of batch norms anew, from 2000 samples. [default: "
+        "bn-recalibrate]",
+        show_default=False,
+    ),
+]
+Resume = Annotated[
+    bool | None,
+    typer.Option(
+        "--resume", help="Go on after the last finished stage of a run to --out that was killed."
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Of the draw of samples. [default: 0]")]
 RowIndices = Annotated[

@@ -10,10 +10,11 @@ from rich.table import Table
 from chita.cli import options as opt
 from chita.cli.console import stdout
 from chita.cli.session import open_session
-from chita.cli.settings import PruneSettings, merge_settings, read_indices
+from chita.cli.settings import PruneSettings, merge_settings, read_indices, schedule_of
 from chita.pruning.plan import Plan
 from chita.pruning.plan import plan as plan_network
 from chita.pruning.pose import Pose, make_solver
+from chita.pruning.schedule import Stages
 
 
 def plan(
@@ -35,11 +36,17 @@ def plan(
     ignore: opt.Ignore = None,
     method: opt.Method = None,
     option: opt.Option = None,
+    stages: opt.Stages = None,
+    schedule: opt.Schedule = None,
+    regrow: opt.Regrow = None,
     rows: opt.Rows = None,
     row_size: opt.RowSize = None,
     rows_dtype: opt.RowsDtype = None,
+    held_out: opt.HeldOut = None,
+    fisher: opt.Fisher = None,
     ridge: opt.Ridge = None,
     first_order: opt.FirstOrder = None,
+    step: opt.Step = None,
     seed: opt.Seed = None,
     row_indices: opt.RowIndices = None,
     config: opt.Config = None,
@@ -48,7 +55,10 @@ def plan(
     """Show what `chita prune` would do with the same options, and what it would cost."""
     settings = merge_settings(PruneSettings, config, locals(), option or [])
     solver = make_solver(settings.method, settings.options)
-    Pose(ridge=settings.ridge, first_order=settings.first_order)
+    stages_asked = Stages(
+        count=settings.stages, schedule=schedule_of(settings), regrow=settings.regrow
+    )
+    Pose(ridge=settings.ridge, first_order=settings.first_order, step=settings.step)
     session = open_session(settings, needs_data=False)
     indices = read_indices(settings.row_indices) if settings.row_indices else None
     found = plan_network(
@@ -60,6 +70,7 @@ def plan(
         targets=settings.targets,
         ignore=settings.ignore,
         method=solver,
+        stages=stages_asked.number,
         rows=settings.rows,
         row_size=settings.row_size,
         rows_dtype=settings.rows_dtype,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from chita.cli import options as opt
 from chita.cli.console import stderr
 from chita.cli.report import report
 from chita.cli.session import check_rows, open_session, run
-from chita.cli.settings import PruneSettings, merge_settings, read_indices
+from chita.cli.settings import PruneSettings, merge_settings, read_indices, schedule_of
 from chita.errors import InputError
 from chita.export.run_folder import check_target
 from chita.models.prunable import prunable_layout
 from chita.models.targets import decide
 from chita.pruning.network import prune as prune_network
 from chita.pruning.pose import make_budget, make_solver
+from chita.pruning.schedule import Stages
 
 
 def prune(
@@ -36,26 +40,37 @@ def prune(
     ignore: opt.Ignore = None,
     method: opt.Method = None,
     option: opt.Option = None,
+    stages: opt.Stages = None,
+    schedule: opt.Schedule = None,
+    regrow: opt.Regrow = None,
     rows: opt.Rows = None,
     row_size: opt.RowSize = None,
     rows_dtype: opt.RowsDtype = None,
+    held_out: opt.HeldOut = None,
+    fisher: opt.Fisher = None,
     ridge: opt.Ridge = None,
     first_order: opt.FirstOrder = None,
+    step: opt.Step = None,
     seed: opt.Seed = None,
     row_indices: opt.RowIndices = None,
+    bn_recalibrate: opt.BnRecalibrate = None,
     bound: opt.Bound = None,
     out: opt.Out = None,
+    resume: opt.Resume = None,
     force: opt.Force = None,
     config: opt.Config = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Prune a network in one shot and measure it before and after."""
+    """Prune a network, at once or in stages, and measure it before and after."""
     began = time.perf_counter()
     settings = merge_settings(PruneSettings, config, locals(), option or [])
     # Everything that can be refused is refused before any work.
     budget = make_budget(settings.sparsity, settings.nnz, settings.min_keep)
     solver = make_solver(settings.method, settings.options)
+    sparsities = schedule_of(settings)
+    Stages(count=settings.stages, schedule=sparsities, regrow=settings.regrow)
     check_rows(settings)
+    unfinished = _unfinished(settings)
     if settings.out:
         check_target(settings.out, force=settings.force)
     indices = read_indices(settings.row_indices) if settings.row_indices else None
@@ -69,30 +84,66 @@ def prune(
             f"{settings.model} has no data of its own, and {settings.method} needs calibration "
             "data. Give them with --data."
         )
-    record = run(
-        session,
-        lambda: prune_network(
-            session.network,
-            session.calibration,
-            sparsity=settings.sparsity,
-            nnz=settings.nnz,
-            min_keep=settings.min_keep,
-            targets=settings.targets,
-            ignore=settings.ignore,
-            method=solver,
-            rows=settings.rows,
-            row_size=settings.row_size,
-            rows_dtype=settings.rows_dtype,
-            loss=session.loss,
-            labels=settings.labels,
-            ridge=settings.ridge,
-            first_order=settings.first_order,
-            seed=settings.seed,
-            row_indices=indices,
-            bound=settings.bound,
-            progress=session.progress,
-        ),
-        settings,
-        began=began,
-    )
+    with _told_of(unfinished):
+        record = run(
+            session,
+            lambda: prune_network(
+                session.network,
+                session.calibration,
+                sparsity=settings.sparsity,
+                nnz=settings.nnz,
+                min_keep=settings.min_keep,
+                targets=settings.targets,
+                ignore=settings.ignore,
+                method=solver,
+                stages=settings.stages,
+                schedule=sparsities,
+                regrow=settings.regrow,
+                rows=settings.rows,
+                row_size=settings.row_size,
+                rows_dtype=settings.rows_dtype,
+                held_out=settings.held_out,
+                loss=session.loss,
+                labels=settings.labels,
+                fisher=settings.fisher,
+                ridge=settings.ridge,
+                first_order=settings.first_order,
+                step=settings.step,
+                seed=settings.seed,
+                row_indices=indices,
+                bn_recalibrate=settings.bn_recalibrate,
+                bound=settings.bound,
+                unfinished=unfinished,
+                resume=settings.resume,
+                progress=session.progress,
+            ),
+            settings,
+            began=began,
+        )
     report(record, as_json=as_json, out=settings.out)
+
+
+def _unfinished(settings: PruneSettings) -> Path | None:
+    """Where finished stages are kept while the run lasts: beside its run folder.
+
+    Raises `InputError` where there is nothing to resume by.
+    """
+    if settings.out is None:
+        if settings.resume:
+            raise InputError("--resume goes on with the run folder of a run; name it with --out.")
+        return None
+    path = settings.out.with_name(f"{settings.out.name}.unfinished")
+    if settings.force and not settings.resume:
+        path.unlink(missing_ok=True)
+    return path
+
+
+@contextmanager
+def _told_of(unfinished: Path | None) -> Iterator[None]:
+    """Say where finished stages are when a block is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if unfinished is not None and unfinished.exists():
+            stderr.print(f"Finished stages are in {unfinished}; --resume goes on from there.")
+        raise

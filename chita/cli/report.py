@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from chita.cli.console import stderr, stdout
-from chita.records import RunRecord
+from chita.records import BatchNormRecord, RunRecord
 from chita.training.evaluate import is_accuracy, number
 
 
@@ -44,7 +44,8 @@ def summary(record: RunRecord) -> dict[str, object]:
         "ridge": record.ridge,
         "first_order": record.first_order,
         "method": record.method,
-        "stages": record.stages,
+        "step": record.step,
+        "stages": len(record.stages),
         "seconds": record.seconds,
         "peak_rss_mb": record.peak_rss_mb,
         "seed": record.seed,
@@ -73,10 +74,30 @@ def _show(record: RunRecord) -> None:
         pruned = number(record.metric, record.pruned_metric)
         lines.append(f"{record.metric}: {dense} dense, {pruned} pruned")
     if record.objective is not None:
-        lines.append(f"objective {record.objective:.6g} at ridge {record.ridge:.3g}")
+        posed = f"ridge {record.ridge:.3g}, first-order scale {record.first_order:.3g}"
+        lines.append(f"objective {record.objective:.6g} at {posed}, step {record.step:.3g}")
+    if len(record.stages) > 1:
+        lines.append(_stages(record))
+    if record.batch_norm is not None:
+        lines.append(_batch_norm(record.batch_norm))
     if record.gap is not None:
         lines.append(
             f"no mask has an objective below {record.lower_bound:.6g}: gap {record.gap:.2%}"
         )
     lines.append(", ".join(f"{name} {value:.2f} s" for name, value in record.seconds.items()))
     stdout.print("\n".join(lines), highlight=False)
+
+
+def _stages(record: RunRecord) -> str:
+    told = f"{len(record.stages)} stages"
+    last = record.stages[-1].held_out_loss
+    if last is not None:
+        told += f", held-out loss {record.stages[0].held_out_loss:.4g} to {last:.4g}"
+    return told
+
+
+def _batch_norm(done: BatchNormRecord) -> str:
+    told = f"{done.layers} batch norms estimated anew from {done.samples:,} samples"
+    if done.loss_before is None or done.loss_after is None:
+        return told
+    return f"{told}: held-out loss {done.loss_before:.4g} before, {done.loss_after:.4g} after"

@@ -140,12 +140,14 @@ def masks_for(session: Session, path: Path) -> dict[str, Tensor]:
 
 def check_rows(settings: RowSettings) -> None:
     """Raise `InputError` on settings of rows and of the problem that no run could use."""
-    Pose(ridge=settings.ridge, first_order=settings.first_order)
+    Pose(ridge=settings.ridge, first_order=settings.first_order, step=settings.step)
     Sampling(
         rows=settings.rows,
         row_size=settings.row_size,
         rows_dtype=settings.rows_dtype,
+        held_out=settings.held_out,
         labels=settings.labels,
+        fisher=settings.fisher,
         seed=settings.seed,
     )
 

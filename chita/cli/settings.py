@@ -63,14 +63,18 @@ class ApplySettings(OutputSettings):
 class RowSettings(OutputSettings):
     """How rows are collected and the problem is posed."""
 
-    rows: Whole = 1000
+    rows: Whole | None = None
     row_size: Whole = 1
     rows_dtype: str | None = None
+    held_out: Whole | None = None
     labels: Literal["data", "model"] = "data"
-    ridge: Number | str = "0.1x"
-    first_order: Number = 0.0
+    fisher: str = "auto"
+    ridge: Number | str = "auto"
+    first_order: Number | str = "auto"
+    step: Number | str = "auto"
     seed: Whole = 0
     row_indices: Path | None = None
+    bn_recalibrate: Flag = True
 
 
 class RefitSettings(RowSettings):
@@ -91,6 +95,10 @@ class PruneSettings(RowSettings):
     targets: Names | None = None
     ignore: Names = ()
     method: str = "chita"
+    stages: Whole | None = None
+    schedule: str | tuple[Number, ...] = "exp"
+    regrow: Flag = True
+    resume: Flag = False
     bound: Flag = False
     options: dict[str, Whole | Number | str] = {}
 
@@ -131,9 +139,30 @@ def merge_settings(
         return kind(**{**settings, **given})
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(map(str, e['loc']))} is {e['input']!r}: {e['msg']}" for e in error.errors()
+            f"{_place(e['loc'])} is {e['input']!r}: {e['msg']}" for e in error.errors()
         )
         raise InputError(f"Settings that cannot be used: {faults}. Correct them.") from None
+
+
+def schedule_of(settings: PruneSettings) -> str | tuple[float, ...]:
+    """Return the schedule: a name, or sparsities, which the command line gives as text.
+
+    Raises `InputError` when some of them are numbers and others are not.
+    """
+    schedule = settings.schedule
+    if not isinstance(schedule, str) or not any(c.isdigit() for c in schedule):
+        return schedule
+    try:
+        return tuple(map(float, schedule.split(",")))
+    except ValueError:
+        raise InputError(
+            f"--schedule is {schedule!r}; give a name, or sparsities such as 0.5,0.8,0.9."
+        ) from None
+
+
+def _place(loc: Sequence[int | str]) -> str:
+    """The name of a setting, without the alternatives of its type."""
+    return ".".join(str(part) for part in loc if part not in ("int", "float", "str"))
 
 
 def read_indices(path: Path) -> list[int]:

@@ -144,10 +144,11 @@ def is_single(batch: Any) -> bool:
     )
 
 
-def check_enough(found: int, count: int) -> None:
-    """Raise `InputError` when there are fewer samples than the rows need."""
-    if found < count:
+def check_enough(found: int, count: int, held_out: int = 0) -> None:
+    """Raise `InputError` when there are fewer samples than the rows, and those held out, need."""
+    if found < count + held_out:
+        held = f" and {held_out} are held out," if held_out else ""
         raise InputError(
-            f"The rows need {count} samples (rows x row_size), but the calibration data hold "
-            f"{found}. Lower rows or row_size, or give more data."
+            f"The rows need {count} samples (rows x row_size),{held} but the calibration data hold "
+            f"{found}. Lower rows, row_size or held_out, or give more data."
         )

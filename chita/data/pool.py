@@ -70,14 +70,16 @@ class _IndexedPool(Pool):
         self._samples = samples
         self._generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(samples), generator=self._generator)
-        check_enough(len(order), held_out + 1)
+        if held_out:
+            check_enough(len(order), 1, held_out)
         kept = len(order) - held_out
         self.held = samples.take(order[kept:]) if held_out else None
         self._first = self._order = order[:kept]
         self._at = 0
 
     def draw(self, count: int) -> Examples:
-        check_enough(len(self._order), count)
+        held_out = len(self._samples) - len(self._order)
+        check_enough(len(self._samples), count, held_out)
         if self._at + count > len(self._order):
             again = torch.randperm(len(self._order), generator=self._generator)
             self._order, self._at = self._order[again], 0
@@ -102,7 +104,7 @@ class _Stream(Pool):
         if not self._fresh and (found is None or len(found) < count):
             self._start()
             found = self._read(count)
-        found = _enough(found, count)
+        found = _enough(found, count, self._held_out)
         self._fresh = False
         if not self._checked:
             self._check_again()
@@ -110,7 +112,7 @@ class _Stream(Pool):
 
     def some(self, count: int) -> Examples:
         other = _Stream(self._batches, self._seed, self._held_out)
-        return _enough(other._read(count), 1)
+        return _enough(other._read(count), 1, self._held_out)
 
     def _start(self) -> Examples | None:
         """Begin to read, and return what is held out."""
@@ -122,7 +124,7 @@ class _Stream(Pool):
         self._reading = read(self._batches, self._iterator)
         if not self._held_out:
             return None
-        return _enough(self._read(self._held_out), self._held_out)
+        return _enough(self._read(self._held_out), self._held_out, 0)
 
     def _read(self, count: int) -> Examples | None:
         """The next `count` samples, or those that are left, if any."""
@@ -163,7 +165,8 @@ class _Stream(Pool):
             self._state = torch.default_generator.get_state()
 
 
-def _enough(found: Examples | None, count: int) -> Examples:
-    check_enough(0 if found is None else len(found), count)
+def _enough(found: Examples | None, count: int, held_out: int) -> Examples:
+    """What was read after those held out, if it is enough."""
+    check_enough(held_out + (0 if found is None else len(found)), count, held_out)
     assert found is not None
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +21,11 @@ from chita.models.prunable import prunable_layout
 from chita.models.wrappers import uncompiled, unwrapped
 from chita.progress import Progress, Silent
 from chita.pruning.pose import Pose, make_budget, make_solver
-from chita.pruning.result import PruneResult, make_record
+from chita.pruning.result import PruneResult, make_record, settings_of
 from chita.pruning.samples import Sampling
 from chita.pruning.schedule import Stages
 from chita.pruning.staged import StagedRun
+from chita.pruning.unfinished import Unfinished
 from chita.solvers import Solver
 
 
@@ -54,6 +56,8 @@ def prune(
     row_indices: Sequence[int] | None = None,
     bn_recalibrate: bool = True,
     bound: bool = False,
+    unfinished: str | Path | None = None,
+    resume: bool = False,
     inplace: bool = False,
     progress: Progress | None = None,
 ) -> PruneResult:
@@ -103,6 +107,8 @@ def prune(
         bn_recalibrate: estimate the running statistics of batch norms anew after every stage, from
             2,000 samples.
         bound: also prove how low the objective can be at all (`lower_bound` in the record).
+        unfinished: a file in which finished stages are kept while a run of several lasts.
+        resume: go on from that file, if it is there, to the same bits; its settings must be these.
         inplace: prune `model` itself. On an error it is left as it was.
         progress: told how stages, collecting and solving advance.
 
@@ -137,6 +143,8 @@ def prune(
         settings={**settings, "targets": targets, "ignore": ignore, "bound": bound},
         bn_recalibrate=bn_recalibrate,
         bound=bound,
+        unfinished=unfinished,
+        resume=resume,
         inplace=inplace,
         progress=progress,
     )
@@ -159,12 +167,15 @@ def run_stages(
     stages: Stages | None = None,
     bn_recalibrate: bool = True,
     bound: bool = False,
+    unfinished: str | Path | None = None,
+    resume: bool = False,
 ) -> PruneResult:
     """Choose weights, then collect, pose, solve and write in stages; also the path of refitting."""
     network = unwrapped(model)
     layout = choose(network)
     network = network if inplace else _copied(network)
     stages = stages or Stages()
+    settings = {**settings, **stages.asked(), "bn_recalibrate": bn_recalibrate}
     with evaluation_mode(network), uncompiled(network), _restored_on_error(network, layout):
         run = StagedRun(
             network,
@@ -179,8 +190,17 @@ def run_stages(
             bound=bound,
             progress=progress or Silent(),
         )
-        staged = run.run()
-    settings = {**settings, **stages.asked(), "bn_recalibrate": bn_recalibrate}
+        if unfinished is None or stages.number == 1:
+            staged = run.run()
+        else:
+            kept = Unfinished(
+                Path(unfinished),
+                resume=resume,
+                settings=settings_of(solver, sampling, pose, settings),
+                network=network,
+            )
+            staged = run.run(kept.restored(), kept.keep)
+            kept.remove()
     return PruneResult(
         model=network,
         masks=layout.unflatten(staged.mask),

@@ -23,6 +23,7 @@ from chita.models.targets import Decision, decide
 from chita.models.wrappers import unwrapped
 from chita.pruning.pose import make_budget, make_solver
 from chita.pruning.samples import Sampling
+from chita.pruning.schedule import Stages
 from chita.records import peak_rss_mb
 from chita.solvers import Solver
 
@@ -84,7 +85,8 @@ def plan(
     targets: str | Sequence[str] | None = None,
     ignore: str | Sequence[str] = (),
     method: str | Solver = "chita",
-    rows: int = 1000,
+    stages: int | None = None,
+    rows: int | None = None,
     row_size: int = 1,
     rows_dtype: str | None = None,
     loss: LossLike = None,
@@ -105,6 +107,7 @@ def plan(
         targets: as in `prune`.
         ignore: as in `prune`.
         method: as in `prune`.
+        stages: as in `prune`; times are those of all.
         rows: as in `prune`.
         row_size: as in `prune`.
         rows_dtype: as in `prune`.
@@ -144,8 +147,9 @@ def plan(
     )
     stored = sum(tensor.bytes for tensor in tensors)
     collect, solve = _seconds(solver, sampling, cost, rows, layout.size, kept or layout.size)
-    if collect and not ruled:
-        collect += _FUNC_SECONDS
+    count = Stages(count=stages).number
+    if collect is not None:
+        collect = count * collect + (0 if ruled else _FUNC_SECONDS)
     return Plan(
         tensors=tensors,
         prunable=layout.size,
@@ -155,7 +159,7 @@ def plan(
         peak_bytes=_peak(network, sampling, cost, rows, layout, ruled, stored),
         free_bytes=available_memory(),
         collect_seconds=collect,
-        solve_seconds=solve,
+        solve_seconds=count * solve,
     )
 
 

@@ -73,12 +73,12 @@ def make_record(
     `settings` are those of the command that `sampling` and `pose` do not hold.
     """
     last = staged.records[-1]
-    asked = {**settings, **sampling.asked(), **asdict(pose)}
+    asked = settings_of(solver, sampling, pose, settings)
     return RunRecord(
         command=command,
-        settings={name: plain(value) for name, value in asked.items()},
-        method=solver_name(solver),
-        options=solver_options(solver),
+        method=asked.pop("method"),
+        options=asked.pop("options"),
+        settings=asked,
         sparsity=last.sparsity,
         nnz=last.nnz,
         prunable=layout.size,
@@ -104,6 +104,18 @@ def make_record(
         peak_rss_mb=peak_rss_mb(),
         versions=versions(),
     )
+
+
+def settings_of(
+    solver: Solver, sampling: Sampling, pose: Pose, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Return all that decides on the result but network and data, as plain data."""
+    asked = {**settings, **sampling.asked(), **asdict(pose)}
+    return {
+        **{name: plain(value) for name, value in asked.items()},
+        "method": solver_name(solver),
+        "options": solver_options(solver),
+    }
 
 
 def _layers(layout: Layout, mask: Tensor, ways: dict[str, str]) -> tuple[LayerRecord, ...]:

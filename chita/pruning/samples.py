@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -131,25 +132,30 @@ class Source:
     def __init__(self, sampling: Sampling, data: Data | None, *, judged: bool) -> None:
         if data is None:
             raise InputError("This method needs calibration data: give pairs (inputs, targets).")
-        self._sampling, self._data = sampling, data
+        self._sampling = sampling
+        self._named: Examples | None = None
+        if sampling.row_indices is not None:
+            self._named = choose(data, sampling.row_indices, sampling.row_size)
         indexed = as_examples(data) or data
         size = len(indexed) if isinstance(indexed, Indexed) else None
         self.rows, held_out = _shares(sampling, size, judged=judged)
-        self._pool: Pool = make_pool(
-            _without(data, sampling), seed=sampling.seed, held_out=held_out
-        )
+        others = _without(data, sampling)
+        self._free = len(others) if isinstance(others, _Part) else None
+        self._pool: Pool = make_pool(others, seed=sampling.seed, held_out=held_out)
         self.held = self._pool.held
         self._stages = 0
 
     def next(self) -> Examples:
         """Return the samples of the rows of the next stage, as given."""
         self._stages += 1
-        if self._sampling.row_indices is not None:
-            return choose(self._data, self._sampling.row_indices, self._sampling.row_size)
+        if self._named is not None:
+            return self._named
         return self._pool.draw(self.rows * self._sampling.row_size)
 
     def some(self, count: int) -> Examples:
         """Return the same `count` samples whenever asked, or as many as there are."""
+        if self._named is not None and self._free == 0:
+            return self._named.first(count)
         return self._pool.some(count)
 
     def judges(self, model: nn.Module, device: torch.device) -> Examples | None:
@@ -181,16 +187,17 @@ def _shares(sampling: Sampling, size: int | None, *, judged: bool) -> tuple[int,
     wanted = max(1, min(_HELD_OUT, sampling.count * sampling.row_size // 2))
     if size is None:
         return sampling.count, _first_given(sampling.held_out, wanted if judged else 0)
-    free = size - (len(sampling.row_indices or ()) if named else 0)
+    given = 0 if sampling.row_indices is None else len(sampling.row_indices)
+    free = size - given
     wanted = _first_given(sampling.held_out, max(1, min(wanted, size // 5)))
     if not named and sampling.rows is None:
         rows = min(_ROWS, (free - wanted if judged else free) // sampling.row_size)
         needed = max(1, rows) * sampling.row_size
     held = max(0, min(wanted, free - needed))
     least = wanted if sampling.held_out is not None else max(1, wanted // 4)
-    if judged and held < least:
+    if judged and held < least and needed <= free:
         raise InputError(
-            f"{needed or len(sampling.row_indices or ())} of {size} samples would make the rows, "
+            f"{needed or given} of {size} samples would make the rows, "
             f"which leaves {max(0, free - needed)} to choose ridge, first_order and step by, but "
             f"{least} are needed at least. Lower rows, give more data, or fix those three."
         )
@@ -207,7 +214,7 @@ def _without(data: Data, sampling: Sampling) -> Data:
     if sampling.row_indices is None or not isinstance(indexed, Indexed):
         return data
     free = torch.ones(len(indexed), dtype=torch.bool)
-    free[[i for i in sampling.row_indices if 0 <= i < len(indexed)]] = False
+    free[[operator.index(i) for i in sampling.row_indices]] = False
     return _Part(indexed, free.nonzero().squeeze(1))
 
 

@@ -70,16 +70,16 @@ class Stages:
         listed = 1 if isinstance(self.schedule, str) else len(self.schedule)
         return listed if self.count is None else int(self.count)
 
-    def sparsities(self, final: float) -> tuple[float, ...]:
+    def sparsities(self, final: float, size: int | None = None) -> tuple[float, ...]:
         """Return the sparsities of all stages, the last of which is the `final` one.
 
-        Raises `InputError` when a list ends elsewhere.
+        Raises `InputError` when a list ends elsewhere, by more than one weight of `size`.
         """
         if isinstance(self.schedule, str):
             share = SCHEDULES[self.schedule]
             stages = range(1, self.number)
             return (*(min(share(t, self.number, final), final) for t in stages), final)
-        if abs(self.schedule[-1] - final) > 1e-6:
+        if abs(self.schedule[-1] - final) > (1 / size if size else 0):
             raise InputError(
                 f"The schedule ends at sparsity {self.schedule[-1]}, but the budget asks for "
                 f"{final:.6g}. End the list there."

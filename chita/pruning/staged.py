@@ -17,7 +17,7 @@ from chita.collect.gradients import Collected, collect_gradients
 from chita.constraints import Budget, Constraint, Within
 from chita.data.batches import Data
 from chita.data.examples import Examples
-from chita.errors import NumericalError
+from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.models.mode import state_kept
 from chita.models.prunable import read_weights, write_weights
@@ -66,8 +66,8 @@ class Staged:
     @property
     def seconds(self) -> dict[str, float]:
         """Wall clock by phase, over all stages."""
-        phases = {phase for record in self.records for phase in record.seconds}
-        return {p: sum(r.seconds.get(p, 0.0) for r in self.records) for p in sorted(phases)}
+        phases = dict.fromkeys(phase for record in self.records for phase in record.seconds)
+        return {p: sum(r.seconds.get(p, 0.0) for r in self.records) for p in phases}
 
 
 @final
@@ -136,6 +136,7 @@ class StagedRun:
         for stage, constraint in enumerate(self._constraints):
             given = self._source.next() if self._source and self._solver.curvatures else None
             if stage < len(staged.records):
+                _check_same(given, staged.records[stage])
                 continue
             allowed = constraint
             if not self._regrow:
@@ -262,8 +263,19 @@ class StagedRun:
 def _constraints(budget: Budget, stages: Stages, layout: Layout) -> list[Constraint]:
     """The constraint of every stage, the last one that of the budget."""
     final = 1 - budget.kept(layout.size) / layout.size
-    way = stages.sparsities(final)[:-1]
-    return [*(budget.on_the_way(s).bind(layout) for s in way), budget.bind(layout)]
+    way = stages.sparsities(final, layout.size)[:-1]
+    # A sparsity that is the final one but for its last bit must not keep one weight fewer.
+    capped = (max(0.0, min(sparsity, final - 1e-12)) for sparsity in way)
+    return [*(budget.on_the_way(s).bind(layout) for s in capped), budget.bind(layout)]
+
+
+def _check_same(given: Examples | None, record: StageRecord) -> None:
+    """Raise `InputError` when a stage that is done had other samples."""
+    if (given.digest() if given else None) != record.data_hash:
+        raise InputError(
+            "The calibration data differ from those of the stages that are finished. Give the "
+            "same data, or begin anew."
+        )
 
 
 def _finite(loss: float | None) -> float | None:

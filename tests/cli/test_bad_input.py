@@ -384,7 +384,7 @@ def test_an_interrupt_while_collecting(own, existing):
     code, said, told = interrupted(Path("collecting"), *arguments)
     Path("collecting").unlink()
     assert (code, said) == (130, ""), told
-    assert "Interrupted; nothing was written." in told
+    assert "Interrupted; no result was written." in told
     assert "Traceback" not in told
     assert tree(Path.cwd()) == before
 

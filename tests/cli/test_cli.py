@@ -23,7 +23,7 @@ from chita.models.zoo import MODELS, load_model
 FIELDS = [
     *("dense_accuracy", "accuracy", "metric", "dense_metric", "pruned_metric"),
     *("sparsity", "nnz", "prunable", "objective", "lower_bound", "gap"),
-    *("ridge", "first_order", "method", "stages", "seconds", "peak_rss_mb", "seed"),
+    *("ridge", "first_order", "method", "step", "stages", "seconds", "peak_rss_mb", "seed"),
 ]
 
 
@@ -53,7 +53,7 @@ def test_json_is_alone_on_standard_output_and_a_run_folder_is_written(tmp_path):
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
     assert list(printed) == FIELDS
-    assert list(printed["seconds"]) == ["collect", "solve", "evaluate", "total"]
+    assert list(printed["seconds"]) == ["collect", "choose", "solve", "evaluate", "total"]
     assert (printed["nnz"], printed["prunable"]) == (1702, 17024)
     assert printed["dense_accuracy"] > printed["accuracy"] > 50
     assert printed["peak_rss_mb"] > 50
@@ -188,7 +188,7 @@ def test_a_refusal_from_the_shell():
 
 def test_an_interrupted_run_leaves_nothing(tmp_path):
     code = (
-        "import chita.pruning.network as n, sys\n"
+        "import chita.pruning.staged as n, sys\n"
         "def stop(*a, **k): raise KeyboardInterrupt\n"
         "n.collect_gradients = stop\n"
         "from chita.cli.app import main\n"

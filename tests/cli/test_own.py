@@ -85,7 +85,7 @@ def test_a_function_gives_the_network_and_its_weights(own):
 
 
 def test_a_regression_names_its_metric_and_a_loss_of_ones_own_is_used(own):
-    common = ["prune", "--model", f"{own}:plain", "--data", f"{own}:regression", "--rows", 40]
+    common = ["prune", "--model", f"{own}:plain", "--data", f"{own}:regression", "--rows", 30]
     mse = printed(*common, "--nnz", 6, "--loss", "mse", "--ridge", 0.01)
     assert mse["metric"] == "mean squared error"
     assert mse["accuracy"] is None
@@ -106,7 +106,7 @@ def test_folders_of_images_are_scaled_and_normalised_as_asked(own, tmp_path):
             for i in range(count):
                 pixels = random.integers(0, 255, (8, 8, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
-    common = ["prune", "--model", f"{own}:made", "--data", "images", "--nnz", 30, "--rows", 12]
+    common = ["prune", "--model", f"{own}:made", "--data", "images", "--nnz", 30, "--rows", 9]
     hashes = []
     for extra in ([], ["--image-mean", "0,0,0"], ["--image-std", "1,1,1"]):
         found = printed(*common, "--image-size", 4, *extra, "--out", "run", "--force")
@@ -115,7 +115,7 @@ def test_folders_of_images_are_scaled_and_normalised_as_asked(own, tmp_path):
     assert len(set(hashes)) == 3
     form = chita.image_format.ImageFormat(size=4, mean=(0.0, 0.0, 0.0))
     images, _ = chita.data.sets.load_dataset("images", images=form)
-    seen = chita.data.pool.draw(images, 12, seed=0)
+    seen = chita.data.pool.draw(images, 9, seed=0)
     assert hashes[1] == seen.digest()
 
 
@@ -125,7 +125,7 @@ def test_tensors_in_a_file(own):
     np.savez("data.npz", inputs=x.numpy(), targets=y.numpy())
     torch.save({"inputs": x, "targets": y}, "data.pt")
     save_file({"inputs": x, "targets": y}, "data.safetensors")
-    common = ["prune", "--model", f"{own}:plain", "--nnz", 5, "--rows", 40, "--data"]
+    common = ["prune", "--model", f"{own}:plain", "--nnz", 5, "--rows", 30, "--data"]
     found = [printed(*common, f"data.{kind}") for kind in ("npz", "pt", "safetensors")]
     assert found[0]["objective"] == found[1]["objective"] == found[2]["objective"]
     assert found[0]["accuracy"] is not None
@@ -160,9 +160,7 @@ def test_a_mask_is_refitted_and_applied_from_files(tmp_path, monkeypatch):
     refit = printed("refit", "--mask", "masked", "--rows", 100, "--out", "refitted")
     applied = printed("apply", "--mask", "masked/masks.safetensors", "--out", "applied")
     again = printed("apply", "--mask", "masked/model.safetensors")
-    solved = printed("prune", "--sparsity", 0.9, "--method", "bso", "--rows", 100, "--out", "bso")
-    assert refit["objective"] == solved["objective"]
-    assert refit["accuracy"] == solved["accuracy"] > applied["accuracy"] == again["accuracy"]
+    assert refit["accuracy"] > applied["accuracy"] == again["accuracy"]
     masked, applied = (
         load_file("masked/model.safetensors"),
         load_file("applied/model.safetensors"),

@@ -211,13 +211,35 @@ def test_chita_meets_the_optimum_of_most_small_problems():
     assert 3 * met >= 2 * len(INSTANCES), f"{met} of {len(INSTANCES)}"
 
 
-def test_bso_is_the_minimum_on_the_magnitude_support_or_better():
-    for seed in range(5):
+def test_bso_is_the_better_of_the_supports_of_largest_weights_and_largest_costs():
+    better = 0
+    for seed in range(12):
         problem, dense = random_problem(6, 12, ridge=0.05, first_order=0.0, seed=seed)
-        support = problem.w_bar.abs().argsort(descending=True)[:4].tolist()
-        expected = dense.value(dense.minimise_on(sorted(support)))
-        found = BSO().solve(problem, KeepK(size=12, k=4))
-        assert found.objective == pytest.approx(expected, rel=1e-9)
+        alone = dense.hessian.diagonal() * dense.w_bar.square()  # H with the ridge
+        minima = [
+            dense.value(dense.minimise_on(scores.argsort(descending=True)[:4].sort().values))
+            for scores in (alone, dense.w_bar.abs())
+        ]
+        constraint = KeepK(size=12, k=4)
+        found = BSO().solve(problem, constraint)
+        assert found.objective == pytest.approx(min(minima), rel=1e-9)
+        first = BSO(max_supports=1).solve(problem, constraint)
+        assert first.objective == pytest.approx(minima[0], rel=1e-9)
+        better += minima[0] < minima[1]
+    assert 0 < better < 12
+
+
+def test_brief_solves_are_of_the_same_method_and_are_its_start():
+    assert BSO().brief == BSO(max_supports=2)
+    assert BSO(max_supports=1).brief == BSO(max_supports=1)
+    assert CHITA().brief.max_swap_rounds == 0
+    assert CHITA(max_rounds=1).brief.max_rounds == 1
+    for seed in range(5):
+        problem, _ = random_problem(20, 60, ridge=0.01, first_order=1.0, seed=seed)
+        constraint = KeepK(size=60, k=20)
+        brief = CHITA().brief.solve(problem, constraint).objective
+        assert CHITA().solve(problem, constraint).objective <= brief + 1e-12
+        assert brief <= BSO().brief.solve(problem, constraint).objective + 1e-12
 
 
 def test_a_start_can_only_help_bso():
@@ -245,10 +267,14 @@ def test_the_step_of_bso_is_the_best_of_those_tried():
         assert torch.equal(_stepped(problem, constraint, 10), best)
         minima = [
             dense.value(dense.minimise_on(mask.nonzero().squeeze(1)))
-            for mask in (best, constraint.select(dense.w_bar.abs()))
+            for mask in (
+                best,
+                constraint.select(dense.w_bar.abs()),
+                constraint.select(h.diagonal() * dense.w_bar.square()),
+            )
         ]
         assert BSO().solve(problem, constraint).objective == pytest.approx(min(minima), rel=1e-8)
-        differs += minima[0] < minima[1]
+        differs += minima[0] < min(minima[1:])
     assert differs
     assert shorter
 

@@ -255,7 +255,7 @@ def test_what_is_no_data(data):
 
 
 def test_too_few():
-    with pytest.raises(InputError, match=r"need 9 samples .*hold 8. Lower rows or row_size"):
+    with pytest.raises(InputError, match=r"need 9 samples .*hold 8. Lower rows, row_size or"):
         draw([pair(0, 4), pair(4, 8)], 9, seed=0)
     with pytest.raises(InputError, match=r"need 5 samples .*hold 4"):
         draw(pair(0, 4), 5, seed=0)

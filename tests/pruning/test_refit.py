@@ -38,7 +38,14 @@ def test_refitting_is_the_minimum_on_the_support_by_dense_algebra(calibration):
     masks = random_masks(model)
     inputs, targets = calibration.batch[0].double(), calibration.batch[1]
     result = chita.refit(
-        model, (inputs, targets), masks, row_indices=index, ridge=0.01, first_order=0.3
+        model,
+        (inputs, targets),
+        masks,
+        row_indices=index,
+        fisher="empirical",
+        ridge=0.01,
+        first_order=0.3,
+        step=1,
     )
     rows = []
     for i in index:
@@ -148,12 +155,14 @@ def test_zeros_are_a_mask_only_where_there_are_any(tmp_path):
         read_masks(tmp_path / "part.safetensors", model)
 
 
-def test_refitting_a_magnitude_mask_equals_back_solving_it(calibration):
-    """bso at s = 0 considers that support alone, so both are one computation."""
+@pytest.mark.parametrize("fixed", [{}, {"ridge": "0.1x", "first_order": 0, "step": 1}])
+def test_refitting_the_mask_of_a_back_solve_repeats_it(calibration, fixed):
+    """On one support both are one computation, whether the pose is given or chosen."""
     model, _ = chita.load_model("digits-mlp")
-    by_size = chita.prune(model, sparsity=0.9, method="magnitude")
-    refitted = chita.refit(model, calibration, by_size.masks, rows=100)
-    solved = chita.prune(model, calibration, sparsity=0.9, method="bso", rows=100)
+    solved = chita.prune(
+        model, calibration, sparsity=0.9, method=chita.BSO(max_supports=1), rows=100, **fixed
+    )
+    refitted = chita.refit(model, calibration, solved.masks, rows=100, **fixed)
     assert refitted.objective == solved.objective
     assert all(
         torch.equal(a, b)

@@ -1,0 +1,157 @@
+"""The finished stages of a run that may be killed: one file, replaced whole after each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from chita.errors import InputError, OutputError
+from chita.pruning.staged import Staged
+from chita.records import BatchNormRecord, StageRecord
+
+_FORMAT = "chita-unfinished-1"
+_MASK, _STATE = "mask", "state."
+
+
+@final
+class Unfinished:
+    """Where a run keeps what its stages came to, and finds it again.
+
+    Args:
+        path: the file, which exists only while a run is unfinished.
+        resume: go on from it, if it is there; otherwise an existing file is an error.
+        settings: all that decides on the result. A run goes on under the same ones only.
+        network: as it is before the first stage.
+
+    Raises:
+        InputError: the file is there and not to be gone on from, is no such file, or belongs to
+            other settings or another network.
+    """
+
+    def __init__(
+        self, path: Path, *, resume: bool, settings: dict[str, Any], network: nn.Module
+    ) -> None:
+        self._path = path
+        self._settings = json.loads(json.dumps({**settings, "network": _digest(network)}))
+        self._network = network
+        self._found: dict[str, str] | None = None
+        if path.exists():
+            self._found = self._read()
+            if not resume:
+                raise InputError(
+                    f"{path} holds {len(self._staged()['records'])} finished stages of an earlier "
+                    "run. Go on from there with --resume (resume=True), or delete it."
+                )
+            self._check_settings()
+
+    def restored(self) -> Staged | None:
+        """Return what was kept, with the network as it was then; None where nothing was."""
+        if self._found is None:
+            return None
+        kept = self._staged()
+        with safe_open(self._path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+        mask = state.pop(_MASK)
+        device = next(self._network.parameters()).device
+        found = {name.removeprefix(_STATE): tensor for name, tensor in state.items()}
+        self._network.load_state_dict(found, strict=False)  # extra state is no tensor
+        normed = kept.pop("batch_norm")
+        records = [StageRecord.model_validate(record) for record in kept.pop("records")]
+        return Staged(
+            mask=mask.to(device),
+            records=records,
+            batch_norm=normed and BatchNormRecord.model_validate(normed),
+            **kept,
+        )
+
+    def keep(self, staged: Staged) -> None:
+        """Write what the stages came to, in place of what was there.
+
+        Raises `OutputError` when it cannot be written; what was there is then as it was.
+        """
+        names = {field.name for field in fields(Staged)} - {"mask", "records", "batch_norm"}
+        kept = {
+            **{name: getattr(staged, name) for name in sorted(names)},
+            "records": [record.model_dump(mode="json") for record in staged.records],
+            "batch_norm": staged.batch_norm and staged.batch_norm.model_dump(mode="json"),
+        }
+        state = {
+            f"{_STATE}{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in self._network.state_dict().items()
+            if isinstance(tensor, torch.Tensor)
+        }
+        about = {
+            "format": _FORMAT,
+            "settings": json.dumps(self._settings),
+            "staged": json.dumps(kept),
+        }
+        draft = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({_MASK: staged.mask.cpu(), **state}, draft, metadata=about)
+            draft.replace(self._path)
+        except Exception as error:  # safetensors raises its own type when the disk is full
+            draft.unlink(missing_ok=True)
+            raise OutputError(
+                f"{self._path} could not be written: {error}. Free space, or choose another place."
+            ) from error
+
+    def remove(self) -> None:
+        """The run is done."""
+        self._path.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, str]:
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                about: dict[str, str] = file.metadata() or {}
+        except Exception as error:  # noqa: BLE001 (safetensors raises its own type)
+            raise InputError(f"{self._path} cannot be read: {error}. Delete it.") from None
+        if about.get("format") != _FORMAT:
+            raise InputError(
+                f"{self._path} does not hold the stages of a run. Choose another --out."
+            )
+        return about
+
+    def _staged(self) -> dict[str, Any]:
+        assert self._found is not None
+        kept: dict[str, Any] = json.loads(self._found["staged"])
+        return kept
+
+    def _check_settings(self) -> None:
+        assert self._found is not None
+        before = json.loads(self._found["settings"])
+        if before.pop("network") != self._settings["network"]:
+            raise InputError(
+                f"{self._path} belongs to a network with other weights. Give the same, or delete "
+                "it to begin anew."
+            )
+        differing = [
+            f"{name} was {before.get(name)!r} and is {value!r}"
+            for name, value in self._settings.items()
+            if name != "network" and before.get(name) != value
+        ]
+        if differing:
+            raise InputError(
+                f"{self._path} was written under other settings: {'; '.join(differing)}. Give the "
+                "same, or delete it to begin anew."
+            )
+
+
+def _digest(network: nn.Module) -> str:
+    """The SHA-256 of all weights and buffers."""
+    total = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            flat = value.detach().cpu().contiguous().reshape(-1)
+            total.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
+            total.update(flat.view(torch.uint8).numpy().data)
+    return total.hexdigest()

@@ -1,0 +1,250 @@
+"""Stages against pruning by hand, and what their records tell."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+import chita
+from chita.data.digits import digits
+from chita.data.pool import make_pool
+from chita.models.mode import evaluation_mode
+from chita.pruning.schedule import SCHEDULES
+from chita.solvers import SOLVERS
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    return digits()[0]
+
+
+FIXED = {"ridge": 0.02, "first_order": 1.0, "step": 1.0, "method": "bso"}
+
+
+def weights_of(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def equal(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_stages_are_prunings_one_after_another(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    found = chita.prune(
+        model,
+        calibration,
+        schedule=[0.5, 0.8, 0.9],
+        rows=150,
+        held_out=40,
+        seed=5,
+        sparsity=0.9,
+        **FIXED,
+    )
+    pool = make_pool(calibration, seed=5, held_out=40)
+    by_hand = model
+    brief = {**FIXED, "method": chita.BSO().brief}
+    for sparsity, fixed in ((0.5, brief), (0.8, brief), (0.9, FIXED)):
+        drawn = pool.draw(150)
+        result = chita.prune(
+            by_hand, drawn, sparsity=sparsity, row_indices=range(150), held_out=0, **fixed
+        )
+        by_hand = result.model
+    assert equal(weights_of(found.model), weights_of(by_hand))
+    assert [stage.sparsity for stage in found.record.stages] == pytest.approx(
+        [0.5, 0.8, 0.9], abs=1 / found.record.prunable
+    )
+    assert found.objective == result.objective == found.record.stages[-1].objective
+
+
+@pytest.mark.parametrize("method", SOLVERS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_method_follows_every_schedule(calibration, method, schedule):
+    model, _ = chita.load_model("digits-mlp")
+    result = chita.prune(
+        model, calibration, nnz=1000, stages=3, schedule=schedule, method=method, rows=40
+    )
+    counts = [stage.nnz for stage in result.record.stages]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] == 1000 == sum(int(mask.sum()) for mask in result.masks.values())
+    assert all(not result.model.get_parameter(n)[~m].any() for n, m in result.masks.items())
+
+
+@pytest.mark.parametrize("sparsity", [0.9, 0.7, 1 / 3, 0.123])
+def test_a_constant_schedule_keeps_the_final_number_in_every_stage(calibration, sparsity):
+    model, _ = chita.load_model("digits-mlp")
+    result = chita.prune(
+        model, sparsity=sparsity, stages=3, schedule="constant", method="magnitude", regrow=False
+    )
+    assert len({stage.nnz for stage in result.record.stages}) == 1
+
+
+def test_pruned_weights_return_only_where_they_may(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    returned = {}
+    for regrow in (True, False):
+        masks = []
+        for sparsities in ([0.9], [0.9] * 2, [0.9] * 3):
+            result = chita.prune(
+                model,
+                calibration,
+                schedule=sparsities,
+                sparsity=sparsities[-1],
+                rows=200,
+                method="iht",  # which is its own brief form, so that prefixes are the same
+                **{k: v for k, v in FIXED.items() if k != "method"},
+                regrow=regrow,
+            )
+            masks.append(torch.cat([m.flatten() for m in result.masks.values()]))
+        returned[regrow] = sum(int((b & ~a).sum()) for a, b in itertools.pairwise(masks))
+    assert returned[False] == 0
+    assert returned[True] > 0
+
+
+def test_the_held_out_loss_is_that_of_samples_that_made_no_row(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    result = chita.prune(
+        model, calibration, sparsity=0.95, stages=2, rows=300, held_out=100, seed=2
+    )
+    inputs, targets = make_pool(calibration, seed=2, held_out=100).held.batch
+    with torch.no_grad(), evaluation_mode(result.model):
+        loss = float(torch.nn.functional.cross_entropy(result.model(inputs), targets))
+    assert result.record.stages[-1].held_out_loss == pytest.approx(loss, rel=1e-5)
+    assert result.record.held_out == 100
+
+
+def test_what_is_chosen_was_the_best_of_what_was_tried(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    stage = chita.prune(model, calibration, sparsity=0.9, rows=400).record.stages[0]
+    assert stage.trials
+    losses = [trial.loss for trial in stage.trials if trial.loss is not None]
+    assert stage.held_out_loss <= min(losses) * 1.05
+    assert (stage.ridge, stage.first_order) in {(t.ridge, t.first_order) for t in stage.trials}
+    assert len({trial.ridge for trial in stage.trials}) > 2
+    fixed = chita.prune(model, calibration, sparsity=0.9, rows=400, **FIXED).record.stages[0]
+    assert not fixed.trials
+    assert (fixed.ridge, fixed.first_order, fixed.step) == (0.02, 1.0, 1.0)
+
+
+def test_a_seed_gives_the_same_bits(calibration):
+    model, _ = chita.load_model("digits-cnn")
+    runs = [
+        chita.prune(model, calibration, sparsity=0.9, stages=3, rows=60, seed=s) for s in (1, 1, 2)
+    ]
+    first, again, other = ({n: t.clone() for n, t in r.model.state_dict().items()} for r in runs)
+    assert equal(first, again)
+    assert not equal(first, other)
+    assert runs[0].record.data_hash == runs[1].record.data_hash != runs[2].record.data_hash
+
+
+def test_batch_norms_are_estimated_anew(calibration):
+    model, _ = chita.load_model("digits-cnn")
+    done, left = (
+        chita.prune(model, calibration, sparsity=0.9, rows=100, bn_recalibrate=on)
+        for on in (True, False)
+    )
+    told = done.record.batch_norm
+    assert left.record.batch_norm is None
+    assert (told.layers, told.samples) == (3, 1247)  # all but those held out
+    assert told.loss_after < told.loss_before
+    assert torch.equal(left.model.bn1.running_mean, model.bn1.running_mean)
+    assert not torch.equal(done.model.bn1.running_mean, model.bn1.running_mean)
+
+
+class Stop(Exception):
+    pass
+
+
+class Stopping:
+    """Progress that stops the run when a stage begins to solve."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def start(self, task, total, unit):
+        if f"stage {self.at} of" in task and "solve" in task:
+            raise Stop
+
+    def advance(self, amount):
+        pass
+
+    def finish(self):
+        pass
+
+
+@pytest.mark.parametrize("at", [1, 2, 4])
+@pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])
+def test_a_run_goes_on_to_the_same_bits(calibration, tmp_path, at, name):
+    model, _ = chita.load_model(name)
+    path = tmp_path / "run.unfinished"
+    options = {"sparsity": 0.9, "stages": 4, "rows": 60, "regrow": False}
+    whole = chita.prune(model, calibration, **options)
+    with pytest.raises(Stop):
+        chita.prune(model, calibration, **options, unfinished=path, progress=Stopping(at))
+    assert path.exists() == (at > 1)
+    again = chita.prune(model, calibration, **options, unfinished=path, resume=True)
+    assert equal(dict(whole.model.state_dict()), dict(again.model.state_dict()))
+    stages = [
+        [stage.model_copy(update={"seconds": {}}) for stage in run.record.stages]
+        for run in (whole, again)
+    ]
+    assert stages[0] == stages[1]
+    assert whole.record.data_hash == again.record.data_hash
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_goes_on_only_as_it_began(calibration, tmp_path):
+    model, _ = chita.load_model("digits-mlp")
+    path = tmp_path / "run.unfinished"
+    options = {"sparsity": 0.9, "stages": 3, "rows": 60, "unfinished": path}
+    with pytest.raises(Stop):
+        chita.prune(model, calibration, **options, progress=Stopping(3))
+    kept = path.read_bytes()
+    inputs, targets = calibration.batch
+    other, _ = chita.load_model("digits-mlp")
+    with torch.no_grad():
+        other.fc1.bias.add_(1)
+    for given, data, changed, told in (
+        (model, calibration, {}, "holds 2 finished stages"),
+        (model, calibration, {"resume": True, "rows": 70}, "rows was 60 and is 70"),
+        (model, calibration, {"resume": True, "method": "bso"}, "method was 'chita' and is 'bso'"),
+        (model, calibration, {"resume": True, "stages": 4}, "stages was 3 and is 4"),
+        (model, (inputs + 1, targets), {"resume": True}, "calibration data differ"),
+        (other, calibration, {"resume": True}, "network with other weights"),
+    ):
+        with pytest.raises(chita.InputError, match=told):
+            chita.prune(given, data, **{**options, **changed})
+        assert path.read_bytes() == kept
+    path.write_bytes(kept[:100])
+    with pytest.raises(chita.InputError, match="cannot be read"):
+        chita.prune(model, calibration, **{**options, "resume": True})
+
+
+def test_an_error_in_a_later_stage_leaves_an_inplace_network_as_it_was(calibration):
+    model, _ = chita.load_model("digits-cnn")
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    with pytest.raises(Stop):
+        chita.prune(
+            model, calibration, sparsity=0.9, stages=3, rows=60, inplace=True, progress=Stopping(2)
+        )
+    assert equal(before, dict(model.state_dict()))
+
+
+def test_refusals(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    inputs, targets = calibration.batch
+    with pytest.raises(chita.InputError, match=r"which leaves 0 to choose ridge"):
+        chita.prune(model, (inputs[:50], targets[:50]), nnz=500, rows=50)
+    found = chita.prune(model, (inputs[:50], targets[:50]), nnz=500, rows=50, **FIXED)
+    assert (found.record.held_out, found.record.stages[0].held_out_loss) == (0, None)
+    assert chita.prune(model, (inputs[:50], targets[:50]), nnz=500).record.rows == 40
+    with pytest.raises(chita.InputError, match="improved Fisher needs a loss that compares"):
+        chita.prune(
+            model,
+            calibration,
+            nnz=500,
+            fisher="improved",
+            loss=lambda m, b: m(b[0]).square().mean(),
+        )
+    assert math.isfinite(found.objective)
