@@ -70,9 +70,9 @@ def prune(
     sparsities = schedule_of(settings)
     Stages(count=settings.stages, schedule=sparsities, regrow=settings.regrow)
     check_rows(settings)
-    unfinished = _unfinished(settings)
     if settings.out:
         check_target(settings.out, force=settings.force)
+    unfinished = _unfinished(settings)
     indices = read_indices(settings.row_indices) if settings.row_indices else None
     session = open_session(settings)
     budget.bind(prunable_layout(session.network, settings.targets, settings.ignore))
@@ -132,7 +132,8 @@ def _unfinished(settings: PruneSettings) -> Path | None:
         if settings.resume:
             raise InputError("--resume goes on with the run folder of a run; name it with --out.")
         return None
-    path = settings.out.with_name(f"{settings.out.name}.unfinished")
+    out = settings.out.absolute()
+    path = out.with_name(f"{out.name}.unfinished")
     if settings.force and not settings.resume:
         path.unlink(missing_ok=True)
     return path
