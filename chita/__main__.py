@@ -2,4 +2,5 @@
 
 from chita.cli.app import main
 
-main()
+if __name__ == "__main__":  # processes of a sweep import this module too
+    main()

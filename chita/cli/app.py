@@ -20,6 +20,7 @@ from chita.cli.models import models
 from chita.cli.plan import plan
 from chita.cli.prune import prune
 from chita.cli.refit import refit
+from chita.cli.sweep import sweep
 from chita.errors import ChitaError
 
 _P = ParamSpec("_P")
@@ -95,7 +96,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (prune, plan, refit, apply, evaluate, methods, models, demo):
+for _command in (prune, plan, refit, apply, evaluate, sweep, methods, models, demo):
     app.command()(_guarded(_command))
 
 

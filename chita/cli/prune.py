@@ -10,7 +10,7 @@ from pathlib import Path
 from chita.cli import options as opt
 from chita.cli.console import stderr
 from chita.cli.report import report
-from chita.cli.session import check_rows, open_session, run
+from chita.cli.session import Session, check_rows, open_session, run
 from chita.cli.settings import PruneSettings, merge_settings, read_indices, schedule_of
 from chita.errors import InputError
 from chita.export.run_folder import check_target
@@ -18,7 +18,10 @@ from chita.models.prunable import prunable_layout
 from chita.models.targets import decide
 from chita.pruning.network import prune as prune_network
 from chita.pruning.pose import make_budget, make_solver
+from chita.pruning.result import PruneResult
 from chita.pruning.schedule import Stages
+from chita.records import RunRecord
+from chita.solvers import Solver
 
 
 def prune(
@@ -64,20 +67,34 @@ def prune(
     """Prune a network, at once or in stages, and measure it before and after."""
     began = time.perf_counter()
     settings = merge_settings(PruneSettings, config, locals(), option or [])
-    # Everything that can be refused is refused before any work.
-    budget = make_budget(settings.sparsity, settings.nnz, settings.min_keep)
-    solver = make_solver(settings.method, settings.options)
-    sparsities = schedule_of(settings)
-    Stages(count=settings.stages, schedule=sparsities, regrow=settings.regrow)
+    record = prune_by(settings, began=began)
+    report(record, as_json=as_json, out=settings.out)
+
+
+def check_prune(settings: PruneSettings) -> None:
+    """Raise `InputError` for settings that no network and no data could make usable."""
+    make_budget(settings.sparsity, settings.nnz, settings.min_keep)
+    make_solver(settings.method, settings.options)
+    Stages(count=settings.stages, schedule=schedule_of(settings), regrow=settings.regrow)
     check_rows(settings)
+
+
+def prune_by(settings: PruneSettings, *, began: float, quiet: bool = False) -> RunRecord:
+    """Prune, measure and write as the settings say; `quiet` shows no progress.
+
+    Everything that can be refused is refused before any work.
+    """
+    check_prune(settings)
     if settings.out:
         check_target(settings.out, force=settings.force)
     unfinished = _unfinished(settings)
     indices = read_indices(settings.row_indices) if settings.row_indices else None
-    session = open_session(settings)
+    session = open_session(settings, quiet=quiet)
+    solver = make_solver(settings.method, settings.options)
+    budget = make_budget(settings.sparsity, settings.nnz, settings.min_keep)
     budget.bind(prunable_layout(session.network, settings.targets, settings.ignore))
     for decision in decide(session.network, settings.targets, settings.ignore):
-        if decision.overruled:
+        if decision.overruled and not quiet:
             stderr.print(f"{decision.role.name} is pruned: {decision.rule}", markup=False)
     if solver.curvatures and session.calibration is None:
         raise InputError(
@@ -85,42 +102,51 @@ def prune(
             "data. Give them with --data."
         )
     with _told_of(unfinished):
-        record = run(
+        return run(
             session,
-            lambda: prune_network(
-                session.network,
-                session.calibration,
-                sparsity=settings.sparsity,
-                nnz=settings.nnz,
-                min_keep=settings.min_keep,
-                targets=settings.targets,
-                ignore=settings.ignore,
-                method=solver,
-                stages=settings.stages,
-                schedule=sparsities,
-                regrow=settings.regrow,
-                rows=settings.rows,
-                row_size=settings.row_size,
-                rows_dtype=settings.rows_dtype,
-                held_out=settings.held_out,
-                loss=session.loss,
-                labels=settings.labels,
-                fisher=settings.fisher,
-                ridge=settings.ridge,
-                first_order=settings.first_order,
-                step=settings.step,
-                seed=settings.seed,
-                row_indices=indices,
-                bn_recalibrate=settings.bn_recalibrate,
-                bound=settings.bound,
-                unfinished=unfinished,
-                resume=settings.resume,
-                progress=session.progress,
-            ),
+            lambda: _pruned(session, settings, solver, indices, unfinished),
             settings,
             began=began,
         )
-    report(record, as_json=as_json, out=settings.out)
+
+
+def _pruned(
+    session: Session,
+    settings: PruneSettings,
+    solver: Solver,
+    indices: list[int] | None,
+    unfinished: Path | None,
+) -> PruneResult:
+    return prune_network(
+        session.network,
+        session.calibration,
+        sparsity=settings.sparsity,
+        nnz=settings.nnz,
+        min_keep=settings.min_keep,
+        targets=settings.targets,
+        ignore=settings.ignore,
+        method=solver,
+        stages=settings.stages,
+        schedule=schedule_of(settings),
+        regrow=settings.regrow,
+        rows=settings.rows,
+        row_size=settings.row_size,
+        rows_dtype=settings.rows_dtype,
+        held_out=settings.held_out,
+        loss=session.loss,
+        labels=settings.labels,
+        fisher=settings.fisher,
+        ridge=settings.ridge,
+        first_order=settings.first_order,
+        step=settings.step,
+        seed=settings.seed,
+        row_indices=indices,
+        bn_recalibrate=settings.bn_recalibrate,
+        bound=settings.bound,
+        unfinished=unfinished,
+        resume=settings.resume,
+        progress=session.progress,
+    )
 
 
 def _unfinished(settings: PruneSettings) -> Path | None:

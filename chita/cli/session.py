@@ -20,7 +20,7 @@ from chita.image_format import ImageFormat
 from chita.imports import imported, is_import
 from chita.losses import LossLike, check_loss
 from chita.models.zoo import find_model, load_model
-from chita.progress import Progress
+from chita.progress import Progress, Silent
 from chita.pruning.pose import Pose
 from chita.pruning.refit import fit_masks, read_masks
 from chita.pruning.result import PruneResult
@@ -54,10 +54,13 @@ class Session:
         return evaluate(network, self.evaluation, loss=self.loss, progress=self.progress)
 
 
-def open_session(settings: NetworkSettings, *, needs_data: bool = True) -> Session:
+def open_session(
+    settings: NetworkSettings, *, needs_data: bool = True, quiet: bool = False
+) -> Session:
     """Load the network and the data of the settings.
 
-    Without `needs_data`, data that belong to the network but are not here are done without.
+    With `quiet`, no progress is shown. Without `needs_data`, data that belong to the network but
+    are not here are done without.
 
     Raises `InputError` and `CheckpointError` on what cannot be loaded.
     """
@@ -89,7 +92,7 @@ def open_session(settings: NetworkSettings, *, needs_data: bool = True) -> Sessi
         evaluation=evaluation,
         data=name,
         loss=loss,
-        progress=ConsoleProgress(),
+        progress=Silent() if quiet else ConsoleProgress(),
     )
 
 

@@ -120,7 +120,7 @@ def merge_settings(
     Raises:
         InputError: the file is no TOML, or a setting is unknown or of the wrong type; all at once.
     """
-    settings = _read_toml(config) if config else {}
+    settings = read_toml(config) if config else {}
     known = kind.model_fields
     given = {name: v for name, v in given.items() if v is not None and name in known}
     if {"sparsity", "nnz"} & given.keys():
@@ -181,8 +181,11 @@ def read_indices(path: Path) -> list[int]:
         ) from None
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    """The settings of a run file, with underscores for dashes."""
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the settings of a run file, with underscores for dashes.
+
+    Raises `InputError` when it cannot be read, is no TOML, or names a setting twice.
+    """
     try:
         found = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,62 @@
+"""The runs of a sweep: one file of settings, some of them lists."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from chita.cli.settings import PruneSettings, merge_settings, read_toml
+from chita.errors import InputError
+from chita.naming import nearest
+
+_NEVER = ("out", "force", "resume")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a sweep: what is `varied`, name to value, and all its `settings`."""
+
+    varied: dict[str, Any]
+    settings: PruneSettings
+
+    @property
+    def key(self) -> str:
+        """A text that is the same for the same settings."""
+        return json.dumps(self.settings.model_dump(mode="json"), sort_keys=True)
+
+
+def read_grid(path: Path) -> list[Run]:
+    """Return all runs of a file: the settings of `chita prune`, and lists of them under `[sweep]`.
+
+    Raises `InputError` when the file is no TOML, or a setting of any run cannot be used.
+    """
+    settings = read_toml(path)
+    varied = settings.pop("sweep", None)
+    if not isinstance(varied, dict) or not varied:
+        raise InputError(
+            f"{path} has no table [sweep]. Give there lists of what to vary, such as\n"
+            "  method = ['magnitude', 'chita']"
+        )
+    varied = {name.replace("-", "_"): values for name, values in varied.items()}
+    unknown = [name for name in settings if name not in PruneSettings.model_fields]
+    if unknown:
+        hints = " ".join(f"{n!r}: {nearest(n, PruneSettings.model_fields)}" for n in unknown)
+        raise InputError(f"{path} has unknown settings. {hints}")
+    for name, values in varied.items():
+        if name not in PruneSettings.model_fields:
+            raise InputError(f"[sweep] has {name!r}. {nearest(name, PruneSettings.model_fields)}")
+        if not isinstance(values, list) or not values:
+            raise InputError(f"[sweep] has {name} = {values!r}; give a list of values.")
+    named = [name for name in _NEVER if name in settings or name in varied]
+    if named:
+        raise InputError(f"{path} sets {', '.join(named)}, which is not for sweeps. Take it out.")
+    runs = []
+    for values in itertools.product(*varied.values()):
+        chosen = dict(zip(varied, values, strict=True))
+        merged = merge_settings(PruneSettings, None, {**settings, **chosen})
+        runs.append(Run(varied=chosen, settings=merged))
+    return runs

@@ -1,0 +1,198 @@
+"""`chita sweep`: many prunings of one file of settings, a line of JSON for each."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.live import Live
+from rich.table import Table as Picture
+
+from chita.cli.console import stderr, stdout
+from chita.cli.grid import Run, read_grid
+from chita.cli.prune import check_prune, prune_by
+from chita.cli.report import summary
+from chita.cli.settings import PruneSettings
+from chita.errors import ChitaError, InputError, OutputError
+from chita.reports.accuracy import Table, as_markdown, make_table
+from chita.reports.plot import plot as write_plot
+
+Grid = Annotated[
+    Path,
+    typer.Argument(help="TOML file: settings of `chita prune`, and lists of them under [sweep]."),
+]
+Lines = Annotated[
+    Path,
+    typer.Option("--out", help="File of results, one JSON object a line; runs in it are done."),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Runs at a time, which share the cores. [default: one per core]"),
+]
+Markdown = Annotated[
+    Path | None, typer.Option("--table", help="Markdown file to write at the end.")
+]
+Plot = Annotated[
+    Path | None, typer.Option(help="Picture of the measure against sparsity to write at the end.")
+]
+
+
+def sweep(
+    grid: Grid, out: Lines, jobs: Jobs = None, table: Markdown = None, plot: Plot = None
+) -> None:
+    """Prune by every combination of some settings; go on where an earlier sweep was stopped."""
+    runs = read_grid(grid)
+    for run in runs:
+        check_prune(run.settings)
+    lines = _read_lines(out)
+    known = {json.dumps(line["settings"], sort_keys=True): line for line in lines}
+    left = [run for run in runs if "error" in known.get(run.key, {"error": ""})]
+    if len(left) < len(runs):
+        stderr.print(f"{len(runs) - len(left)} of {len(runs)} runs are done in {out}.")
+    failed = _work_off(left, known, runs, out, jobs)
+    found = make_table([known[run.key] for run in runs if run.key in known])
+    stdout.print(_picture(found, ""))
+    if table:
+        _write(table, as_markdown(found))
+    if plot:
+        dense = next(
+            (line["dense_metric"] for line in known.values() if "dense_metric" in line), None
+        )
+        write_plot(found, plot, dense=dense)
+    if failed:
+        raise ChitaError(
+            f"{len(failed)} of {len(runs)} runs failed. The first: {failed[0]} The others are in "
+            f"{out}; the same command tries those that failed again."
+        )
+
+
+def _work_off(
+    left: Sequence[Run], known: dict[str, Any], runs: Sequence[Run], out: Path, jobs: int | None
+) -> list[str]:
+    """Do the runs, several at a time, and return the messages of those that failed."""
+    cores = os.cpu_count() or 1
+    jobs = min(jobs or cores, max(1, len(left)))
+    failed: list[str] = []
+    began = time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(
+            jobs, mp_context=context, initializer=_begin, initargs=(max(1, cores // jobs),)
+        ) as pool,
+        _shown() as show,
+    ):
+        try:
+            waiting: dict[Future[dict[str, Any]], Run] = {
+                pool.submit(_pruned, run.settings.model_dump_json()): run for run in left
+            }
+            while waiting:
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    run = waiting.pop(future)
+                    line = {"run": run.varied, "settings": json.loads(run.key), **future.result()}
+                    known[run.key] = line
+                    _append(out, line)
+                    failed += [line["error"]] if "error" in line else []
+                    took = time.perf_counter() - began
+                    rest = took / (len(left) - len(waiting)) * len(waiting)
+                    told = f"{len(left) - len(waiting)} of {len(left)} runs, {rest:.0f} s left"
+                    table = make_table([known[r.key] for r in runs if r.key in known])
+                    show(_picture(table, told), f"{told}: {_told(line)}")
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return failed
+
+
+def _begin(threads: int) -> None:
+    """Share the cores among processes."""
+    torch.set_num_threads(threads)
+
+
+def _pruned(settings: str) -> dict[str, Any]:
+    """One run, in a process of its own."""
+    began = time.perf_counter()
+    try:
+        record = prune_by(PruneSettings.model_validate_json(settings), began=began, quiet=True)
+    except ChitaError as error:
+        return {"error": str(error)}
+    return summary(record)
+
+
+@contextmanager
+def _shown() -> Iterator[Any]:
+    """A live table on a terminal, one line per run anywhere else."""
+    if not stderr.is_terminal:
+        yield lambda _, line: stderr.print(line, highlight=False, soft_wrap=True)
+        return
+    with Live(console=stderr, transient=True) as live:
+        yield lambda picture, _: live.update(picture)
+
+
+def _told(line: dict[str, Any]) -> str:
+    varied = ", ".join(f"{name} {value}" for name, value in line["run"].items())
+    return f"{varied}: {line.get('error') or line['pruned_metric']}"
+
+
+def _picture(table: Table, caption: str) -> Picture:
+    picture = Picture(title=table.metric, caption=caption or None)
+    for column in ("", *table.columns):
+        picture.add_column(column, justify="right" if column else "left")
+    for row in table.rows:
+        cells = (table.cells.get((row, column)) for column in table.columns)
+        picture.add_row(row, *("" if cell is None else str(cell) for cell in cells))
+    return picture
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The runs of a file; a last line that was cut off is taken away."""
+    try:
+        content = path.read_bytes() if path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        lines = [json.loads(line) for line in whole.splitlines()]
+        if not all(isinstance(line, dict) and {"run", "settings"} <= line.keys() for line in lines):
+            raise ValueError("a line is no run of a sweep")
+        if len(whole) < len(content):
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot hold the results: {error}. Choose another --out."
+        ) from None
+    return lines
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OutputError(f"{path} could not be written: {error}. Free space.") from None
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        draft.write_text(text)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path} could not be written: {error}. Choose another --table."
+        ) from None

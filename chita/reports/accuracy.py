@@ -1,0 +1,101 @@
+"""Measures of many runs by what was varied: means over seeds, as a table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+Line = Mapping[str, Any]
+"""One run: `run`, name to value of what was varied, and the fields of `chita prune --json`."""
+
+_BUDGETS = ("sparsity", "nnz")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """`mean` and standard deviation `spread` of a measure over `count` seeds, and mean seconds.
+
+    `spread` is None of a single one.
+    """
+
+    mean: float
+    spread: float | None
+    seconds: float
+    count: int
+
+    def __str__(self) -> str:
+        spread = "" if self.spread is None else f" ± {self.spread:.2f}"
+        return f"{self.mean:.2f}{spread}"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Runs in rows and columns.
+
+    Fields: `metric`; `columns`, the budgets; `rows`, what else was varied; `cells`, by row and
+    column, where there are runs.
+    """
+
+    metric: str
+    columns: tuple[str, ...]
+    rows: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Cell]
+
+
+def make_table(lines: Sequence[Line]) -> Table:
+    """Return the table of runs: a column for each budget, a row for all else but the seed.
+
+    Runs that failed or were not measured are left out.
+    """
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        if line.get("pruned_metric") is not None:
+            groups.setdefault((_row(line["run"]), _column(line["run"])), []).append(line)
+    columns = dict.fromkeys(column for _, column in groups)
+    return Table(
+        metric=next((line["metric"] for found in groups.values() for line in found), ""),
+        columns=tuple(sorted(columns, key=lambda column: float(column.split()[-1]))),
+        rows=tuple(dict.fromkeys(row for row, _ in groups)),
+        cells={place: _cell(found) for place, found in groups.items()},
+    )
+
+
+def as_markdown(table: Table) -> str:
+    """Return a table of means, and one of seconds, in Markdown."""
+    parts = [f"{table.metric}, mean ± standard deviation over seeds:", _grid(table, str)]
+    parts += ["Seconds of a run without evaluation, mean:"]
+    parts += [_grid(table, lambda cell: f"{cell.seconds:.1f}")]
+    return "\n\n".join(parts) + "\n"
+
+
+def _grid(table: Table, shown: Any) -> str:
+    lines = [["", *table.columns], ["---"] * (1 + len(table.columns))]
+    for row in table.rows:
+        found = (table.cells.get((row, column)) for column in table.columns)
+        lines.append([row, *("" if cell is None else shown(cell) for cell in found)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _row(run: Mapping[str, Any]) -> str:
+    varied = {k: v for k, v in run.items() if k not in (*_BUDGETS, "seed")}
+    words = [str(varied.pop("method"))] if "method" in varied else []
+    return ", ".join([*words, *(f"{name} {value}" for name, value in varied.items())]) or "all"
+
+
+def _column(run: Mapping[str, Any]) -> str:
+    return next((f"{name} {run[name]}" for name in _BUDGETS if name in run), "budget 0")
+
+
+def _cell(lines: Sequence[Line]) -> Cell:
+    values = [float(line["pruned_metric"]) for line in lines]
+    seconds = [line["seconds"]["total"] - line["seconds"]["evaluate"] for line in lines]
+    return Cell(
+        mean=statistics.fmean(values),
+        spread=statistics.stdev(values) if len(values) > 1 else None,
+        seconds=statistics.fmean(seconds),
+        count=len(values),
+    )

@@ -1,0 +1,118 @@
+"""Sweeps: every combination once, a line for each, and what stops them."""
+
+import json
+import pathlib
+import statistics
+
+import pytest
+from typer.testing import CliRunner
+
+import chita
+from chita.cli.app import app
+from chita.data.digits import digits
+from chita.reports.accuracy import as_markdown, make_table
+from tests.cli.refusals import refused
+
+GRID = """
+rows = 60
+[sweep]
+method = ["magnitude", "bso"]
+sparsity = [0.5, 0.9]
+seed = [1, 2]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def lines():
+    with pathlib.Path("r.jsonl").open() as file:
+        return [json.loads(line) for line in file]
+
+
+def test_a_sweep_does_every_run_once_and_goes_on_where_it_stopped(tmp_path):
+    (tmp_path / "g.toml").write_text(GRID)
+    arguments = ["sweep", "g.toml", "--out", "r.jsonl", "--table", "t.md", "--plot", "p.png"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    found = lines()
+    varied = {(r["run"]["method"], r["run"]["sparsity"], r["run"]["seed"]) for r in found}
+    assert len(found) == len(varied) == 8
+    model, _ = chita.load_model("digits-mlp")
+    calibration, evaluation = digits()
+    line = next(r for r in found if r["run"] == {"method": "bso", "sparsity": 0.9, "seed": 2})
+    result = chita.prune(model, calibration, sparsity=0.9, seed=2, method="bso", rows=60)
+    assert line["accuracy"] == chita.evaluate(result.model, evaluation).value
+    at = [r["accuracy"] for r in found if (r["method"], r["run"]["sparsity"]) == ("bso", 0.9)]
+    cell = f"{statistics.fmean(at):.2f} ± {statistics.stdev(at):.2f}"
+    assert cell in (tmp_path / "t.md").read_text()
+    assert cell in done.stdout
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+    kept = (tmp_path / "r.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "r.jsonl").write_text("".join(kept[:6]) + kept[6][:50])  # killed in a line
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 0, again.output
+    assert "6 of 8 runs are done" in again.stderr
+    assert len(lines()) == 8
+    assert {r["run"]["seed"] for r in lines()} == {1, 2}
+
+
+def test_a_run_that_fails_is_told_and_the_others_are_kept(tmp_path):
+    (tmp_path / "g.toml").write_text("sparsity = 0.9\n[sweep]\nrows = [60, 100000]\n")
+    done = CliRunner().invoke(app, ["sweep", "g.toml", "--out", "r.jsonl"])
+    told = done.stderr
+    assert done.exit_code == 2
+    assert "1 of 2 runs failed. The first: " in told
+    assert "need 100000 samples" in told
+    assert [("error" in line) for line in lines()].count(True) == 1
+    (tmp_path / "g.toml").write_text("sparsity = 0.9\n[sweep]\nrows = [60]\n")
+    assert CliRunner().invoke(app, ["sweep", "g.toml", "--out", "r.jsonl"]).exit_code == 0
+    assert len(lines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rows = 5", "has no table [sweep]"),
+        ("[sweep]", "has no table [sweep]"),
+        ("[sweep]\nspasity = [0.5]", "'spasity'. Did you mean sparsity"),
+        ("[sweep]\nsparsity = 0.5", "sparsity = 0.5; give a list"),
+        ("[sweep]\nsparsity = []", "sparsity = []; give a list"),
+        ("[sweep]\nsparsity = [2.0]", "sparsity is 2.0"),
+        ("[sweep]\nsparsity = [0.5, 'x']", "sparsity is 'x'"),
+        ("out = 'run'\n[sweep]\nsparsity = [0.5]", "sets out, which is not for sweeps"),
+        ("colour = 1\n[sweep]\nsparsity = [0.5]", "unknown settings. 'colour'"),
+        ("[sweep]\nmethod = ['chitta']\nsparsity = [0.5]", "Unknown method 'chitta'"),
+        ("[sweep", "is not TOML"),
+    ],
+)
+def test_files_that_tell_no_sweep(tmp_path, text, told):
+    (tmp_path / "g.toml").write_text(text)
+    assert told in refused("sweep", "g.toml", "--out", "r.jsonl")
+    assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_a_file_that_holds_something_else_is_left_alone(tmp_path):
+    (tmp_path / "g.toml").write_text(GRID)
+    (tmp_path / "r.jsonl").write_text("notes of mine\n")
+    assert "cannot hold the results" in refused("sweep", "g.toml", "--out", "r.jsonl")
+    assert (tmp_path / "r.jsonl").read_text() == "notes of mine\n"
+    assert "no such file" in refused("sweep", "none.toml", "--out", "r.jsonl").lower()
+
+
+def test_means_spreads_and_order_of_a_table():
+    def line(method, sparsity, value):
+        seconds = {"total": 3.0, "evaluate": 1.0}
+        run = {"method": method, "sparsity": sparsity, "seed": 0}
+        return {"run": run, "metric": "m", "pruned_metric": value, "seconds": seconds}
+
+    failed = {"run": {"method": "a", "sparsity": 0.5}, "error": "no"}
+    table = make_table([line("b", 0.9, 1.0), failed, line("a", 0.5, 4.0), line("b", 0.9, 3.0)])
+    assert (table.rows, table.columns) == (("b", "a"), ("sparsity 0.5", "sparsity 0.9"))
+    cell = table.cells["b", "sparsity 0.9"]
+    assert (cell.mean, cell.count, cell.seconds) == (2.0, 2, 2.0)
+    assert cell.spread == pytest.approx(2**0.5)
+    assert "| a | 4.00 |  |" in as_markdown(table)
