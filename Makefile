@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS := -n auto --maxprocesses 4
 
-.PHONY: help demo test test-all lint bench clean
+.PHONY: help demo test test-all lint bench reproduce clean
 help:           ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/' | column -t -s:
 
@@ -34,6 +34,10 @@ bench: $(READY)     ## measure, and write benchmarks/results/
 	$(BIN)/python benchmarks/solvers.py
 	$(BIN)/python benchmarks/rows.py
 	$(BIN)/python benchmarks/pages.py
+
+reproduce: $(READY) ## run the sweep reproduce/$(NAME).toml on the data in $(CHITA_DATA)
+	cd "$(CHITA_DATA)" && "$(CURDIR)/$(BIN)/chita" sweep "$(CURDIR)/reproduce/$(NAME).toml" --jobs 1 \
+		--out "$(CURDIR)/reproduce/$(NAME).jsonl" --table "$(CURDIR)/reproduce/$(NAME).md"
 
 clean:          ## remove what the targets made
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

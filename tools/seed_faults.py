@@ -21,6 +21,7 @@ NETWORK, CHECKPOINT = "tests/pruning/test_network.py", "tests/models/test_checkp
 CLI, FOLDER = "tests/cli/test_cli.py", "tests/export/test_run_folder.py"
 OWN, CARE = "tests/cli/test_own.py", "tests/pruning/test_care.py"
 PRICES, OTHER = "tests/problem/test_prices.py", "tests/problem/test_other_rows.py"
+STAGED, IMPROVED = "tests/pruning/test_staged.py", "tests/collect/test_improved.py"
 RULES, STORE = "tests/collect/test_rules.py", "tests/collect/test_store.py"
 OFFICIAL, DATA = "tests/conformance/test_official.py", "tests/data/test_data.py"
 
@@ -243,6 +244,28 @@ FAULTS = [
     ("collect/affine.py", "if norm.running_mean is not None", "if True", "tests/collect/test_affine.py"),
     ("collect/store.py", "2.0 ** -self._powers[n]", "2.0 ** self._powers[n]", STORE),
     ("collect/store.py", "*= 2.0 ** (fitting", "*= 1.0 ** (fitting", STORE),
+    ("pruning/auto.py", "loss < than - self._tolerance * abs(than)", "loss > than", STAGED),
+    ("pruning/staged.py", "Within(constraint=constraint, mask=staged.mask)", "constraint", STAGED),
+    ("pruning/staged.py", "self._chooser.restore(staged.choice)", "pass", STAGED),
+    ("pruning/staged.py", "_check_same(given, staged.records[stage])", "pass", STAGED),
+    ("pruning/staged.py", "final - 1e-12", "final", STAGED),
+    ("pruning/staged.py", "staged.batch_norm = self._recalibrated()", "pass", STAGED),
+    ("pruning/unfinished.py", "if differing:", "if False:", STAGED),
+    ("pruning/network.py", "tensor.copy_(kept)", "pass", STAGED),
+    ("pruning/schedule.py", "if later < earlier or later >= 1:", "if False:", NETWORK),
+    ("training/batch_norm.py", "norm.momentum = None  # a plain average", "pass", "tests/training"),
+    ("training/batch_norm.py", "buffer.copy_(buffers[name])", "pass", "tests/training"),
+    ("collect/improved.py", "clamp_min(8 * torch.finfo(gradient.dtype).eps)", "clamp_min(0)", IMPROVED),
+    ("collect/batched.py", "divided(delta, errors) if improved else delta", "delta", IMPROVED),
+    ("collect/ways.py", "found if divisors is None else divided(found, divisors)", "found", IMPROVED),
+    ("constraints/within.py", " & inside.unsqueeze(0)", "", "tests/constraints"),
+    ("data/pool.py", "self._order, self._at = self._order[again], 0", "self._at = 0", "tests/data"),
+    ("data/pool.py", "torch.default_generator.set_state(self._state)", "pass", "tests/data/test_pool.py"),
+    ("solvers/bso.py", "(problem.curvature.diagonal() + problem.ridge)", "problem.curvature.diagonal()", CONFORM),
+    ("solvers/bso.py", "max_supports=min(self.max_supports, 2)", "max_supports=1", CONFORM),
+    ("problem/gradient_gram.py", "not torch.equal(self._fresh.support, support)", "False", QUADRATIC),
+    ("cli/sweep.py", "file.truncate(len(whole))", "pass", "tests/cli/test_sweep.py"),
+    ("cli/grid.py", "**settings, **chosen", "**chosen, **settings", "tests/cli/test_sweep.py"),
 ]  # fmt: skip
 
 
