@@ -147,8 +147,10 @@ def _told(line: dict[str, Any]) -> str:
 
 def _picture(table: Table, caption: str) -> Picture:
     picture = Picture(title=table.metric, caption=caption or None)
-    for column in ("", *table.columns):
-        picture.add_column(column, justify="right" if column else "left")
+    names = {column.split()[0] for column in table.columns}
+    picture.add_column(names.pop() if len(names) == 1 else "", no_wrap=True)
+    for column in table.columns:
+        picture.add_column(column.split()[-1], justify="right", no_wrap=True)
     for row in table.rows:
         cells = (table.cells.get((row, column)) for column in table.columns)
         picture.add_row(row, *("" if cell is None else str(cell) for cell in cells))

@@ -11,12 +11,14 @@ Line = Mapping[str, Any]
 """One run: `run`, name to value of what was varied, and the fields of `chita prune --json`."""
 
 _BUDGETS = ("sparsity", "nnz")
+_AROUND = ("evaluate", "total")  # what is not pruning, and what is no phase
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """`mean` and standard deviation `spread` of a measure over `count` seeds, and mean seconds.
+    """`mean` and standard deviation `spread` of a measure over `count` seeds, and mean
+    `seconds` of pruning.
 
     `spread` is None of a single one.
     """
@@ -67,7 +69,7 @@ def make_table(lines: Sequence[Line]) -> Table:
 def as_markdown(table: Table) -> str:
     """Return a table of means, and one of seconds, in Markdown."""
     parts = [f"{table.metric}, mean ± standard deviation over seeds:", _grid(table, str)]
-    parts += ["Seconds of a run without evaluation, mean:"]
+    parts += ["Seconds of a run, loading and evaluation left out, mean:"]
     parts += [_grid(table, lambda cell: f"{cell.seconds:.1f}")]
     return "\n\n".join(parts) + "\n"
 
@@ -92,7 +94,10 @@ def _column(run: Mapping[str, Any]) -> str:
 
 def _cell(lines: Sequence[Line]) -> Cell:
     values = [float(line["pruned_metric"]) for line in lines]
-    seconds = [line["seconds"]["total"] - line["seconds"]["evaluate"] for line in lines]
+    seconds = [
+        sum(value for phase, value in line["seconds"].items() if phase not in _AROUND)
+        for line in lines
+    ]
     return Cell(
         mean=statistics.fmean(values),
         spread=statistics.stdev(values) if len(values) > 1 else None,
