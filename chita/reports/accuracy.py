@@ -17,10 +17,9 @@ _AROUND = ("evaluate", "total")  # what is not pruning, and what is no phase
 @final
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """`mean` and standard deviation `spread` of a measure over `count` seeds, and mean
-    `seconds` of pruning.
+    """A measure over `count` seeds: its `mean`, its standard deviation `spread`, and `seconds`.
 
-    `spread` is None of a single one.
+    `spread` is None of a single one; `seconds` is the mean time of pruning.
     """
 
     mean: float
