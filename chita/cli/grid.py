@@ -51,6 +51,9 @@ def read_grid(path: Path) -> list[Run]:
             raise InputError(f"[sweep] has {name!r}. {nearest(name, PruneSettings.model_fields)}")
         if not isinstance(values, list) or not values:
             raise InputError(f"[sweep] has {name} = {values!r}; give a list of values.")
+    twice = sorted(settings.keys() & varied.keys())
+    if twice:
+        raise InputError(f"{path} gives {', '.join(twice)} both alone and under [sweep]. Keep one.")
     named = [name for name in _NEVER if name in settings or name in varied]
     if named:
         raise InputError(f"{path} sets {', '.join(named)}, which is not for sweeps. Take it out.")

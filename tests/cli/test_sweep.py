@@ -87,6 +87,7 @@ def test_a_run_that_fails_is_told_and_the_others_are_kept(tmp_path):
         ("colour = 1\n[sweep]\nsparsity = [0.5]", "unknown settings. 'colour'"),
         ("[sweep]\nmethod = ['chitta']\nsparsity = [0.5]", "Unknown method 'chitta'"),
         ("[sweep", "is not TOML"),
+        ("rows = 5\nsparsity = 0.5\n[sweep]\nrows = [5]", "gives rows both alone and under"),
     ],
 )
 def test_files_that_tell_no_sweep(tmp_path, text, told):
