@@ -150,7 +150,7 @@ def _picture(table: Table, caption: str) -> Picture:
     names = {column.split()[0] for column in table.columns}
     picture.add_column(names.pop() if len(names) == 1 else "", no_wrap=True)
     for column in table.columns:
-        picture.add_column(column.split()[-1], justify="right", no_wrap=True)
+        picture.add_column(column.split()[-1], justify="right")
     for row in table.rows:
         cells = (table.cells.get((row, column)) for column in table.columns)
         picture.add_row(row, *("" if cell is None else str(cell) for cell in cells))
