@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from chita.cli import options as opt
 from chita.cli.console import stderr
 from chita.cli.report import report
 from chita.cli.session import Session, check_rows, open_session, run
-from chita.cli.settings import PruneSettings, merge_settings, read_indices, schedule_of
+from chita.cli.settings import PruneSettings, merge_settings, schedule_of
 from chita.errors import InputError
 from chita.export.run_folder import check_target
 from chita.models.prunable import prunable_layout
@@ -88,7 +89,7 @@ def prune_by(settings: PruneSettings, *, began: float, quiet: bool = False) -> R
     if settings.out:
         check_target(settings.out, force=settings.force)
     unfinished = _unfinished(settings)
-    indices = read_indices(settings.row_indices) if settings.row_indices else None
+    arguments = settings.row_arguments()
     session = open_session(settings, quiet=quiet)
     solver = make_solver(settings.method, settings.options)
     budget = make_budget(settings.sparsity, settings.nnz, settings.min_keep)
@@ -104,7 +105,7 @@ def prune_by(settings: PruneSettings, *, began: float, quiet: bool = False) -> R
     with _told_of(unfinished):
         return run(
             session,
-            lambda: _pruned(session, settings, solver, indices, unfinished),
+            lambda: _pruned(session, settings, solver, arguments, unfinished),
             settings,
             began=began,
         )
@@ -114,7 +115,7 @@ def _pruned(
     session: Session,
     settings: PruneSettings,
     solver: Solver,
-    indices: list[int] | None,
+    arguments: dict[str, Any],
     unfinished: Path | None,
 ) -> PruneResult:
     return prune_network(
@@ -129,19 +130,8 @@ def _pruned(
         stages=settings.stages,
         schedule=schedule_of(settings),
         regrow=settings.regrow,
-        rows=settings.rows,
-        row_size=settings.row_size,
-        rows_dtype=settings.rows_dtype,
-        held_out=settings.held_out,
+        **arguments,
         loss=session.loss,
-        labels=settings.labels,
-        fisher=settings.fisher,
-        ridge=settings.ridge,
-        first_order=settings.first_order,
-        step=settings.step,
-        seed=settings.seed,
-        row_indices=indices,
-        bn_recalibrate=settings.bn_recalibrate,
         bound=settings.bound,
         unfinished=unfinished,
         resume=settings.resume,

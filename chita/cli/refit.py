@@ -7,7 +7,7 @@ import time
 from chita.cli import options as opt
 from chita.cli.report import report
 from chita.cli.session import check_rows, masks_for, open_session, run
-from chita.cli.settings import RefitSettings, merge_settings, read_indices
+from chita.cli.settings import RefitSettings, merge_settings
 from chita.errors import InputError
 from chita.export.run_folder import check_target
 from chita.pruning.refit import refit as refit_network
@@ -50,7 +50,7 @@ def refit(
     check_rows(settings)
     if settings.out:
         check_target(settings.out, force=settings.force)
-    indices = read_indices(settings.row_indices) if settings.row_indices else None
+    arguments = settings.row_arguments()
     session = open_session(settings)
     if session.calibration is None:
         raise InputError(f"{settings.model} has no data of its own. Give them with --data.")
@@ -62,19 +62,8 @@ def refit(
             session.network,
             calibration,
             masks,
-            rows=settings.rows,
-            row_size=settings.row_size,
-            rows_dtype=settings.rows_dtype,
-            held_out=settings.held_out,
+            **arguments,
             loss=session.loss,
-            labels=settings.labels,
-            fisher=settings.fisher,
-            ridge=settings.ridge,
-            first_order=settings.first_order,
-            step=settings.step,
-            seed=settings.seed,
-            row_indices=indices,
-            bn_recalibrate=settings.bn_recalibrate,
             progress=session.progress,
         ),
         settings,

@@ -76,6 +76,15 @@ class RowSettings(OutputSettings):
     row_indices: Path | None = None
     bn_recalibrate: Flag = True
 
+    def row_arguments(self) -> dict[str, Any]:
+        """Return these settings as `chita.prune` and `chita.refit` take them.
+
+        Raises `InputError` when the file of row indices cannot be read.
+        """
+        own = RowSettings.model_fields.keys() - OutputSettings.model_fields.keys()
+        indices = read_indices(self.row_indices) if self.row_indices else None
+        return {**{name: getattr(self, name) for name in own}, "row_indices": indices}
+
 
 class RefitSettings(RowSettings):
     """Those of `chita refit`: a mask, and rows."""

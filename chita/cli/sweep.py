@@ -23,6 +23,7 @@ from chita.cli.prune import check_prune, prune_by
 from chita.cli.report import summary
 from chita.cli.settings import PruneSettings
 from chita.errors import ChitaError, InputError, OutputError
+from chita.files import replacing
 from chita.reports.accuracy import Table, as_markdown, make_table
 from chita.reports.plot import plot as write_plot
 
@@ -189,12 +190,10 @@ def _append(path: Path, line: dict[str, Any]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        draft.write_text(text)
-        draft.replace(path)
+        with replacing(path) as draft:
+            draft.write_text(text)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise OutputError(
             f"{path} could not be written: {error}. Choose another --table."
         ) from None

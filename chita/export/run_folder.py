@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from chita.errors import OutputError
+from chita.files import draft_of
 from chita.masks.storage import save_masks
 from chita.naming import plain_name
 from chita.records import RunRecord
@@ -98,7 +99,7 @@ def write_run(
 @contextmanager
 def _draft_beside(path: Path) -> Iterator[Path]:
     """A new folder beside `path`, gone at the end with those above it that were made for it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    draft = draft_of(path)
     absent = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

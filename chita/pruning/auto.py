@@ -49,9 +49,9 @@ class Followed:
 class Chooser:
     """Chooses stage after stage, and remembers where the last stage ended.
 
-    The candidates of a stage are the minima of Q on one support, that of the largest weights,
-    since a solve for each would cost as much as many stages: one Gram serves all λ, one
-    factorisation each, and every s after that costs one back-solve.
+    The candidates of a stage are the minima of Q on one support, the weights that cost most to
+    remove (`chita.solvers.bso.costs`), since a solve for each would cost as much as many stages:
+    one Gram serves all λ, one factorisation each, and every s after that costs one back-solve.
 
     In the first stage λ climbs downhill by factors of 4, then 2. Later stages try one neighbour
     of the last λ, up and down in turn, and one other s. τ is halved while the loss falls, and is
@@ -115,7 +115,8 @@ class Chooser:
             near = problem(self._ridge or _FIRST_RIDGE * unit, 0.0)
             support = constraint.select(costs(near)).nonzero().squeeze(1)
             candidates = _Candidates(self, near, divisors, support)
-            tried = _first_given(scale, _first_given(self._scale, _SCALES[0]))
+            last = _SCALES[0] if self._scale is None else self._scale
+            tried = last if scale is None else scale
             ridge = self._climbed(candidates, unit, tried) if ridge is None else ridge
             scale = self._best_scale(candidates, ridge, tried) if scale is None else scale
         self._ridge, self._scale = ridge, scale
@@ -243,7 +244,3 @@ class _Candidates:
         weights = torch.zeros_like(self._problem.w_bar)
         weights[self._support] = self._kept + step
         return self._chooser.loss(weights, ridge, scale, 1.0)
-
-
-def _first_given(asked: float | None, otherwise: float) -> float:
-    return otherwise if asked is None else asked

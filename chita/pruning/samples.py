@@ -134,10 +134,10 @@ class Source:
             raise InputError("This method needs calibration data: give pairs (inputs, targets).")
         self._sampling = sampling
         self._named: Examples | None = None
+        data = as_examples(data) or data
         if sampling.row_indices is not None:
             self._named = choose(data, sampling.row_indices, sampling.row_size)
-        indexed = as_examples(data) or data
-        size = len(indexed) if isinstance(indexed, Indexed) else None
+        size = len(data) if isinstance(data, Indexed) else None
         self.rows, held_out = _shares(sampling, size, judged=judged)
         others = _without(data, sampling)
         self._free = len(others) if isinstance(others, _Part) else None
@@ -180,42 +180,36 @@ def _shares(sampling: Sampling, size: int | None, *, judged: bool) -> tuple[int,
     """The rows of a stage, and the samples held out.
 
     Held out are, unless asked for, half as many samples as those of a stage's rows, at most 2,000
-    and a fifth of the data; fewer, down to a quarter of that, where the rows need the others.
+    and a fifth of the data; fewer, down to a quarter of that, where the rows need the others. Of
+    batches that come one after another none are, unless they judge.
     """
-    named = sampling.row_indices is not None
-    needed = 0 if named else sampling.count * sampling.row_size
-    wanted = max(1, min(_HELD_OUT, sampling.count * sampling.row_size // 2))
+    asked, rows = sampling.held_out, sampling.count
+    wanted = max(1, min(_HELD_OUT, rows * sampling.row_size // 2))
     if size is None:
-        return sampling.count, _first_given(sampling.held_out, wanted if judged else 0)
-    given = 0 if sampling.row_indices is None else len(sampling.row_indices)
-    free = size - given
-    wanted = _first_given(sampling.held_out, max(1, min(wanted, size // 5)))
-    if not named and sampling.rows is None:
-        rows = min(_ROWS, (free - wanted if judged else free) // sampling.row_size)
-        needed = max(1, rows) * sampling.row_size
-    held = max(0, min(wanted, free - needed))
-    least = wanted if sampling.held_out is not None else max(1, wanted // 4)
-    if judged and held < least and needed <= free:
+        return rows, asked if asked is not None else wanted if judged else 0
+    wanted = asked if asked is not None else max(1, min(wanted, size // 5))
+    if sampling.row_indices is None and sampling.rows is None:
+        rows = max(1, min(rows, (size - (wanted if judged else 0)) // sampling.row_size))
+    used = rows * sampling.row_size
+    free = size - used
+    held = max(0, min(wanted, free))
+    least = wanted if asked is not None else max(1, wanted // 4)
+    if judged and held < least and free >= 0:
         raise InputError(
-            f"{needed or given} of {size} samples would make the rows, "
-            f"which leaves {max(0, free - needed)} to choose ridge, first_order and step by, but "
-            f"{least} are needed at least. Lower rows, give more data, or fix those three."
+            f"{used} of {size} samples would make the rows, which leaves {free} to choose ridge, "
+            f"first_order and step by, but {least} are needed at least. Lower rows, give more "
+            "data, or fix those three."
         )
-    return (sampling.count if named else needed // sampling.row_size), held
-
-
-def _first_given(asked: int | None, otherwise: int) -> int:
-    return otherwise if asked is None else asked
+    return rows, held
 
 
 def _without(data: Data, sampling: Sampling) -> Data:
     """The data without the samples that row indices name."""
-    indexed = as_examples(data) or data
-    if sampling.row_indices is None or not isinstance(indexed, Indexed):
+    if sampling.row_indices is None or not isinstance(data, Indexed):
         return data
-    free = torch.ones(len(indexed), dtype=torch.bool)
+    free = torch.ones(len(data), dtype=torch.bool)
     free[[operator.index(i) for i in sampling.row_indices]] = False
-    return _Part(indexed, free.nonzero().squeeze(1))
+    return _Part(data, free.nonzero().squeeze(1))
 
 
 @final

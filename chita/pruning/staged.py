@@ -112,10 +112,10 @@ class StagedRun:
         self._constraints = _constraints(budget, stages, layout)
         self._device = network.get_parameter(layout.names[0]).device
         self._normed = bn_recalibrate and data is not None and bool(batch_norms(network))
-        self._judged = bool(solver.curvatures) and pose.judged
+        judged = bool(solver.curvatures) and pose.judged
         self._source = None
         if solver.curvatures or self._normed:
-            self._source = Source(sampling, data, judged=self._judged)
+            self._source = Source(sampling, data, judged=judged)
         with state_kept(network):
             self._held = self._source.judges(network, self._device) if self._source else None
         self._chooser = Chooser(pose, self._judge if self._held else None)

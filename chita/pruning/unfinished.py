@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, final
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from chita.errors import InputError, OutputError
+from chita.files import replacing
 from chita.pruning.staged import Staged
 from chita.records import BatchNormRecord, StageRecord
 
@@ -94,13 +94,11 @@ class Unfinished:
             "settings": json.dumps(self._settings),
             "staged": json.dumps(kept),
         }
-        draft = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({_MASK: staged.mask.cpu(), **state}, draft, metadata=about)
-            draft.replace(self._path)
+            with replacing(self._path) as draft:
+                save_file({_MASK: staged.mask.cpu(), **state}, draft, metadata=about)
         except Exception as error:  # safetensors raises its own type when the disk is full
-            draft.unlink(missing_ok=True)
             raise OutputError(
                 f"{self._path} could not be written: {error}. Free space, or choose another place."
             ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from chita.errors import InputError
+from chita.files import replacing
 from chita.reports.accuracy import Table
 
 
@@ -37,6 +38,7 @@ def plot(table: Table, path: Path, *, dense: float | None = None) -> None:
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     try:
-        figure.savefig(path, dpi=150)
+        with replacing(path) as draft:
+            figure.savefig(draft, dpi=150, format=path.suffix.lstrip(".") or None)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} could not be written: {error}. Choose another --plot.") from None
