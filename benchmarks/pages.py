@@ -245,8 +245,9 @@ as are kept. The first problem is MLPNet's reference problem where its data was 
 
 ## What was asked for
 
-On MLPNet's reference problem. With s = 1 `bso` solves two supports, that of the largest weights and
-that of the thresholded step, so it takes two Grams. Rows of MLPNet are factored when `chita prune`
+On MLPNet's reference problem. With s = 0 `bso` solves two supports, that of the largest costs and
+that of the largest weights; with s = 1 also that of the thresholded step. Each takes a Gram, or the
+Gram of what it does not share with the one before. Rows of MLPNet are factored when `chita prune`
 collects them; *dense* forms them.
 
 {asked(results)}

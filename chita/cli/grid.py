@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -32,20 +33,31 @@ class Run:
 def read_grid(path: Path) -> list[Run]:
     """Return all runs of a file: the settings of `chita prune`, and lists of them under `[sweep]`.
 
+    Several tables `[[sweep]]` are several grids, one after another.
+
     Raises `InputError` when the file is no TOML, or a setting of any run cannot be used.
     """
     settings = read_toml(path)
-    varied = settings.pop("sweep", None)
-    if not isinstance(varied, dict) or not varied:
+    found = settings.pop("sweep", None)
+    grids = found if isinstance(found, list) else [found]
+    if not grids or not all(isinstance(grid, dict) and grid for grid in grids):
         raise InputError(
             f"{path} has no table [sweep]. Give there lists of what to vary, such as\n"
             "  method = ['magnitude', 'chita']"
         )
-    varied = {name.replace("-", "_"): values for name, values in varied.items()}
     unknown = [name for name in settings if name not in PruneSettings.model_fields]
     if unknown:
         hints = " ".join(f"{n!r}: {nearest(n, PruneSettings.model_fields)}" for n in unknown)
         raise InputError(f"{path} has unknown settings. {hints}")
+    runs: dict[str, Run] = {}
+    for grid in grids:
+        for run in _runs(path, settings, {n.replace("-", "_"): v for n, v in grid.items()}):
+            runs.setdefault(run.key, run)
+    return list(runs.values())
+
+
+def _runs(path: Path, settings: dict[str, Any], varied: dict[str, Any]) -> Iterator[Run]:
+    """The runs of one grid."""
     for name, values in varied.items():
         if name not in PruneSettings.model_fields:
             raise InputError(f"[sweep] has {name!r}. {nearest(name, PruneSettings.model_fields)}")
@@ -57,9 +69,7 @@ def read_grid(path: Path) -> list[Run]:
     named = [name for name in _NEVER if name in settings or name in varied]
     if named:
         raise InputError(f"{path} sets {', '.join(named)}, which is not for sweeps. Take it out.")
-    runs = []
     for values in itertools.product(*varied.values()):
         chosen = dict(zip(varied, values, strict=True))
         merged = merge_settings(PruneSettings, None, {**settings, **chosen})
-        runs.append(Run(varied=chosen, settings=merged))
-    return runs
+        yield Run(varied=chosen, settings=merged)

@@ -55,7 +55,9 @@ def sweep(
     for run in runs:
         check_prune(run.settings)
     lines = _read_lines(out)
-    known = {json.dumps(line["settings"], sort_keys=True): line for line in lines}
+    named = {run.key: run.varied for run in runs}
+    keyed = ((json.dumps(line["settings"], sort_keys=True), line) for line in lines)
+    known = {key: {**line, "run": named[key]} for key, line in keyed if key in named}
     left = [run for run in runs if "error" in known.get(run.key, {"error": ""})]
     if len(left) < len(runs):
         stderr.print(f"{len(runs) - len(left)} of {len(runs)} runs are done in {out}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -153,7 +153,7 @@ class StagedRun:
     ) -> None:
         clock = _Clock()
         left = 1 - (len(staged.records) + 1) / len(self._constraints)
-        progress = _Told(self._progress, len(staged.records), len(self._constraints))
+        progress = _Told(self._progress, staged.records, len(self._constraints))
         w_bar = read_weights(self._network, self._layout)
         drawn, collected = None, None
         if given is not None:
@@ -299,11 +299,18 @@ class _Clock:
 
 @final
 class _Told:
-    """Progress that names the stage."""
+    """Progress that names the stage, and says how long all that are left would take.
 
-    def __init__(self, progress: Progress, stage: int, stages: int) -> None:
+    That is foretold from the mean of the stages in `done`.
+    """
+
+    def __init__(self, progress: Progress, done: Sequence[StageRecord], stages: int) -> None:
         self._progress = progress
-        self._stage = "" if stages == 1 else f"stage {stage + 1} of {stages}: "
+        left = ""
+        if done:
+            seconds = sum(sum(record.seconds.values()) for record in done) / len(done)
+            left = f", about {seconds * (stages - len(done)):.0f} s left"
+        self._stage = "" if stages == 1 else f"stage {len(done) + 1} of {stages}{left}: "
 
     def start(self, task: str, total: int, unit: str) -> None:
         self._progress.start(f"{self._stage}{task}", total, unit)

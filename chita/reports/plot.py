@@ -1,8 +1,9 @@
-"""A plot of a measure against sparsity."""
+"""Plots of a measure against sparsity, or against time."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from chita.errors import InputError
 from chita.files import replacing
@@ -10,8 +11,10 @@ from chita.reports.accuracy import Table
 
 
 def plot(table: Table, path: Path, *, dense: float | None = None) -> None:
-    """Write a plot of a table's means, a line for each row, with a band of one deviation.
+    """Write a plot of a table's means: against the budget, or with one budget against seconds.
 
+    Against the budget each row is a line, with a band of one deviation. Against seconds each row
+    is a point; rows that differ only in what was varied last are joined, and it is written beside.
     The kind of picture is that of the file's name. Raises `InputError` without matplotlib, or
     when the file cannot be written.
     """
@@ -21,19 +24,10 @@ def plot(table: Table, path: Path, *, dense: float | None = None) -> None:
         raise InputError("A plot needs matplotlib: pip install matplotlib.") from None
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for row in table.rows:
-        columns = [c for c in table.columns if (row, c) in table.cells]
-        x = [float(column.split()[-1]) for column in columns]
-        cells = [table.cells[row, column] for column in columns]
-        means = [cell.mean for cell in cells]
-        spreads = [cell.spread or 0.0 for cell in cells]
-        (line,) = axes.plot(x, means, marker="o", markersize=4, label=row)
-        low = [m - s for m, s in zip(means, spreads, strict=True)]
-        high = [m + s for m, s in zip(means, spreads, strict=True)]
-        axes.fill_between(x, low, high, alpha=0.15, color=line.get_color())
+    draw = _against_time if len(table.columns) == 1 else _against_budget
+    draw(axes, table)
     if dense is not None:
         axes.axhline(dense, color="grey", linestyle=":", label="dense")
-    axes.set_xlabel(table.columns[0].split()[0] if table.columns else "")
     axes.set_ylabel(table.metric)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
@@ -42,3 +36,39 @@ def plot(table: Table, path: Path, *, dense: float | None = None) -> None:
             figure.savefig(draft, dpi=150, format=path.suffix.lstrip(".") or None)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} could not be written: {error}. Choose another --plot.") from None
+
+
+def _against_budget(axes: Any, table: Table) -> None:
+    for row in table.rows:
+        columns = [c for c in table.columns if (row, c) in table.cells]
+        x = [float(column.split()[-1]) for column in columns]
+        cells = [table.cells[row, column] for column in columns]
+        low = [cell.mean - (cell.spread or 0.0) for cell in cells]
+        high = [cell.mean + (cell.spread or 0.0) for cell in cells]
+        (line,) = axes.plot(x, [c.mean for c in cells], marker="o", markersize=4, label=row)
+        axes.fill_between(x, low, high, alpha=0.15, color=line.get_color())
+    axes.set_xlabel(table.columns[0].split()[0] if table.columns else "")
+
+
+def _against_time(axes: Any, table: Table) -> None:
+    (column,) = table.columns
+    lines: dict[str, list[tuple[str, Any]]] = {}
+    for row in table.rows:
+        shared, _, last = row.rpartition(", ")
+        lines.setdefault(shared, []).append((last, table.cells[row, column]))
+    for shared, points in lines.items():
+        axes.errorbar(
+            [cell.seconds for _, cell in points],
+            [cell.mean for _, cell in points],
+            yerr=[cell.spread or 0.0 for _, cell in points],
+            marker="o",
+            markersize=4,
+            capsize=2,
+            label=shared or None,
+        )
+        for last, cell in points:
+            place = (cell.seconds, cell.mean)
+            axes.annotate(last, place, (4, -9), textcoords="offset points", fontsize="x-small")
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds")
+    axes.set_title(column)

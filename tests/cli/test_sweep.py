@@ -73,10 +73,48 @@ def test_a_run_that_fails_is_told_and_the_others_are_kept(tmp_path):
     assert len(lines()) == 2
 
 
+def test_several_grids_are_one_table_and_one_budget_is_drawn_against_time(tmp_path):
+    one = '[[sweep]]\nmethod = ["magnitude"]\nsparsity = [0.5]\n'
+    (tmp_path / "g.toml").write_text(f"rows = 60\n{one}")
+    arguments = ["sweep", "g.toml", "--out", "r.jsonl"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    two = '[[sweep]]\nrow-size = [1, 2]\nmethod = ["bso"]\nsparsity = [0.5]\nseed = [0, 1]\n'
+    again = one.replace("sparsity = [0.5]", "stages = [1]\nsparsity = [0.5]")
+    (tmp_path / "g.toml").write_text(f"rows = 60\n{one}{two}{one}{again}")
+    done = CliRunner().invoke(app, [*arguments, "--table", "t.md", "--plot", "p.svg"])
+    assert done.exit_code == 0, done.output
+    assert "1 of 6 runs are done" in done.stderr
+    rows = ("| magnitude | ", "| bso, row_size 1 | ", "| magnitude, stages 1 | ")
+    assert all((tmp_path / "t.md").read_text().count(row) == 2 for row in rows)
+    picture = (tmp_path / "p.svg").read_text()
+    assert "seconds" in picture
+    assert "row_size 2" in picture
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "g.toml",
+        "p.svg",
+        "r.jsonl",
+        "t.md",
+    ]
+
+
+def test_what_a_run_varies_is_told_by_the_present_file(tmp_path):
+    (tmp_path / "g.toml").write_text("rows = 60\n[sweep]\nsparsity = [0.5]")
+    arguments = ["sweep", "g.toml", "--out", "r.jsonl"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    (tmp_path / "g.toml").write_text("sparsity = 0.5\n[sweep]\nrows = [60]")
+    done = CliRunner().invoke(app, [*arguments, "--table", "t.md"])
+    assert done.exit_code == 0
+    assert "1 of 1 runs are done" in done.stderr
+    assert "rows 60" in (tmp_path / "t.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("rows = 5", "has no table [sweep]"),
+        ("sweep = 5", "has no table [sweep]"),
+        ("[[sweep]]", "has no table [sweep]"),
+        ("[[sweep]]\nseed = [1]\n[[sweep]]\nsede = [1]", "'sede'. Did you mean seed"),
         ("[sweep]", "has no table [sweep]"),
         ("[sweep]\nspasity = [0.5]", "'spasity'. Did you mean sparsity"),
         ("[sweep]\nsparsity = 0.5", "sparsity = 0.5; give a list"),
