@@ -8,13 +8,13 @@ smoothing keeps the loss away from zero, where a network's gradients say little 
 from pathlib import Path
 
 import torch
+from digits_lstm import WEIGHTS, DigitsLSTM
 from safetensors.torch import save_file
 
 import chita.models
 from chita.data.digits import digits
 from chita.models.digits import DigitsCNN, DigitsMLP
 from chita.training.evaluate import evaluate
-from digits_lstm import WEIGHTS, DigitsLSTM
 
 EPOCHS, BATCH = 60, 64
 SHIPPED = Path(chita.models.__file__).parent / "weights"

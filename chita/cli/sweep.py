@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -110,6 +112,11 @@ def _work_off(
                     told = f"{len(left) - len(waiting)} of {len(left)} runs, {rest:.0f} s left"
                     table = make_table([known[r.key] for r in runs if r.key in known])
                     show(_picture(table, told), f"{told}: {_told(line)}")
+        except BrokenProcessPool:
+            raise ChitaError(
+                "A process of the sweep was killed, perhaps for want of memory. The same command "
+                f"goes on after the runs that are in {out}; with --jobs 1 it needs least."
+            ) from None
         except BaseException:
             for process in list((pool._processes or {}).values()):
                 process.terminate()
@@ -119,8 +126,16 @@ def _work_off(
 
 
 def _begin(threads: int) -> None:
-    """Share the cores among processes."""
+    """Share the cores among processes, each of which ends when the sweep is killed."""
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _pruned(settings: str) -> dict[str, Any]:

@@ -1,8 +1,13 @@
 """Sweeps: every combination once, a line for each, and what stops them."""
 
 import json
+import os
 import pathlib
+import signal
 import statistics
+import subprocess
+import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -58,6 +63,68 @@ def test_a_sweep_does_every_run_once_and_goes_on_where_it_stopped(tmp_path):
     assert "6 of 8 runs are done" in again.stderr
     assert len(lines()) == 8
     assert {r["run"]["seed"] for r in lines()} == {1, 2}
+
+
+def running(process):
+    """Whether a process is there, and no zombie."""
+    try:
+        return "\nState:\tZ" not in pathlib.Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+OWN = """
+import pathlib, time
+
+def network():
+    pathlib.Path("began").touch()
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def sweeping(tmp_path):
+    """A sweep whose one run never ends, and the processes that it began."""
+    (tmp_path / "slow.py").write_text(OWN)
+    text = 'model = "slow:network"\ndata = "digits"\n[sweep]\nsparsity = [0.5]\n'
+    (tmp_path / "g.toml").write_text(text)
+    arguments = [sys.executable, "-m", "chita", "sweep", "g.toml", "--out", "r.jsonl"]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as parent:
+        while not (tmp_path / "began").exists():
+            assert parent.poll() is None, parent.stderr.read()
+            time.sleep(0.1)
+        listed = pathlib.Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        commands = {int(c): pathlib.Path(f"/proc/{c}/cmdline").read_bytes() for c in listed}
+        yield parent, [child for child, command in commands.items() if b"spawn_main" in command]
+        parent.kill()
+
+
+linux = pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="needs /proc")
+
+
+@linux
+def test_nothing_runs_on_when_a_sweep_is_killed(sweeping):
+    parent, children = sweeping
+    parent.kill()
+    end = time.monotonic() + 20
+    while time.monotonic() < end and any(map(running, children)):
+        time.sleep(0.1)
+    left = [child for child in children if running(child)]
+    for child in left:
+        os.kill(child, signal.SIGKILL)
+    assert children
+    assert not left
+
+
+@linux
+def test_a_killed_run_is_one_clear_error(sweeping):
+    parent, children = sweeping
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+    assert parent.wait(60) == 2
+    told = parent.stderr.read()
+    assert "A process of the sweep was killed" in told
+    assert "Traceback" not in told
 
 
 def test_a_run_that_fails_is_told_and_the_others_are_kept(tmp_path):
