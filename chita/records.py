@@ -36,7 +36,10 @@ class LayerRecord(BaseModel):
 
 
 class TrialRecord(BaseModel):
-    """One try of `ridge`, `first_order` and `step`, with the `loss` on samples held out."""
+    """One try of `ridge`, `first_order` and `step`, with the `loss` on samples held out.
+
+    That of weights, or of a network after the first `stages` of a rehearsal.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,6 +47,7 @@ class TrialRecord(BaseModel):
     first_order: float
     step: float
     loss: float | None
+    stages: int = 0
 
 
 class StageRecord(BaseModel):

@@ -21,6 +21,7 @@ NETWORK, CHECKPOINT = "tests/pruning/test_network.py", "tests/models/test_checkp
 CLI, FOLDER = "tests/cli/test_cli.py", "tests/export/test_run_folder.py"
 OWN, CARE = "tests/cli/test_own.py", "tests/pruning/test_care.py"
 PRICES, OTHER = "tests/problem/test_prices.py", "tests/problem/test_other_rows.py"
+REHEARSAL = "tests/pruning/test_rehearsal.py"
 STAGED, IMPROVED = "tests/pruning/test_staged.py", "tests/collect/test_improved.py"
 RULES, STORE = "tests/collect/test_rules.py", "tests/collect/test_store.py"
 OFFICIAL, DATA = "tests/conformance/test_official.py", "tests/data/test_data.py"
@@ -244,6 +245,12 @@ FAULTS = [
     ("collect/store.py", "2.0 ** -self._powers[n]", "2.0 ** self._powers[n]", STORE),
     ("collect/store.py", "*= 2.0 ** (fitting", "*= 1.0 ** (fitting", STORE),
     ("pruning/auto.py", "loss < than - self._tolerance * abs(than)", "loss > than", STAGED),
+    ("pruning/auto.py", "losses[used, scale] = math.inf if last is None else last", "pass", REHEARSAL),
+    ("pruning/auto.py", "problem.ridge * _COARSE", "problem.ridge / _COARSE", REHEARSAL),
+    ("pruning/auto.py", "self._ridge if keep or self._pose.hold else None", "None", REHEARSAL),
+    ("pruning/staged.py", "solver=self._solver.brief,", "solver=self._solver,", REHEARSAL),
+    ("pruning/staged.py", "regrow=self._regrow)", "regrow=True)", REHEARSAL),
+    ("pruning/staged.py", "held_out=len(self._held))", "held_out=len(self._held) + 1)", REHEARSAL),
     ("pruning/staged.py", "Within(constraint=constraint, mask=staged.mask)", "constraint", STAGED),
     ("pruning/staged.py", "self._chooser.restore(staged.choice)", "pass", STAGED),
     ("pruning/staged.py", "_check_same(given, staged.records[stage])", "pass", STAGED),

@@ -8,8 +8,8 @@ gone at all; which is right is asked of samples that made no row.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -19,17 +19,21 @@ from chita.constraints import Constraint
 from chita.errors import NumericalError
 from chita.problem import Curvature, GradientGram, LocalQuadratic
 from chita.pruning.pose import AUTO, Pose, Ridge
-from chita.records import TrialRecord
+from chita.records import StageRecord, TrialRecord
 from chita.solvers import Solution
 from chita.solvers.bso import costs
 
 _FIRST_RIDGE = 0.5  # the first λ tried, relative to the mean curvature
 _TOLERANCE = 0.02  # share of the loss that a change must gain, while all stages are left
 _NOTHING = 0.002  # in the last
-_COARSE, _FINE = 4.0, 2.0  # ratios of neighbouring λ, in the first stage and after
+_COARSE, _FINE = 4.0, 2.0  # ratios of neighbouring λ
 _SCALES = (1.0, 0.5, 0.0)  # of the first-order term
+_LARGEST = 1e12  # λ
 _CLIMBS = 8  # of λ in one direction at most
 _HALVINGS = 6  # of τ
+
+Rehearse = Callable[[float | str, float], Sequence[StageRecord]]
+"""The records of the first stages of a run, on a copy of the network, at a ridge and an s."""
 
 Judge = Callable[[Tensor], float]
 """The mean loss at weights (p,) on the samples held out."""
@@ -47,15 +51,18 @@ class Followed:
 
 @final
 class Chooser:
-    """Chooses stage after stage, and remembers where the last stage ended.
+    """Chooses λ, s and τ, and remembers what the stages have in common.
 
-    The candidates of a stage are the minima of Q on one support, the weights that cost most to
-    remove (`chita.solvers.bso.costs`), since a solve for each would cost as much as many stages:
-    one Gram serves all λ, one factorisation each, and every s after that costs one back-solve.
+    Where there are several stages, λ and s are those of the best of some rehearsals: the first
+    stages run at one λ and s, from the network as it is. λ climbs downhill by factors of 4; s = 0
+    is tried beside s = 1. All stages but the last keep them.
 
-    In the first stage λ climbs downhill by factors of 4, then 2. Later stages try one neighbour
-    of the last λ, up and down in turn, and one other s. τ is halved while the loss falls, and is
-    zero, the mask alone, where no step lowers the loss.
+    In the last stage, or the only one, the candidates are the minima of Q on one support, the
+    weights that cost most to remove (`chita.solvers.bso.costs`), since a solve for each would cost
+    as much as many stages: one Gram serves all λ, one factorisation each, and every s after that
+    costs one back-solve. λ climbs by factors of 4, then 2.
+
+    τ is halved while the loss falls, and is zero, the mask alone, where no step lowers the loss.
 
     Args:
         pose: what was given, and what is to be chosen.
@@ -67,12 +74,41 @@ class Chooser:
     def __init__(self, pose: Pose, judge: Judge | None) -> None:
         self._pose, self._judge = pose, judge
         self._ridge: float | None = None
-        self._home: float | None = None  # that of the first stage
         self._scale: float | None = None
-        self._up = True
-        self._other = 0
-        self._tolerance, self._last = _NOTHING, True
+        self._tolerance = _NOTHING
         self.trials: list[TrialRecord] = []
+
+    def rehearse(self, run: Rehearse) -> None:
+        """Choose λ and s for all stages but the last."""
+        self._tolerance = _NOTHING + _TOLERANCE
+        losses: dict[tuple[float, float], float] = {}
+
+        def tried(ridge: float | str, scale: float) -> float | None:
+            """The λ of a rehearsal, None where a system cannot be solved; its loss is noted."""
+            try:
+                records = run(ridge, scale)
+            except NumericalError:
+                return None
+            last, used = records[-1].held_out_loss, records[0].ridge or 0.0
+            losses[used, scale] = math.inf if last is None else last
+            self._note(used, scale, 1.0, last, stages=len(records))
+            return used
+
+        def loss(ridge: float, scale: float) -> float:
+            if (ridge, scale) not in losses:
+                tried(ridge, scale)
+            return losses.setdefault((ridge, scale), math.inf)
+
+        scale = _SCALES[0] if self._pose.first_order == AUTO else float(self._pose.first_order)
+        free = self._pose.ridge == AUTO
+        firsts = [f"{_FIRST_RIDGE * 16**i}x" for i in range(3)] if free else [self._pose.ridge]
+        ridge = next((used for f in firsts if (used := tried(f, scale)) is not None), None)
+        if ridge is None:
+            return
+        if free:
+            ridge = self._climbed(lambda other: loss(other, scale), ridge, (_COARSE,))
+            self._ridge = ridge
+        self._scale = scale
 
     def pose(
         self,
@@ -93,7 +129,6 @@ class Chooser:
             segments: of the tensors.
             left: share of the stages that come after this one.
         """
-        self.trials, self._last = [], left == 0
         self._tolerance = _NOTHING + _TOLERANCE * left
 
         def problem(ridge: float, scale: float) -> LocalQuadratic:
@@ -107,54 +142,53 @@ class Chooser:
 
         if not isinstance(curvature, GradientGram):
             return problem(0.0, 0.0), 0.0
-        unit = Ridge(value=1.0, relative=True).of(curvature)
-        asked = self._pose.ridge
-        ridge = None if asked == AUTO else Ridge.parse(asked).of(curvature)
-        scale = None if self._pose.first_order == AUTO else float(self._pose.first_order)
+        ridge, scale = self._given(curvature, keep=left > 0)
         if ridge is None or scale is None:
-            near = problem(self._ridge or _FIRST_RIDGE * unit, 0.0)
+            start = self._ridge or Ridge(value=_FIRST_RIDGE, relative=True).of(curvature)
+            near = problem(start if ridge is None else ridge, 0.0)
             support = constraint.select(costs(near)).nonzero().squeeze(1)
             candidates = _Candidates(self, near, divisors, support)
-            last = _SCALES[0] if self._scale is None else self._scale
-            tried = last if scale is None else scale
-            ridge = self._climbed(candidates, unit, tried) if ridge is None else ridge
+            tried = next(s for s in (scale, self._scale, _SCALES[0]) if s is not None)
+            if ridge is None:
+                ratios = (_COARSE, _FINE)
+                ridge = self._climbed(lambda r: candidates.loss(r, tried), start, ratios)
             scale = self._best_scale(candidates, ridge, tried) if scale is None else scale
-        self._ridge, self._scale = ridge, scale
-        self._home = self._home or self._ridge
+        if self._pose.hold:
+            self._ridge = ridge
         return problem(ridge, scale), scale
 
-    def _climbed(self, candidates: _Candidates, unit: float, scale: float) -> float:
-        """The best λ near that of the last stage, or anywhere where there is no other stage."""
+    def raised(self, problem: LocalQuadratic) -> LocalQuadratic | None:
+        """Return the problem at a larger λ, None where λ was given or cannot be the cause."""
+        ridge = problem.ridge * _COARSE
+        if self._pose.ridge != AUTO or not 0 < ridge < _LARGEST:
+            return None
+        if self._ridge is not None:
+            self._ridge = max(self._ridge, ridge)
+        return replace(problem, ridge=ridge)
 
-        def loss(ridge: float) -> float:
-            return candidates.loss(ridge, scale)
+    def _given(self, curvature: GradientGram, *, keep: bool) -> tuple[float | None, float | None]:
+        """λ and s where they are given, or `keep` says to keep those of the rehearsals."""
+        ridge = self._ridge if keep or self._pose.hold else None
+        if self._pose.ridge != AUTO and ridge is None:
+            ridge = Ridge.parse(self._pose.ridge).of(curvature)
+        if self._pose.first_order != AUTO:
+            return ridge, float(self._pose.first_order)
+        return ridge, self._scale if keep else None
 
-        ridge = self._ridge or _FIRST_RIDGE * unit
-        if self._ridge is not None and self._home is not None and not self._last:
-            back = self._home
-            if ridge != back:
-                nearer = min(ridge * _FINE, back) if ridge < back else max(ridge / _FINE, back)
-                if not self._better(loss(ridge), loss(nearer)):
-                    return nearer
-                self._up = ridge > back
-            other = ridge * _FINE if self._up else ridge / _FINE
-            moved = self._better(loss(other), loss(ridge))
-            self._up = self._up == moved
-            return other if moved else ridge
-        for ratio in (_COARSE, 1 / _COARSE, _FINE, 1 / _FINE):
-            for _ in range(_CLIMBS):
-                if not self._better(loss(ridge * ratio), loss(ridge)):
-                    break
-                ridge *= ratio
+    def _climbed(
+        self, loss: Callable[[float], float], ridge: float, ratios: Sequence[float]
+    ) -> float:
+        """The λ from which no step by a ratio, up or down, lowers the loss."""
+        for ratio in ratios:
+            for step in (ratio, 1 / ratio):
+                for _ in range(_CLIMBS):
+                    if not self._better(loss(ridge * step), loss(ridge)):
+                        break
+                    ridge *= step
         return ridge
 
     def _best_scale(self, candidates: _Candidates, ridge: float, scale: float) -> float:
-        """The best s of all where there is no other stage, then the last or the next other one."""
-        others = [s for s in _SCALES if s != scale]
-        if self._scale is not None and not self._last:
-            self._other = (self._other + 1) % len(others)
-            others = [others[self._other]]
-        for other in others:
+        for other in (s for s in _SCALES if s != scale):
             if self._better(candidates.loss(ridge, other), candidates.loss(ridge, scale)):
                 scale = other
         return scale
@@ -187,32 +221,31 @@ class Chooser:
     def loss(self, weights: Tensor, ridge: float, scale: float, step: float) -> float:
         """Judge weights, and note the trial."""
         assert self._judge is not None
-        loss = self._judge(weights)
+        return self._note(ridge, scale, step, self._judge(weights))
+
+    def _note(
+        self, ridge: float, scale: float, step: float, loss: float | None, stages: int = 0
+    ) -> float:
+        known = loss is not None and math.isfinite(loss)
         self.trials.append(
             TrialRecord(
                 ridge=ridge,
                 first_order=scale,
                 step=step,
-                loss=loss if math.isfinite(loss) else None,
+                loss=loss if known else None,
+                stages=stages,
             )
         )
-        return loss if math.isfinite(loss) else math.inf
+        return loss if loss is not None and known else math.inf
 
     @property
     def state(self) -> dict[str, Any]:
         """What the next stage needs to know, as plain data."""
-        return {
-            "ridge": self._ridge,
-            "home": self._home,
-            "scale": self._scale,
-            "up": self._up,
-            "other": self._other,
-        }
+        return {"ridge": self._ridge, "scale": self._scale}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over the `state` of another."""
-        self._ridge, self._home, self._scale = state["ridge"], state["home"], state["scale"]
-        self._up, self._other = state["up"], state["other"]
+        self._ridge, self._scale = state["ridge"], state["scale"]
 
 
 @final

@@ -143,7 +143,8 @@ class Pose:
     """How the quadratic model is posed, and how far its solution is followed.
 
     Fields, each "auto" or a value: `ridge` as asked for; the first-order scale s; `step` τ in
-    (0, 1], the share of the way from w̄ on the solver's mask to its weights.
+    (0, 1], the share of the way from w̄ on the solver's mask to its weights. With `hold`, a ridge
+    that is relative is relative to the curvature of the first stage, in all of them.
 
     Raises `InputError` when one cannot be used.
     """
@@ -151,6 +152,7 @@ class Pose:
     ridge: float | str = AUTO
     first_order: float | str = AUTO
     step: float | str = AUTO
+    hold: bool = False
 
     def __post_init__(self) -> None:
         if self.ridge != AUTO:
@@ -169,6 +171,11 @@ class Pose:
     def judged(self) -> bool:
         """Whether something is chosen by held-out samples."""
         return AUTO in (self.ridge, self.first_order, self.step)
+
+    @property
+    def rehearsed(self) -> bool:
+        """Whether short runs would tell something."""
+        return AUTO in (self.ridge, self.first_order)
 
 
 def _number(name: str, value: float | str, meaning: str) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import torch
@@ -16,7 +17,7 @@ from chita import nested
 from chita.collect.gradients import Collected, collect_gradients
 from chita.constraints import Budget, Constraint, Within
 from chita.data.batches import Data
-from chita.data.examples import Examples
+from chita.data.examples import Examples, as_examples
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.models.mode import state_kept
@@ -28,11 +29,12 @@ from chita.pruning.pose import Pose
 from chita.pruning.samples import Drawn, Sampling, Source
 from chita.pruning.schedule import Stages
 from chita.records import BatchNormRecord, StageRecord
-from chita.solvers import Solver
+from chita.solvers import Solution, Solver
 from chita.training.batch_norm import batch_norms, batch_statistics, equal_batches, recalibrate
 
 BATCH_NORM_SAMPLES = 2000
 _JUDGED = 500  # samples at a time
+_REHEARSED = 3  # stages of a rehearsal at most, and at most about a third of all
 
 
 @final
@@ -110,6 +112,8 @@ class StagedRun:
         self._solver, self._sampling, self._bound = solver, sampling, bound
         self._regrow, self._progress = stages.regrow, progress
         self._constraints = _constraints(budget, stages, layout)
+        data = data if data is None else as_examples(data) or data  # checked once
+        self._data, self._budget, self._stages, self._pose = data, budget, stages, pose
         self._device = network.get_parameter(layout.names[0]).device
         self._normed = bn_recalibrate and data is not None and bool(batch_norms(network))
         judged = bool(solver.curvatures) and pose.judged
@@ -138,22 +142,50 @@ class StagedRun:
             if stage < len(staged.records):
                 _check_same(given, staged.records[stage])
                 continue
+            clock = _Clock()
+            self._chooser.trials = []
+            if not stage and len(self._constraints) > 1 and self._held and self._pose.rehearsed:
+                self._chooser.rehearse(self._rehearsed)
+                clock.stop("rehearse")
             allowed = constraint
             if not self._regrow:
                 allowed = Within(constraint=constraint, mask=staged.mask)
-            self._run_stage(staged, given, allowed)
+            self._run_stage(staged, given, allowed, clock)
             finished(staged)
         return staged
+
+    def _rehearsed(self, ridge: float | str, scale: float) -> list[StageRecord]:
+        """The records of the first stages at one λ and s, run on a copy of the network."""
+        assert self._source is not None
+        assert self._held is not None
+        stages, size = len(self._constraints), self._layout.size
+        first = min(_REHEARSED, max(1, round(stages / 3)))
+        rows = None if self._sampling.row_indices is not None else self._source.rows
+        way = self._stages.sparsities(1 - self._budget.kept(size) / size, size)[:first]
+        trial = StagedRun(
+            copy.deepcopy(self._network),
+            self._layout,
+            self._data,
+            budget=self._budget.on_the_way(way[-1]),
+            stages=Stages(schedule=way, regrow=self._regrow),
+            solver=self._solver.brief,
+            sampling=replace(self._sampling, rows=rows, held_out=len(self._held)),
+            pose=Pose(ridge=ridge, first_order=scale, step=1.0, hold=True),
+            bn_recalibrate=self._normed,
+            bound=False,
+            progress=_Told(self._progress, f"rehearsal {len(self._chooser.trials) + 1}: "),
+        )
+        return trial.run().records
 
     def _run_stage(
         self,
         staged: Staged,
         given: Examples | None,
         constraint: Constraint,
+        clock: _Clock,
     ) -> None:
-        clock = _Clock()
         left = 1 - (len(staged.records) + 1) / len(self._constraints)
-        progress = _Told(self._progress, staged.records, len(self._constraints))
+        progress = _Told(self._progress, _place(staged.records, len(self._constraints)))
         w_bar = read_weights(self._network, self._layout)
         drawn, collected = None, None
         if given is not None:
@@ -162,8 +194,7 @@ class StagedRun:
         with track(progress, "solve", 1, "problem"):
             problem, scale = self._posed(w_bar, collected, constraint, left)
             clock.stop("choose")
-            solver = self._solver.brief if left else self._solver
-            solution = solver.solve(problem, constraint, bound=self._bound and not left)
+            problem, solution = self._solved(problem, constraint, left)
             clock.stop("solve")
             followed = self._chooser.follow(problem, scale, solution)
             progress.advance(1)
@@ -225,6 +256,20 @@ class StagedRun:
         divisors = blind.constant(0.0) if collected is None else collected.divisors
         segments = self._layout.segments
         return self._chooser.pose(w_bar, curvature, divisors, constraint, segments, left)
+
+    def _solved(
+        self, problem: LocalQuadratic, constraint: Constraint, left: float
+    ) -> tuple[LocalQuadratic, Solution]:
+        """The solution, and the problem: with a larger λ where a chosen one leaves no solution."""
+        solver = self._solver.brief if left else self._solver
+        while True:
+            try:
+                return problem, solver.solve(problem, constraint, bound=self._bound and not left)
+            except NumericalError:
+                raised = self._chooser.raised(problem)
+                if raised is None:
+                    raise
+                problem = raised
 
     def _judge(self, weights: Tensor) -> float:
         """The mean loss on the samples held out, batch norms as if recalibrated on them."""
@@ -297,23 +342,24 @@ class _Clock:
         self._last = now
 
 
+def _place(done: Sequence[StageRecord], stages: int) -> str:
+    """Where a run is, and how long all stages that are left would take, from the mean of others."""
+    if stages == 1:
+        return ""
+    spent = sum(sum(r.seconds.values()) - r.seconds.get("rehearse", 0.0) for r in done)
+    left = f", about {spent / len(done) * (stages - len(done)):.0f} s left" if done else ""
+    return f"stage {len(done) + 1} of {stages}{left}: "
+
+
 @final
 class _Told:
-    """Progress that names the stage, and says how long all that are left would take.
+    """Progress that says where in a run it is."""
 
-    That is foretold from the mean of the stages in `done`.
-    """
-
-    def __init__(self, progress: Progress, done: Sequence[StageRecord], stages: int) -> None:
-        self._progress = progress
-        left = ""
-        if done:
-            seconds = sum(sum(record.seconds.values()) for record in done) / len(done)
-            left = f", about {seconds * (stages - len(done)):.0f} s left"
-        self._stage = "" if stages == 1 else f"stage {len(done) + 1} of {stages}{left}: "
+    def __init__(self, progress: Progress, place: str) -> None:
+        self._progress, self._place = progress, place
 
     def start(self, task: str, total: int, unit: str) -> None:
-        self._progress.start(f"{self._stage}{task}", total, unit)
+        self._progress.start(f"{self._place}{task}", total, unit)
 
     def advance(self, amount: int) -> None:
         self._progress.advance(amount)

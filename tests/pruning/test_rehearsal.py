@@ -1,0 +1,143 @@
+"""Rehearsals against the same runs by hand, and λ that is raised where no system can be solved."""
+
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import chita
+from chita.data.digits import digits
+from chita.errors import NumericalError
+from chita.pruning.auto import Chooser
+from chita.pruning.pose import Pose
+from chita.pruning.schedule import Stages
+from chita.solvers import BSO
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    return digits()[0]
+
+
+@pytest.mark.parametrize("schedule", ["exp", "constant"])
+@pytest.mark.parametrize("regrow", [True, False])
+def test_a_rehearsal_is_the_first_stages_of_a_run(calibration, schedule, regrow):
+    model, _ = chita.load_model("digits-cnn")
+    options = {"rows": 80, "held_out": 60, "seed": 3, "regrow": regrow}
+    method = chita.CHITA()
+    found = chita.prune(
+        model, calibration, sparsity=0.9, stages=6, schedule=schedule, method=method, **options
+    ).record.stages
+    rehearsed = [trial for trial in found[0].trials if trial.stages]
+    assert {trial.stages for trial in rehearsed} == {2}
+    assert {trial.first_order for trial in rehearsed} == {1.0}
+    assert len(rehearsed) >= 3
+    way = Stages(count=6, schedule=schedule).sparsities(found[-1].sparsity)[:2]
+    for trial in rehearsed:
+        by_hand = chita.prune(
+            model,
+            calibration,
+            schedule=way,
+            sparsity=way[-1],
+            ridge=trial.ridge,
+            first_order=1.0,
+            step=1.0,
+            method=method.brief,
+            **options,
+        )
+        # brief in the last stage too: the brief form of a brief form is itself
+        assert by_hand.record.stages[-1].held_out_loss == trial.loss
+    kept = {stage.ridge for stage in found[:-1]}
+    (chosen,) = kept
+    losses = {trial.ridge: trial.loss for trial in rehearsed}
+    assert losses[chosen] <= min(losses.values()) * 1.025
+    assert all(not trial.stages for stage in found[1:] for trial in stage.trials)
+
+
+def told(losses, **given):
+    """What a `Chooser` chooses by rehearsals with losses of λ = 1, 4, 16 ... as listed from 4⁻²."""
+    tried = []
+
+    def run(ridge, scale):
+        used = 1.0 if isinstance(ridge, str) else ridge
+        tried.append(used)
+        place = round(math.log(used, 4)) + 2
+        loss = losses[place] if 0 <= place < len(losses) else 9.0
+        if loss is None:
+            raise NumericalError("no system")
+        return [SimpleNamespace(ridge=used, held_out_loss=loss)]
+
+    chooser = Chooser(Pose(**given), judge=lambda weights: 0.0)
+    chooser.rehearse(run)
+    return chooser.state, tried
+
+
+@pytest.mark.parametrize(
+    ("losses", "ridge"),
+    [
+        ([5.0, 4.0, 3.0, 2.0, 1.0, 1.5], 16.0),
+        ([1.0, 2.0, 3.0, 3.5, 1.0, 0.0], 1 / 16),
+        ([3.0, 2.0, 1.0, 2.0, 3.0, 4.0], 1.0),
+        ([0.98, 0.985, 1.0, 0.985, 0.9, 0.9], 1.0),  # no neighbour gains two per cent
+        ([1.0, None, 3.0, 2.9, 3.0, 3.0], 4.0),
+    ],
+)
+def test_rehearsals_climb_downhill_by_clear_steps(losses, ridge):
+    state, tried = told(losses)
+    assert state == {"ridge": ridge, "scale": 1.0}
+    assert len(tried) == len(set(tried))
+
+
+def test_nothing_is_rehearsed_where_nothing_is_to_be_chosen_or_there_is_one_stage(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    fixed = {"ridge": 0.02, "first_order": 1.0}
+    for options in ({"stages": 4, **fixed}, {"stages": 1}, {"stages": 4, "method": "magnitude"}):
+        stages = chita.prune(model, calibration, sparsity=0.9, rows=60, **options).record.stages
+        assert not any(trial.stages for stage in stages for trial in stage.trials)
+        assert "rehearse" not in stages[0].seconds
+
+
+def test_a_given_ridge_is_kept_and_s_is_one_until_the_last_stage(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    stages = chita.prune(
+        model, calibration, sparsity=0.9, stages=5, rows=60, ridge=0.02
+    ).record.stages
+    assert {stage.ridge for stage in stages} == {0.02}
+    assert {stage.first_order for stage in stages[:-1]} == {1.0}
+
+
+def test_batches_that_come_one_after_another_are_rehearsed_too(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    batches = list(calibration.batches(64))
+    stages = chita.prune(
+        model, batches, sparsity=0.9, stages=4, rows=100, held_out=100
+    ).record.stages
+    assert any(trial.stages for trial in stages[0].trials)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needing(BSO):
+    """A back-solve that fails below a ridge, in brief solves too."""
+
+    least: float = 0.0
+
+    def _search(self, problem, constraint, start):
+        if problem.ridge < self.least:
+            raise NumericalError("too small")
+        return super()._search(problem, constraint, start)
+
+
+@pytest.mark.parametrize("stages", [1, 4])
+def test_a_chosen_ridge_is_raised_where_no_system_can_be_solved(calibration, stages):
+    model, _ = chita.load_model("digits-mlp")
+    options = {"sparsity": 0.9, "stages": stages, "rows": 60}
+    least = 50.0
+    found = chita.prune(model, calibration, method=Needing(least=least), **options).record.stages
+    assert all(least <= stage.ridge < 1e4 for stage in found)
+    with pytest.raises(NumericalError, match="too small"):
+        chita.prune(model, calibration, method=Needing(least=least), ridge=0.1, **options)
+    with pytest.raises(NumericalError, match="too small"):
+        chita.prune(model, calibration, method=Needing(least=1e300), **options)
+    assert torch.isfinite(torch.tensor([stage.held_out_loss for stage in found])).all()
