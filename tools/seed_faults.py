@@ -245,7 +245,7 @@ FAULTS = [
     ("collect/store.py", "2.0 ** -self._powers[n]", "2.0 ** self._powers[n]", STORE),
     ("collect/store.py", "*= 2.0 ** (fitting", "*= 1.0 ** (fitting", STORE),
     ("pruning/auto.py", "loss < than - self._tolerance * abs(than)", "loss > than", STAGED),
-    ("pruning/auto.py", "losses[used, scale] = math.inf if last is None else last", "pass", REHEARSAL),
+    ("pruning/auto.py", "losses[used] = self._note", "self._note", REHEARSAL),
     ("pruning/auto.py", "problem.ridge * _COARSE", "problem.ridge / _COARSE", REHEARSAL),
     ("pruning/auto.py", "self._ridge if keep or self._pose.hold else None", "None", REHEARSAL),
     ("pruning/staged.py", "solver=self._solver.brief,", "solver=self._solver,", REHEARSAL),

@@ -30,6 +30,7 @@ _COARSE, _FINE = 4.0, 2.0  # ratios of neighbouring λ
 _SCALES = (1.0, 0.5, 0.0)  # of the first-order term
 _LARGEST = 1e12  # λ
 _CLIMBS = 8  # of λ in one direction at most
+_REHEARSALS = 4  # the same, by rehearsals
 _HALVINGS = 6  # of τ
 
 Rehearse = Callable[[float | str, float], Sequence[StageRecord]]
@@ -53,9 +54,9 @@ class Followed:
 class Chooser:
     """Chooses λ, s and τ, and remembers what the stages have in common.
 
-    Where there are several stages, λ and s are those of the best of some rehearsals: the first
-    stages run at one λ and s, from the network as it is. λ climbs downhill by factors of 4; s = 0
-    is tried beside s = 1. All stages but the last keep them.
+    Where there are several stages, λ is that of the best of some rehearsals: the first stages run
+    at one λ, from the network as it is. λ climbs downhill by factors of 4. All stages but the last
+    keep it, with s = 1.
 
     In the last stage, or the only one, the candidates are the minima of Q on one support, the
     weights that cost most to remove (`chita.solvers.bso.costs`), since a solve for each would cost
@@ -74,41 +75,34 @@ class Chooser:
     def __init__(self, pose: Pose, judge: Judge | None) -> None:
         self._pose, self._judge = pose, judge
         self._ridge: float | None = None
-        self._scale: float | None = None
         self._tolerance = _NOTHING
         self.trials: list[TrialRecord] = []
 
     def rehearse(self, run: Rehearse) -> None:
-        """Choose λ and s for all stages but the last."""
+        """Choose λ for all stages but the last."""
         self._tolerance = _NOTHING + _TOLERANCE
-        losses: dict[tuple[float, float], float] = {}
+        scale = _SCALES[0] if self._pose.first_order == AUTO else float(self._pose.first_order)
+        losses: dict[float, float] = {}
 
-        def tried(ridge: float | str, scale: float) -> float | None:
+        def tried(ridge: float | str) -> float | None:
             """The λ of a rehearsal, None where a system cannot be solved; its loss is noted."""
             try:
                 records = run(ridge, scale)
             except NumericalError:
                 return None
             last, used = records[-1].held_out_loss, records[0].ridge or 0.0
-            losses[used, scale] = math.inf if last is None else last
-            self._note(used, scale, 1.0, last, stages=len(records))
+            losses[used] = self._note(used, scale, 1.0, last, stages=len(records))
             return used
 
-        def loss(ridge: float, scale: float) -> float:
-            if (ridge, scale) not in losses:
-                tried(ridge, scale)
-            return losses.setdefault((ridge, scale), math.inf)
+        def loss(ridge: float) -> float:
+            if ridge not in losses:
+                tried(ridge)
+            return losses.setdefault(ridge, math.inf)
 
-        scale = _SCALES[0] if self._pose.first_order == AUTO else float(self._pose.first_order)
-        free = self._pose.ridge == AUTO
-        firsts = [f"{_FIRST_RIDGE * 16**i}x" for i in range(3)] if free else [self._pose.ridge]
-        ridge = next((used for f in firsts if (used := tried(f, scale)) is not None), None)
-        if ridge is None:
-            return
-        if free:
-            ridge = self._climbed(lambda other: loss(other, scale), ridge, (_COARSE,))
-            self._ridge = ridge
-        self._scale = scale
+        firsts = (tried(f"{_FIRST_RIDGE * 16**i}x") for i in range(3))
+        first = next((ridge for ridge in firsts if ridge is not None), None)
+        if first is not None:
+            self._ridge = self._climbed(loss, first, (_COARSE,), _REHEARSALS)
 
     def pose(
         self,
@@ -148,10 +142,10 @@ class Chooser:
             near = problem(start if ridge is None else ridge, 0.0)
             support = constraint.select(costs(near)).nonzero().squeeze(1)
             candidates = _Candidates(self, near, divisors, support)
-            tried = next(s for s in (scale, self._scale, _SCALES[0]) if s is not None)
+            tried = _SCALES[0] if scale is None else scale
             if ridge is None:
                 ratios = (_COARSE, _FINE)
-                ridge = self._climbed(lambda r: candidates.loss(r, tried), start, ratios)
+                ridge = self._climbed(lambda r: candidates.loss(r, tried), start, ratios, _CLIMBS)
             scale = self._best_scale(candidates, ridge, tried) if scale is None else scale
         if self._pose.hold:
             self._ridge = ridge
@@ -167,21 +161,21 @@ class Chooser:
         return replace(problem, ridge=ridge)
 
     def _given(self, curvature: GradientGram, *, keep: bool) -> tuple[float | None, float | None]:
-        """λ and s where they are given, or `keep` says to keep those of the rehearsals."""
+        """λ and s where they are given, or `keep` says that this is not the last stage."""
         ridge = self._ridge if keep or self._pose.hold else None
         if self._pose.ridge != AUTO and ridge is None:
             ridge = Ridge.parse(self._pose.ridge).of(curvature)
         if self._pose.first_order != AUTO:
             return ridge, float(self._pose.first_order)
-        return ridge, self._scale if keep else None
+        return ridge, _SCALES[0] if keep else None
 
     def _climbed(
-        self, loss: Callable[[float], float], ridge: float, ratios: Sequence[float]
+        self, loss: Callable[[float], float], ridge: float, ratios: Sequence[float], climbs: int
     ) -> float:
         """The λ from which no step by a ratio, up or down, lowers the loss."""
         for ratio in ratios:
             for step in (ratio, 1 / ratio):
-                for _ in range(_CLIMBS):
+                for _ in range(climbs):
                     if not self._better(loss(ridge * step), loss(ridge)):
                         break
                     ridge *= step
@@ -241,11 +235,11 @@ class Chooser:
     @property
     def state(self) -> dict[str, Any]:
         """What the next stage needs to know, as plain data."""
-        return {"ridge": self._ridge, "scale": self._scale}
+        return {"ridge": self._ridge}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over the `state` of another."""
-        self._ridge, self._scale = state["ridge"], state["scale"]
+        self._ridge = state["ridge"]
 
 
 @final

@@ -172,11 +172,6 @@ class Pose:
         """Whether something is chosen by held-out samples."""
         return AUTO in (self.ridge, self.first_order, self.step)
 
-    @property
-    def rehearsed(self) -> bool:
-        """Whether short runs would tell something."""
-        return AUTO in (self.ridge, self.first_order)
-
 
 def _number(name: str, value: float | str, meaning: str) -> float:
     """A number, or its text from the command line."""

@@ -25,7 +25,7 @@ from chita.models.prunable import read_weights, write_weights
 from chita.problem import GradientGram, LocalQuadratic, NoCurvature
 from chita.progress import Progress, track
 from chita.pruning.auto import Chooser
-from chita.pruning.pose import Pose
+from chita.pruning.pose import AUTO, Pose
 from chita.pruning.samples import Drawn, Sampling, Source
 from chita.pruning.schedule import Stages
 from chita.records import BatchNormRecord, StageRecord
@@ -144,7 +144,7 @@ class StagedRun:
                 continue
             clock = _Clock()
             self._chooser.trials = []
-            if not stage and len(self._constraints) > 1 and self._held and self._pose.rehearsed:
+            if not stage and given is not None and self._rehearses:
                 self._chooser.rehearse(self._rehearsed)
                 clock.stop("rehearse")
             allowed = constraint
@@ -153,6 +153,10 @@ class StagedRun:
             self._run_stage(staged, given, allowed, clock)
             finished(staged)
         return staged
+
+    @property
+    def _rehearses(self) -> bool:
+        return len(self._constraints) > 1 and self._held is not None and self._pose.ridge == AUTO
 
     def _rehearsed(self, ridge: float | str, scale: float) -> list[StageRecord]:
         """The records of the first stages at one λ and s, run on a copy of the network."""

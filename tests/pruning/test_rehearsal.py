@@ -86,15 +86,19 @@ def told(losses, **given):
 )
 def test_rehearsals_climb_downhill_by_clear_steps(losses, ridge):
     state, tried = told(losses)
-    assert state == {"ridge": ridge, "scale": 1.0}
+    assert state == {"ridge": ridge}
     assert len(tried) == len(set(tried))
 
 
 def test_nothing_is_rehearsed_where_nothing_is_to_be_chosen_or_there_is_one_stage(calibration):
     model, _ = chita.load_model("digits-mlp")
-    fixed = {"ridge": 0.02, "first_order": 1.0}
-    for options in ({"stages": 4, **fixed}, {"stages": 1}, {"stages": 4, "method": "magnitude"}):
-        stages = chita.prune(model, calibration, sparsity=0.9, rows=60, **options).record.stages
+    normed, _ = chita.load_model("digits-cnn")
+    for network, options in (
+        (model, {"stages": 4, "ridge": 0.02}),
+        (model, {"stages": 1}),
+        (normed, {"stages": 4, "method": "magnitude"}),
+    ):
+        stages = chita.prune(network, calibration, sparsity=0.9, rows=60, **options).record.stages
         assert not any(trial.stages for stage in stages for trial in stage.trials)
         assert "rehearse" not in stages[0].seconds
 
