@@ -249,7 +249,7 @@ FAULTS = [
     ("pruning/auto.py", "problem.ridge * _COARSE", "problem.ridge / _COARSE", REHEARSAL),
     ("pruning/auto.py", "self._ridge if keep or self._pose.hold else None", "None", REHEARSAL),
     ("pruning/staged.py", "solver=self._solver.brief,", "solver=self._solver,", REHEARSAL),
-    ("pruning/staged.py", "regrow=self._regrow)", "regrow=True)", REHEARSAL),
+    ("pruning/staged.py", "regrow=self._stages.regrow)", "regrow=True)", REHEARSAL),
     ("pruning/staged.py", "held_out=len(self._held))", "held_out=len(self._held) + 1)", REHEARSAL),
     ("pruning/staged.py", "Within(constraint=constraint, mask=staged.mask)", "constraint", STAGED),
     ("pruning/staged.py", "self._chooser.restore(staged.choice)", "pass", STAGED),

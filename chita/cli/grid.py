@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from chita.cli.settings import PruneSettings, merge_settings, read_toml
+from chita.cli.settings import PruneSettings, check_known, merge_settings, read_toml
 from chita.errors import InputError
 from chita.naming import nearest
 
@@ -45,10 +45,7 @@ def read_grid(path: Path) -> list[Run]:
             f"{path} has no table [sweep]. Give there lists of what to vary, such as\n"
             "  method = ['magnitude', 'chita']"
         )
-    unknown = [name for name in settings if name not in PruneSettings.model_fields]
-    if unknown:
-        hints = " ".join(f"{n!r}: {nearest(n, PruneSettings.model_fields)}" for n in unknown)
-        raise InputError(f"{path} has unknown settings. {hints}")
+    check_known(path, settings, PruneSettings)
     runs: dict[str, Run] = {}
     for grid in grids:
         for run in _runs(path, settings, {n.replace("-", "_"): v for n, v in grid.items()}):

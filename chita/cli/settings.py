@@ -140,10 +140,7 @@ def merge_settings(
     file_options = settings.get("options", {})
     if chosen and isinstance(file_options, dict):
         given["options"] = {**file_options, **chosen}
-    unknown = [name for name in settings if name not in known]
-    if unknown:
-        hints = " ".join(f"{n!r}: {nearest(n, known)}" for n in unknown)
-        raise InputError(f"{config} has unknown settings. {hints}")
+    check_known(config, settings, kind)
     try:
         return kind(**{**settings, **given})
     except ValidationError as error:
@@ -151,6 +148,17 @@ def merge_settings(
             f"{_place(e['loc'])} is {e['input']!r}: {e['msg']}" for e in error.errors()
         )
         raise InputError(f"Settings that cannot be used: {faults}. Correct them.") from None
+
+
+def check_known(
+    config: Path | None, settings: Mapping[str, Any], kind: type[NetworkSettings]
+) -> None:
+    """Raise `InputError` that lists all settings of a run file which a command does not have."""
+    known = kind.model_fields
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        hints = " ".join(f"{n!r}: {nearest(n, known)}" for n in unknown)
+        raise InputError(f"{config} has unknown settings. {hints}")
 
 
 def schedule_of(settings: PruneSettings) -> str | tuple[float, ...]:

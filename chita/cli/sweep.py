@@ -45,7 +45,11 @@ Markdown = Annotated[
     Path | None, typer.Option("--table", help="Markdown file to write at the end.")
 ]
 Plot = Annotated[
-    Path | None, typer.Option(help="Picture of the measure against sparsity to write at the end.")
+    Path | None,
+    typer.Option(
+        help="Picture to write at the end: the measure against sparsity, or against seconds where "
+        "there is only one."
+    ),
 ]
 
 

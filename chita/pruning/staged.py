@@ -110,7 +110,7 @@ class StagedRun:
     ) -> None:
         self._network, self._layout = network, layout
         self._solver, self._sampling, self._bound = solver, sampling, bound
-        self._regrow, self._progress = stages.regrow, progress
+        self._progress = progress
         self._constraints = _constraints(budget, stages, layout)
         data = data if data is None else as_examples(data) or data  # checked once
         self._data, self._budget, self._stages, self._pose = data, budget, stages, pose
@@ -148,7 +148,7 @@ class StagedRun:
                 self._chooser.rehearse(self._rehearsed)
                 clock.stop("rehearse")
             allowed = constraint
-            if not self._regrow:
+            if not self._stages.regrow:
                 allowed = Within(constraint=constraint, mask=staged.mask)
             self._run_stage(staged, given, allowed, clock)
             finished(staged)
@@ -171,7 +171,7 @@ class StagedRun:
             self._layout,
             self._data,
             budget=self._budget.on_the_way(way[-1]),
-            stages=Stages(schedule=way, regrow=self._regrow),
+            stages=Stages(schedule=way, regrow=self._stages.regrow),
             solver=self._solver.brief,
             sampling=replace(self._sampling, rows=rows, held_out=len(self._held)),
             pose=Pose(ridge=ridge, first_order=scale, step=1.0, hold=True),
