@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -30,6 +30,9 @@ class Examples:
     def __init__(self, *batches: Any) -> None:
         for batch in batches:
             _check(batch)
+        self._join(batches)
+
+    def _join(self, batches: Sequence[Any]) -> Examples:
         groups: list[list[Any]] = []
         for batch in batches:
             last = groups[-1][0] if groups else None
@@ -41,6 +44,12 @@ class Examples:
         self.parts: tuple[Any, ...] = tuple(map(nested.joined, groups))
         if not len(self):
             raise InputError("The data hold no sample; give at least one.")
+        return self
+
+    @classmethod
+    def _of(cls, *batches: Any) -> Examples:
+        """Samples made of others, which were checked."""
+        return cls.__new__(cls)._join(batches)
 
     @property
     def batch(self) -> Any:
@@ -62,9 +71,9 @@ class Examples:
     def take(self, index: Tensor) -> Examples:
         """Return the samples named by index (k,), in that order."""
         if len(self.parts) == 1 and nested.count(self.batch) is not None:
-            return Examples(nested.map_tensors(lambda t: t[index.to(t.device)], self.batch))
+            return Examples._of(nested.map_tensors(lambda t: t[index.to(t.device)], self.batch))
         singles = list(self.batches(1))
-        return Examples(*(singles[i] for i in index.tolist()))
+        return Examples._of(*(singles[i] for i in index.tolist()))
 
     def first(self, count: int) -> Examples:
         """Return the first `count` samples."""
@@ -80,7 +89,7 @@ class Examples:
             if left <= 0 or not whole:
                 others.append(part if left <= 0 else _slice(part, left, _size(part)))
             left -= _size(part)
-        return Examples(*kept), Examples(*others) if others else None
+        return Examples._of(*kept), Examples._of(*others) if others else None
 
     def batches(self, size: int) -> Iterator[Any]:
         """Iterate over consecutive batches of at most `size` samples."""
@@ -94,7 +103,8 @@ class Examples:
 
     def to(self, device: torch.device | str) -> Examples:
         """Return the samples on a device; objects of other types by their own `to`, if any."""
-        return Examples(*(nested.map_leaves(lambda x: _moved(x, device), p) for p in self.parts))
+        parts = (nested.map_leaves(lambda x: _moved(x, device), part) for part in self.parts)
+        return Examples._of(*parts)
 
     def digest(self) -> str | None:
         """Return a SHA-256 over structure, types, shapes and bytes, in hexadecimal.

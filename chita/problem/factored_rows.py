@@ -72,3 +72,7 @@ class FactoredRows:
     def squared_norms(self) -> Tensor:
         """Squared norms of the columns (p,)."""
         return (self._delta.square() @ self._inputs.square().T).flatten()
+
+    def whole_gram(self) -> Tensor | None:
+        """A Aᵀ (n, n) = ΔᵀΔ ∘ XᵀX, from products in `dtype`."""
+        return (self._delta.T @ self._delta).double().mul_(self._inputs.T @ self._inputs)

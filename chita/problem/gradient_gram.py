@@ -15,7 +15,7 @@ from chita.problem.rows import DenseRows, Rows
 
 _BLOCK = 4096  # columns gathered at a time
 _STRIPS = 8  # of a Gram, of which the part above the diagonal is left out
-_NARROWEST = 512  # rows of a strip, below which products are slow
+_NARROWEST = 256  # rows of a strip, below which products are slow
 
 
 @final
@@ -156,7 +156,15 @@ class _RowFactor(Factor):
 
 
 def _row_gram(rows: Rows, support: Tensor) -> Tensor:
-    """The lower triangle of A_S A_Sᵀ (n, n) in float64, from products in the rows' type."""
+    """The lower triangle of A_S A_Sᵀ (n, n) in float64, from products in the rows' type.
+
+    Of most columns, it is the Gram of all less that of the rest, where the former costs little.
+    """
+    if 2 * len(support) > rows.p and (whole := rows.whole_gram()) is not None:
+        rest = torch.ones(rows.p, dtype=torch.bool, device=support.device)
+        rest[support] = False
+        _add_row_gram(whole, rows, rest.nonzero().squeeze(1), -1)
+        return whole
     gram = torch.zeros(rows.n, rows.n, dtype=torch.float64, device=support.device)
     _add_row_gram(gram, rows, support, 1)
     return gram

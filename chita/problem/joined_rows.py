@@ -84,6 +84,16 @@ class JoinedRows:
         """Squared norms of the columns (p,)."""
         return torch.cat([part.squared_norms() for part in self._parts])
 
+    def whole_gram(self) -> Tensor | None:
+        """The sum of the parts' Gram matrices, None where one of them has none."""
+        grams = (part.whole_gram() for part in self._parts)
+        total = torch.zeros(self.n, self.n, dtype=torch.float64, device=self.device)
+        for gram in grams:
+            if gram is None:
+                return None
+            total += gram
+        return total
+
     def _split(self, index: Tensor) -> Iterator[tuple[Rows, slice, Tensor]]:
         """Parts that hold some of an ascending index: where these lie in it, and their own."""
         places = segments_of(index, self._segments)

@@ -51,6 +51,9 @@ class Rows(Protocol):
     def squared_norms(self) -> Tensor:
         """Return the squared Euclidean norm of every column of A, (p,)."""
 
+    def whole_gram(self) -> Tensor | None:
+        """Return A Aᵀ (n, n) in float64 where no column need be formed for it, else None."""
+
 
 @final
 class DenseRows:
@@ -150,6 +153,9 @@ class DenseRows:
         for at, block in self._blocks(None, _BLOCK):
             norms[at] = self._columns(block).square().sum(1)
         return norms
+
+    def whole_gram(self) -> None:
+        """None: it needs every column."""
 
     @property
     def _direct(self) -> bool:

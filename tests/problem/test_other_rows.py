@@ -45,6 +45,17 @@ def test_products_are_those_of_the_dense_matrix(name, chosen):
     shuffled = index[torch.randperm(len(index))]
     assert torch.allclose(rows.gather(shuffled), a.T[shuffled])
     assert torch.allclose(rows.squared_norms(), (a**2).sum(0))
+    system = GradientGram(rows).factor(index)._system._gram if len(index) >= N else None
+    if system is not None:
+        assert torch.allclose(system.tril(), (a[:, index] @ a[:, index].T).tril())
+
+
+def test_a_gram_of_all_is_had_from_the_factors_alone():
+    rows, a = factored(4, 8)
+    both = JoinedRows([rows, rows])
+    assert torch.allclose(rows.whole_gram(), a @ a.T)
+    assert torch.allclose(both.whole_gram(), 2 * a @ a.T)
+    assert joined()[0].whole_gram() is None
 
 
 @pytest.mark.parametrize("name", MADE)
