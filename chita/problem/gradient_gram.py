@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from chita.errors import NumericalError
-from chita.linalg.cholesky import cholesky
+from chita.linalg.cholesky import cholesky, solve
 from chita.problem.curvature import Curvature, Factor
 from chita.problem.rows import DenseRows, Rows
 
@@ -106,9 +106,13 @@ class _System:
     def cholesky(self, ridge: float) -> Tensor:
         """The lower triangle of the factor for one λ."""
         if ridge not in self._kept:
-            system = self._gram.clone()
-            system.diagonal().add_(self._n * ridge)
-            factor = cholesky(system)
+            diagonal = self._gram.diagonal()
+            without = diagonal.clone()
+            diagonal.add_(self._n * ridge)
+            try:
+                factor = cholesky(self._gram)
+            finally:
+                diagonal.copy_(without)
             if len(self._kept) == 2:
                 del self._kept[next(iter(self._kept))]
             self._kept[ridge] = factor
@@ -145,7 +149,7 @@ class _RowFactor(Factor):
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
         triangle = self._system.cholesky(ridge)
-        alpha = torch.cholesky_solve(residual.double().unsqueeze(1), triangle).squeeze(1)
+        alpha = solve(triangle, residual.double())
         return -self._rows.transpose_times(alpha, self.support), self._rows.n * ridge * alpha
 
     def cross(self, index: Tensor, ridge: float) -> Tensor:
@@ -190,8 +194,7 @@ class _WeightFactor(Factor):
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
         columns = self._columns.double()
-        pulled = (columns @ residual.double()).unsqueeze(1)
-        step = -torch.cholesky_solve(pulled, self._system.cholesky(ridge)).squeeze(1)
+        step = -solve(self._system.cholesky(ridge), columns @ residual.double())
         return step.to(self._columns.dtype), residual + step @ columns
 
     def cross(self, index: Tensor, ridge: float) -> Tensor:
