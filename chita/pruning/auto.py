@@ -33,8 +33,8 @@ _CLIMBS = 8  # of λ in one direction at most
 _REHEARSALS = 4  # the same, by rehearsals
 _HALVINGS = 6  # of τ
 
-Rehearse = Callable[[float | str, float], Sequence[StageRecord]]
-"""The records of the first stages of a run, on a copy of the network, at a ridge and an s."""
+Rehearse = Callable[[float | str], Sequence[StageRecord]]
+"""The records of the first stages of a run, on a copy of the network, at a ridge."""
 
 Judge = Callable[[Tensor], float]
 """The mean loss at weights (p,) on the samples held out."""
@@ -56,7 +56,7 @@ class Chooser:
 
     Where there are several stages, λ is that of the best of some rehearsals: the first stages run
     at one λ, from the network as it is. λ climbs downhill by factors of 4. All stages but the last
-    keep it, with s = 1.
+    keep it, with s = 1. The rehearsal at the chosen λ is the beginning of the run.
 
     In the last stage, or the only one, the candidates are the minima of Q on one support, the
     weights that cost most to remove (`chita.solvers.bso.costs`), since a solve for each would cost
@@ -78,20 +78,20 @@ class Chooser:
         self._tolerance = _NOTHING
         self.trials: list[TrialRecord] = []
 
-    def rehearse(self, run: Rehearse) -> None:
-        """Choose λ for all stages but the last."""
+    def rehearse(self, run: Rehearse) -> float | None:
+        """Return λ for all stages but the last, None where those tried first cannot be solved."""
         self._tolerance = _NOTHING + _TOLERANCE
-        scale = _SCALES[0] if self._pose.first_order == AUTO else float(self._pose.first_order)
         losses: dict[float, float] = {}
 
         def tried(ridge: float | str) -> float | None:
             """The λ of a rehearsal, None where a system cannot be solved; its loss is noted."""
             try:
-                records = run(ridge, scale)
+                records = run(ridge)
             except NumericalError:
                 return None
-            last, used = records[-1].held_out_loss, records[0].ridge or 0.0
-            losses[used] = self._note(used, scale, 1.0, last, stages=len(records))
+            last = records[-1]
+            used, scale, step = last.ridge or 0.0, last.first_order or 0.0, last.step or 0.0
+            losses[used] = self._note(used, scale, step, last.held_out_loss, stages=len(records))
             return used
 
         def loss(ridge: float) -> float:
@@ -103,6 +103,7 @@ class Chooser:
         first = next((ridge for ridge in firsts if ridge is not None), None)
         if first is not None:
             self._ridge = self._climbed(loss, first, (_COARSE,), _REHEARSALS)
+        return self._ridge
 
     def pose(
         self,

@@ -128,29 +128,34 @@ class StagedRun:
             self._normal = self._source.some(BATCH_NORM_SAMPLES)
 
     def run(
-        self, staged: Staged | None = None, finished: Callable[[Staged], None] = lambda _: None
+        self,
+        staged: Staged | None = None,
+        finished: Callable[[Staged], None] = lambda _: None,
+        until: int | None = None,
     ) -> Staged:
-        """Run the stages that `staged` does not hold yet; `finished` is told of each."""
+        """Run the stages that `staged` does not hold yet, the first `until` of them or all.
+
+        `finished` is told of each, and of those that were rehearsed at once.
+        """
         if staged is None:
             staged = Staged(
                 mask=torch.ones(self._layout.size, dtype=torch.bool, device=self._device)
             )
         if staged.choice is not None:
             self._chooser.restore(staged.choice)
-        for stage, constraint in enumerate(self._constraints):
+        for stage, constraint in enumerate(self._constraints[:until]):
             given = self._source.next() if self._source and self._solver.curvatures else None
+            if not staged.records and given is not None and self._rehearses:
+                staged = self._rehearsed() or staged
+                if staged.records:
+                    finished(staged)
             if stage < len(staged.records):
                 _check_same(given, staged.records[stage])
                 continue
-            clock = _Clock()
-            self._chooser.trials = []
-            if not stage and given is not None and self._rehearses:
-                self._chooser.rehearse(self._rehearsed)
-                clock.stop("rehearse")
             allowed = constraint
             if not self._stages.regrow:
                 allowed = Within(constraint=constraint, mask=staged.mask)
-            self._run_stage(staged, given, allowed, clock)
+            self._run_stage(staged, given, allowed)
             finished(staged)
         return staged
 
@@ -158,36 +163,58 @@ class StagedRun:
     def _rehearses(self) -> bool:
         return len(self._constraints) > 1 and self._held is not None and self._pose.ridge == AUTO
 
-    def _rehearsed(self, ridge: float | str, scale: float) -> list[StageRecord]:
-        """The records of the first stages at one λ and s, run on a copy of the network."""
+    def _rehearsed(self) -> Staged | None:
+        """The first stages at the λ for which they end best, None where none can be solved.
+
+        Those at any λ are run on a copy of the network, which then takes over the best.
+        """
+        began, trials = time.perf_counter(), self._chooser.trials
+        ends: dict[float, tuple[Staged, nn.Module]] = {}
+
+        def rehearse(ridge: float | str) -> list[StageRecord]:
+            trial = self._copied(ridge, f"rehearsal {len(trials) + 1}: ")
+            end = trial.run(until=min(_REHEARSED, max(1, round(len(self._constraints) / 3))))
+            ends[end.records[-1].ridge or 0.0] = end, trial._network
+            return end.records
+
+        chosen = self._chooser.rehearse(rehearse)
+        if chosen is None:
+            return None
+        staged, network = ends[chosen]
+        self._network.load_state_dict(network.state_dict())
+        own = sum(sum(record.seconds.values()) for record in staged.records)
+        first = staged.records[0]
+        rehearsed = {"rehearse": time.perf_counter() - began - own, **first.seconds}
+        told = {"trials": (*trials, *first.trials), "seconds": rehearsed}
+        staged.records[0] = first.model_copy(update=told)
+        return staged
+
+    def _copied(self, ridge: float | str, place: str) -> StagedRun:
+        """The same run at a given λ, on a copy of the network."""
         assert self._source is not None
         assert self._held is not None
-        stages, size = len(self._constraints), self._layout.size
-        first = min(_REHEARSED, max(1, round(stages / 3)))
         rows = None if self._sampling.row_indices is not None else self._source.rows
-        way = self._stages.sparsities(1 - self._budget.kept(size) / size, size)[:first]
-        trial = StagedRun(
+        return StagedRun(
             copy.deepcopy(self._network),
             self._layout,
             self._data,
-            budget=self._budget.on_the_way(way[-1]),
-            stages=Stages(schedule=way, regrow=self._stages.regrow),
-            solver=self._solver.brief,
+            budget=self._budget,
+            stages=self._stages,
+            solver=self._solver,
             sampling=replace(self._sampling, rows=rows, held_out=len(self._held)),
-            pose=Pose(ridge=ridge, first_order=scale, step=1.0, hold=True),
+            pose=replace(self._pose, ridge=ridge, hold=True),
             bn_recalibrate=self._normed,
             bound=False,
-            progress=_Told(self._progress, f"rehearsal {len(self._chooser.trials) + 1}: "),
+            progress=_Told(self._progress, place),
         )
-        return trial.run().records
 
     def _run_stage(
         self,
         staged: Staged,
         given: Examples | None,
         constraint: Constraint,
-        clock: _Clock,
     ) -> None:
+        clock, self._chooser.trials = _Clock(), []
         left = 1 - (len(staged.records) + 1) / len(self._constraints)
         progress = _Told(self._progress, _place(staged.records, len(self._constraints)))
         w_bar = read_weights(self._network, self._layout)

@@ -55,7 +55,7 @@ def make_table(lines: Sequence[Line]) -> Table:
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         if line.get("pruned_metric") is not None:
-            groups.setdefault((_row(line["run"]), _column(line["run"])), []).append(line)
+            groups.setdefault((_row(line["run"]), _column(line)), []).append(line)
     columns = dict.fromkeys(column for _, column in groups)
     return Table(
         metric=next((line["metric"] for found in groups.values() for line in found), ""),
@@ -87,8 +87,10 @@ def _row(run: Mapping[str, Any]) -> str:
     return ", ".join([*words, *(f"{name} {value}" for name, value in varied.items())]) or "all"
 
 
-def _column(run: Mapping[str, Any]) -> str:
-    return next((f"{name} {run[name]}" for name in _BUDGETS if name in run), "budget 0")
+def _column(line: Line) -> str:
+    """The budget, whether it was varied or the same in all runs."""
+    given = {**line["settings"], **line["run"]}
+    return next(f"{name} {given[name]}" for name in _BUDGETS if given.get(name) is not None)
 
 
 def _cell(lines: Sequence[Line]) -> Cell:

@@ -22,15 +22,16 @@ def plot(table: Table, path: Path, *, dense: float | None = None) -> None:
         from matplotlib.figure import Figure  # noqa: PLC0415 (optional)
     except ImportError:
         raise InputError("A plot needs matplotlib: pip install matplotlib.") from None
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()
+    axes.set_prop_cycle(linestyle=["-"] * 10 + ["--"] * 10, color=[f"C{i}" for i in range(10)] * 2)
     draw = _against_time if len(table.columns) == 1 else _against_budget
     draw(axes, table)
     if dense is not None:
         axes.axhline(dense, color="grey", linestyle=":", label="dense")
     axes.set_ylabel(table.metric)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    figure.legend(fontsize="small", loc="outside right upper")
     try:
         with replacing(path) as draft:
             figure.savefig(draft, dpi=150, format=path.suffix.lstrip(".") or None)
@@ -51,6 +52,8 @@ def _against_budget(axes: Any, table: Table) -> None:
 
 
 def _against_time(axes: Any, table: Table) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415 (optional)
+
     (column,) = table.columns
     lines: dict[str, list[tuple[str, Any]]] = {}
     for row in table.rows:
@@ -70,5 +73,9 @@ def _against_time(axes: Any, table: Table) -> None:
             place = (cell.seconds, cell.mean)
             axes.annotate(last, place, (4, -9), textcoords="offset points", fontsize="x-small")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.1)
     axes.set_xlabel("seconds")
     axes.set_title(column)

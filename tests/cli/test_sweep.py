@@ -213,7 +213,8 @@ def test_means_spreads_and_order_of_a_table():
     def line(method, sparsity, value):
         seconds = {"collect": 0.5, "solve": 1.5, "evaluate": 1.0, "total": 4.0}
         run = {"method": method, "sparsity": sparsity, "seed": 0}
-        return {"run": run, "metric": "m", "pruned_metric": value, "seconds": seconds}
+        fields = {"metric": "m", "pruned_metric": value, "seconds": seconds}
+        return {"run": run, "settings": {"sparsity": 0.3, "nnz": None}, **fields}
 
     failed = {"run": {"method": "a", "sparsity": 0.5}, "error": "no"}
     table = make_table([line("b", 0.9, 1.0), failed, line("a", 0.5, 4.0), line("b", 0.9, 3.0)])
@@ -222,3 +223,5 @@ def test_means_spreads_and_order_of_a_table():
     assert (cell.mean, cell.count, cell.seconds) == (2.0, 2, 2.0)
     assert cell.spread == pytest.approx(2**0.5)
     assert "| a | 4.00 |  |" in as_markdown(table)
+    alone = {**line("a", 0.5, 4.0), "run": {"method": "a", "seed": 0}}
+    assert make_table([alone]).columns == ("sparsity 0.3",)

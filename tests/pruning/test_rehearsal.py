@@ -12,7 +12,6 @@ from chita.data.digits import digits
 from chita.errors import NumericalError
 from chita.pruning.auto import Chooser
 from chita.pruning.pose import Pose
-from chita.pruning.schedule import Stages
 from chita.solvers import BSO
 
 
@@ -26,51 +25,43 @@ def calibration():
 def test_a_rehearsal_is_the_first_stages_of_a_run(calibration, schedule, regrow):
     model, _ = chita.load_model("digits-cnn")
     options = {"rows": 80, "held_out": 60, "seed": 3, "regrow": regrow}
-    method = chita.CHITA()
-    found = chita.prune(
-        model, calibration, sparsity=0.9, stages=6, schedule=schedule, method=method, **options
-    ).record.stages
+    options |= {"sparsity": 0.9, "stages": 6, "schedule": schedule}
+    found = chita.prune(model, calibration, **options).record.stages
     rehearsed = [trial for trial in found[0].trials if trial.stages]
     assert {trial.stages for trial in rehearsed} == {2}
     assert {trial.first_order for trial in rehearsed} == {1.0}
     assert len(rehearsed) >= 3
-    way = Stages(count=6, schedule=schedule).sparsities(found[-1].sparsity)[:2]
+    (chosen,) = {stage.ridge for stage in found[:-1]}
     for trial in rehearsed:
-        by_hand = chita.prune(
-            model,
-            calibration,
-            schedule=way,
-            sparsity=way[-1],
-            ridge=trial.ridge,
-            first_order=1.0,
-            step=1.0,
-            method=method.brief,
-            **options,
-        )
-        # brief in the last stage too: the brief form of a brief form is itself
-        assert by_hand.record.stages[-1].held_out_loss == trial.loss
-    kept = {stage.ridge for stage in found[:-1]}
-    (chosen,) = kept
+        by_hand = chita.prune(model, calibration, ridge=trial.ridge, **options).record.stages
+        assert (by_hand[1].held_out_loss, by_hand[1].step) == (trial.loss, trial.step)
+        if trial.ridge == chosen:  # what was rehearsed is kept, and the run goes on from there
+            assert [same(a) for a in found[:-1]] == [same(b) for b in by_hand[:-1]]
     losses = {trial.ridge: trial.loss for trial in rehearsed}
     assert losses[chosen] <= min(losses.values()) * 1.025
     assert all(not trial.stages for stage in found[1:] for trial in stage.trials)
+
+
+def same(stage):
+    """All of a stage's record but the trials before it, and the time."""
+    return stage.model_dump(exclude={"trials", "seconds"})
 
 
 def told(losses, **given):
     """What a `Chooser` chooses by rehearsals with losses of λ = 1, 4, 16 ... as listed from 4⁻²."""
     tried = []
 
-    def run(ridge, scale):
+    def run(ridge):
         used = 1.0 if isinstance(ridge, str) else ridge
         tried.append(used)
         place = round(math.log(used, 4)) + 2
         loss = losses[place] if 0 <= place < len(losses) else 9.0
         if loss is None:
             raise NumericalError("no system")
-        return [SimpleNamespace(ridge=used, held_out_loss=loss)]
+        return [SimpleNamespace(ridge=used, held_out_loss=loss, first_order=1.0, step=1.0)]
 
     chooser = Chooser(Pose(**given), judge=lambda weights: 0.0)
-    chooser.rehearse(run)
+    assert chooser.rehearse(run) == chooser.state["ridge"]
     return chooser.state, tried
 
 
