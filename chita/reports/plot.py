@@ -19,12 +19,14 @@ def plot(table: Table, path: Path, *, dense: float | None = None) -> None:
     when the file cannot be written.
     """
     try:
+        from matplotlib import colormaps  # noqa: PLC0415 (optional)
         from matplotlib.figure import Figure  # noqa: PLC0415 (optional)
     except ImportError:
         raise InputError("A plot needs matplotlib: pip install matplotlib.") from None
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_prop_cycle(linestyle=["-"] * 10 + ["--"] * 10, color=[f"C{i}" for i in range(10)] * 2)
+    ten = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    axes.set_prop_cycle(color=[*ten, *ten], linestyle=[style for style in ("-", "--") for _ in ten])
     draw = _against_time if len(table.columns) == 1 else _against_budget
     draw(axes, table)
     if dense is not None:
