@@ -34,6 +34,26 @@ class Silent:
         """Ignored."""
 
 
+@final
+class Placed:
+    """Tells another, each task preceded by `place`: where in a run it is."""
+
+    def __init__(self, progress: Progress, place: str) -> None:
+        self._progress, self._place = progress, place
+
+    def start(self, task: str, total: int, unit: str) -> None:
+        """Told with the place."""
+        self._progress.start(f"{self._place}{task}", total, unit)
+
+    def advance(self, amount: int) -> None:
+        """Told as it is."""
+        self._progress.advance(amount)
+
+    def finish(self) -> None:
+        """Told as it is."""
+        self._progress.finish()
+
+
 @contextmanager
 def track(progress: Progress, task: str, total: int, unit: str) -> Iterator[Progress]:
     """Run a block as one task of `progress`, which ends even when the block fails."""

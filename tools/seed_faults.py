@@ -250,6 +250,8 @@ FAULTS = [
     ("pruning/auto.py", "self._ridge if keep or self._pose.hold else None", "None", REHEARSAL),
     ("pruning/staged.py", "ridge=ridge, hold=True)", "hold=True)", REHEARSAL),
     ("pruning/staged.py", "self._network.load_state_dict(network.state_dict())", "pass", REHEARSAL),
+    ("pruning/auto.py", "self.shortened = True", "pass", REHEARSAL),
+    ("pruning/auto.py", "if self._pose.hold:\n                    self", "if False:\n                    self", REHEARSAL),
     ("pruning/staged.py", "held_out=len(self._held))", "held_out=len(self._held) + 1)", REHEARSAL),
     ("pruning/staged.py", "Within(constraint=constraint, mask=staged.mask)", "constraint", STAGED),
     ("pruning/staged.py", "self._chooser.restore(staged.choice)", "pass", STAGED),

@@ -56,7 +56,9 @@ class Chooser:
 
     Where there are several stages, λ is that of the best of some rehearsals: the first stages run
     at one λ, from the network as it is. λ climbs downhill by factors of 4. All stages but the last
-    keep it, with s = 1. The rehearsal at the chosen λ is the beginning of the run.
+    keep it, with s = 1. The rehearsal at the chosen λ is the beginning of the run, unless a step
+    of it would have been shorter: rehearsals go the whole way, for a λ that needs short steps is no
+    good one.
 
     In the last stage, or the only one, the candidates are the minima of Q on one support, the
     weights that cost most to remove (`chita.solvers.bso.costs`), since a solve for each would cost
@@ -69,7 +71,8 @@ class Chooser:
         pose: what was given, and what is to be chosen.
         judge: needed where something is.
 
-    Field: `trials` of the present stage.
+    Fields: `trials` of the present stage; `shortened`, whether a shorter step would have been taken
+    than a `Pose` that holds lets one.
     """
 
     def __init__(self, pose: Pose, judge: Judge | None) -> None:
@@ -77,6 +80,7 @@ class Chooser:
         self._ridge: float | None = None
         self._tolerance = _NOTHING
         self.trials: list[TrialRecord] = []
+        self.shortened = False
 
     def rehearse(self, run: Rehearse) -> float | None:
         """Return λ for all stages but the last, None where those tried first cannot be solved."""
@@ -208,6 +212,9 @@ class Chooser:
         for step in (*(0.5**i for i in range(1, _HALVINGS + 1)), 0.0):
             shorter = self.loss(at(step), problem.ridge, scale, step)
             if self._better(shorter, loss):
+                if self._pose.hold:
+                    self.shortened = True
+                    break
                 best, loss = step, shorter
             elif step:
                 break

@@ -144,7 +144,8 @@ class Pose:
 
     Fields, each "auto" or a value: `ridge` as asked for; the first-order scale s; `step` τ in
     (0, 1], the share of the way from w̄ on the solver's mask to its weights. With `hold`, a ridge
-    that is relative is relative to the curvature of the first stage, in all of them.
+    that is relative is relative to the curvature of the first stage, in all of them, and a step
+    that is chosen is 1.
 
     Raises `InputError` when one cannot be used.
     """

@@ -23,12 +23,12 @@ from chita.layout import Layout
 from chita.models.mode import state_kept
 from chita.models.prunable import read_weights, write_weights
 from chita.problem import GradientGram, LocalQuadratic, NoCurvature
-from chita.progress import Progress, track
+from chita.progress import Placed, Progress, track
 from chita.pruning.auto import Chooser
 from chita.pruning.pose import AUTO, Pose
 from chita.pruning.samples import Drawn, Sampling, Source
 from chita.pruning.schedule import Stages
-from chita.records import BatchNormRecord, StageRecord
+from chita.records import BatchNormRecord, StageRecord, TrialRecord
 from chita.solvers import Solution, Solver
 from chita.training.batch_norm import batch_norms, batch_statistics, equal_batches, recalibrate
 
@@ -145,17 +145,21 @@ class StagedRun:
             self._chooser.restore(staged.choice)
         for stage, constraint in enumerate(self._constraints[:until]):
             given = self._source.next() if self._source and self._solver.curvatures else None
-            if not staged.records and given is not None and self._rehearses:
-                staged = self._rehearsed() or staged
-                if staged.records:
-                    finished(staged)
             if stage < len(staged.records):
                 _check_same(given, staged.records[stage])
                 continue
+            clock, self._chooser.trials = _Clock(), []
+            if not stage and given is not None and self._rehearses:
+                ahead = self._rehearsed()
+                clock.stop("rehearse")
+                if ahead is not None:
+                    staged = _preceded(ahead, self._chooser.trials, clock)
+                    finished(staged)
+                    continue
             allowed = constraint
             if not self._stages.regrow:
                 allowed = Within(constraint=constraint, mask=staged.mask)
-            self._run_stage(staged, given, allowed)
+            self._run_stage(staged, given, allowed, clock)
             finished(staged)
         return staged
 
@@ -164,29 +168,25 @@ class StagedRun:
         return len(self._constraints) > 1 and self._held is not None and self._pose.ridge == AUTO
 
     def _rehearsed(self) -> Staged | None:
-        """The first stages at the λ for which they end best, None where none can be solved.
+        """Choose λ by running the first stages on copies of the network.
 
-        Those at any λ are run on a copy of the network, which then takes over the best.
+        Return those at the chosen λ, which the network takes over; None where the run would have
+        gone another way, with a larger λ or a shorter step.
         """
-        began, trials = time.perf_counter(), self._chooser.trials
-        ends: dict[float, tuple[Staged, nn.Module]] = {}
+        trials = self._chooser.trials
+        ends: dict[float, tuple[StagedRun, Staged]] = {}
 
         def rehearse(ridge: float | str) -> list[StageRecord]:
             trial = self._copied(ridge, f"rehearsal {len(trials) + 1}: ")
             end = trial.run(until=min(_REHEARSED, max(1, round(len(self._constraints) / 3))))
-            ends[end.records[-1].ridge or 0.0] = end, trial._network
+            ends[end.records[-1].ridge or 0.0] = trial, end
             return end.records
 
         chosen = self._chooser.rehearse(rehearse)
-        if chosen is None:
+        if chosen is None or ends[chosen][0]._chooser.shortened:
             return None
-        staged, network = ends[chosen]
-        self._network.load_state_dict(network.state_dict())
-        own = sum(sum(record.seconds.values()) for record in staged.records)
-        first = staged.records[0]
-        rehearsed = {"rehearse": time.perf_counter() - began - own, **first.seconds}
-        told = {"trials": (*trials, *first.trials), "seconds": rehearsed}
-        staged.records[0] = first.model_copy(update=told)
+        trial, staged = ends[chosen]
+        self._network.load_state_dict(trial._network.state_dict())
         return staged
 
     def _copied(self, ridge: float | str, place: str) -> StagedRun:
@@ -205,7 +205,7 @@ class StagedRun:
             pose=replace(self._pose, ridge=ridge, hold=True),
             bn_recalibrate=self._normed,
             bound=False,
-            progress=_Told(self._progress, place),
+            progress=Placed(self._progress, place),
         )
 
     def _run_stage(
@@ -213,10 +213,10 @@ class StagedRun:
         staged: Staged,
         given: Examples | None,
         constraint: Constraint,
+        clock: _Clock,
     ) -> None:
-        clock, self._chooser.trials = _Clock(), []
         left = 1 - (len(staged.records) + 1) / len(self._constraints)
-        progress = _Told(self._progress, _place(staged.records, len(self._constraints)))
+        progress = Placed(self._progress, _place(staged.records, len(self._constraints)))
         w_bar = read_weights(self._network, self._layout)
         drawn, collected = None, None
         if given is not None:
@@ -345,6 +345,15 @@ def _constraints(budget: Budget, stages: Stages, layout: Layout) -> list[Constra
     return [*(budget.on_the_way(s).bind(layout) for s in capped), budget.bind(layout)]
 
 
+def _preceded(staged: Staged, trials: Sequence[TrialRecord], clock: _Clock) -> Staged:
+    """The stages of a rehearsal, the first with all trials and the time of the other rehearsals."""
+    first = staged.records[0]
+    own = sum(sum(record.seconds.values()) for record in staged.records)
+    seconds = {"rehearse": max(0.0, clock.seconds["rehearse"] - own), **first.seconds}
+    told = {"trials": (*trials, *first.trials), "seconds": seconds}
+    return replace(staged, records=[first.model_copy(update=told), *staged.records[1:]])
+
+
 def _check_same(given: Examples | None, record: StageRecord) -> None:
     """Raise `InputError` when a stage that is done had other samples."""
     if (given.digest() if given else None) != record.data_hash:
@@ -380,20 +389,3 @@ def _place(done: Sequence[StageRecord], stages: int) -> str:
     spent = sum(sum(r.seconds.values()) - r.seconds.get("rehearse", 0.0) for r in done)
     left = f", about {spent / len(done) * (stages - len(done)):.0f} s left" if done else ""
     return f"stage {len(done) + 1} of {stages}{left}: "
-
-
-@final
-class _Told:
-    """Progress that says where in a run it is."""
-
-    def __init__(self, progress: Progress, place: str) -> None:
-        self._progress, self._place = progress, place
-
-    def start(self, task: str, total: int, unit: str) -> None:
-        self._progress.start(f"{self._place}{task}", total, unit)
-
-    def advance(self, amount: int) -> None:
-        self._progress.advance(amount)
-
-    def finish(self) -> None:
-        self._progress.finish()

@@ -33,13 +33,25 @@ def test_a_rehearsal_is_the_first_stages_of_a_run(calibration, schedule, regrow)
     assert len(rehearsed) >= 3
     (chosen,) = {stage.ridge for stage in found[:-1]}
     for trial in rehearsed:
-        by_hand = chita.prune(model, calibration, ridge=trial.ridge, **options).record.stages
-        assert (by_hand[1].held_out_loss, by_hand[1].step) == (trial.loss, trial.step)
-        if trial.ridge == chosen:  # what was rehearsed is kept, and the run goes on from there
-            assert [same(a) for a in found[:-1]] == [same(b) for b in by_hand[:-1]]
+        by_hand = chita.prune(model, calibration, ridge=trial.ridge, step=1.0, **options)
+        assert by_hand.record.stages[1].held_out_loss == trial.loss
+        assert trial.step == 1.0
     losses = {trial.ridge: trial.loss for trial in rehearsed}
     assert losses[chosen] <= min(losses.values()) * 1.025
     assert all(not trial.stages for stage in found[1:] for trial in stage.trials)
+    by_hand = chita.prune(model, calibration, ridge=chosen, **options).record.stages
+    assert [same(stage) for stage in found[:-1]] == [same(stage) for stage in by_hand[:-1]]
+
+
+def test_a_rehearsal_that_wanted_a_shorter_step_is_not_kept(calibration):
+    model, _ = chita.load_model("digits-cnn")
+    options = {"sparsity": 0.97, "stages": 6, "schedule": "constant", "rows": 80, "held_out": 60}
+    found = chita.prune(model, calibration, **options).record.stages
+    assert found[0].step < 1
+    assert {trial.step for trial in found[0].trials if trial.stages} == {1.0}
+    chosen = found[0].ridge
+    by_hand = chita.prune(model, calibration, ridge=chosen, **options).record.stages
+    assert [same(stage) for stage in found[:-1]] == [same(stage) for stage in by_hand[:-1]]
 
 
 def same(stage):
