@@ -29,6 +29,15 @@ def test_the_example_runs_as_written(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "pruned" / "model.safetensors").exists()
 
 
+def test_the_figures_are_lines_of_the_tables_that_commands_wrote():
+    shown = re.findall(r"^<!-- (reproduce/.*?\.md) -->\n\n((?:\|.*\n)+)", README, re.MULTILINE)
+    assert [name for name, _ in shown] == ["reproduce/mlpnet-1000.md", "reproduce/mlpnet-4000.md"]
+    for name, lines in shown:
+        written = (ROOT / name).read_text().partition("Seconds")[0].splitlines()
+        assert len(lines.splitlines()) > 3
+        assert all(line in written for line in lines.splitlines())
+
+
 def test_the_commands_run_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("run.toml").write_text('sparsity = 0.9\nmethod = "iht"\n[options]\nmax_iterations = 3\n')
