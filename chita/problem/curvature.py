@@ -12,6 +12,11 @@ from torch import Tensor
 class Factor(ABC):
     """H_SS of one support S (k,), prepared so that one preparation serves many ridges."""
 
+    @property
+    def priced(self) -> bool:
+        """Whether `cross` costs less than the solve for a support nearby."""
+        return True
+
     @abstractmethod
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
         """Minimise ½‖residual + image_S(x)‖² + (ridge/2)‖x‖² over x (k,).

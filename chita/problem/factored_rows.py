@@ -7,6 +7,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+_STRIP = 512  # rows of a Gram at a time, of which the part above the diagonal is left out
+
 
 @final
 class FactoredRows:
@@ -51,6 +53,11 @@ class FactoredRows:
         """Where the factors lie."""
         return self._delta.device
 
+    @property
+    def factored(self) -> bool:
+        """Yes."""
+        return True
+
     def times(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """A v, or A_S v, in the type of v: float64 promotes the factors, not A."""
         v = v if v.dtype == torch.float64 else v.to(self.dtype)
@@ -74,5 +81,11 @@ class FactoredRows:
         return (self._delta.square() @ self._inputs.square().T).flatten()
 
     def whole_gram(self) -> Tensor | None:
-        """A Aᵀ (n, n) = ΔᵀΔ ∘ XᵀX, from products in `dtype`."""
-        return (self._delta.T @ self._delta).double().mul_(self._inputs.T @ self._inputs)
+        """The lower triangle of A Aᵀ = ΔᵀΔ ∘ XᵀX, strip by strip, from products in `dtype`."""
+        gram = torch.zeros(self.n, self.n, dtype=torch.float64, device=self.device)
+        for start in range(0, self.n, _STRIP):
+            strip = slice(start, start + _STRIP)
+            delta = self._delta[:, start:].T @ self._delta[:, strip]
+            gram[start:, strip] = delta
+            gram[start:, strip] *= self._inputs[:, start:].T @ self._inputs[:, strip]
+        return gram

@@ -52,6 +52,11 @@ class JoinedRows:
         """Where the parts lie."""
         return self._parts[0].device
 
+    @property
+    def factored(self) -> bool:
+        """Whether all parts are."""
+        return all(part.factored for part in self._parts)
+
     def times(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """The sum of the parts' products."""
         if support is None:
@@ -85,13 +90,13 @@ class JoinedRows:
         return torch.cat([part.squared_norms() for part in self._parts])
 
     def whole_gram(self) -> Tensor | None:
-        """The sum of the parts' Gram matrices, None where one of them has none."""
-        grams = (part.whole_gram() for part in self._parts)
-        total = torch.zeros(self.n, self.n, dtype=torch.float64, device=self.device)
-        for gram in grams:
+        """The sum of the parts' Gram matrices."""
+        total: Tensor | None = None
+        for part in self._parts:
+            gram = part.whole_gram()
             if gram is None:
                 return None
-            total += gram
+            total = gram if total is None else total.add_(gram)
         return total
 
     def _split(self, index: Tensor) -> Iterator[tuple[Rows, slice, Tensor]]:

@@ -39,6 +39,10 @@ class Rows(Protocol):
     def device(self) -> torch.device:
         """Where products are formed."""
 
+    @property
+    def factored(self) -> bool:
+        """Whether products are formed from factors, without streaming A."""
+
     def times(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """Return A v (n,) for v (p,), or A_S v for a support index S (k,) and v (k,)."""
 
@@ -52,7 +56,7 @@ class Rows(Protocol):
         """Return the squared Euclidean norm of every column of A, (p,)."""
 
     def whole_gram(self) -> Tensor | None:
-        """Return A Aᵀ (n, n) in float64 where no column need be formed for it, else None."""
+        """Return the lower triangle of A Aᵀ (n, n) in float64, None where not `factored`."""
 
 
 @final
@@ -105,6 +109,11 @@ class DenseRows:
     def device(self) -> torch.device:
         """Where the matrix lies."""
         return self._data.device
+
+    @property
+    def factored(self) -> bool:
+        """No."""
+        return False
 
     def stored_as(self, dtype: torch.dtype, segments: tuple[slice, ...] = ()) -> DenseRows:
         """Return the rows rounded to another storage type.

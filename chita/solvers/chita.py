@@ -160,6 +160,7 @@ class _Exchange:
         gradient[mask] = 0  # exactly so at a minimum on the support; what is left is rounding
         prices: Prices | None = None
         least = self._tolerance * abs(best.objective)
+        failed = False  # once a solve was in vain, prices are worth what they cost
         for halving in range(_HALVINGS):
             step = self._longest * 0.5**halving
             moved = self._metric * best.weights - step * gradient
@@ -169,13 +170,14 @@ class _Exchange:
                 return None
             if len(changed) > self._limit:
                 continue
-            if problem.ridge > 0 and len(changed) <= _PRICED:
+            if problem.ridge > 0 and len(changed) <= _PRICED and (failed or best.factor.priced):
                 if prices is None or not bool(torch.isin(changed, prices.index).all()):
                     prices = Prices.at(problem, mask, best, gradient, changed)
                 if prices.change(torch.searchsorted(prices.index, changed)) >= -least:
                     continue
             minimum = problem.minimise_on(trial.nonzero().squeeze(1), near=best.factor)
-            if minimum.objective < best.objective:
+            failed = minimum.objective >= best.objective
+            if not failed:
                 self._limit = max(_PRICED, len(changed))
                 return trial, minimum
         return None
