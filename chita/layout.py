@@ -42,6 +42,32 @@ class Axes:
         rows: Tensor = grouped.flatten(0, 1).flatten(1)
         return rows
 
+    def matrices(self, weight: Tensor) -> Tensor:
+        """Return a matrix of outputs x inputs for every group and kernel position, (m, out, in).
+
+        >>> Axes().matrices(torch.arange(8).view(2, 2, 2))[0]  # of a Conv1d, its first position
+        tensor([[0, 2],
+                [4, 6]])
+        """
+        if weight.ndim < 2:
+            return weight.reshape(1, -1, 1)
+        parted: Tensor = weight.unflatten(0, (self.groups, -1)).unsqueeze(-1).flatten(3)
+        outputs, inputs = (1, 2) if self.output == 0 else (2, 1)
+        return parted.permute(0, 3, outputs, inputs).flatten(0, 1)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Operations:
+    """Multiply-adds of one sample's forward pass; FLOPs are twice as many.
+
+    Fields: `each`, of one weight of every tensor of a layout; `fixed`, of all that pruning these
+    weights leaves as it is.
+    """
+
+    each: tuple[int, ...]
+    fixed: int
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +75,8 @@ class Layout:
     """An ordered set of named tensors seen as one flat vector of p weights.
 
     Fields: `names`, `shapes` and `axes` hold one entry per tensor. The flat vector is the
-    concatenation of the tensors, each in row-major order.
+    concatenation of the tensors, each in row-major order. `operations` are known where they were
+    counted.
 
     Raises `InputError` when the lengths differ or a name appears twice.
 
@@ -63,6 +90,7 @@ class Layout:
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     axes: tuple[Axes, ...] = field(repr=False)
+    operations: Operations | None = None
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.shapes) == len(self.axes):

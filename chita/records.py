@@ -115,6 +115,8 @@ class RunRecord(BaseModel):
             solver ended; all three of the last stage; stages: every stage.
         batch_norm: what estimating its statistics anew did, None where that was not done.
         layers: the counts of each tensor, which sum to nnz and prunable.
+        flops, dense_flops: of one sample's forward pass, after and before, two for a multiply-add;
+            None where the budget did not ask for them.
         seconds: wall clock by phase.
         data_hash: SHA-256 of the calibration samples of the rows, in order; of several stages,
             that of their hashes.
@@ -150,6 +152,8 @@ class RunRecord(BaseModel):
     stages: tuple[StageRecord, ...] = ()
     batch_norm: BatchNormRecord | None = None
     layers: tuple[LayerRecord, ...]
+    flops: int | None = None
+    dense_flops: int | None = None
     seconds: dict[str, float]
     data_hash: str | None
     model: str

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from pydantic import ValidationError
+
 from chita.cli.settings import PruneSettings, check_known, merge_settings, read_toml
 from chita.errors import InputError
 from chita.naming import nearest
@@ -28,6 +30,17 @@ class Run:
     def key(self) -> str:
         """A text that is the same for the same settings."""
         return json.dumps(self.settings.model_dump(mode="json"), sort_keys=True)
+
+
+def key_of(settings: dict[str, Any]) -> str:
+    """Return the key of the settings in a line of results, with defaults for what is newer.
+
+    What can no longer be read is no run of today.
+    """
+    try:
+        return Run(varied={}, settings=PruneSettings.model_validate(settings)).key
+    except ValidationError:
+        return json.dumps(settings, sort_keys=True)
 
 
 def read_grid(path: Path) -> list[Run]:

@@ -58,6 +58,31 @@ Nnz = Annotated[int | None, typer.Option(help="Weights to keep, instead of --spa
 MinKeep = Annotated[
     int | None, typer.Option(help="Weights kept at least in every tensor. [default: 1]")
 ]
+Pattern = Annotated[
+    str | None,
+    typer.Option(help="N:M, N weights kept of every M along the inputs: 2:4. No other budget."),
+]
+BlocksOf = Annotated[
+    str | None,
+    typer.Option(
+        "--blocks",
+        help="Blocks of outputs x inputs, kept or removed whole: 4x1, 1x4. With --sparsity.",
+    ),
+]
+PerLayer = Annotated[
+    str | None,
+    typer.Option(
+        help="How --sparsity is distributed: uniform or erk over tensors, rows over all outputs "
+        "alike; or a CSV file of tensor,sparsity, without --sparsity."
+    ),
+]
+Flops = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of the dense FLOPs that remains at most, in (0, 1]; with --sparsity or --nnz "
+        "at most so many weights, too."
+    ),
+]
 Targets = Annotated[
     list[str] | None,
     typer.Option(
@@ -112,7 +137,10 @@ FirstOrder = Annotated[
 ]
 Step = Annotated[
     str | None,
-    typer.Option(help="Share of the way to the solution, in (0, 1], or auto. [default: auto]"),
+    typer.Option(
+        help="Share of the way to the solution, in [0, 1], or auto; 0 takes the mask alone. "
+        "[default: auto]",
+    ),
 ]
 Stages = Annotated[
     int | None,

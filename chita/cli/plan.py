@@ -10,8 +10,8 @@ from rich.table import Table
 from chita.cli import options as opt
 from chita.cli.console import stdout
 from chita.cli.session import open_session
-from chita.cli.settings import PruneSettings, merge_settings, read_indices, schedule_of
-from chita.pruning.plan import Plan
+from chita.cli.settings import PruneSettings, asked_of, merge_settings, read_indices, schedule_of
+from chita.pruning.plan import Limit, Plan
 from chita.pruning.plan import plan as plan_network
 from chita.pruning.pose import Pose, make_solver
 from chita.pruning.schedule import Stages
@@ -32,6 +32,10 @@ def plan(
     sparsity: opt.Sparsity = None,
     nnz: opt.Nnz = None,
     min_keep: opt.MinKeep = None,
+    pattern: opt.Pattern = None,
+    blocks: opt.BlocksOf = None,
+    per_layer: opt.PerLayer = None,
+    flops: opt.Flops = None,
     targets: opt.Targets = None,
     ignore: opt.Ignore = None,
     method: opt.Method = None,
@@ -64,9 +68,7 @@ def plan(
     found = plan_network(
         session.network,
         session.calibration,
-        sparsity=settings.sparsity,
-        nnz=settings.nnz,
-        min_keep=settings.min_keep,
+        **asked_of(settings).plain(),
         targets=settings.targets,
         ignore=settings.ignore,
         method=solver,
@@ -100,8 +102,18 @@ def _show(name: str, found: Plan) -> None:
     told = "unknown without a sample" if collect is None else f"about {collect:.1f} s"
     lines = [
         f"{found.prunable:,} weights would compete{kept}",
+        *map(_limit, found.limits),
         f"{found.rows:,} rows: {found.row_bytes / 1e6:,.1f} MB",
         f"predicted peak memory {found.peak_bytes / 1e6:,.0f} MB{free}",
         f"predicted time: rows {told}, solve about {found.solve_seconds:.1f} s",
     ]
     stdout.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _limit(limit: Limit) -> str:
+    share = 100 * limit.used / limit.whole
+    binds = "binds" if limit.binds else "does not bind"
+    return (
+        f"{limit.of}: {limit.used:,} of {limit.allowed:,} allowed would be used by the largest "
+        f"weights, {share:.2f} % of {limit.whole:,}: this {binds}"
+    )

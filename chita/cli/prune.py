@@ -12,13 +12,14 @@ from chita.cli import options as opt
 from chita.cli.console import stderr
 from chita.cli.report import report
 from chita.cli.session import Session, check_rows, open_session, run
-from chita.cli.settings import PruneSettings, merge_settings, schedule_of
+from chita.cli.settings import PruneSettings, asked_of, merge_settings, schedule_of
 from chita.errors import InputError
 from chita.export.run_folder import check_target
 from chita.models.prunable import prunable_layout
 from chita.models.targets import decide
+from chita.pruning.budget import layout_for, make_budget
 from chita.pruning.network import prune as prune_network
-from chita.pruning.pose import make_budget, make_solver
+from chita.pruning.pose import make_solver
 from chita.pruning.result import PruneResult
 from chita.pruning.schedule import Stages
 from chita.records import RunRecord
@@ -40,6 +41,10 @@ def prune(
     sparsity: opt.Sparsity = None,
     nnz: opt.Nnz = None,
     min_keep: opt.MinKeep = None,
+    pattern: opt.Pattern = None,
+    blocks: opt.BlocksOf = None,
+    per_layer: opt.PerLayer = None,
+    flops: opt.Flops = None,
     targets: opt.Targets = None,
     ignore: opt.Ignore = None,
     method: opt.Method = None,
@@ -74,7 +79,7 @@ def prune(
 
 def check_prune(settings: PruneSettings) -> None:
     """Raise `InputError` for settings that no network and no data could make usable."""
-    make_budget(settings.sparsity, settings.nnz, settings.min_keep)
+    make_budget(asked_of(settings))
     make_solver(settings.method, settings.options)
     Stages(count=settings.stages, schedule=schedule_of(settings), regrow=settings.regrow)
     check_rows(settings)
@@ -92,8 +97,7 @@ def prune_by(settings: PruneSettings, *, began: float, quiet: bool = False) -> R
     arguments = settings.row_arguments()
     session = open_session(settings, quiet=quiet)
     solver = make_solver(settings.method, settings.options)
-    budget = make_budget(settings.sparsity, settings.nnz, settings.min_keep)
-    budget.bind(prunable_layout(session.network, settings.targets, settings.ignore))
+    _check_budget(session, settings)
     for decision in decide(session.network, settings.targets, settings.ignore):
         if decision.overruled and not quiet:
             stderr.print(f"{decision.role.name} is pruned: {decision.rule}", markup=False)
@@ -111,6 +115,14 @@ def prune_by(settings: PruneSettings, *, began: float, quiet: bool = False) -> R
         )
 
 
+def _check_budget(session: Session, settings: PruneSettings) -> None:
+    """Raise `InputError` on a budget that this network cannot meet."""
+    budget = make_budget(asked_of(settings))
+    layout = prunable_layout(session.network, settings.targets, settings.ignore)
+    data, loss = session.calibration, session.loss
+    budget.bind(layout_for(budget, layout, session.network, data, loss))
+
+
 def _pruned(
     session: Session,
     settings: PruneSettings,
@@ -121,9 +133,7 @@ def _pruned(
     return prune_network(
         session.network,
         session.calibration,
-        sparsity=settings.sparsity,
-        nnz=settings.nnz,
-        min_keep=settings.min_keep,
+        **asked_of(settings).plain(),
         targets=settings.targets,
         ignore=settings.ignore,
         method=solver,

@@ -38,6 +38,8 @@ def summary(record: RunRecord) -> dict[str, object]:
         "sparsity": record.sparsity,
         "nnz": record.nnz,
         "prunable": record.prunable,
+        "flops": record.flops,
+        "dense_flops": record.dense_flops,
         "objective": record.objective,
         "lower_bound": record.lower_bound,
         "gap": record.gap,
@@ -73,6 +75,11 @@ def _show(record: RunRecord) -> None:
         dense = number(record.metric, record.dense_metric)
         pruned = number(record.metric, record.pruned_metric)
         lines.append(f"{record.metric}: {dense} dense, {pruned} pruned")
+    if record.flops is not None and record.dense_flops:
+        share = 100 * record.flops / record.dense_flops
+        lines.append(
+            f"FLOPs of a sample: {record.flops:,} of {record.dense_flops:,}, {share:.2f} %"
+        )
     if record.objective is not None:
         posed = f"ridge {record.ridge:.3g}, first-order scale {record.first_order:.3g}"
         lines.append(f"objective {record.objective:.6g} at {posed}, step {record.step:.3g}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Strict, ValidationError
 
+from chita.constraints.per_layer import DISTRIBUTIONS
 from chita.errors import InputError
 from chita.naming import nearest
+from chita.pruning.budget import Asked
 
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
@@ -101,6 +105,10 @@ class PruneSettings(RowSettings):
     sparsity: Number | None = None
     nnz: Whole | None = None
     min_keep: Whole = 1
+    pattern: str | None = None
+    blocks: str | None = None
+    per_layer: str | dict[str, Number] | None = None
+    flops: Number | None = None
     targets: Names | None = None
     ignore: Names = ()
     method: str = "chita"
@@ -111,6 +119,9 @@ class PruneSettings(RowSettings):
     bound: Flag = False
     options: dict[str, Whole | Number | str] = {}
 
+
+_BUDGETS = ("sparsity", "nnz", "pattern", "blocks", "per_layer", "flops")
+"""Settings that say together what is kept: the command line replaces all of them."""
 
 _S = TypeVar("_S", bound=NetworkSettings)
 
@@ -132,8 +143,8 @@ def merge_settings(
     settings = read_toml(config) if config else {}
     known = kind.model_fields
     given = {name: v for name, v in given.items() if v is not None and name in known}
-    if {"sparsity", "nnz"} & given.keys():
-        settings = {k: v for k, v in settings.items() if k not in ("sparsity", "nnz")}
+    if set(_BUDGETS) & given.keys():
+        settings = {k: v for k, v in settings.items() if k not in _BUDGETS}
     if given.get("method", settings.get("method")) != settings.get("method"):
         settings = {k: v for k, v in settings.items() if k != "options"}  # of another method
     chosen = dict(option.partition("=")[::2] for option in options)
@@ -175,6 +186,43 @@ def schedule_of(settings: PruneSettings) -> str | tuple[float, ...]:
         raise InputError(
             f"--schedule is {schedule!r}; give a name, or sparsities such as 0.5,0.8,0.9."
         ) from None
+
+
+def asked_of(settings: PruneSettings) -> Asked:
+    """Return the budget in words; levels by tensor are read from their file.
+
+    Raises `InputError` when it cannot be read.
+    """
+    levels = settings.per_layer
+    if isinstance(levels, str) and levels not in (*DISTRIBUTIONS, "rows"):
+        levels = read_levels(Path(levels))
+    words = {f.name: getattr(settings, f.name) for f in fields(Asked)}
+    return Asked(**{**words, "per_layer": levels})
+
+
+def read_levels(path: Path) -> dict[str, float]:
+    """Return the sparsity of every tensor from a CSV file with the columns tensor and sparsity.
+
+    Raises `InputError` when it cannot be read or is no such file.
+    """
+    try:
+        with path.open(newline="") as file:
+            lines = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"--per-layer {path} is none of {', '.join(DISTRIBUTIONS)} and rows, and no file that "
+            f"can be read: {error}."
+        ) from None
+    try:
+        levels = {line["tensor"]: float(line["sparsity"]) for line in lines}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"--per-layer {path} must have the columns tensor and sparsity, with a number in each "
+            f"line: {error}."
+        ) from None
+    if not levels:
+        raise InputError(f"--per-layer {path} lists no tensor.")
+    return levels
 
 
 def _place(loc: Sequence[int | str]) -> str:

@@ -20,7 +20,7 @@ from rich.live import Live
 from rich.table import Table as Picture
 
 from chita.cli.console import stderr, stdout
-from chita.cli.grid import Run, read_grid
+from chita.cli.grid import Run, key_of, read_grid
 from chita.cli.prune import check_prune, prune_by
 from chita.cli.report import summary
 from chita.cli.settings import PruneSettings
@@ -62,7 +62,7 @@ def sweep(
         check_prune(run.settings)
     lines = _read_lines(out)
     named = {run.key: run.varied for run in runs}
-    keyed = ((json.dumps(line["settings"], sort_keys=True), line) for line in lines)
+    keyed = ((key_of(line["settings"]), line) for line in lines)
     known = {key: {**line, "run": named[key]} for key, line in keyed if key in named}
     left = [run for run in runs if "error" in known.get(run.key, {"error": ""})]
     if len(left) < len(runs):

@@ -1,31 +1,39 @@
-"""What one sample costs a network, without running it."""
+"""What one sample costs a network: operations, of single weights too, and activations."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from chita import nested
+from chita.errors import InputError
+from chita.layout import Layout, Operations
 from chita.losses import Loss
-from chita.models.mode import evaluation_mode
+from chita.models.mode import evaluation_mode, state_kept
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Cost:
     """Of one sample: `flops` of a forward pass, `activations` in bytes of all modules' outputs.
 
-    `positions` is the number of positions that each linear module sees, over all its calls.
+    A multiply-add is two FLOPs, as PyTorch's counter has it. `by_weight` is the part of them in
+    which each parameter of two dimensions or more took part; `positions`, the number of positions
+    that each linear module sees, over all its calls.
     """
 
-    flops: int
-    activations: int
-    positions: dict[str, int]
+    flops: int = 0
+    activations: int = 0
+    by_weight: dict[str, int] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
 
 
 def sample_cost(model: nn.Module, loss: Loss, sample: Any) -> Cost | None:
@@ -39,26 +47,99 @@ def sample_cost(model: nn.Module, loss: Loss, sample: Any) -> Cost | None:
         memo = {id(tensor): _on_meta(tensor) for tensor in state}
         shell = copy.deepcopy(model, memo)
         batch = nested.map_tensors(lambda t: t.to("meta"), sample)
-        outputs = 0
-
-        positions: dict[str, int] = {}
-
-        def add(name: str, module: nn.Module, out: object) -> None:
-            nonlocal outputs
-            outputs += sum(t.numel() * t.element_size() for t in nested.tensors(out))
-            if isinstance(module, nn.Linear) and isinstance(out, torch.Tensor):
-                seen = out.numel() // module.out_features
-                positions[name] = positions.get(name, 0) + seen
-
-        for name, module in shell.named_modules():
-            module.register_forward_hook(lambda m, _, out, name=name: add(name, m, out))
-        with evaluation_mode(shell), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            loss.mean(shell, batch)
-        return Cost(flops=int(counter.get_total_flops()), activations=outputs, positions=positions)
+        return _counted(shell, lambda: loss.mean(shell, batch))
     except Exception:  # noqa: BLE001 (user code on a device that it was not written for)
         return None
 
 
-def _on_meta(tensor: torch.Tensor) -> torch.Tensor:
+def with_operations(layout: Layout, model: nn.Module, loss: Loss, sample: Any) -> Layout:
+    """Return the layout with the multiply-adds that each of its weights takes for a sample.
+
+    They are those of one forward pass: by shapes alone, or of a real one where shapes do not tell.
+
+    Raises `InputError` when a tensor of the layout takes part in none.
+    """
+    cost = sample_cost(model, loss, sample)
+    if cost is None:
+        batch = nested.map_tensors(torch.clone, sample)
+        with state_kept(model):
+            cost = _counted(model, lambda: loss.mean(model, batch))
+    used = [cost.by_weight.get(name, 0) for name in layout.names]
+    idle = [name for name, flops in zip(layout.names, used, strict=True) if not flops]
+    if idle:
+        raise InputError(
+            f"The forward pass of one sample shows no product with {', '.join(idle)}, so what "
+            "their weights cost is not known. Leave them out with --ignore."
+        )
+    each = tuple(-(-flops // (2 * count)) for flops, count in zip(used, layout.counts, strict=True))
+    pruned = sum(e * count for e, count in zip(each, layout.counts, strict=True))
+    operations = Operations(each=each, fixed=max(0, -(-cost.flops // 2) - pruned))
+    return Layout(names=layout.names, shapes=layout.shapes, axes=layout.axes, operations=operations)
+
+
+def _counted(model: nn.Module, run: Callable[[], object]) -> Cost:
+    """What a forward pass costs."""
+    cost = Cost()
+
+    def add(name: str, module: nn.Module, out: object) -> None:
+        cost.activations += sum(t.numel() * t.element_size() for t in nested.tensors(out))
+        if isinstance(module, nn.Linear) and isinstance(out, Tensor):
+            seen = out.numel() // module.out_features
+            cost.positions[name] = cost.positions.get(name, 0) + seen
+
+    hooks = [
+        module.register_forward_hook(lambda m, _, out, name=name: add(name, m, out))
+        for name, module in model.named_modules()
+    ]
+    owners = {
+        _storage(parameter): name
+        for name, parameter in reversed(list(model.named_parameters()))
+        if parameter.ndim > 1
+    }
+    try:
+        with evaluation_mode(model), torch.no_grad(), _Counter(cost, owners):
+            run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return cost
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the FLOPs of all products, and of those with each parameter."""
+
+    def __init__(self, cost: Cost, owners: Mapping[int, str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._cost, self._owners = cost, owners
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        packet = func._overloadpacket
+        if packet not in flop_registry:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        if packet in flop_registry:
+            flops = int(flop_registry[packet](*args, **kwargs, out_val=out))
+            self._cost.flops += flops
+            owner = next(filter(None, map(self._owner, tree_leaves((args, kwargs)))), None)
+            if owner is not None:
+                self._cost.by_weight[owner] = self._cost.by_weight.get(owner, 0) + flops
+        return out
+
+    def _owner(self, value: object) -> str | None:
+        """The parameter that a tensor is, or is a view of."""
+        if not isinstance(value, Tensor) or value.ndim < 2:
+            return None
+        return self._owners.get(_storage(value))
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
     moved = tensor.detach().to("meta")
     return nn.Parameter(moved, requires_grad=False) if isinstance(tensor, nn.Parameter) else moved

@@ -1,20 +1,37 @@
 """Which masks are allowed: what the user says (budgets), bound to one network (constraints)."""
 
+from chita.constraints.blocks import Blocks, WholeBlocks
 from chita.constraints.constraint import Budget, Constraint
 from chita.constraints.fixed import Exactly, FixedMasks
 from chita.constraints.floors import KeepKWithFloors
+from chita.constraints.flops import Flops
+from chita.constraints.groups import KeepKInGroups
 from chita.constraints.keep_k import KeepK
+from chita.constraints.n_of_m import AtLeastNofM, NofM
+from chita.constraints.per_layer import PerLayer, Quotas
+from chita.constraints.per_row import PerRow
 from chita.constraints.sparsity import Nonzeros, Sparsity
+from chita.constraints.under_flops import UnderFlops
 from chita.constraints.within import Within
 
 __all__ = [
+    "AtLeastNofM",
+    "Blocks",
     "Budget",
     "Constraint",
     "Exactly",
     "FixedMasks",
+    "Flops",
     "KeepK",
+    "KeepKInGroups",
     "KeepKWithFloors",
+    "NofM",
     "Nonzeros",
+    "PerLayer",
+    "PerRow",
+    "Quotas",
     "Sparsity",
+    "UnderFlops",
+    "WholeBlocks",
     "Within",
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from chita.layout import Layout
@@ -18,12 +20,21 @@ class Constraint(ABC):
     size: int
 
     @abstractmethod
-    def select(self, scores: Tensor) -> Tensor:
-        """Return the allowed mask (p,) of largest total score, for scores (p,) >= 0.
+    def select(self, values: Tensor) -> Tensor:
+        """Return the allowed mask S (p,) with the largest Σ_S v², for values v (p,).
 
-        It keeps as many weights as the constraint allows, those of score zero too. Ties: the
-        lower flat index is kept. Raises `NumericalError` on NaN.
+        v restricted to S is the allowed point nearest to v: the projection P(v) of thresholding
+        methods. S keeps as many weights as the constraint allows, those of value zero too. Ties:
+        the lower flat index is kept. Raises `NumericalError` on NaN.
         """
+
+    def ceiling(self, values: Tensor, mask: Tensor) -> float:
+        """Return a number that Σ_S v² exceeds at no allowed mask S, given the mask selected for v.
+
+        That is the sum over this mask, except where it is not proven to be the best.
+        """
+        chosen = torch.where(mask, values, 0).double()
+        return float(chosen @ chosen)
 
     @abstractmethod
     def allows(self, mask: Tensor) -> bool:
@@ -41,19 +52,28 @@ class Constraint(ABC):
         """Return the constraint on the weights named by an ascending index (k,).
 
         `kept` is the ascending index of the weights outside that stay kept and so use up the
-        budget.
+        budget; all others outside are removed.
         """
 
 
 class Budget(ABC):
-    """What the user says; it becomes a constraint once the network is known."""
+    """What the user says; it becomes a constraint once the network is known.
+
+    Class variable `counts_operations`: whether `bind` needs a layout with operations.
+    """
+
+    counts_operations: ClassVar[bool] = False
 
     @abstractmethod
-    def kept(self, size: int) -> int:
-        """Return the number of weights kept of p = size."""
+    def kept(self, layout: Layout) -> int:
+        """Return how many weights are kept, or at most where something else may bind first."""
+
+    def removed(self, layout: Layout) -> float:
+        """Return the share removed in the end, of what schedules count: weights, if possible."""
+        return 1 - self.kept(layout) / layout.size
 
     @abstractmethod
-    def on_the_way(self, sparsity: float) -> Budget:
+    def on_the_way(self, removed: float, layout: Layout) -> Budget:
         """Return the budget of a stage before the last, which removes a smaller share.
 
         Raises `InputError` when this budget can only be met at once.

@@ -30,9 +30,9 @@ class Exactly(Constraint):
         """Number of weights p."""
         return len(self.mask)
 
-    def select(self, scores: Tensor) -> Tensor:
-        """The mask, whatever the scores."""
-        return self.mask.to(scores.device, copy=True)
+    def select(self, values: Tensor) -> Tensor:
+        """The mask, whatever the values."""
+        return self.mask.to(values.device, copy=True)
 
     def allows(self, mask: Tensor) -> bool:
         """Whether this is the mask."""
@@ -54,11 +54,11 @@ class FixedMasks(Budget):
 
     masks: Mapping[str, Tensor]
 
-    def kept(self, size: int) -> int:
+    def kept(self, layout: Layout) -> int:
         """Return the number of weights that the masks keep."""
         return sum(int(mask.sum()) for mask in self.masks.values())
 
-    def on_the_way(self, sparsity: float) -> Budget:
+    def on_the_way(self, removed: float, layout: Layout) -> Budget:
         """None: masks that are given are met at once."""
         raise InputError("Masks that are given are met in one stage. Leave stages out.")
 

@@ -43,19 +43,19 @@ class KeepKWithFloors(Constraint):
                 f"over {len(self.least)} tensors. Keep more, or lower --min-keep."
             )
 
-    def select(self, scores: Tensor) -> Tensor:
-        """The floors first, the rest by score alone."""
-        mask = self._unbounded.select(scores)
+    def select(self, values: Tensor) -> Tensor:
+        """The floors first, the rest by magnitude alone."""
+        mask = self._unbounded.select(values)
         if self.allows(mask):
             return mask
         forced = torch.zeros_like(mask)
         for segment, least in zip(self.segments, self.least, strict=True):
             if least:
-                part = scores[segment]
+                part = values[segment].abs()
                 forced[segment] = largest(part, least, self.space.kth_largest(part, least))
         free = (~forced).nonzero().squeeze(1)
         rest = KeepK(size=len(free), k=self.k - sum(self.least), space=self.space)
-        forced[free] = rest.select(scores[free])
+        forced[free] = rest.select(values[free])
         return forced
 
     def allows(self, mask: Tensor) -> bool:

@@ -20,7 +20,7 @@ class KeepK(Constraint):
     """Exactly k of p weights are kept, 0 <= k <= p.
 
     >>> import torch
-    >>> KeepK(size=3, k=1).select(torch.tensor([1.0, 5.0, 5.0]))
+    >>> KeepK(size=3, k=1).select(torch.tensor([1.0, -5.0, 5.0]))
     tensor([False,  True, False])
     """
 
@@ -32,11 +32,12 @@ class KeepK(Constraint):
         if not 0 <= self.k <= self.size:
             raise InputError(f"{self.k} weights of {self.size} cannot be kept.")
 
-    def select(self, scores: Tensor) -> Tensor:
-        """The k largest scores, by selection."""
+    def select(self, values: Tensor) -> Tensor:
+        """The k values of largest magnitude, by selection."""
         if self.k == 0:
-            return torch.zeros_like(scores, dtype=torch.bool)
-        return largest(scores, self.k, self.space.kth_largest(scores, self.k))
+            return torch.zeros_like(values, dtype=torch.bool)
+        sizes = values.abs()
+        return largest(sizes, self.k, self.space.kth_largest(sizes, self.k))
 
     def allows(self, mask: Tensor) -> bool:
         """Whether the mask keeps exactly k."""

@@ -28,7 +28,9 @@ class Sparsity(Budget):
 
     Raises `InputError` when sparsity is outside [0, 1).
 
-    >>> Sparsity(sparsity=0.9).kept(32_360)
+    >>> from chita.layout import Axes
+    >>> layout = Layout(names=("w",), shapes=((32_360,),), axes=(Axes(),))
+    >>> Sparsity(sparsity=0.9).kept(layout)
     3236
     """
 
@@ -36,26 +38,20 @@ class Sparsity(Budget):
     min_keep: int = 1
 
     def __post_init__(self) -> None:
-        _check_floor(self.min_keep)
-        share = self.sparsity
-        if not (isinstance(share, Real) and not isinstance(share, bool) and 0 <= share < 1):
-            raise InputError(
-                f"sparsity is {share!r}; it is the share of weights removed, at least 0 and "
-                "below 1 (0.9 keeps one weight in ten)."
-            )
+        check_floor(self.min_keep)
+        check_share(self.sparsity)
 
-    def kept(self, size: int) -> int:
-        """Return k for p = size."""
-        share = 1 - Decimal(repr(float(self.sparsity)))
-        return int((share * size).to_integral_value(rounding=ROUND_FLOOR))
+    def kept(self, layout: Layout) -> int:
+        """Return k."""
+        return share_kept(self.sparsity, layout.size)
 
-    def on_the_way(self, sparsity: float) -> Sparsity:
+    def on_the_way(self, removed: float, layout: Layout) -> Sparsity:
         """Remove that share, with the same floors."""
-        return Sparsity(sparsity=sparsity, min_keep=self.min_keep)
+        return Sparsity(sparsity=removed, min_keep=self.min_keep)
 
     def bind(self, layout: Layout) -> Constraint:
         """Keep floor((1 - sparsity) p) weights."""
-        return _keep(self.kept(layout.size), layout, self.min_keep)
+        return keep(self.kept(layout), layout, self.min_keep)
 
 
 @final
@@ -75,27 +71,52 @@ class Nonzeros(Budget):
     min_keep: int = 1
 
     def __post_init__(self) -> None:
-        _check_floor(self.min_keep)
+        check_floor(self.min_keep)
         whole_number("nnz", self.nnz, at_least=1, meaning="weights kept")
 
-    def kept(self, size: int) -> int:
-        """Return k, whatever the size."""
+    def kept(self, layout: Layout) -> int:
+        """Return k, whatever the layout."""
         return operator.index(self.nnz)
 
-    def on_the_way(self, sparsity: float) -> Sparsity:
+    def on_the_way(self, removed: float, layout: Layout) -> Sparsity:
         """Remove that share, with the same floors."""
-        return Sparsity(sparsity=sparsity, min_keep=self.min_keep)
+        return Sparsity(sparsity=removed, min_keep=self.min_keep)
 
     def bind(self, layout: Layout) -> Constraint:
         """Keep nnz weights."""
-        return _keep(operator.index(self.nnz), layout, self.min_keep)
+        return keep(operator.index(self.nnz), layout, self.min_keep)
 
 
-def _check_floor(min_keep: int) -> None:
+def check_floor(min_keep: int) -> None:
+    """Raise `InputError` unless this is a number of weights."""
     whole_number("min_keep", min_keep, at_least=0, meaning="weights kept in every tensor")
 
 
-def _keep(k: int, layout: Layout, min_keep: int) -> Constraint:
+def check_share(sparsity: float) -> None:
+    """Raise `InputError` unless this is a share that can be removed."""
+    number = isinstance(sparsity, Real) and not isinstance(sparsity, bool)
+    if not (number and 0 <= sparsity < 1):
+        raise InputError(
+            f"sparsity is {sparsity!r}; it is the share of weights removed, at least 0 and "
+            "below 1 (0.9 keeps one weight in ten)."
+        )
+
+
+def share_kept(sparsity: float, count: int) -> int:
+    """Return floor((1 - sparsity)·count), in exact decimal arithmetic on the number as written.
+
+    >>> share_kept(0.9, 32_360)
+    3236
+    """
+    share = 1 - Decimal(repr(float(sparsity)))
+    return int((share * count).to_integral_value(rounding=ROUND_FLOOR))
+
+
+def keep(k: int, layout: Layout, min_keep: int) -> Constraint:
+    """Return the constraint to k weights in all and min_keep in every tensor.
+
+    Raises `InputError` where k is out of range or the floors are above it.
+    """
     if not 1 <= k <= layout.size:
         raise InputError(
             f"{k} weights to keep out of {layout.size}: keep between 1 and {layout.size}. Change "

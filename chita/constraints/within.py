@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
@@ -40,21 +41,40 @@ class Within(Constraint):
         """Number of weights p."""
         return len(self.mask)
 
-    def select(self, scores: Tensor) -> Tensor:
+    @cached_property
+    def _index(self) -> Tensor:
+        return self.mask.nonzero().squeeze(1)
+
+    @cached_property
+    def _inside(self) -> Constraint:
+        """The constraint on the weights of the mask alone."""
+        return self.constraint.restrict(self._index, self._index[:0])
+
+    def select(self, values: Tensor) -> Tensor:
         """The choice of `constraint` restricted to the mask."""
-        index = self.mask.to(scores.device).nonzero().squeeze(1)
-        inside = self.constraint.restrict(index, index[:0]).select(scores[index])
-        return torch.zeros_like(scores, dtype=torch.bool).index_copy_(0, index, inside)
+        index = self._index.to(values.device)
+        chosen = torch.zeros_like(values, dtype=torch.bool)
+        return chosen.index_copy_(0, index, self._inside.select(values[index]))
+
+    def ceiling(self, values: Tensor, mask: Tensor) -> float:
+        """That of `constraint` restricted to the mask."""
+        index = self._index.to(values.device)
+        return self._inside.ceiling(values[index], mask[index])
 
     def allows(self, mask: Tensor) -> bool:
-        """Whether `constraint` allows the mask, and it keeps nothing outside."""
+        """Whether the mask keeps nothing outside, and is allowed among the weights inside."""
         outside = mask & ~self.mask.to(mask.device)
-        return self.constraint.allows(mask) and not bool(outside.any())
+        inside = mask[self._index.to(mask.device)]
+        return not bool(outside.any()) and self._inside.allows(inside)
 
     def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
-        """Those that `constraint` allows, of weights inside."""
+        """Those that `constraint` allows among the weights inside."""
+        index = self._index.to(mask.device)
         inside = self.mask.to(mask.device)[enter]
-        return self.constraint.swaps(mask, out, enter) & inside.unsqueeze(0)
+        allowed = torch.zeros(len(out), len(enter), dtype=torch.bool, device=mask.device)
+        places = (torch.searchsorted(index, which) for which in (out, enter[inside]))
+        allowed[:, inside] = self._inside.swaps(mask[index], *places)
+        return allowed
 
     def restrict(self, index: Tensor, kept: Tensor) -> Within:
         """The same of the named weights."""

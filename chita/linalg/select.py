@@ -27,15 +27,23 @@ def largest(values: Tensor, k: int, threshold: Tensor) -> Tensor:
     >>> largest(torch.tensor([1.0, 2.0, 1.0, 1.0]), 2, torch.tensor(1.0))
     tensor([ True,  True, False, False])
     """
+    check_ranked(values)
+    mask = values > threshold
+    ties = (values == threshold).nonzero().squeeze(1)
+    mask[ties[: k - int(mask.sum())]] = True
+    return mask
+
+
+def check_ranked(values: Tensor) -> None:
+    """Raise `NumericalError` when a value is NaN, which has no rank.
+
+    >>> check_ranked(torch.tensor([1.0]))
+    """
     if torch.isnan(values).any():
         raise NumericalError(
             "Scores hold NaN, which has no rank. The weights or the gradients are not finite: "
             "check the model and lower first_order or raise ridge."
         )
-    mask = values > threshold
-    ties = (values == threshold).nonzero().squeeze(1)
-    mask[ties[: k - int(mask.sum())]] = True
-    return mask
 
 
 def largest_magnitude(tensor: Tensor) -> Tensor:

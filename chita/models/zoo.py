@@ -8,17 +8,19 @@ from pathlib import Path
 from torch import nn
 
 from chita.errors import CheckpointError, ChitaError, InputError
+from chita.image_format import ImageFormat
 from chita.imports import called, is_import
 from chita.models.checkpoint import load_weights, read_tensors
 from chita.models.digits import DigitsCNN, DigitsMLP
 from chita.models.named import NamedModel
-from chita.models.paper import mlpnet, resnet20
+from chita.models.paper import mlpnet, mobilenet_v1, resnet20, resnet50
 from chita.models.timm import timm_model
 from chita.models.torchvision import torchvision_model
 from chita.models.wrappers import unwrapped
 from chita.naming import nearest
 
 _BUNDLED = Path(__file__).parent / "weights"
+_IMAGENET = ImageFormat(size=224)
 
 MODELS: dict[str, NamedModel] = {
     "digits-mlp": NamedModel(
@@ -44,6 +46,18 @@ MODELS: dict[str, NamedModel] = {
         about="of the papers, for CIFAR-10; needs --weights and --data",
         key_map=resnet20.key_map,
         images=resnet20.CIFAR10,
+    ),
+    "resnet50": NamedModel(
+        build=resnet50.ResNet50,
+        about="of the papers, for ImageNet; needs --weights and --data",
+        key_map=resnet20.key_map,
+        images=_IMAGENET,
+    ),
+    "mobilenet-v1": NamedModel(
+        build=mobilenet_v1.MobileNetV1,
+        about="of the papers, for ImageNet; needs --weights and --data",
+        key_map=resnet20.key_map,
+        images=_IMAGENET,
     ),
 }
 """Every named network, by its name on the command line."""

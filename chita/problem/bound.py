@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,9 +13,19 @@ from chita.problem.quadratic import LocalQuadratic, Minimum
 _DAMPED = 0.1  # a step that lowers the bound by more than this share of it is taken back
 
 
+class Masks(Protocol):
+    """A set of allowed masks, of which a `chita.constraints.Constraint` is one."""
+
+    def select(self, values: Tensor) -> Tensor:
+        """The allowed mask (p,) that seems to keep the largest Σ v² of values v (p,)."""
+
+    def ceiling(self, values: Tensor, mask: Tensor) -> float:
+        """A number that this sum exceeds at no allowed mask, given the mask selected."""
+
+
 def lower_bound(
     problem: LocalQuadratic,
-    select: Callable[[Tensor], Tensor],
+    masks: Masks,
     minimum: Minimum,
     *,
     steps: int = 40,
@@ -24,11 +34,12 @@ def lower_bound(
 
     For any u in image space, with z = w̄ - pullback(u)/λ,
 
-    LB(u) = -½⟨u, u⟩ + ⟨u, r(0)⟩ + (λ/2)‖w̄‖² - (λ/2) Σ_{select(z²)} z² - ½⟨shift, shift⟩ + offset
+    LB(u) = -½⟨u, u⟩ + ⟨u, r(0)⟩ + (λ/2)‖w̄‖² - (λ/2) c(z) - ½⟨shift, shift⟩ + offset
 
-    bounds Q from below, since ½⟨r, r⟩ >= ⟨u, r⟩ - ½⟨u, u⟩, what is left is a sum over weights, and
-    `select` finds the mask of largest Σ z² (section 2 of the design; α there is u/n). At the
-    residual of an optimal support that no other mask outbids, LB = Q.
+    bounds Q from below, since ½⟨r, r⟩ >= ⟨u, r⟩ - ½⟨u, u⟩, and what is left is a sum over weights,
+    (λ/2) Σ z² over those kept, which no allowed mask brings above c(z), the `ceiling` (section 2 of
+    the design; α there is u/n). At the residual of an optimal support that no other mask outbids,
+    LB = Q.
 
     The bound is concave in u. A step solves for the average s of the masks met so far, as weights
     between 0 and 1, with the system of the support in `minimum` in place of that of s. Steps that
@@ -37,7 +48,7 @@ def lower_bound(
 
     Args:
         problem: Q, with λ > 0.
-        select: of scores (p,) the allowed mask of largest total, exactly (`Constraint.select`).
+        masks: the allowed ones.
         minimum: the minimum on some allowed support, where the steps begin.
         steps: dual steps, each two passes over A and one solve.
 
@@ -50,7 +61,7 @@ def lower_bound(
     average: Tensor | None = None
     length = 1.0
     for step in range(steps + 1):
-        value, z, mask = _bound(problem, select, u, exact=False)
+        value, z, mask = _bound(problem, masks, u, exact=False)
         if value > highest:
             best, highest = u, value
         elif not value >= highest - _DAMPED * abs(highest):
@@ -61,11 +72,11 @@ def lower_bound(
         average = kept if average is None else torch.lerp(average, kept, share)
         slope = problem.anchor - u + problem.curvature.image(average * z)
         u = u + length * minimum.factor.solve(slope, problem.ridge)[1]
-    return _bound(problem, select, best, exact=True)[0]
+    return _bound(problem, masks, best, exact=True)[0]
 
 
 def _bound(
-    problem: LocalQuadratic, select: Callable[[Tensor], Tensor], u: Tensor, *, exact: bool
+    problem: LocalQuadratic, masks: Masks, u: Tensor, *, exact: bool
 ) -> tuple[float, Tensor, Tensor]:
     """LB(u), z (p,) and the mask (p,) that it selects."""
     inner, w_bar = problem.curvature.inner, problem.w_bar
@@ -73,13 +84,12 @@ def _bound(
     z = w_bar.to(pulled.dtype) - pulled / problem.ridge
     if not bool(torch.isfinite(z).all()):
         return -torch.inf, z, torch.zeros_like(z, dtype=torch.bool)
-    mask = select(z.square())
-    chosen = torch.where(mask, z, 0)
+    mask = masks.select(z)
     value = (
         -0.5 * inner(u, u)
         + inner(u, problem.anchor)
         + 0.5 * problem.ridge * problem.space.dot(w_bar, w_bar)
-        - 0.5 * problem.ridge * problem.space.dot(chosen, chosen)
+        - 0.5 * problem.ridge * masks.ceiling(z, mask)
         - 0.5 * inner(problem.shift, problem.shift)
         + problem.offset
     )

@@ -145,7 +145,7 @@ class Chooser:
         if ridge is None or scale is None:
             start = self._ridge or Ridge(value=_FIRST_RIDGE, relative=True).of(curvature)
             near = problem(start if ridge is None else ridge, 0.0)
-            support = constraint.select(costs(near)).nonzero().squeeze(1)
+            support = constraint.select(costs(near).sqrt()).nonzero().squeeze(1)
             candidates = _Candidates(self, near, divisors, support)
             tried = _SCALES[0] if scale is None else scale
             if ridge is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from chita.models.mode import evaluation_mode
 from chita.models.prunable import prunable_layout
 from chita.models.wrappers import uncompiled, unwrapped
 from chita.progress import Progress, Silent
-from chita.pruning.pose import Pose, make_budget, make_solver
+from chita.pruning.budget import Asked, layout_for, make_budget
+from chita.pruning.pose import Pose, make_solver
 from chita.pruning.result import PruneResult, make_record, settings_of
 from chita.pruning.samples import Sampling
 from chita.pruning.schedule import Stages
@@ -36,6 +37,10 @@ def prune(
     sparsity: float | None = None,
     nnz: int | None = None,
     min_keep: int = 1,
+    pattern: str | None = None,
+    blocks: str | None = None,
+    per_layer: str | Mapping[str, float] | None = None,
+    flops: float | None = None,
     targets: str | Sequence[str] | None = None,
     ignore: str | Sequence[str] = (),
     method: str | Solver = "chita",
@@ -77,6 +82,12 @@ def prune(
             decimal arithmetic. Give this or `nnz`.
         nnz: number of weights kept.
         min_keep: weights kept at least in every tensor, against collapsed layers.
+        pattern: "2:4": N weights **kept** of every M along the inputs, with no other budget.
+        blocks: "4x1": blocks of outputs x inputs are kept or removed whole; with `sparsity`.
+        per_layer: how `sparsity` is distributed: "uniform" or "erk" over tensors, "rows" over all
+            outputs alike; or the sparsity of every tensor, by name or pattern.
+        flops: share of the dense FLOPs of a forward pass that remains at most, in (0, 1]; with
+            `sparsity` or `nnz` at most so many weights, too (FALCON).
         targets: names, globs, `re:` patterns or module types of what to prune; None for all
             weights of such layers but embeddings. See `chita.models.targets.decide`.
         ignore: the same of what to leave untouched.
@@ -101,7 +112,8 @@ def prune(
             of the Hessian's diagonal; "auto" chooses (`chita.pruning.auto`).
         first_order: scale s of the first-order term, 0 leaves it out, or "auto". With it, the
             weights that stay are trained as well.
-        step: share of the way to the solution that is gone, in (0, 1], or "auto".
+        step: share of the way to the solution that is gone, in [0, 1], or "auto"; 0 takes the mask
+            alone and leaves the weights that stay as they are.
         seed: of the draw of samples and labels.
         row_indices: indices of the samples instead of a draw; consecutive groups of m form a row.
         bn_recalibrate: estimate the running statistics of batch norms anew after every stage, from
@@ -119,13 +131,21 @@ def prune(
         InputError: an argument, the network or the data cannot be used as given.
         NumericalError: a loss or the linear system is not finite or not definite.
     """
-    settings = {"sparsity": sparsity, "nnz": nnz, "min_keep": min_keep}
+    asked = Asked(
+        sparsity=sparsity,
+        nnz=nnz,
+        min_keep=min_keep,
+        pattern=pattern,
+        blocks=blocks,
+        per_layer=per_layer,
+        flops=flops,
+    )
     return run_stages(
         model,
         data,
         command="prune",
         choose=lambda network: prunable_layout(network, targets, ignore),
-        budget=make_budget(sparsity, nnz, min_keep),
+        budget=make_budget(asked),
         stages=Stages(count=stages, schedule=schedule, regrow=regrow),
         solver=make_solver(method),
         sampling=Sampling(
@@ -140,7 +160,7 @@ def prune(
             row_indices=row_indices,
         ),
         pose=Pose(ridge=ridge, first_order=first_order, step=step),
-        settings={**settings, "targets": targets, "ignore": ignore, "bound": bound},
+        settings={**asked.plain(), "targets": targets, "ignore": ignore, "bound": bound},
         bn_recalibrate=bn_recalibrate,
         bound=bound,
         unfinished=unfinished,
@@ -172,7 +192,7 @@ def run_stages(
 ) -> PruneResult:
     """Choose weights, then collect, pose, solve and write in stages; also the path of refitting."""
     network = unwrapped(model)
-    layout = choose(network)
+    layout = layout_for(budget, choose(network), network, data, sampling.loss)
     network = network if inplace else _copied(network)
     stages = stages or Stages()
     settings = {**settings, **stages.asked(), "bn_recalibrate": bn_recalibrate}

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from chita.collect.cost import Cost, sample_cost
 from chita.collect.gradients import rows_type
 from chita.collect.ways import chunk_rows, worth_factoring
+from chita.constraints import Constraint, UnderFlops
 from chita.data.batches import Data, batches_of
 from chita.data.examples import Examples
 from chita.layout import Layout
 from chita.losses import Loss, LossLike, OutputLoss
 from chita.machine import available_memory, resident_memory, speed
-from chita.models.prunable import prunable_layout
+from chita.models.prunable import prunable_layout, read_weights
 from chita.models.targets import Decision, decide
 from chita.models.wrappers import unwrapped
-from chita.pruning.pose import make_budget, make_solver
+from chita.pruning.budget import Asked, layout_for, make_budget
+from chita.pruning.pose import make_solver
 from chita.pruning.samples import Sampling
 from chita.pruning.schedule import Stages
 from chita.records import peak_rss_mb
@@ -54,19 +57,36 @@ class PlannedTensor:
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class Limit:
+    """One of several limits, and what the largest weights that fit would use of it.
+
+    Fields: `of`, weights or multiply-adds of what is pruned; `used`, `allowed`, `whole`, that of
+    all; `binds`, whether another weight would break it.
+    """
+
+    of: str
+    used: int
+    allowed: int
+    whole: int
+    binds: bool
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a run would do.
 
-    Fields: `tensors`, every parameter; `prunable`, weights p; `kept`, k, None without a budget;
-    `rows`, n; `row_bytes`, of all rows; `peak_bytes`, predicted peak memory of the process;
-    `free_bytes`, available now, None where unknown; `collect_seconds`, None where no sample tells
-    what the network costs, and `solve_seconds`, both predicted from a measured speed of this
-    machine.
+    Fields: `tensors`, every parameter; `prunable`, weights p; `kept`, k or the most that may be,
+    None without a budget; `limits`, where there are several; `rows`, n; `row_bytes`, of all rows;
+    `peak_bytes`, predicted peak memory of the process; `free_bytes`, available now, None where
+    unknown; `collect_seconds`, None where no sample tells what the network costs, and
+    `solve_seconds`, both predicted from a measured speed of this machine.
     """
 
     tensors: tuple[PlannedTensor, ...]
     prunable: int
     kept: int | None
+    limits: tuple[Limit, ...]
     rows: int
     row_bytes: int
     peak_bytes: int
@@ -82,6 +102,10 @@ def plan(
     sparsity: float | None = None,
     nnz: int | None = None,
     min_keep: int = 1,
+    pattern: str | None = None,
+    blocks: str | None = None,
+    per_layer: str | Mapping[str, float] | None = None,
+    flops: float | None = None,
     targets: str | Sequence[str] | None = None,
     ignore: str | Sequence[str] = (),
     method: str | Solver = "chita",
@@ -104,6 +128,10 @@ def plan(
         sparsity: as in `prune`; without it and `nnz`, nothing is said of what is kept.
         nnz: as in `prune`.
         min_keep: as in `prune`.
+        pattern: as in `prune`.
+        blocks: as in `prune`.
+        per_layer: as in `prune`.
+        flops: as in `prune`; needs data.
         targets: as in `prune`.
         ignore: as in `prune`.
         method: as in `prune`.
@@ -122,11 +150,23 @@ def plan(
         rows=rows, row_size=row_size, rows_dtype=rows_dtype, loss=loss, row_indices=row_indices
     )
     layout = prunable_layout(network, targets, ignore)
-    kept = None
-    if sparsity is not None or nnz is not None:
-        budget = make_budget(sparsity, nnz, min_keep)
-        budget.bind(layout)
-        kept = budget.kept(layout.size)
+    kept: int | None = None
+    limits: tuple[Limit, ...] = ()
+    asked = Asked(
+        sparsity=sparsity,
+        nnz=nnz,
+        min_keep=min_keep,
+        pattern=pattern,
+        blocks=blocks,
+        per_layer=per_layer,
+        flops=flops,
+    )
+    if asked.given:
+        budget = make_budget(asked)
+        layout = layout_for(budget, layout, network, data, loss)
+        constraint = budget.bind(layout)
+        kept = budget.kept(layout)
+        limits = _limits(constraint, network, layout)
     rows = sampling.count if solver.curvatures else 0
     wide = rows_type(network, layout)
     each = rows * (sampling.storage or wide).itemsize  # bytes per weight
@@ -154,6 +194,7 @@ def plan(
         tensors=tensors,
         prunable=layout.size,
         kept=kept,
+        limits=limits,
         rows=rows,
         row_bytes=stored,
         peak_bytes=_peak(network, sampling, cost, rows, layout, ruled, stored),
@@ -161,6 +202,30 @@ def plan(
         collect_seconds=collect,
         solve_seconds=count * solve,
     )
+
+
+def _limits(constraint: Constraint, model: nn.Module, layout: Layout) -> tuple[Limit, ...]:
+    """What binds, by the magnitudes of the weights."""
+    if not isinstance(constraint, UnderFlops):
+        return ()
+    mask = constraint.select(read_weights(model, layout))
+    count, cost = int(mask.sum()), constraint.cost(mask)
+    places = Limit(
+        of="weights",
+        used=count,
+        allowed=min(constraint.k, layout.size),
+        whole=layout.size,
+        binds=count == constraint.k < layout.size,
+    )
+    whole = constraint.cost(torch.ones_like(mask))
+    operations = Limit(
+        of="multiply-adds of a sample",
+        used=cost,
+        allowed=min(constraint.limit, whole),
+        whole=whole,
+        binds=constraint.binds(mask),
+    )
+    return places, operations
 
 
 def _cost(model: nn.Module, data: Data | None, sampling: Sampling) -> Cost | None:

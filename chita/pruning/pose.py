@@ -1,4 +1,4 @@
-"""Settings as users give them, into a problem, a budget and a solver."""
+"""Settings as users give them, into a problem and a solver."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 from typing import Any, final
 
 from chita.arguments import real_number
-from chita.constraints import Budget, Nonzeros, Sparsity
 from chita.errors import InputError, NumericalError
 from chita.naming import nearest
 from chita.problem import Curvature, NoCurvature
@@ -73,21 +72,6 @@ def _converted(value: Any, default: Any, what: str) -> Any:
     raise InputError(f"{what} is {value!r}; it takes {expected}, such as {default or 1.0}.")
 
 
-def make_budget(sparsity: float | None, nnz: int | None, min_keep: int = 1) -> Budget:
-    """Return the budget given by exactly one of `sparsity` and `nnz`.
-
-    Raises `InputError` on both, neither, or a value out of range.
-    """
-    if sparsity is not None and nnz is None:
-        return Sparsity(sparsity=sparsity, min_keep=min_keep)
-    if nnz is not None and sparsity is None:
-        return Nonzeros(nnz=nnz, min_keep=min_keep)
-    given = "neither" if sparsity is None else "both"
-    raise InputError(
-        f"Give one of sparsity (share removed, such as 0.9) and nnz (weights kept); got {given}."
-    )
-
-
 @final
 @dataclass(frozen=True, kw_only=True)
 class Ridge:
@@ -143,7 +127,8 @@ class Pose:
     """How the quadratic model is posed, and how far its solution is followed.
 
     Fields, each "auto" or a value: `ridge` as asked for; the first-order scale s; `step` τ in
-    (0, 1], the share of the way from w̄ on the solver's mask to its weights. With `hold`, a ridge
+    [0, 1], the share of the way from w̄ on the solver's mask to its weights: 0 leaves the weights
+    that stay as they are. With `hold`, a ridge
     that is relative is relative to the curvature of the first stage, in all of them, and a step
     that is chosen is 1.
 
@@ -160,13 +145,13 @@ class Pose:
             Ridge.parse(self.ridge)
         for name, meaning in (
             ("first_order", 'the scale of that term, 0 for none, or "auto"'),
-            ("step", 'a share of the step, in (0, 1], or "auto"'),
+            ("step", 'a share of the step, in [0, 1], or "auto"'),
         ):
             value = getattr(self, name)
             if value != AUTO:
                 object.__setattr__(self, name, _number(name, value, meaning))
-        if self.step != AUTO and not 0 < float(self.step) <= 1:
-            raise InputError(f"step is {self.step}; give a share of the step, in (0, 1].")
+        if self.step != AUTO and not 0 <= float(self.step) <= 1:
+            raise InputError(f"step is {self.step}; give a share of the step, in [0, 1].")
 
     @property
     def judged(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
+import torch
 from torch import Tensor, nn
 
 from chita.export.run_folder import write_run
@@ -98,6 +99,8 @@ def make_record(
         stages=tuple(staged.records),
         batch_norm=staged.batch_norm,
         layers=_layers(layout, staged.mask, staged.ways),
+        flops=_flops(layout, staged.mask),
+        dense_flops=_flops(layout, torch.ones_like(staged.mask)),
         seconds=staged.seconds,
         data_hash=staged.digest,
         model=type(model).__name__,
@@ -133,10 +136,22 @@ def _layers(layout: Layout, mask: Tensor, ways: dict[str, str]) -> tuple[LayerRe
     )
 
 
+def _flops(layout: Layout, mask: Tensor) -> int | None:
+    """FLOPs of a sample with the weights of a mask, None where they were not counted."""
+    operations = layout.operations
+    if operations is None:
+        return None
+    kept = [int(mask[segment].sum()) for segment in layout.segments]
+    used = sum(cost * count for cost, count in zip(operations.each, kept, strict=True))
+    return 2 * (operations.fixed + used)
+
+
 def plain(value: Any) -> Any:
     """Return a setting as JSON can hold it: sequences as lists, other objects as their text."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return str(value)

@@ -338,11 +338,11 @@ class StagedRun:
 
 def _constraints(budget: Budget, stages: Stages, layout: Layout) -> list[Constraint]:
     """The constraint of every stage, the last one that of the budget."""
-    final = 1 - budget.kept(layout.size) / layout.size
+    final = budget.removed(layout)
     way = stages.sparsities(final, layout.size)[:-1]
     # A sparsity that is the final one but for its last bit must not keep one weight fewer.
     capped = (max(0.0, min(sparsity, final - 1e-12)) for sparsity in way)
-    return [*(budget.on_the_way(s).bind(layout) for s in capped), budget.bind(layout)]
+    return [*(budget.on_the_way(s, layout).bind(layout) for s in capped), budget.bind(layout)]
 
 
 def _preceded(staged: Staged, trials: Sequence[TrialRecord], clock: _Clock) -> Staged:

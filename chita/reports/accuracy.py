@@ -10,7 +10,7 @@ from typing import Any, final
 Line = Mapping[str, Any]
 """One run: `run`, name to value of what was varied, and the fields of `chita prune --json`."""
 
-_BUDGETS = ("sparsity", "nnz")
+_BUDGETS = ("flops", "pattern", "sparsity", "nnz")  # the first one given names the column
 _AROUND = ("evaluate", "total")  # what is not pruning, and what is no phase
 
 
@@ -59,7 +59,7 @@ def make_table(lines: Sequence[Line]) -> Table:
     columns = dict.fromkeys(column for _, column in groups)
     return Table(
         metric=next((line["metric"] for found in groups.values() for line in found), ""),
-        columns=tuple(sorted(columns, key=lambda column: float(column.split()[-1]))),
+        columns=tuple(sorted(columns, key=_order)),
         rows=tuple(dict.fromkeys(row for row, _ in groups)),
         cells={place: _cell(found) for place, found in groups.items()},
     )
@@ -91,6 +91,11 @@ def _column(line: Line) -> str:
     """The budget, whether it was varied or the same in all runs."""
     given = {**line["settings"], **line["run"]}
     return next(f"{name} {given[name]}" for name in _BUDGETS if given.get(name) is not None)
+
+
+def _order(column: str) -> tuple[float, ...]:
+    """Where a budget stands among others, such as 0.5 or 2:4."""
+    return tuple(map(float, column.rsplit(maxsplit=1)[-1].split(":")))
 
 
 def _cell(lines: Sequence[Line]) -> Cell:

@@ -65,7 +65,7 @@ class ActiveSet(Solver):
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
     ) -> Found:
         origin = problem.w_bar if start is None else start
-        mask = constraint.select(origin.abs())
+        mask = constraint.select(origin)
         weights = torch.where(mask, origin, 0)
         trace = [problem.value(weights)]
         active, gradient, first_step = self._first(problem, mask, weights), None, 0.0
@@ -98,7 +98,7 @@ class ActiveSet(Solver):
         step, _ = problem.descent(gradient[support], support)
         count = min(len(mask), math.ceil(self.share * len(support)))
         largest = KeepK(size=len(mask), k=count, space=problem.space)
-        return _bounded(mask | largest.select((weights - step * gradient).abs()))
+        return _bounded(mask | largest.select(weights - step * gradient))
 
     def _entering(
         self,
@@ -111,7 +111,7 @@ class ActiveSet(Solver):
         """The weights (p,) that the shortest step leading out of the active set takes in."""
         for doubling in range(self.tries):
             step = first_step * 2**doubling
-            entering = constraint.select((weights - step * gradient).abs()) & ~active
+            entering = constraint.select(weights - step * gradient) & ~active
             if bool(entering.any()):
                 return entering
         return None

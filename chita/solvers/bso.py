@@ -74,12 +74,12 @@ def supports(
     problem: LocalQuadratic, constraint: Constraint, start: Tensor | None, tries: int
 ) -> list[Tensor]:
     """Return the masks (p,) that `BSO` considers, in its order."""
-    masks = [constraint.select(costs(problem))]
+    masks = [constraint.select(costs(problem).sqrt())]
     if bool(problem.shift.any()):  # else there is no first-order term
         masks.append(_stepped(problem, constraint, tries))
-    masks.append(constraint.select(problem.w_bar.abs()))
+    masks.append(constraint.select(problem.w_bar))
     if start is not None:
-        masks.append(constraint.select(start.abs()))
+        masks.append(constraint.select(start))
     return masks
 
 
@@ -90,7 +90,7 @@ def _stepped(problem: LocalQuadratic, constraint: Constraint, tries: int) -> Ten
     trials = []
     for i in range(tries):
         weights = problem.w_bar - (longest * 0.5**i) * gradient
-        mask = constraint.select(weights.abs())
+        mask = constraint.select(weights)
         support = mask.nonzero().squeeze(1)
         residual = problem.residual(weights[support], support)
         trials.append((problem.value_at(residual, torch.where(mask, weights, 0)), i, mask))

@@ -56,7 +56,7 @@ class CD(Solver):
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
     ) -> Found:
         origin = problem.w_bar if start is None else start
-        mask = constraint.select(origin.abs())
+        mask = constraint.select(origin)
         support = mask.nonzero().squeeze(1)
         weights = torch.where(mask, origin, 0)
         residual = problem.residual(weights[support].double(), support)

@@ -164,7 +164,7 @@ class _Exchange:
         for halving in range(_HALVINGS):
             step = self._longest * 0.5**halving
             moved = self._metric * best.weights - step * gradient
-            trial = self._constraint.select(moved.abs() / self._metric.sqrt())
+            trial = self._constraint.select(moved / self._metric.sqrt())
             changed = (trial != mask).nonzero().squeeze(1)
             if len(changed) == 0:
                 return None

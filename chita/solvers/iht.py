@@ -74,7 +74,7 @@ class IHT(Solver):
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
     ) -> Found:
         origin = problem.w_bar if start is None else start
-        point = _at(problem, constraint.select(origin.abs()), origin)
+        point = _at(problem, constraint.select(origin), origin)
         first_step = 1 / (self.lipschitz or lipschitz(problem))
         trace = [point.objective]
         status = Status.ITERATION_LIMIT
@@ -98,12 +98,12 @@ class IHT(Solver):
         support = point.mask.nonzero().squeeze(1)
         exact, image = problem.descent(gradient[support], support)
         held = _moved(problem, point, point.mask, gradient, image, exact)
-        if torch.equal(constraint.select((point.weights - exact * gradient).abs()), point.mask):
+        if torch.equal(constraint.select(point.weights - exact * gradient), point.mask):
             return held
         best: _Point | None = None
         for doubling in range(self.max_doublings + 1):
             step = first_step * 2**doubling
-            mask = constraint.select((point.weights - step * gradient).abs())
+            mask = constraint.select(point.weights - step * gradient)
             trial = _moved(problem, point, mask, gradient, image, step)
             if best is not None and trial.objective >= best.objective:
                 break

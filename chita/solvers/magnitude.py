@@ -33,5 +33,5 @@ class Magnitude(Solver):
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
     ) -> Found:
-        mask = constraint.select(problem.w_bar.abs())
+        mask = constraint.select(problem.w_bar)
         return Found(weights=torch.where(mask, problem.w_bar, 0), mask=mask)

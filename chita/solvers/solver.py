@@ -189,4 +189,4 @@ def _lower_bound(problem: LocalQuadratic, constraint: Constraint, mask: Tensor) 
     """The bound from a support; None where nothing is known of the loss."""
     if isinstance(problem.curvature, NoCurvature):
         return None
-    return lower_bound(problem, constraint.select, problem.minimise_on(mask.nonzero().squeeze(1)))
+    return lower_bound(problem, constraint, problem.minimise_on(mask.nonzero().squeeze(1)))

@@ -23,6 +23,32 @@ BUDGETS = [
     (["--nnz", "17025"], "keep between 1 and 17024"),
     (["--nnz", "20", "--min-keep", "10"], "30 at least over 3 tensors. Keep more, or lower"),
     (["--nnz", "20", "--min-keep", "-1"], "min_keep is -1"),
+    (["--pattern", "2-4"], "pattern is '2-4'; write N:M"),
+    (["--pattern", "5:4"], "5:4 keeps more weights than there are"),
+    (["--pattern", "0:4"], "n is 0; it is the number of weights kept"),
+    (["--pattern", "2:4", "--sparsity", "0.5"], "the pattern says how many weights are kept"),
+    (
+        ["--pattern", "2:5"],
+        "fc1.weight has 64 inputs, fc2.weight has 128 inputs, fc3.weight has 64",
+    ),
+    (["--pattern", "2:128"], "Leave them out with --ignore fc1.weight --ignore fc3.weight"),
+    (["--pattern", "2:4", "--flops", "0.5"], "pattern and flops are budgets of their own"),
+    (["--blocks", "4x1"], "blocks needs sparsity"),
+    (["--blocks", "4x1", "--nnz", "400"], "takes no nnz"),
+    (["--blocks", "4by1", "--sparsity", "0.5"], "blocks is '4by1'; write outputs x inputs"),
+    (["--blocks", "0x1", "--sparsity", "0.5"], "rows is 0; it is the number of outputs"),
+    (["--blocks", "16x1", "--sparsity", "0.5"], "16 and inputs that 1 divides: fc3.weight has 10"),
+    (["--blocks", "2x2", "--sparsity", "0.9999"], "keeps 0 of 4256 blocks of 4 weights, but 3"),
+    (["--per-layer", "erk"], "per_layer needs sparsity"),
+    (
+        ["--per-layer", "erq", "--sparsity", "0.5"],
+        "--per-layer erq is none of uniform, erk and rows",
+    ),
+    (["--flops", "0"], "flops is 0.0; it is the share of the dense FLOPs"),
+    (["--flops", "30"], "above 0 and up to 1"),
+    (["--flops", "0.0001"], "3 weights that --min-keep keeps 6. Ask for at least 0.0001763"),
+    (["--flops", "0.5", "--sparsity", "0.5", "--nnz", "9"], "got both"),
+    (["--flops", "0.5", "--nnz", "2"], "2 of 17024 weights are to be kept, but 3 at least"),
 ]
 
 USAGE = [

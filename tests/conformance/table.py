@@ -2,14 +2,28 @@
 
 import torch
 
-from chita.constraints import FixedMasks, Nonzeros, Sparsity, Within
-from chita.layout import Axes, Layout
+from chita.constraints import (
+    Blocks,
+    FixedMasks,
+    Flops,
+    NofM,
+    Nonzeros,
+    PerLayer,
+    PerRow,
+    Quotas,
+    Sparsity,
+    Within,
+)
+from chita.layout import Axes, Layout, Operations
 from chita.problem import LocalQuadratic, NoCurvature
 from chita.solvers import SOLVERS
 from tests.problems import random_problem
 
 LAYOUT = Layout(
-    names=("a", "b", "c"), shapes=((10, 12), (9,), (4, 3, 3, 2)), axes=(Axes(), Axes(), Axes())
+    names=("a", "b", "c"),
+    shapes=((10, 12), (3, 3), (4, 3, 3, 2)),
+    axes=(Axes(), Axes(), Axes()),
+    operations=Operations(each=(1, 3, 16), fixed=7),
 )
 N, P = 30, LAYOUT.size
 
@@ -62,6 +76,14 @@ BUDGETS = {
     "Nonzeros, all": Nonzeros(nnz=P),
     "FixedMasks": FixedMasks(masks=fixed_masks()),
     "Within": Narrowed(nnz=40, min_keep=3),
+    "PerLayer": PerLayer(sparsity=0.7, distribution="erk"),
+    "Quotas": Quotas(levels={"*": 0.8, "b": 0.5}),
+    "PerRow": PerRow(sparsity=0.6),
+    "NofM": NofM(n=1, m=3),
+    "AtLeastNofM": NofM(n=1, m=3).on_the_way(0.5, LAYOUT),
+    "Blocks": Blocks(rows=1, columns=3, sparsity=0.7),
+    "Flops": Flops(share=0.4),
+    "Flops, weights": Flops(share=0.4, weights=Sparsity(sparsity=0.7)),
 }
 
 TRIPLES = [(s, c, b) for s in SOLVERS for c in CURVATURES for b in BUDGETS]

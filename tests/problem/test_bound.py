@@ -29,7 +29,7 @@ def test_never_above_the_optimum(n, p, k, first_order, ridge, seed):
     for mask in (constraint.select(problem.w_bar.abs()), CHITA().solve(problem, constraint).mask):
         minimum = problem.minimise_on(mask.nonzero().flatten())
         for steps in (0, 5, 60):
-            bound = lower_bound(problem, constraint.select, minimum, steps=steps)
+            bound = lower_bound(problem, constraint, minimum, steps=steps)
             assert bound <= best + 1e-9 * abs(best) + 1e-12
 
 
@@ -40,9 +40,7 @@ def test_steps_raise_it_and_a_strong_ridge_closes_the_gap():
         constraint = KeepK(size=200, k=60)
         found = CHITA().solve(problem, constraint)
         minimum = problem.minimise_on(found.mask.nonzero().flatten())
-        first, last = (
-            lower_bound(problem, constraint.select, minimum, steps=steps) for steps in (0, 60)
-        )
+        first, last = (lower_bound(problem, constraint, minimum, steps=steps) for steps in (0, 60))
         assert first < last <= found.objective
         gaps.append((found.objective - last) / found.objective)
     assert max(gaps) < 0.15

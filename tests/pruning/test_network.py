@@ -141,7 +141,7 @@ def test_a_solver_with_options_is_a_method(calibration):
         ({"nnz": 5, "seed": None}, "seed is None"),
         ({"nnz": 5, "seed": None, "method": "magnitude"}, "seed is None"),
         ({"nnz": 5, "first_order": "one"}, "first_order is 'one'"),
-        ({"nnz": 5, "step": 0}, "step is 0.0; give a share"),
+        ({"nnz": 5, "step": -0.1}, "step is -0.1; give a share"),
         ({"nnz": 5, "step": 1.5}, "step is 1.5"),
         ({"nnz": 5, "fisher": "true"}, "fisher is 'true'; give one of auto, improved, empirical"),
         ({"nnz": 5, "held_out": -1}, "held_out is -1"),

@@ -1,0 +1,157 @@
+"""Whole blocks of weights, kept or removed together."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import floor
+from typing import final
+
+import torch
+from torch import Tensor
+
+from chita.arguments import whole_number
+from chita.constraints.constraint import Budget, Constraint
+from chita.constraints.floors import KeepKWithFloors
+from chita.constraints.sparsity import check_floor, check_share, share_kept
+from chita.constraints.unfit import check_fits
+from chita.errors import InputError
+from chita.layout import Layout
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WholeBlocks(Constraint):
+    """Every block is kept or removed whole, and `chosen` says which sets of blocks are allowed.
+
+    `blocks` (b, m) holds the flat indices of every block's weights; what is in none is removed.
+    The value of a block is the norm of its weights', so that the best blocks are the best mask.
+
+    >>> from chita.constraints.keep_k import KeepK
+    >>> halves = torch.tensor([[0, 1], [2, 3]])
+    >>> constraint = WholeBlocks(size=4, blocks=halves, chosen=KeepK(size=2, k=1))
+    >>> constraint.select(torch.tensor([3.0, 0.0, 2.0, 2.0]))
+    tensor([ True,  True, False, False])
+    """
+
+    size: int
+    blocks: Tensor
+    chosen: Constraint
+
+    def select(self, values: Tensor) -> Tensor:
+        """The best blocks."""
+        norms = values[self.blocks.to(values.device)].double().square().sum(1).sqrt()
+        return self._expanded(self.chosen.select(norms))
+
+    def allows(self, mask: Tensor) -> bool:
+        """Whether the mask is made of whole blocks, and these are allowed."""
+        kept = mask[self.blocks.to(mask.device)].any(1)
+        return torch.equal(self._expanded(kept), mask) and self.chosen.allows(kept)
+
+    def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
+        """None: single weights do not change sides."""
+        return torch.zeros(len(out), len(enter), dtype=torch.bool, device=mask.device)
+
+    def restrict(self, index: Tensor, kept: Tensor) -> WholeBlocks:
+        """The blocks that lie among the named weights whole; others can only be removed.
+
+        Raises `InputError` where a block is kept in part outside.
+        """
+        place = torch.full((self.size,), -1, dtype=torch.long, device=index.device)
+        place[index] = torch.arange(len(index), device=index.device)
+        outside = torch.zeros(self.size, dtype=torch.bool, device=index.device)
+        outside[kept] = True
+        blocks = self.blocks.to(index.device)
+        inside, used = place[blocks], outside[blocks]
+        if bool((used.any(1) & ~used.all(1)).any()):
+            raise InputError("Blocks are kept whole; the weights that stay kept cut one.")
+        whole = (inside >= 0).all(1)
+        chosen = self.chosen.restrict(whole.nonzero().squeeze(1), used.all(1).nonzero().squeeze(1))
+        return WholeBlocks(size=len(index), blocks=inside[whole], chosen=chosen)
+
+    def _expanded(self, kept: Tensor) -> Tensor:
+        mask = torch.zeros(self.size, dtype=torch.bool, device=kept.device)
+        mask[self.blocks.to(kept.device)[kept].flatten()] = True
+        return mask
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Blocks(Budget):
+    """Remove the share `sparsity` of all blocks of `rows` outputs x `columns` inputs.
+
+    Blocks are cut at every kernel position and within every group of a convolution;
+    floor((1 - sparsity)·blocks) are kept over the network, and in every tensor enough of them to
+    hold `min_keep` weights.
+
+    Raises `InputError` on what is no block or share, and on binding where `rows` does not divide
+    the outputs or `columns` the inputs.
+    """
+
+    rows: int
+    columns: int
+    sparsity: float
+    min_keep: int = 1
+
+    def __post_init__(self) -> None:
+        whole_number("rows", self.rows, at_least=1, meaning="outputs of a block")
+        whole_number("columns", self.columns, at_least=1, meaning="inputs of a block")
+        check_share(self.sparsity)
+        check_floor(self.min_keep)
+
+    @classmethod
+    def parse(cls, text: str, sparsity: float, min_keep: int = 1) -> Blocks:
+        """Return the budget of a text such as "4x1".
+
+        Raises `InputError` on any other.
+        """
+        found = re.fullmatch(r"\s*(\d+)\s*[x×]\s*(\d+)\s*", str(text))
+        if found is None:
+            raise InputError(
+                f"blocks is {text!r}; write outputs x inputs of a block, such as 4x1 or 1x4."
+            )
+        rows, columns = map(int, found.groups())
+        return cls(rows=rows, columns=columns, sparsity=sparsity, min_keep=min_keep)
+
+    def kept(self, layout: Layout) -> int:
+        """Return the weights of all blocks kept."""
+        each = self.rows * self.columns
+        return share_kept(self.sparsity, layout.size // each) * each
+
+    def on_the_way(self, removed: float, layout: Layout) -> Blocks:
+        """A smaller share of the same blocks."""
+        return Blocks(
+            rows=self.rows, columns=self.columns, sparsity=removed, min_keep=self.min_keep
+        )
+
+    def bind(self, layout: Layout) -> WholeBlocks:
+        """Keep that many blocks."""
+        each = self.rows * self.columns
+        blocks, segments, unfit, start = [], [], {}, 0
+        for (name, segment), shape, axes in zip(layout, layout.shapes, layout.axes, strict=True):
+            found = axes.matrices(torch.arange(segment.start, segment.stop).view(shape))
+            outputs, inputs = found.shape[1:]
+            if outputs % self.rows or inputs % self.columns:
+                unfit[name] = f"{outputs} x {inputs}"
+                continue
+            cut = found.unflatten(1, (-1, self.rows)).unflatten(3, (-1, self.columns))
+            own = cut.movedim(3, 2).reshape(-1, each)
+            blocks.append(own[own[:, 0].argsort()])
+            segments.append(slice(start, start + len(own)))
+            start += len(own)
+        check_fits(
+            f"Blocks of {self.rows}x{self.columns} need outputs that {self.rows} and inputs that "
+            f"{self.columns} divides",
+            unfit,
+        )
+        k = share_kept(self.sparsity, start)
+        least = tuple(-(-min(self.min_keep, count) // each) for count in layout.counts)
+        needed = max(1, sum(least))
+        if k < needed:
+            raise InputError(
+                f"sparsity {self.sparsity} keeps {k} of {start} blocks of {each} weights, but "
+                f"{needed} at least over {len(least)} tensors. Ask for a sparsity of at most "
+                f"{floor(1e4 * (1 - needed / start)) / 1e4}, or lower --min-keep."
+            )
+        chosen = KeepKWithFloors(size=start, k=k, segments=tuple(segments), least=least)
+        return WholeBlocks(size=layout.size, blocks=torch.cat(blocks), chosen=chosen)

@@ -1,0 +1,118 @@
+"""A number of weights to keep, and at least some in every one of many small groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from chita.constraints.constraint import Constraint
+from chita.constraints.keep_k import KeepK
+from chita.errors import InputError
+from chita.linalg.select import check_ranked
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KeepKInGroups(Constraint):
+    """Exactly k of p weights are kept, at least `least` in every group.
+
+    Every weight is in one group. Groups of similar size lie together: `members[i]` (g, m) holds
+    flat indices, ascending in every row, with -1 for what a smaller group lacks, and `least[i]`
+    (g,) what each row keeps at least. Where those add up to k, they are kept exactly.
+
+    The masks allowed are the bases of a matroid, so the greedy choice in `select` is the best.
+
+    >>> pairs = torch.tensor([[0, 1], [2, 3]])
+    >>> constraint = KeepKInGroups(size=4, k=2, members=(pairs,), least=(torch.tensor([1, 1]),))
+    >>> constraint.select(torch.tensor([3.0, 2.0, 1.0, 0.0]))
+    tensor([ True, False,  True, False])
+    """
+
+    size: int
+    k: int
+    members: tuple[Tensor, ...]
+    least: tuple[Tensor, ...]
+
+    def __post_init__(self) -> None:
+        floors = self._floors
+        if not floors <= self.k <= self.size:
+            raise InputError(
+                f"{self.k} of {self.size} weights are to be kept, but at least {floors} in groups. "
+                "Keep more."
+            )
+
+    def select(self, values: Tensor) -> Tensor:
+        """The largest of every group first, the rest by magnitude alone."""
+        check_ranked(values)
+        forced = torch.zeros_like(values, dtype=torch.bool)
+        sizes = values.abs()
+        for members, least in zip(self.members, self.least, strict=True):
+            members = members.to(values.device)
+            present = torch.where(members >= 0, sizes[members.clamp_min(0)], -1)
+            order = present.argsort(dim=1, descending=True, stable=True)
+            rank = torch.arange(members.shape[1], device=values.device)
+            chosen = rank < least.to(values.device).unsqueeze(1)
+            forced[members.gather(1, order)[chosen]] = True
+        free = (~forced).nonzero().squeeze(1)
+        rest = KeepK(size=len(free), k=self.k - self._floors)
+        forced[free] = rest.select(values[free])
+        return forced
+
+    def allows(self, mask: Tensor) -> bool:
+        """Whether the mask keeps exactly k, and enough in every group."""
+        if len(mask) != self.size or int(mask.sum()) != self.k:
+            return False
+        return all(
+            bool((kept >= least.to(mask.device)).all())
+            for kept, least in zip(self._kept(mask), self.least, strict=True)
+        )
+
+    def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
+        """Those within a group, and those out of a group that has more than it needs."""
+        group = torch.empty(self.size, dtype=torch.long, device=mask.device)
+        spare, first = [], 0
+        kept = self._kept(mask)
+        for members, least, count in zip(self.members, self.least, kept, strict=True):
+            ids = torch.arange(first, first + len(members), device=mask.device)
+            present = (members >= 0).to(mask.device)
+            group[members.to(mask.device)[present]] = ids.unsqueeze(1).expand_as(present)[present]
+            spare.append(count > least.to(mask.device))
+            first += len(members)
+        same = group[out].unsqueeze(1) == group[enter].unsqueeze(0)
+        return torch.cat(spare)[group[out]].unsqueeze(1) | same
+
+    def restrict(self, index: Tensor, kept: Tensor) -> KeepKInGroups:
+        """What k and the groups still ask of the named weights, at most all of a group."""
+        place = torch.full((self.size,), -1, dtype=torch.long, device=index.device)
+        place[index] = torch.arange(len(index), device=index.device)
+        outside = torch.zeros(self.size, dtype=torch.bool, device=index.device)
+        outside[kept] = True
+        members, least = [], []
+        for old, needed, used in zip(self.members, self.least, self._kept(outside), strict=True):
+            old, needed = old.to(index.device), needed.to(index.device)
+            new = torch.where(old >= 0, place[old.clamp_min(0)], -1)
+            present = (new >= 0).sum(1)
+            some = present > 0
+            members.append(new[some])
+            least.append((needed - used).clamp_min(0).minimum(present)[some])
+        return KeepKInGroups(
+            size=len(index),
+            k=min(len(index), self.k - len(kept)),
+            members=tuple(members),
+            least=tuple(least),
+        )
+
+    @property
+    def _floors(self) -> int:
+        return sum(int(least.sum()) for least in self.least)
+
+    def _kept(self, mask: Tensor) -> list[Tensor]:
+        """How many of every group are kept."""
+        found = []
+        for members in self.members:
+            members = members.to(mask.device)
+            found.append((mask[members.clamp_min(0)] & (members >= 0)).sum(1))
+        return found

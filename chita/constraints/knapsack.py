@@ -1,0 +1,168 @@
+"""The best of many weights under a count and a cost: the dual over the price of cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+_SAMPLE = 100_000  # scores by which the price is guessed, where there are many
+_AROUND = 0.02  # relative width of the first bracket around the guess
+_STEPS = 200  # of bisection at most
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Prices:
+    """The dual solution: `cost` μ, of a unit of cost, and `place` ω, of a place among the k."""
+
+    cost: float
+    place: float
+
+
+def worth(scores: Tensor, costs: Tensor, price: float) -> Tensor:
+    """Return score - price·cost of weights (p,), or of one cost, rounded in one way everywhere.
+
+    >>> worth(torch.tensor([3.0, 1.0]), torch.tensor(2.0), 0.5)
+    tensor([2., 0.])
+    """
+    return scores - costs * price
+
+
+def prices(
+    scores: Tensor, costs: Sequence[int], segments: Sequence[slice], k: int, limit: int
+) -> Prices:
+    """Return prices at which the weights worth more than they cost fit both budgets.
+
+    A weight of segment t is worth score - μ·costs[t]; ω is the k-th largest worth, zero if that is
+    negative or k is not reached. The cost of the weights worth more than ω falls as μ grows, so
+    the smallest μ at which it is within the limit is found by bisection, each step by selection:
+    weights on the same side at both ends of the bracket are decided, and leave it. A sample gives
+    the first bracket where there are many.
+
+    The dual of the linear relaxation: Meng et al., FALCON (AISTATS 2024). Departure: there every
+    layer is sorted beforehand.
+
+    Args:
+        scores: (p,), at least 0; infinite ones are taken whatever they cost.
+        costs: of one weight of each segment, at least 0.
+        segments: consecutive slices that cover the p weights.
+        k: weights at most.
+        limit: cost at most.
+    """
+    whole = _Open.of(scores, costs, segments, k, limit)
+    low, high = 0.0, _highest(scores, costs, segments)
+    if len(scores) > 4 * _SAMPLE:
+        step = len(scores) // _SAMPLE
+        sampled = _Open(
+            scores=whole.scores[::step],
+            costs=whole.costs[::step],
+            k=k // step,
+            limit=limit / step,
+            below=0.0,
+        )
+        guess = _bisected(sampled, low, high, 1e-4)
+        low, high = _bracket(whole, guess, high)
+    found = _bisected(whole, low, high, 0.0)
+    return Prices(cost=found, place=whole.place(found))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Open:
+    """Weights whose side is open: `scores`, `costs`, how many more may be taken, at what cost.
+
+    `below` is the worth of the best weight that was left out, where more than all could be taken.
+    """
+
+    scores: Tensor
+    costs: Tensor
+    k: int
+    limit: float
+    below: float
+
+    @classmethod
+    def of(
+        cls, scores: Tensor, costs: Sequence[int], segments: Sequence[slice], k: int, limit: int
+    ) -> _Open:
+        each = torch.empty_like(scores)
+        for cost, segment in zip(costs, segments, strict=True):
+            each[segment] = cost
+        return cls(scores=scores, costs=each, k=k, limit=limit, below=0.0)
+
+    def place(self, price: float, net: Tensor | None = None) -> float:
+        """ω at a price of cost."""
+        if self.k >= len(self.scores):
+            return max(0.0, self.below)
+        net = self.worth(price) if net is None else net
+        if self.k == 0:
+            return max(0.0, float(net.max()))
+        return max(0.0, float(net.kthvalue(len(net) - self.k + 1).values))
+
+    def worth(self, price: float) -> Tensor:
+        return worth(self.scores, self.costs, price)
+
+    def fits(self, price: float) -> tuple[bool, float]:
+        """Whether the weights worth more than a place stay within the limit, and ω."""
+        net = self.worth(price)
+        place = self.place(price, net)
+        return float(self.costs[net > place].sum(dtype=torch.float64)) <= self.limit, place
+
+    def between(self, low: float, high: float, dear: float, cheap: float) -> _Open:
+        """Those whose side differs over a bracket of prices, with ω from `dear` down to `cheap`."""
+        taken = self.worth(high) > dear
+        left = self.worth(low) <= cheap
+        still = ~(taken | left)
+        return _Open(
+            scores=self.scores[still],
+            costs=self.costs[still],
+            k=self.k - int(taken.sum()),
+            limit=self.limit - float(self.costs[taken].sum(dtype=torch.float64)),
+            below=max(cheap, self.below),
+        )
+
+
+def _highest(scores: Tensor, costs: Sequence[int], segments: Sequence[slice]) -> float:
+    """A price at which nothing that costs is worth it, but what is infinite."""
+    highest = 1.0
+    for cost, segment in zip(costs, segments, strict=True):
+        part = scores[segment]
+        if cost and len(part):
+            finite = part[torch.isfinite(part)]
+            highest = max(highest, 2 * float(finite.max()) / cost if len(finite) else 0.0)
+    return highest
+
+
+def _bracket(whole: _Open, guess: float, highest: float) -> tuple[float, float]:
+    """Prices on both sides of the sought one, near a guess."""
+    low = high = guess
+    width = _AROUND
+    while high < highest and not whole.fits(high := high * (1 + width))[0]:
+        low, width = high, 4 * width
+    if low == guess:
+        while low > 0 and whole.fits(low := low * (1 - width) if width < 1 else 0.0)[0]:
+            high, width = low, 4 * width
+    return low, min(high, highest)
+
+
+def _bisected(opened: _Open, low: float, high: float, tolerance: float) -> float:
+    """The smallest price that fits, from above; as near as the type of the scores can tell."""
+    tolerance = max(tolerance, 2 * torch.finfo(opened.scores.dtype).eps)
+    fits, dear = opened.fits(low)
+    if fits:
+        return low
+    _, cheap = opened.fits(high)
+    for _ in range(_STEPS):
+        opened = opened.between(low, high, dear, cheap)
+        middle = 0.5 * (low + high)
+        if not len(opened.scores) or not low < middle < high or high - low <= tolerance * high:
+            break
+        fits, place = opened.fits(middle)
+        if fits:
+            high, cheap = middle, place
+        else:
+            low, dear = middle, place
+    return high

@@ -1,0 +1,114 @@
+"""N kept of every M neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from chita.arguments import whole_number
+from chita.constraints.constraint import Budget
+from chita.constraints.groups import KeepKInGroups
+from chita.constraints.sparsity import share_kept
+from chita.constraints.unfit import check_fits
+from chita.errors import InputError
+from chita.layout import Layout
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class NofM(Budget):
+    """Keep `n` of every `m` neighbours: N of M, "2:4", with N **kept**.
+
+    Tools differ here: what this library and NVIDIA call 1:4 keeps one weight of four, others call
+    it 3:4. Only where N is half of M do all agree.
+
+    Neighbours follow each other along the inputs, at one output, one kernel position and within
+    one group of a convolution: the direction that sparse matrix units read.
+
+    Stages before the last keep at least N of each M and, over the network, as many more as their
+    share says, wherever these are worth most.
+
+    Raises `InputError` unless 1 <= n <= m, and on binding where m does not divide the inputs.
+
+    >>> NofM.parse("2:4")
+    NofM(n=2, m=4)
+    """
+
+    n: int
+    m: int
+
+    def __post_init__(self) -> None:
+        whole_number("n", self.n, at_least=1, meaning="weights kept of every m")
+        whole_number("m", self.m, at_least=1, meaning="neighbours, of which n are kept")
+        if self.n > self.m:
+            raise InputError(f"{self} keeps more weights than there are. Write it as N:M, N <= M.")
+
+    def __str__(self) -> str:
+        """N:M."""
+        return f"{self.n}:{self.m}"
+
+    @classmethod
+    def parse(cls, text: str) -> NofM:
+        """Return the budget of a text "N:M".
+
+        Raises `InputError` on any other.
+        """
+        n, colon, m = str(text).partition(":")
+        if not (colon and n.strip().isdecimal() and m.strip().isdecimal()):
+            raise InputError(
+                f"pattern is {text!r}; write N:M, N weights kept of every M, such as 2:4."
+            )
+        return cls(n=int(n), m=int(m))
+
+    def kept(self, layout: Layout) -> int:
+        """Return p·n/m."""
+        return layout.size // self.m * self.n
+
+    def on_the_way(self, removed: float, layout: Layout) -> AtLeastNofM:
+        """Remove a share over the network, and keep n of m at least."""
+        return AtLeastNofM(pattern=self, sparsity=removed)
+
+    def bind(self, layout: Layout) -> KeepKInGroups:
+        """Keep n in every group."""
+        return self.grouped(layout, self.kept(layout))
+
+    def grouped(self, layout: Layout, k: int) -> KeepKInGroups:
+        """Keep k in all, at least n of them in every group.
+
+        Raises `InputError` that lists the layers which m does not divide.
+        """
+        members = []
+        unfit = {}
+        for (name, segment), shape, axes in zip(layout, layout.shapes, layout.axes, strict=True):
+            index = torch.arange(segment.start, segment.stop).view(shape)
+            inputs = axes.matrices(index)
+            if inputs.shape[2] % self.m:
+                unfit[name] = f"{inputs.shape[2]} inputs"
+            else:
+                members.append(inputs.reshape(-1, self.m))
+        check_fits(f"{self} needs a number of inputs that {self.m} divides", unfit)
+        least = tuple(torch.full((len(groups),), self.n) for groups in members)
+        return KeepKInGroups(size=layout.size, k=k, members=tuple(members), least=least)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AtLeastNofM(Budget):
+    """Remove the share `sparsity` over the network, and keep at least N of every M."""
+
+    pattern: NofM
+    sparsity: float
+
+    def kept(self, layout: Layout) -> int:
+        """Return floor((1 - sparsity) p), or what the pattern keeps where that is more."""
+        return max(self.pattern.kept(layout), share_kept(self.sparsity, layout.size))
+
+    def on_the_way(self, removed: float, layout: Layout) -> AtLeastNofM:
+        """The same with another share."""
+        return AtLeastNofM(pattern=self.pattern, sparsity=removed)
+
+    def bind(self, layout: Layout) -> KeepKInGroups:
+        """Keep that many, n in every group at least."""
+        return self.pattern.grouped(layout, self.kept(layout))

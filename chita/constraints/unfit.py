@@ -1,0 +1,19 @@
+"""One message for layers whose shape a pattern does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from chita.errors import InputError
+
+
+def check_fits(needs: str, unfit: Mapping[str, str]) -> None:
+    """Raise `InputError` that lists unfit tensors, with the options that leave them out.
+
+    >>> check_fits("2:4 needs a number of inputs that 4 divides", {})
+    """
+    if not unfit:
+        return
+    listed = ", ".join(f"{name} has {what}" for name, what in unfit.items())
+    options = " ".join(f"--ignore {name}" for name in unfit)
+    raise InputError(f"{needs}: {listed}. Leave them out with {options}")

@@ -1,0 +1,154 @@
+"""Budgets from the words in which users give them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, final
+
+from torch import nn
+
+from chita import nested
+from chita.collect.cost import with_operations
+from chita.constraints import (
+    Blocks,
+    Budget,
+    Flops,
+    NofM,
+    Nonzeros,
+    PerLayer,
+    PerRow,
+    Quotas,
+    Sparsity,
+)
+from chita.data.batches import Data, batches_of
+from chita.data.examples import Examples
+from chita.errors import InputError
+from chita.layout import Layout
+from chita.losses import LossLike, make_loss
+
+_ROWS = "rows"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A budget in words, None for what was not said.
+
+    Fields:
+        sparsity: share of weights removed, in [0, 1).
+        nnz: number of weights kept.
+        min_keep: weights kept in every tensor at least.
+        pattern: "2:4", N kept of M.
+        blocks: "4x1", outputs x inputs, kept or removed whole.
+        per_layer: "uniform", "erk", "rows" (every output the same share), or levels by tensor.
+        flops: share of the dense FLOPs that remains at most.
+    """
+
+    sparsity: float | None = None
+    nnz: int | None = None
+    min_keep: int = 1
+    pattern: str | None = None
+    blocks: str | None = None
+    per_layer: str | Mapping[str, float] | None = None
+    flops: float | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return the fields as plain data; levels by tensor as a dict."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        if isinstance(self.per_layer, Mapping):
+            found["per_layer"] = {name: float(level) for name, level in self.per_layer.items()}
+        return found
+
+    @property
+    def given(self) -> bool:
+        """Whether any budget was said."""
+        return any(value is not None for name, value in self.plain().items() if name != "min_keep")
+
+
+def make_budget(asked: Asked) -> Budget:
+    """Return the budget that the words make.
+
+    Raises `InputError` on words that contradict each other, none, or a value out of range.
+    """
+    shapes = {name: getattr(asked, name) for name in ("pattern", "blocks", "per_layer", "flops")}
+    said = [name for name, value in shapes.items() if value is not None]
+    if len(said) > 1:
+        raise InputError(
+            f"{' and '.join(said)} are budgets of their own and were given together. Give one of "
+            "them."
+        )
+    return _MAKERS[said[0]](asked) if said else _weights(asked)
+
+
+def _weights(asked: Asked) -> Budget:
+    if asked.sparsity is not None and asked.nnz is None:
+        return Sparsity(sparsity=asked.sparsity, min_keep=asked.min_keep)
+    if asked.nnz is not None and asked.sparsity is None:
+        return Nonzeros(nnz=asked.nnz, min_keep=asked.min_keep)
+    given = "neither" if asked.sparsity is None else "both"
+    raise InputError(
+        f"Give one of sparsity (share removed, such as 0.9) and nnz (weights kept); got {given}."
+    )
+
+
+def _pattern(asked: Asked) -> Budget:
+    _alone("pattern", "the pattern says how many weights are kept", asked)
+    return NofM.parse(str(asked.pattern))
+
+
+def _blocks(asked: Asked) -> Budget:
+    sparsity = _share("blocks", asked)
+    return Blocks.parse(str(asked.blocks), sparsity, asked.min_keep)
+
+
+def _per_layer(asked: Asked) -> Budget:
+    how = asked.per_layer
+    if isinstance(how, Mapping):
+        _alone("per_layer", "the levels say how many weights are kept", asked)
+        return Quotas(levels=dict(how), min_keep=asked.min_keep)
+    sparsity = _share("per_layer", asked)
+    if how == _ROWS:
+        return PerRow(sparsity=sparsity, min_keep=asked.min_keep)
+    return PerLayer(sparsity=sparsity, distribution=str(how), min_keep=asked.min_keep)
+
+
+def _flops(asked: Asked) -> Budget:
+    limited = asked.sparsity is not None or asked.nnz is not None
+    assert asked.flops is not None
+    return Flops(
+        share=asked.flops,
+        weights=_weights(asked) if limited else None,
+        min_keep=asked.min_keep,
+    )
+
+
+_MAKERS = {"pattern": _pattern, "blocks": _blocks, "per_layer": _per_layer, "flops": _flops}
+
+
+def _alone(name: str, why: str, asked: Asked) -> None:
+    if asked.sparsity is not None or asked.nnz is not None:
+        raise InputError(f"{name} was given with sparsity or nnz, but {why}. Leave those out.")
+
+
+def _share(name: str, asked: Asked) -> float:
+    if asked.nnz is not None or asked.sparsity is None:
+        raise InputError(
+            f"{name} needs sparsity, the share that is removed, such as 0.8, and takes no nnz."
+        )
+    return asked.sparsity
+
+
+def layout_for(
+    budget: Budget, layout: Layout, model: nn.Module, data: Data | None, loss: LossLike
+) -> Layout:
+    """Return the layout with the facts that a budget is bound by, from one sample if need be.
+
+    Raises `InputError` as `chita.collect.cost.with_operations` does.
+    """
+    if not budget.counts_operations or data is None:
+        return layout
+    batch = next(iter(batches_of(data, 1)))
+    device = model.get_parameter(layout.names[0]).device
+    sample = nested.map_tensors(lambda t: t.to(device), next(Examples(batch).batches(1)))
+    return with_operations(layout, model, make_loss(loss, batch), sample)
