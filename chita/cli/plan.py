@@ -96,7 +96,8 @@ def _show(name: str, found: Plan) -> None:
         pruned = "yes" if tensor.pruned else "no"
         table.add_row(tensor.name, shape, f"{tensor.weights:,}", pruned, tensor.rule, megabytes)
     stdout.print(table)
-    kept = "" if found.kept is None else f", of which {found.kept:,} would be kept"
+    most = "at most " if found.limits else ""
+    kept = "" if found.kept is None else f", of which {most}{found.kept:,} would be kept"
     free = "" if found.free_bytes is None else f" of {found.free_bytes / 1e6:,.0f} MB available"
     collect = found.collect_seconds
     told = "unknown without a sample" if collect is None else f"about {collect:.1f} s"

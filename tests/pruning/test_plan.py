@@ -80,3 +80,17 @@ def test_bad_input_is_refused_as_in_pruning():
     ):
         with pytest.raises(InputError, match=message):
             chita.plan(model, **arguments)
+
+
+def test_a_plan_tells_which_of_two_limits_binds():
+    model, _ = chita.load_model("digits-cnn")
+    both = {"flops": 0.3, "sparsity": 0.6}
+    weights, operations = chita.plan(model, digits()[0], **both).limits
+    assert (weights.binds, operations.binds) == (False, True)
+    assert operations.used <= operations.allowed == int(0.3 * operations.whole)
+    weights, operations = chita.plan(model, digits()[0], flops=0.9, sparsity=0.9).limits
+    assert (weights.binds, operations.binds) == (True, False)
+    assert weights.used == weights.allowed == 2382
+    assert chita.plan(model, digits()[0], sparsity=0.9).limits == ()
+    with pytest.raises(InputError, match="needs a sample"):
+        chita.plan(model, flops=0.3)
