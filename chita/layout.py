@@ -122,6 +122,11 @@ class Layout:
         """Iterate over (name, slice of the flat vector)."""
         return iter(zip(self.names, self.segments, strict=True))
 
+    def indexed(self) -> Iterator[tuple[str, Axes, Tensor]]:
+        """Iterate over names, axes, and the flat indices of each tensor's weights in its shape."""
+        for (name, at), shape, axes in zip(self, self.shapes, self.axes, strict=True):
+            yield name, axes, torch.arange(at.start, at.stop).view(shape)
+
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Copy named tensors into a new flat vector (p,).
 

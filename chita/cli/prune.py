@@ -17,7 +17,7 @@ from chita.errors import InputError
 from chita.export.run_folder import check_target
 from chita.models.prunable import prunable_layout
 from chita.models.targets import decide
-from chita.pruning.budget import layout_for, make_budget
+from chita.pruning.budget import Asked, layout_for, make_budget
 from chita.pruning.network import prune as prune_network
 from chita.pruning.pose import make_solver
 from chita.pruning.result import PruneResult
@@ -97,7 +97,8 @@ def prune_by(settings: PruneSettings, *, began: float, quiet: bool = False) -> R
     arguments = settings.row_arguments()
     session = open_session(settings, quiet=quiet)
     solver = make_solver(settings.method, settings.options)
-    _check_budget(session, settings)
+    asked = asked_of(settings)
+    _check_budget(session, settings, asked)
     for decision in decide(session.network, settings.targets, settings.ignore):
         if decision.overruled and not quiet:
             stderr.print(f"{decision.role.name} is pruned: {decision.rule}", markup=False)
@@ -109,15 +110,15 @@ def prune_by(settings: PruneSettings, *, began: float, quiet: bool = False) -> R
     with _told_of(unfinished):
         return run(
             session,
-            lambda: _pruned(session, settings, solver, arguments, unfinished),
+            lambda: _pruned(session, settings, asked, solver, arguments, unfinished),
             settings,
             began=began,
         )
 
 
-def _check_budget(session: Session, settings: PruneSettings) -> None:
+def _check_budget(session: Session, settings: PruneSettings, asked: Asked) -> None:
     """Raise `InputError` on a budget that this network cannot meet."""
-    budget = make_budget(asked_of(settings))
+    budget = make_budget(asked)
     layout = prunable_layout(session.network, settings.targets, settings.ignore)
     data, loss = session.calibration, session.loss
     budget.bind(layout_for(budget, layout, session.network, data, loss))
@@ -126,6 +127,7 @@ def _check_budget(session: Session, settings: PruneSettings) -> None:
 def _pruned(
     session: Session,
     settings: PruneSettings,
+    asked: Asked,
     solver: Solver,
     arguments: dict[str, Any],
     unfinished: Path | None,
@@ -133,7 +135,7 @@ def _pruned(
     return prune_network(
         session.network,
         session.calibration,
-        **asked_of(settings).plain(),
+        **asked.plain(),
         targets=settings.targets,
         ignore=settings.ignore,
         method=solver,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from chita.arguments import whole_number
-from chita.constraints.constraint import Budget, Constraint
+from chita.constraints.constraint import Budget, Constraint, places
 from chita.constraints.floors import KeepKWithFloors
 from chita.constraints.sparsity import check_floor, check_share, share_kept
 from chita.constraints.unfit import check_fits
@@ -57,10 +57,7 @@ class WholeBlocks(Constraint):
 
         Raises `InputError` where a block is kept in part outside.
         """
-        place = torch.full((self.size,), -1, dtype=torch.long, device=index.device)
-        place[index] = torch.arange(len(index), device=index.device)
-        outside = torch.zeros(self.size, dtype=torch.bool, device=index.device)
-        outside[kept] = True
+        place, outside = places(self.size, index, kept)
         blocks = self.blocks.to(index.device)
         inside, used = place[blocks], outside[blocks]
         if bool((used.any(1) & ~used.all(1)).any()):
@@ -128,8 +125,8 @@ class Blocks(Budget):
         """Keep that many blocks."""
         each = self.rows * self.columns
         blocks, segments, unfit, start = [], [], {}, 0
-        for (name, segment), shape, axes in zip(layout, layout.shapes, layout.axes, strict=True):
-            found = axes.matrices(torch.arange(segment.start, segment.stop).view(shape))
+        for name, axes, index in layout.indexed():
+            found = axes.matrices(index)
             outputs, inputs = found.shape[1:]
             if outputs % self.rows or inputs % self.columns:
                 unfit[name] = f"{outputs} x {inputs}"

@@ -85,3 +85,16 @@ class Budget(ABC):
 
         Raises `InputError` when the budget cannot be met by this network.
         """
+
+
+def places(size: int, index: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where each of p weights stands in an index, -1 for nowhere, and whether it is kept.
+
+    >>> places(3, torch.tensor([1, 2]), torch.tensor([0]))
+    (tensor([-1,  0,  1]), tensor([ True, False, False]))
+    """
+    place = torch.full((size,), -1, dtype=torch.long, device=index.device)
+    place[index] = torch.arange(len(index), device=index.device)
+    outside = torch.zeros(size, dtype=torch.bool, device=index.device)
+    outside[kept] = True
+    return place, outside

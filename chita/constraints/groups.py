@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from chita.constraints.constraint import Constraint
+from chita.constraints.constraint import Constraint, places
 from chita.constraints.keep_k import KeepK
 from chita.errors import InputError
 from chita.linalg.select import check_ranked
@@ -86,10 +86,7 @@ class KeepKInGroups(Constraint):
 
     def restrict(self, index: Tensor, kept: Tensor) -> KeepKInGroups:
         """What k and the groups still ask of the named weights, at most all of a group."""
-        place = torch.full((self.size,), -1, dtype=torch.long, device=index.device)
-        place[index] = torch.arange(len(index), device=index.device)
-        outside = torch.zeros(self.size, dtype=torch.bool, device=index.device)
-        outside[kept] = True
+        place, outside = places(self.size, index, kept)
         members, least = [], []
         for old, needed, used in zip(self.members, self.least, self._kept(outside), strict=True):
             old, needed = old.to(index.device), needed.to(index.device)

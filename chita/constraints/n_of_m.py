@@ -81,8 +81,7 @@ class NofM(Budget):
         """
         members = []
         unfit = {}
-        for (name, segment), shape, axes in zip(layout, layout.shapes, layout.axes, strict=True):
-            index = torch.arange(segment.start, segment.stop).view(shape)
+        for name, axes, index in layout.indexed():
             inputs = axes.matrices(index)
             if inputs.shape[2] % self.m:
                 unfit[name] = f"{inputs.shape[2]} inputs"

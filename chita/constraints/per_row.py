@@ -46,8 +46,8 @@ class PerRow(Budget):
     def _rows(self, layout: Layout) -> list[tuple[Tensor, Tensor]]:
         """The members of every tensor's rows, and how many each keeps."""
         found = []
-        for (_, segment), shape, axes in zip(layout, layout.shapes, layout.axes, strict=True):
-            rows = axes.by_output(torch.arange(segment.start, segment.stop).view(shape))
+        for _, axes, index in layout.indexed():
+            rows = axes.by_output(index)
             width = rows.shape[1]
             count = max(share_kept(self.sparsity, width), min(self.min_keep, width))
             found.append((rows.sort(1).values, torch.full((len(rows),), count)))

@@ -191,7 +191,7 @@ def _row_gram(rows: Rows, support: Tensor) -> Tensor:
 
     Of most columns, it is the Gram of all less that of the rest, where the former costs little.
     """
-    if rows.factored and 2 * len(support) > rows.p and (whole := rows.whole_gram()) is not None:
+    if 2 * len(support) > rows.p and (whole := rows.whole_gram()) is not None:
         rest = torch.ones(rows.p, dtype=torch.bool, device=support.device)
         rest[support] = False
         _add_row_gram(whole, rows, rest.nonzero().squeeze(1), -1)

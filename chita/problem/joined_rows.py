@@ -91,6 +91,8 @@ class JoinedRows:
 
     def whole_gram(self) -> Tensor | None:
         """The sum of the parts' Gram matrices."""
+        if not self.factored:
+            return None
         total: Tensor | None = None
         for part in self._parts:
             gram = part.whole_gram()
