@@ -38,7 +38,8 @@ bench: $(READY)     ## measure, and write benchmarks/results/
 reproduce: $(READY) ## run the sweep reproduce/$(NAME).toml on the data in $(CHITA_DATA)
 	cd "$(CHITA_DATA)" && PYTHONPATH="$(CURDIR)/reproduce" "$(CURDIR)/$(BIN)/chita" sweep \
 		"$(CURDIR)/reproduce/$(NAME).toml" --jobs 1 --out "$(CURDIR)/reproduce/$(NAME).jsonl" \
-		--table "$(CURDIR)/reproduce/$(NAME).md" $(if $(PLOT),--plot "$(CURDIR)/reproduce/$(NAME).png")
+		--table "$(CURDIR)/reproduce/$(NAME).md" $(if $(PLOT),--plot "$(CURDIR)/reproduce/$(NAME).png") \
+		$(if $(AGAINST),--against $(AGAINST))
 
 clean:          ## remove what the targets made
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -116,7 +116,7 @@ class RunRecord(BaseModel):
         batch_norm: what estimating its statistics anew did, None where that was not done.
         layers: the counts of each tensor, which sum to nnz and prunable.
         flops, dense_flops: of one sample's forward pass, after and before, two for a multiply-add;
-            None where the budget did not ask for them.
+            None where they were not counted.
         seconds: wall clock by phase.
         data_hash: SHA-256 of the calibration samples of the rows, in order; of several stages,
             that of their hashes.

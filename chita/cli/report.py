@@ -58,10 +58,11 @@ def _show(record: RunRecord) -> None:
     on = f" on {record.data}" if record.data else ""
     did = {"prune": f"pruned by {record.method}", "refit": "refitted", "apply": "masked"}
     table = Table(title=f"{record.model}{on}, {did[record.command]}")
-    for column in ("layer", "shape", "weights", "kept", "removed %", "dead outputs"):
-        table.add_column(column, justify="left" if column == "layer" else "right")
+    table.add_column("layer", overflow="fold")
+    for column in ("shape", "weights", "kept", "removed %", "dead outputs"):
+        table.add_column(column, justify="right")
     for layer in record.layers:
-        shape = " x ".join(map(str, layer.shape))
+        shape = "x".join(map(str, layer.shape))
         removed = f"{100 * (1 - layer.kept / layer.weights):.2f}"
         counts = (f"{layer.weights:,}", f"{layer.kept:,}", removed, f"{layer.dead_outputs:,}")
         table.add_row(layer.name, shape, *counts)

@@ -44,19 +44,29 @@ Jobs = Annotated[
 Markdown = Annotated[
     Path | None, typer.Option("--table", help="Markdown file to write at the end.")
 ]
+Against = Annotated[
+    str,
+    typer.Option(help="Columns: budget, or flops, the measured share of FLOPs that is left."),
+]
 Plot = Annotated[
     Path | None,
     typer.Option(
-        help="Picture to write at the end: the measure against sparsity, or against seconds where "
-        "there is only one."
+        help="Picture to write at the end: the measure against the columns, or where there is "
+        "only one, against seconds."
     ),
 ]
 
 
 def sweep(
-    grid: Grid, out: Lines, jobs: Jobs = None, table: Markdown = None, plot: Plot = None
+    grid: Grid,
+    out: Lines,
+    jobs: Jobs = None,
+    table: Markdown = None,
+    plot: Plot = None,
+    against: Against = "budget",
 ) -> None:
     """Prune by every combination of some settings; go on where an earlier sweep was stopped."""
+    make_table([], against)
     runs = read_grid(grid)
     for run in runs:
         check_prune(run.settings)
@@ -68,7 +78,7 @@ def sweep(
     if len(left) < len(runs):
         stderr.print(f"{len(runs) - len(left)} of {len(runs)} runs are done in {out}.")
     failed = _work_off(left, known, runs, out, jobs)
-    found = make_table([known[run.key] for run in runs if run.key in known])
+    found = make_table([known[run.key] for run in runs if run.key in known], against)
     stdout.print(_picture(found, ""))
     if table:
         _write(table, as_markdown(found))

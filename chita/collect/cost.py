@@ -52,20 +52,28 @@ def sample_cost(model: nn.Module, loss: Loss, sample: Any) -> Cost | None:
         return None
 
 
-def with_operations(layout: Layout, model: nn.Module, loss: Loss, sample: Any) -> Layout:
+def with_operations(
+    layout: Layout, model: nn.Module, loss: Loss, sample: Any, *, needed: bool = True
+) -> Layout:
     """Return the layout with the multiply-adds that each of its weights takes for a sample.
 
     They are those of one forward pass: by shapes alone, or of a real one where shapes do not tell.
+    Where they are not `needed`, no real pass is made, and what cannot be told leaves the layout
+    as it is.
 
-    Raises `InputError` when a tensor of the layout takes part in none.
+    Raises `InputError` when a tensor of the layout takes part in none, and they are needed.
     """
     cost = sample_cost(model, loss, sample)
+    if cost is None and not needed:
+        return layout
     if cost is None:
         batch = nested.map_tensors(torch.clone, sample)
         with state_kept(model):
             cost = _counted(model, lambda: loss.mean(model, batch))
     used = [cost.by_weight.get(name, 0) for name in layout.names]
     idle = [name for name, flops in zip(layout.names, used, strict=True) if not flops]
+    if idle and not needed:
+        return layout
     if idle:
         raise InputError(
             f"The forward pass of one sample shows no product with {', '.join(idle)}, so what "

@@ -20,7 +20,7 @@ from chita.errors import NumericalError
 from chita.problem import Curvature, GradientGram, LocalQuadratic
 from chita.pruning.pose import AUTO, Pose, Ridge
 from chita.records import StageRecord, TrialRecord
-from chita.solvers import Solution
+from chita.solvers import Solution, Solver
 from chita.solvers.bso import costs
 
 _FIRST_RIDGE = 0.5  # the first λ tried, relative to the mean curvature
@@ -156,8 +156,24 @@ class Chooser:
             self._ridge = ridge
         return problem(ridge, scale), scale
 
-    def raised(self, problem: LocalQuadratic) -> LocalQuadratic | None:
-        """Return the problem at a larger λ, None where λ was given or cannot be the cause."""
+    def solved(
+        self, solver: Solver, problem: LocalQuadratic, constraint: Constraint, *, bound: bool
+    ) -> tuple[LocalQuadratic, Solution]:
+        """Return the solution, and the problem: at a larger λ where a chosen one leaves none.
+
+        Raises `NumericalError` where no λ does, or it was given.
+        """
+        while True:
+            try:
+                return problem, solver.solve(problem, constraint, bound=bound)
+            except NumericalError:
+                raised = self._raised(problem)
+                if raised is None:
+                    raise
+                problem = raised
+
+    def _raised(self, problem: LocalQuadratic) -> LocalQuadratic | None:
+        """The problem at a larger λ, None where λ was given or cannot be the cause."""
         ridge = problem.ridge * _COARSE
         if self._pose.ridge != AUTO or not 0 < ridge < _LARGEST:
             return None

@@ -21,7 +21,7 @@ from chita.constraints import (
     Quotas,
     Sparsity,
 )
-from chita.data.batches import Data, batches_of
+from chita.data.batches import Data, Indexed, batches_of
 from chita.data.examples import Examples
 from chita.errors import InputError
 from chita.layout import Layout
@@ -142,13 +142,16 @@ def _share(name: str, asked: Asked) -> float:
 def layout_for(
     budget: Budget, layout: Layout, model: nn.Module, data: Data | None, loss: LossLike
 ) -> Layout:
-    """Return the layout with the facts that a budget is bound by, from one sample if need be.
+    """Return the layout with what its weights cost for one sample.
 
-    Raises `InputError` as `chita.collect.cost.with_operations` does.
+    Batches that come one after another are only begun where the budget needs it.
+
+    Raises `InputError` as `chita.collect.cost.with_operations` does, where the budget needs it.
     """
-    if not budget.counts_operations or data is None:
+    if data is None or not (budget.counts_operations or isinstance(data, Indexed)):
         return layout
     batch = next(iter(batches_of(data, 1)))
     device = model.get_parameter(layout.names[0]).device
     sample = nested.map_tensors(lambda t: t.to(device), next(Examples(batch).batches(1)))
-    return with_operations(layout, model, make_loss(loss, batch), sample)
+    needed = budget.counts_operations
+    return with_operations(layout, model, make_loss(loss, batch), sample, needed=needed)

@@ -13,6 +13,7 @@ from torch import nn
 
 from chita.constraints import Budget
 from chita.data.batches import Data
+from chita.data.examples import as_examples
 from chita.errors import InputError
 from chita.layout import Layout
 from chita.losses import LossLike
@@ -192,6 +193,7 @@ def run_stages(
 ) -> PruneResult:
     """Choose weights, then collect, pose, solve and write in stages; also the path of refitting."""
     network = unwrapped(model)
+    data = as_examples(data) or data  # checked once
     layout = layout_for(budget, choose(network), network, data, sampling.loss)
     network = network if inplace else _copied(network)
     stages = stages or Stages()

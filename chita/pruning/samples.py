@@ -17,6 +17,7 @@ from chita.data.pool import Pool, make_pool
 from chita.errors import InputError
 from chita.losses import Loss, LossLike, OutputLoss, check_loss, make_loss
 from chita.models.forward import failures_named
+from chita.models.mode import state_kept
 
 _LABELS = ("data", "model")
 _FISHERS = ("auto", "improved", "empirical")
@@ -162,7 +163,8 @@ class Source:
         """Return the samples held out, on a device, with their labels."""
         if self.held is None:
             return None
-        return _labelled(self._sampling, self.held.to(device), model, 0)
+        with state_kept(model):
+            return _labelled(self._sampling, self.held.to(device), model, 0)
 
     def drawn(self, given: Examples, model: nn.Module, device: torch.device) -> Drawn:
         """Return the samples of a stage's rows on a device, with their loss and labels."""

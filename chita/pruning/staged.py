@@ -13,27 +13,26 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from chita import nested
 from chita.collect.gradients import Collected, collect_gradients
 from chita.constraints import Budget, Constraint, Within
 from chita.data.batches import Data
-from chita.data.examples import Examples, as_examples
-from chita.errors import InputError, NumericalError
+from chita.data.examples import Examples
+from chita.errors import InputError
 from chita.layout import Layout
 from chita.models.mode import state_kept
 from chita.models.prunable import read_weights, write_weights
 from chita.problem import GradientGram, LocalQuadratic, NoCurvature
 from chita.progress import Placed, Progress, track
 from chita.pruning.auto import Chooser
+from chita.pruning.judge import Judge
 from chita.pruning.pose import AUTO, Pose
 from chita.pruning.samples import Drawn, Sampling, Source
 from chita.pruning.schedule import Stages
 from chita.records import BatchNormRecord, StageRecord, TrialRecord
-from chita.solvers import Solution, Solver
-from chita.training.batch_norm import batch_norms, batch_statistics, equal_batches, recalibrate
+from chita.solvers import Solver
+from chita.training.batch_norm import batch_norms, recalibrate
 
 BATCH_NORM_SAMPLES = 2000
-_JUDGED = 500  # samples at a time
 _REHEARSED = 3  # stages of a rehearsal at most, and at most about a third of all
 
 
@@ -112,7 +111,6 @@ class StagedRun:
         self._solver, self._sampling, self._bound = solver, sampling, bound
         self._progress = progress
         self._constraints = _constraints(budget, stages, layout)
-        data = data if data is None else as_examples(data) or data  # checked once
         self._data, self._budget, self._stages, self._pose = data, budget, stages, pose
         self._device = network.get_parameter(layout.names[0]).device
         self._normed = bn_recalibrate and data is not None and bool(batch_norms(network))
@@ -120,9 +118,11 @@ class StagedRun:
         self._source = None
         if solver.curvatures or self._normed:
             self._source = Source(sampling, data, judged=judged)
-        with state_kept(network):
-            self._held = self._source.judges(network, self._device) if self._source else None
-        self._chooser = Chooser(pose, self._judge if self._held else None)
+        held = self._source.judges(network, self._device) if self._source else None
+        self._judge: Judge | None = None
+        if held is not None:
+            self._judge = Judge(network, layout, held, sampling, normed=self._normed)
+        self._chooser = Chooser(pose, self._judge)
         self._normal: Examples | None = None
         if self._source and self._normed:
             self._normal = self._source.some(BATCH_NORM_SAMPLES)
@@ -165,7 +165,7 @@ class StagedRun:
 
     @property
     def _rehearses(self) -> bool:
-        return len(self._constraints) > 1 and self._held is not None and self._pose.ridge == AUTO
+        return len(self._constraints) > 1 and self._judge is not None and self._pose.ridge == AUTO
 
     def _rehearsed(self) -> Staged | None:
         """Choose λ by running the first stages on copies of the network.
@@ -192,7 +192,7 @@ class StagedRun:
     def _copied(self, ridge: float | str, place: str) -> StagedRun:
         """The same run at a given λ, on a copy of the network."""
         assert self._source is not None
-        assert self._held is not None
+        assert self._judge is not None
         rows = None if self._sampling.row_indices is not None else self._source.rows
         return StagedRun(
             copy.deepcopy(self._network),
@@ -201,7 +201,7 @@ class StagedRun:
             budget=self._budget,
             stages=self._stages,
             solver=self._solver,
-            sampling=replace(self._sampling, rows=rows, held_out=len(self._held)),
+            sampling=replace(self._sampling, rows=rows, held_out=len(self._judge)),
             pose=replace(self._pose, ridge=ridge, hold=True),
             bn_recalibrate=self._normed,
             bound=False,
@@ -225,7 +225,9 @@ class StagedRun:
         with track(progress, "solve", 1, "problem"):
             problem, scale = self._posed(w_bar, collected, constraint, left)
             clock.stop("choose")
-            problem, solution = self._solved(problem, constraint, left)
+            solver = self._solver.brief if left else self._solver
+            prove = self._bound and not left
+            problem, solution = self._chooser.solved(solver, problem, constraint, bound=prove)
             clock.stop("solve")
             followed = self._chooser.follow(problem, scale, solution)
             progress.advance(1)
@@ -254,7 +256,7 @@ class StagedRun:
             )
         )
         staged.mask, staged.choice = solution.mask, self._chooser.state
-        staged.held_out = len(self._held) if self._held else 0
+        staged.held_out = len(self._judge) if self._judge else 0
         staged.lower_bound = solution.lower_bound
         if drawn and collected:
             staged.ways, staged.loss, staged.rows = (
@@ -288,51 +290,16 @@ class StagedRun:
         segments = self._layout.segments
         return self._chooser.pose(w_bar, curvature, divisors, constraint, segments, left)
 
-    def _solved(
-        self, problem: LocalQuadratic, constraint: Constraint, left: float
-    ) -> tuple[LocalQuadratic, Solution]:
-        """The solution, and the problem: with a larger λ where a chosen one leaves no solution."""
-        solver = self._solver.brief if left else self._solver
-        while True:
-            try:
-                return problem, solver.solve(problem, constraint, bound=self._bound and not left)
-            except NumericalError:
-                raised = self._chooser.raised(problem)
-                if raised is None:
-                    raise
-                problem = raised
-
-    def _judge(self, weights: Tensor) -> float:
-        """The mean loss on the samples held out, batch norms as if recalibrated on them."""
-        try:
-            write_weights(self._network, self._layout, weights)
-        except NumericalError:  # too large for their type
-            return math.inf
-        if not self._normed:
-            return self._held_out_loss()
-        with batch_statistics(self._network):
-            return self._held_out_loss()
-
-    def _held_out_loss(self) -> float:
-        assert self._held is not None
-        mean = self._sampling.loss_for(self._held.parts[0]).mean
-        total = 0.0
-        with state_kept(self._network), torch.no_grad():
-            for batch in equal_batches(self._held, _JUDGED):
-                loss = float(mean(self._network, nested.map_tensors(torch.clone, batch)))
-                total += loss * (nested.count(batch) or 1)
-        return total / len(self._held)
-
     def _recalibrated(self) -> BatchNormRecord:
         assert self._normal is not None
-        before = self._held_out_loss() if self._held else None
+        before = self._judge.loss() if self._judge else None
         samples = self._normal.to(self._device)
         recalibrate(self._network, samples, self._sampling.loss_for(samples.parts[0]))
         return BatchNormRecord(
             layers=len(batch_norms(self._network)),
             samples=len(samples),
             loss_before=_finite(before),
-            loss_after=_finite(self._held_out_loss()) if self._held else None,
+            loss_after=_finite(self._judge.loss()) if self._judge else None,
         )
 
 

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+from chita.errors import InputError
+
 Line = Mapping[str, Any]
 """One run: `run`, name to value of what was varied, and the fields of `chita prune --json`."""
 
 _BUDGETS = ("flops", "pattern", "sparsity", "nnz")  # the first one given names the column
+AGAINST = ("budget", "flops")
 _AROUND = ("evaluate", "total")  # what is not pruning, and what is no phase
 
 
@@ -19,12 +22,14 @@ _AROUND = ("evaluate", "total")  # what is not pruning, and what is no phase
 class Cell:
     """A measure over `count` seeds: its `mean`, its standard deviation `spread`, and `seconds`.
 
-    `spread` is None of a single one; `seconds` is the mean time of pruning.
+    `spread` is None of a single one; `seconds` is the mean time of pruning; `removed`, the mean
+    share of weights removed.
     """
 
     mean: float
     spread: float | None
     seconds: float
+    removed: float
     count: int
 
     def __str__(self) -> str:
@@ -37,28 +42,43 @@ class Cell:
 class Table:
     """Runs in rows and columns.
 
-    Fields: `metric`; `columns`, the budgets; `rows`, what else was varied; `cells`, by row and
-    column, where there are runs.
+    Fields: `metric`; `against`, what the columns are: budgets, or shares of FLOPs that are left, to
+    two decimals; `columns`; `rows`, what else was varied; `cells`, by row and column, where there
+    are runs.
     """
 
     metric: str
+    against: str
     columns: tuple[str, ...]
     rows: tuple[str, ...]
     cells: Mapping[tuple[str, str], Cell]
 
 
-def make_table(lines: Sequence[Line]) -> Table:
+def make_table(lines: Sequence[Line], against: str = "budget") -> Table:
     """Return the table of runs: a column for each budget, a row for all else but the seed.
 
-    Runs that failed or were not measured are left out.
+    Against "flops", a column for each share of FLOPs that is left, and the kind of budget in the
+    row. Runs that failed, or of which this was not measured, are left out.
+
+    Raises `InputError` on anything else to set the measure against.
     """
+    if against not in AGAINST:
+        raise InputError(f"--against is {against!r}; give one of {', '.join(AGAINST)}.")
+    by_flops = against == "flops"
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
-        if line.get("pruned_metric") is not None:
-            groups.setdefault((_row(line["run"]), _column(line)), []).append(line)
+        if line.get("pruned_metric") is None or (by_flops and line.get("flops") is None):
+            continue
+        row = _row(line["run"])
+        if by_flops:
+            row, column = f"{row}, {_kind(line)}", f"flops {_share(line):.2f}"
+        else:
+            column = _column(line)
+        groups.setdefault((row, column), []).append(line)
     columns = dict.fromkeys(column for _, column in groups)
     return Table(
         metric=next((line["metric"] for found in groups.values() for line in found), ""),
+        against=against,
         columns=tuple(sorted(columns, key=_order)),
         rows=tuple(dict.fromkeys(row for row, _ in groups)),
         cells={place: _cell(found) for place, found in groups.items()},
@@ -66,10 +86,13 @@ def make_table(lines: Sequence[Line]) -> Table:
 
 
 def as_markdown(table: Table) -> str:
-    """Return a table of means, and one of seconds, in Markdown."""
+    """Return a table of means, one of seconds, and against FLOPs one of sparsities, in Markdown."""
     parts = [f"{table.metric}, mean ± standard deviation over seeds:", _grid(table, str)]
     parts += ["Seconds of a run, loading and evaluation left out, mean:"]
     parts += [_grid(table, lambda cell: f"{cell.seconds:.1f}")]
+    if table.against == "flops":
+        parts += ["Share of weights removed, mean:"]
+        parts += [_grid(table, lambda cell: f"{cell.removed:.3f}")]
     return "\n\n".join(parts) + "\n"
 
 
@@ -93,6 +116,16 @@ def _column(line: Line) -> str:
     return next(f"{name} {given[name]}" for name in _BUDGETS if given.get(name) is not None)
 
 
+def _kind(line: Line) -> str:
+    """Which words its budget was given in."""
+    given = {**line["settings"], **line["run"]}
+    return " and ".join(name for name in _BUDGETS if given.get(name) is not None)
+
+
+def _share(line: Line) -> float:
+    return float(line["flops"] / line["dense_flops"])
+
+
 def _order(column: str) -> tuple[float, ...]:
     """Where a budget stands among others, such as 0.5 or 2:4."""
     return tuple(map(float, column.rsplit(maxsplit=1)[-1].split(":")))
@@ -108,5 +141,6 @@ def _cell(lines: Sequence[Line]) -> Cell:
         mean=statistics.fmean(values),
         spread=statistics.stdev(values) if len(values) > 1 else None,
         seconds=statistics.fmean(seconds),
+        removed=statistics.fmean(line["sparsity"] for line in lines),
         count=len(values),
     )

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import chita
 from chita.cli.app import app
 from chita.data.digits import digits
+from chita.errors import InputError
 from chita.reports.accuracy import as_markdown, make_table
 from tests.cli.refusals import refused
 
@@ -213,7 +214,7 @@ def test_means_spreads_and_order_of_a_table():
     def line(method, sparsity, value):
         seconds = {"collect": 0.5, "solve": 1.5, "evaluate": 1.0, "total": 4.0}
         run = {"method": method, "sparsity": sparsity, "seed": 0}
-        fields = {"metric": "m", "pruned_metric": value, "seconds": seconds}
+        fields = {"metric": "m", "pruned_metric": value, "sparsity": sparsity, "seconds": seconds}
         return {"run": run, "settings": {"sparsity": 0.3, "nnz": None}, **fields}
 
     failed = {"run": {"method": "a", "sparsity": 0.5}, "error": "no"}
@@ -225,3 +226,14 @@ def test_means_spreads_and_order_of_a_table():
     assert "| a | 4.00 |  |" in as_markdown(table)
     alone = {**line("a", 0.5, 4.0), "run": {"method": "a", "seed": 0}}
     assert make_table([alone]).columns == ("sparsity 0.3",)
+
+    both = {**line("a", 0.5, 4.0), "flops": 41, "dense_flops": 100}
+    both["run"]["flops"] = 0.41
+    counted = [both, {**line("a", 0.6, 3.0), "flops": 4099, "dense_flops": 10**4}]
+    found = make_table([*counted, line("a", 0.5, 9.0)], "flops")
+    assert found.columns == ("flops 0.41",)
+    assert found.rows == ("a, flops and sparsity", "a, sparsity")
+    assert "| a, sparsity | 3.00 |" in as_markdown(found)
+    assert "| a, sparsity | 0.600 |" in as_markdown(found)
+    with pytest.raises(InputError, match="budget, flops"):
+        make_table([], "size")
