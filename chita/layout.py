@@ -76,7 +76,7 @@ class Layout:
 
     Fields: `names`, `shapes` and `axes` hold one entry per tensor. The flat vector is the
     concatenation of the tensors, each in row-major order. `operations` are known where they were
-    counted.
+    counted; `width` is the number of bytes of a weight, of the widest where they differ.
 
     Raises `InputError` when the lengths differ or a name appears twice.
 
@@ -91,6 +91,7 @@ class Layout:
     shapes: tuple[tuple[int, ...], ...]
     axes: tuple[Axes, ...] = field(repr=False)
     operations: Operations | None = None
+    width: int = 4
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.shapes) == len(self.axes):

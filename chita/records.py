@@ -80,6 +80,19 @@ class StageRecord(BaseModel):
     seconds: dict[str, float]
 
 
+class LevelRecord(BaseModel):
+    """A level of sparsity that a `tensor` could have, and by how much the `loss` grew at it.
+
+    The loss is the mean on the samples held out, with this tensor alone pruned.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tensor: str
+    sparsity: float
+    loss: float
+
+
 class BatchNormRecord(BaseModel):
     """Running statistics estimated anew: from how many `samples`, in how many `layers`.
 
@@ -115,6 +128,7 @@ class RunRecord(BaseModel):
             solver ended; all three of the last stage; stages: every stage.
         batch_norm: what estimating its statistics anew did, None where that was not done.
         layers: the counts of each tensor, which sum to nnz and prunable.
+        levels: the table of losses that a choice of levels by tensor was made from.
         flops, dense_flops: of one sample's forward pass, after and before, two for a multiply-add;
             None where they were not counted.
         seconds: wall clock by phase.
@@ -152,6 +166,7 @@ class RunRecord(BaseModel):
     stages: tuple[StageRecord, ...] = ()
     batch_norm: BatchNormRecord | None = None
     layers: tuple[LayerRecord, ...]
+    levels: tuple[LevelRecord, ...] = ()
     flops: int | None = None
     dense_flops: int | None = None
     seconds: dict[str, float]

@@ -55,6 +55,13 @@ Labels = Annotated[
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... [default: cpu]")]
 Sparsity = Annotated[float | None, typer.Option(help="Share of the weights to remove, in [0, 1).")]
 Nnz = Annotated[int | None, typer.Option(help="Weights to keep, instead of --sparsity.")]
+Megabytes = Annotated[
+    float | None,
+    typer.Option(
+        help="Millions of bytes that the kept weights take at most, stored as values and a bit for "
+        "each place; instead of --sparsity."
+    ),
+]
 MinKeep = Annotated[
     int | None, typer.Option(help="Weights kept at least in every tensor. [default: 1]")
 ]
@@ -73,14 +80,16 @@ PerLayer = Annotated[
     str | None,
     typer.Option(
         help="How --sparsity is distributed: uniform or erk over tensors, rows over all outputs "
-        "alike; or a CSV file of tensor,sparsity, without --sparsity."
+        "alike; or a CSV file of tensor,sparsity, without --sparsity. search measures the loss of "
+        "several levels of every tensor, and takes the best under any budget of weights, bytes or "
+        "FLOPs; so does a CSV file of tensor,sparsity,loss."
     ),
 ]
 Flops = Annotated[
     float | None,
     typer.Option(
-        help="Share of the dense FLOPs that remains at most, in (0, 1]; with --sparsity or --nnz "
-        "at most so many weights, too."
+        help="Share of the dense FLOPs that remains at most, in (0, 1]; with --sparsity, --nnz or "
+        "--megabytes at most so many weights, too."
     ),
 ]
 Targets = Annotated[

@@ -40,6 +40,7 @@ def prune(
     device: opt.Device = None,
     sparsity: opt.Sparsity = None,
     nnz: opt.Nnz = None,
+    megabytes: opt.Megabytes = None,
     min_keep: opt.MinKeep = None,
     pattern: opt.Pattern = None,
     blocks: opt.BlocksOf = None,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Strict, ValidationE
 from chita.constraints.per_layer import DISTRIBUTIONS
 from chita.errors import InputError
 from chita.naming import nearest
-from chita.pruning.budget import Asked
+from chita.pruning.budget import Asked, PerLayerLike
 
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
@@ -104,6 +104,7 @@ class PruneSettings(RowSettings):
 
     sparsity: Number | None = None
     nnz: Whole | None = None
+    megabytes: Number | None = None
     min_keep: Whole = 1
     pattern: str | None = None
     blocks: str | None = None
@@ -120,8 +121,10 @@ class PruneSettings(RowSettings):
     options: dict[str, Whole | Number | str] = {}
 
 
-_BUDGETS = ("sparsity", "nnz", "pattern", "blocks", "per_layer", "flops")
+_BUDGETS = ("sparsity", "nnz", "megabytes", "pattern", "blocks", "per_layer", "flops")
 """Settings that say together what is kept: the command line replaces all of them."""
+
+_SHARED = (*DISTRIBUTIONS, "rows", "search")
 
 _S = TypeVar("_S", bound=NetworkSettings)
 
@@ -193,15 +196,17 @@ def asked_of(settings: PruneSettings) -> Asked:
 
     Raises `InputError` when it cannot be read.
     """
-    levels = settings.per_layer
-    if isinstance(levels, str) and levels not in (*DISTRIBUTIONS, "rows"):
+    levels: PerLayerLike | None = settings.per_layer
+    if isinstance(levels, str) and levels not in _SHARED:
         levels = read_levels(Path(levels))
     words = {f.name: getattr(settings, f.name) for f in fields(Asked)}
     return Asked(**{**words, "per_layer": levels})
 
 
-def read_levels(path: Path) -> dict[str, float]:
+def read_levels(path: Path) -> dict[str, float] | dict[str, list[tuple[float, float]]]:
     """Return the sparsity of every tensor from a CSV file with the columns tensor and sparsity.
+
+    With a column loss, several levels of every tensor, as pairs of a sparsity and the loss there.
 
     Raises `InputError` when it cannot be read or is no such file.
     """
@@ -210,19 +215,28 @@ def read_levels(path: Path) -> dict[str, float]:
             lines = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
-            f"--per-layer {path} is none of {', '.join(DISTRIBUTIONS)} and rows, and no file that "
-            f"can be read: {error}."
+            f"--per-layer {path} is none of {', '.join(_SHARED)}, and no file that can be read: "
+            f"{error}."
         ) from None
+    levels: dict[str, float] = {}
+    tables: dict[str, list[tuple[float, float]]] = {}
     try:
-        levels = {line["tensor"]: float(line["sparsity"]) for line in lines}
+        for line in lines:
+            name, sparsity = line["tensor"], float(line["sparsity"])
+            if "loss" in line:
+                tables.setdefault(name, []).append((sparsity, float(line["loss"])))
+            elif name in levels:
+                raise ValueError(f"{name} stands in two lines")
+            else:
+                levels[name] = sparsity
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"--per-layer {path} must have the columns tensor and sparsity, with a number in each "
-            f"line: {error}."
+            f"line, and for several levels of a tensor a column loss: {error}."
         ) from None
-    if not levels:
+    if not lines:
         raise InputError(f"--per-layer {path} lists no tensor.")
-    return levels
+    return tables or levels
 
 
 def _place(loc: Sequence[int | str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import torch
@@ -82,7 +82,7 @@ def with_operations(
     each = tuple(-(-flops // (2 * count)) for flops, count in zip(used, layout.counts, strict=True))
     pruned = sum(e * count for e, count in zip(each, layout.counts, strict=True))
     operations = Operations(each=each, fixed=max(0, -(-cost.flops // 2) - pruned))
-    return Layout(names=layout.names, shapes=layout.shapes, axes=layout.axes, operations=operations)
+    return replace(layout, operations=operations)
 
 
 def _counted(model: nn.Module, run: Callable[[], object]) -> Cost:

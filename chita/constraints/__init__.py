@@ -1,5 +1,6 @@
 """Which masks are allowed: what the user says (budgets), bound to one network (constraints)."""
 
+from chita.constraints.allocated import Allocated
 from chita.constraints.blocks import Blocks, WholeBlocks
 from chita.constraints.constraint import Budget, Constraint
 from chita.constraints.fixed import Exactly, FixedMasks
@@ -11,10 +12,12 @@ from chita.constraints.n_of_m import AtLeastNofM, NofM
 from chita.constraints.per_layer import PerLayer, Quotas
 from chita.constraints.per_row import PerRow
 from chita.constraints.sparsity import Nonzeros, Sparsity
+from chita.constraints.stored import Stored
 from chita.constraints.under_flops import UnderFlops
 from chita.constraints.within import Within
 
 __all__ = [
+    "Allocated",
     "AtLeastNofM",
     "Blocks",
     "Budget",
@@ -31,6 +34,7 @@ __all__ = [
     "PerRow",
     "Quotas",
     "Sparsity",
+    "Stored",
     "UnderFlops",
     "WholeBlocks",
     "Within",

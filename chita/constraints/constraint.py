@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -57,12 +56,12 @@ class Constraint(ABC):
 
 
 class Budget(ABC):
-    """What the user says; it becomes a constraint once the network is known.
+    """What the user says; it becomes a constraint once the network is known."""
 
-    Class variable `counts_operations`: whether `bind` needs a layout with operations.
-    """
-
-    counts_operations: ClassVar[bool] = False
+    @property
+    def counts_operations(self) -> bool:
+        """Whether `bind` needs a layout with operations."""
+        return False
 
     @abstractmethod
     def kept(self, layout: Layout) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 from numbers import Real
-from typing import ClassVar, final
+from typing import final
 
-from chita.constraints.constraint import Budget, Constraint
-from chita.constraints.sparsity import check_floor
+from chita.constraints.constraint import Budget
+from chita.constraints.sparsity import Nonzeros, Sparsity, check_floor
+from chita.constraints.stored import Stored
 from chita.constraints.under_flops import UnderFlops
 from chita.errors import InputError
 from chita.layout import Layout, Operations
@@ -24,17 +25,15 @@ class Flops(Budget):
     its own. Meng et al., FALCON (AISTATS 2024), section 2. Unlike other budgets, both limits are
     upper ones; a mask leaves nothing out that would still fit.
 
-    Fields: `share` in (0, 1]; `weights`, a `Sparsity` or `Nonzeros`, None for no limit; `min_keep`
-    as there.
+    Fields: `share` in (0, 1]; `weights`, a `Sparsity`, `Nonzeros` or `Stored`, None for no limit;
+    `min_keep` as there.
 
     Raises `InputError` on what is no share, and on binding where it cannot be met.
     """
 
     share: float
-    weights: Budget | None = None
+    weights: Sparsity | Nonzeros | Stored | None = None
     min_keep: int = 1
-
-    counts_operations: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number = isinstance(self.share, Real) and not isinstance(self.share, bool)
@@ -44,6 +43,11 @@ class Flops(Budget):
                 "most, above 0 and up to 1 (0.3 leaves 30 %)."
             )
         check_floor(self.min_keep)
+
+    @property
+    def counts_operations(self) -> bool:
+        """Yes."""
+        return True
 
     def kept(self, layout: Layout) -> int:
         """Return how many weights may be kept, the cheapest first."""
@@ -78,7 +82,7 @@ class Flops(Budget):
                 "costs. Give calibration data."
             )
         total = dense_operations(layout, operations)
-        k = layout.size if self.weights is None else _count(self.weights.bind(layout))
+        k = layout.size if self.weights is None else self.weights.bind(layout).k
         least = tuple(min(self.min_keep, count) for count in layout.counts)
         floors = sum(m * cost for m, cost in zip(least, operations.each, strict=True))
         allowed = Decimal(repr(float(self.share))) * total
@@ -105,13 +109,6 @@ def dense_operations(layout: Layout, operations: Operations) -> int:
     """Return the multiply-adds of the dense network."""
     pairs = zip(operations.each, layout.counts, strict=True)
     return operations.fixed + sum(cost * count for cost, count in pairs)
-
-
-def _count(constraint: Constraint) -> int:
-    count = getattr(constraint, "k", None)
-    if not isinstance(count, int):
-        raise InputError("Beside flops, give sparsity or nnz, which limit the weights in all.")
-    return count
 
 
 def _rounded_up(share: float) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from fractions import Fraction
-from typing import final
+from typing import TypeVar, final
 
 from chita.constraints.constraint import Budget
 from chita.constraints.floors import KeepKWithFloors
@@ -14,6 +14,8 @@ from chita.constraints.sparsity import check_floor, check_share, share_kept
 from chita.errors import InputError
 from chita.layout import Layout
 from chita.naming import nearest
+
+T = TypeVar("T")
 
 
 @final
@@ -95,7 +97,7 @@ class Quotas(Budget):
         """Every tensor as far on its way as the whole network."""
         final = self.removed(layout)
         part = min(1.0, removed / final) if final else 0.0
-        levels = {name: level * part for name, level in self._of_tensors(layout).items()}
+        levels = {name: level * part for name, level in of_tensors(self.levels, layout).items()}
         return Quotas(levels=levels, min_keep=self.min_keep)
 
     def bind(self, layout: Layout) -> KeepKWithFloors:
@@ -103,29 +105,35 @@ class Quotas(Budget):
         return exactly(layout, self._quotas(layout))
 
     def _quotas(self, layout: Layout) -> list[int]:
-        levels = self._of_tensors(layout)
+        levels = of_tensors(self.levels, layout)
         return [
             max(share_kept(levels[name], count), min(self.min_keep, count))
             for name, count in zip(layout.names, layout.counts, strict=True)
         ]
 
-    def _of_tensors(self, layout: Layout) -> dict[str, float]:
-        found = dict.fromkeys(layout.names, -1.0)
-        idle = []
-        for rule, level in self.levels.items():
-            matched = [name for name in layout.names if _matches(rule, name)]
-            found.update(dict.fromkeys(matched, float(level)))
-            if not matched:
-                idle.append(rule)
-        missing = [name for name, level in found.items() if level < 0]
-        if idle or missing:
-            said = [f"nothing that is pruned is named {', '.join(idle)}"] if idle else []
-            said += [f"no level is given for {', '.join(missing)}"] if missing else []
-            raise InputError(
-                f"The levels do not fit the network: {'; '.join(said)}. Correct them, or leave "
-                "layers out with --ignore."
-            )
-        return found
+
+def of_tensors(rules: Mapping[str, T], layout: Layout) -> dict[str, T]:
+    """Return what rules give each tensor, by its name, that of its module, or a glob.
+
+    Of several rules that match, the last one counts. Raises `InputError` where a tensor has none or
+    a rule matches nothing.
+    """
+    found: dict[str, T] = {}
+    idle = []
+    for rule, value in rules.items():
+        matched = [name for name in layout.names if _matches(rule, name)]
+        found.update(dict.fromkeys(matched, value))
+        if not matched:
+            idle.append(rule)
+    missing = [name for name in layout.names if name not in found]
+    if idle or missing:
+        said = [f"nothing that is pruned is named {', '.join(idle)}"] if idle else []
+        said += [f"no level is given for {', '.join(missing)}"] if missing else []
+        raise InputError(
+            f"The levels do not fit the network: {'; '.join(said)}. Correct them, or leave "
+            "layers out with --ignore."
+        )
+    return found
 
 
 def _matches(rule: str, name: str) -> bool:

@@ -9,7 +9,7 @@ from numbers import Real
 from typing import final
 
 from chita.arguments import whole_number
-from chita.constraints.constraint import Budget, Constraint
+from chita.constraints.constraint import Budget
 from chita.constraints.floors import KeepKWithFloors
 from chita.constraints.keep_k import KeepK
 from chita.errors import InputError
@@ -49,7 +49,7 @@ class Sparsity(Budget):
         """Remove that share, with the same floors."""
         return Sparsity(sparsity=removed, min_keep=self.min_keep)
 
-    def bind(self, layout: Layout) -> Constraint:
+    def bind(self, layout: Layout) -> KeepK | KeepKWithFloors:
         """Keep floor((1 - sparsity) p) weights."""
         return keep(self.kept(layout), layout, self.min_keep)
 
@@ -82,7 +82,7 @@ class Nonzeros(Budget):
         """Remove that share, with the same floors."""
         return Sparsity(sparsity=removed, min_keep=self.min_keep)
 
-    def bind(self, layout: Layout) -> Constraint:
+    def bind(self, layout: Layout) -> KeepK | KeepKWithFloors:
         """Keep nnz weights."""
         return keep(operator.index(self.nnz), layout, self.min_keep)
 
@@ -112,7 +112,7 @@ def share_kept(sparsity: float, count: int) -> int:
     return int((share * count).to_integral_value(rounding=ROUND_FLOOR))
 
 
-def keep(k: int, layout: Layout, min_keep: int) -> Constraint:
+def keep(k: int, layout: Layout, min_keep: int) -> KeepK | KeepKWithFloors:
     """Return the constraint to k weights in all and min_keep in every tensor.
 
     Raises `InputError` where k is out of range or the floors are above it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,16 +17,17 @@ from chita.errors import OutputError
 from chita.files import draft_of
 from chita.masks.storage import save_masks
 from chita.naming import plain_name
-from chita.records import RunRecord
+from chita.records import LevelRecord, RunRecord
 
 MODEL, MASKS, RECORD = "model.safetensors", "masks.safetensors", "record.json"
+LEVELS = "levels.csv"  # where levels of sparsity were searched
 
 
 def check_target(path: Path, *, force: bool) -> None:
     """Raise `OutputError` when a run folder could not be written to `path`.
 
     An existing path is accepted with `force` alone, and only if it is a run folder (nothing but
-    its three files) or an empty folder: nothing else is ever deleted. Whether the file system
+    the files of one) or an empty folder: nothing else is ever deleted. Whether the file system
     takes it is tried: the folders to be made are made, and taken away again.
     """
     path = path.absolute()
@@ -58,7 +60,7 @@ def _check_replaceable(path: Path, *, force: bool) -> None:
     content = {entry.name for entry in path.iterdir()} if replaceable else {"."}
     if path.resolve() in (Path.cwd(), *Path.cwd().parents):
         raise OutputError(f"{path} is the folder you are in, or around it. Choose another --out.")
-    if not (content == set() or RECORD in content) or content - {MODEL, MASKS, RECORD}:
+    if not (content == set() or RECORD in content) or content - {MODEL, MASKS, RECORD, LEVELS}:
         raise OutputError(
             f"{path} exists and is not a run folder, so --force does not replace it. Choose "
             "another --out."
@@ -83,9 +85,11 @@ def write_run(
             save_file(state, draft / MODEL, metadata={"format": "pt"})
             save_masks({plain_name(name): mask for name, mask in masks.items()}, draft / MASKS)
             (draft / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
-            for name in (MODEL, MASKS, RECORD):
-                (draft / name).chmod(0o644)
-                _flush(draft / name)
+            if record.levels:
+                _write_levels(draft / LEVELS, record)
+            for file in draft.iterdir():
+                file.chmod(0o644)
+                _flush(file)
             _replace(draft, path)
     except Exception as error:  # safetensors raises its own type when the disk is full
         if isinstance(error, OutputError):
@@ -94,6 +98,13 @@ def write_run(
             f"{path} could not be written: {error}. Nothing was left there; free space or choose "
             "another --out."
         ) from error
+
+
+def _write_levels(path: Path, record: RunRecord) -> None:
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(LevelRecord.model_fields)
+        table.writerows(level.model_dump().values() for level in record.levels)
 
 
 @contextmanager

@@ -41,6 +41,7 @@ def prunable_layout(
         names=tuple(role.name for role in chosen),
         shapes=tuple(tuple(parameters[role.name].shape) for role in chosen),
         axes=tuple(role.axes for role in chosen),
+        width=max(parameters[role.name].element_size() for role in chosen),
     )
 
 

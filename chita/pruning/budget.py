@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, final
 
@@ -20,14 +20,21 @@ from chita.constraints import (
     PerRow,
     Quotas,
     Sparsity,
+    Stored,
 )
+from chita.constraints.allocated import Total
 from chita.data.batches import Data, Indexed, batches_of
 from chita.data.examples import Examples
 from chita.errors import InputError
 from chita.layout import Layout
 from chita.losses import LossLike, make_loss
+from chita.pruning.allocation import Levels, Searched
 
-_ROWS = "rows"
+_ROWS, _SEARCH = "rows", "search"
+_TOTALS = ("sparsity", "nnz", "megabytes")  # what all weights together are held to
+
+PerLayerLike = str | Mapping[str, float | Sequence[tuple[float, float]]]
+"""How a budget is shared among tensors: a word, levels, or lists of (level, loss)."""
 
 
 @final
@@ -38,32 +45,49 @@ class Asked:
     Fields:
         sparsity: share of weights removed, in [0, 1).
         nnz: number of weights kept.
+        megabytes: millions of bytes that the weights kept take at most, with a bit for each place.
         min_keep: weights kept in every tensor at least.
         pattern: "2:4", N kept of M.
         blocks: "4x1", outputs x inputs, kept or removed whole.
-        per_layer: "uniform", "erk", "rows" (every output the same share), or levels by tensor.
+        per_layer: "uniform", "erk", "rows" (every output the same share), levels by tensor, or
+            "search" and lists of (level, loss) by tensor, of which the best are chosen.
         flops: share of the dense FLOPs that remains at most.
     """
 
     sparsity: float | None = None
     nnz: int | None = None
+    megabytes: float | None = None
     min_keep: int = 1
     pattern: str | None = None
     blocks: str | None = None
-    per_layer: str | Mapping[str, float] | None = None
+    per_layer: PerLayerLike | None = None
     flops: float | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the fields as plain data; levels by tensor as a dict."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         if isinstance(self.per_layer, Mapping):
-            found["per_layer"] = {name: float(level) for name, level in self.per_layer.items()}
+            found["per_layer"] = {name: _plain(level) for name, level in self.per_layer.items()}
         return found
 
     @property
     def given(self) -> bool:
         """Whether any budget was said."""
         return any(value is not None for name, value in self.plain().items() if name != "min_keep")
+
+    @property
+    def searched(self) -> bool:
+        """Whether the levels of tensors are chosen by their losses."""
+        how = self.per_layer
+        if isinstance(how, Mapping):
+            return any(isinstance(level, Sequence) for level in how.values())
+        return how == _SEARCH
+
+
+def _plain(level: float | Sequence[tuple[float, float]]) -> float | list[list[float]]:
+    if isinstance(level, Sequence):
+        return [[float(value) for value in pair] for pair in level]
+    return float(level)
 
 
 def make_budget(asked: Asked) -> Budget:
@@ -73,6 +97,8 @@ def make_budget(asked: Asked) -> Budget:
     """
     shapes = {name: getattr(asked, name) for name in ("pattern", "blocks", "per_layer", "flops")}
     said = [name for name, value in shapes.items() if value is not None]
+    if asked.searched and set(said) <= {"per_layer", "flops"}:
+        return _searched(asked)
     if len(said) > 1:
         raise InputError(
             f"{' and '.join(said)} are budgets of their own and were given together. Give one of "
@@ -81,15 +107,19 @@ def make_budget(asked: Asked) -> Budget:
     return _MAKERS[said[0]](asked) if said else _weights(asked)
 
 
-def _weights(asked: Asked) -> Budget:
-    if asked.sparsity is not None and asked.nnz is None:
+def _weights(asked: Asked) -> Sparsity | Nonzeros | Stored:
+    given = [name for name in _TOTALS if getattr(asked, name) is not None]
+    if len(given) != 1:
+        raise InputError(
+            "Give one of sparsity (share removed, such as 0.9), nnz (weights kept) and megabytes "
+            f"(what these take); got {' and '.join(given) or 'none'}."
+        )
+    if asked.sparsity is not None:
         return Sparsity(sparsity=asked.sparsity, min_keep=asked.min_keep)
-    if asked.nnz is not None and asked.sparsity is None:
+    if asked.nnz is not None:
         return Nonzeros(nnz=asked.nnz, min_keep=asked.min_keep)
-    given = "neither" if asked.sparsity is None else "both"
-    raise InputError(
-        f"Give one of sparsity (share removed, such as 0.9) and nnz (weights kept); got {given}."
-    )
+    assert asked.megabytes is not None
+    return Stored(megabytes=asked.megabytes, min_keep=asked.min_keep)
 
 
 def _pattern(asked: Asked) -> Budget:
@@ -106,15 +136,43 @@ def _per_layer(asked: Asked) -> Budget:
     how = asked.per_layer
     if isinstance(how, Mapping):
         _alone("per_layer", "the levels say how many weights are kept", asked)
-        return Quotas(levels=dict(how), min_keep=asked.min_keep)
+        levels = {name: level for name, level in how.items() if not isinstance(level, Sequence)}
+        return Quotas(levels=levels, min_keep=asked.min_keep)
     sparsity = _share("per_layer", asked)
     if how == _ROWS:
         return PerRow(sparsity=sparsity, min_keep=asked.min_keep)
     return PerLayer(sparsity=sparsity, distribution=str(how), min_keep=asked.min_keep)
 
 
-def _flops(asked: Asked) -> Budget:
-    limited = asked.sparsity is not None or asked.nnz is not None
+def _searched(asked: Asked) -> Budget:
+    total: Total = _weights(asked) if asked.flops is None else _flops(asked)
+    levels: Levels | None = None
+    if isinstance(asked.per_layer, Mapping):
+        single = [n for n, level in asked.per_layer.items() if not isinstance(level, Sequence)]
+        if single:
+            raise InputError(
+                f"per_layer gives one level for {', '.join(single)}, and lists of (sparsity, loss) "
+                "for others. Give lists for all, or levels for all."
+            )
+        levels = {
+            name: _pairs(name, listed)
+            for name, listed in asked.per_layer.items()
+            if isinstance(listed, Sequence)
+        }
+    return Searched(total=total, levels=levels, min_keep=asked.min_keep)
+
+
+def _pairs(name: str, listed: Sequence[Any]) -> tuple[tuple[float, float], ...]:
+    try:
+        return tuple((float(sparsity), float(loss)) for sparsity, loss in listed)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"per_layer gives {listed!r} for {name}; give a list of pairs (sparsity, loss)."
+        ) from None
+
+
+def _flops(asked: Asked) -> Flops:
+    limited = any(getattr(asked, name) is not None for name in _TOTALS)
     assert asked.flops is not None
     return Flops(
         share=asked.flops,
@@ -127,14 +185,19 @@ _MAKERS = {"pattern": _pattern, "blocks": _blocks, "per_layer": _per_layer, "flo
 
 
 def _alone(name: str, why: str, asked: Asked) -> None:
-    if asked.sparsity is not None or asked.nnz is not None:
-        raise InputError(f"{name} was given with sparsity or nnz, but {why}. Leave those out.")
+    given = [total for total in _TOTALS if getattr(asked, total) is not None]
+    if given:
+        raise InputError(
+            f"{name} was given with {' and '.join(given)}, but {why}. Leave {given[0]} out."
+        )
 
 
 def _share(name: str, asked: Asked) -> float:
-    if asked.nnz is not None or asked.sparsity is None:
+    others = [o for o in _TOTALS if o != "sparsity" and getattr(asked, o) is not None]
+    if others or asked.sparsity is None:
         raise InputError(
-            f"{name} needs sparsity, the share that is removed, such as 0.8, and takes no nnz."
+            f"{name} needs sparsity, the share that is removed, such as 0.8, and takes no "
+            f"{' and '.join(others) or 'nnz'}."
         )
     return asked.sparsity
 

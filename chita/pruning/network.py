@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ from chita.models.mode import evaluation_mode
 from chita.models.prunable import prunable_layout
 from chita.models.wrappers import uncompiled, unwrapped
 from chita.progress import Progress, Silent
-from chita.pruning.budget import Asked, layout_for, make_budget
+from chita.pruning.allocation import Searched
+from chita.pruning.budget import Asked, PerLayerLike, layout_for, make_budget
 from chita.pruning.pose import Pose, make_solver
 from chita.pruning.result import PruneResult, make_record, settings_of
 from chita.pruning.samples import Sampling
 from chita.pruning.schedule import Stages
+from chita.pruning.search import searched
 from chita.pruning.staged import StagedRun
 from chita.pruning.unfinished import Unfinished
 from chita.solvers import Solver
@@ -37,10 +39,11 @@ def prune(
     *,
     sparsity: float | None = None,
     nnz: int | None = None,
+    megabytes: float | None = None,
     min_keep: int = 1,
     pattern: str | None = None,
     blocks: str | None = None,
-    per_layer: str | Mapping[str, float] | None = None,
+    per_layer: PerLayerLike | None = None,
     flops: float | None = None,
     targets: str | Sequence[str] | None = None,
     ignore: str | Sequence[str] = (),
@@ -80,15 +83,22 @@ def prune(
             `Examples`, or re-readable batches of such. Several inputs come as a tuple. Not needed
             for methods that look at the weights alone.
         sparsity: share of weights removed, in [0, 1): floor((1 - sparsity)·p) are kept, in exact
-            decimal arithmetic. Give this or `nnz`.
+            decimal arithmetic. Give this, `nnz` or `megabytes`.
         nnz: number of weights kept.
+        megabytes: millions of bytes that the weights kept take at most, stored as values in their
+            type and a bit for each place.
         min_keep: weights kept at least in every tensor, against collapsed layers.
         pattern: "2:4": N weights **kept** of every M along the inputs, with no other budget.
         blocks: "4x1": blocks of outputs x inputs are kept or removed whole; with `sparsity`.
         per_layer: how `sparsity` is distributed: "uniform" or "erk" over tensors, "rows" over all
-            outputs alike; or the sparsity of every tensor, by name or pattern.
+            outputs alike; or the sparsity of every tensor, by name or pattern. With any of
+            `sparsity`, `nnz`, `megabytes` and `flops`: "search" measures what pruning each tensor
+            alone costs in loss on held-out samples, at 13 sparsities (`chita.pruning.search`), and
+            takes those levels whose losses sum to the least (`chita.pruning.allocation`); or give
+            such a table, lists of pairs (sparsity, loss) by name or pattern. What levels leave of
+            the budget goes to the largest weights.
         flops: share of the dense FLOPs of a forward pass that remains at most, in (0, 1]; with
-            `sparsity` or `nnz` at most so many weights, too (FALCON).
+            `sparsity`, `nnz` or `megabytes` at most so many weights, too (FALCON).
         targets: names, globs, `re:` patterns or module types of what to prune; None for all
             weights of such layers but embeddings. See `chita.models.targets.decide`.
         ignore: the same of what to leave untouched.
@@ -135,6 +145,7 @@ def prune(
     asked = Asked(
         sparsity=sparsity,
         nnz=nnz,
+        megabytes=megabytes,
         min_keep=min_keep,
         pattern=pattern,
         blocks=blocks,
@@ -198,7 +209,19 @@ def run_stages(
     network = network if inplace else _copied(network)
     stages = stages or Stages()
     settings = {**settings, **stages.asked(), "bn_recalibrate": bn_recalibrate}
+    progress = progress or Silent()
     with evaluation_mode(network), uncompiled(network), _restored_on_error(network, layout):
+        budget = searched(
+            budget,
+            network,
+            layout,
+            data,
+            solver=solver,
+            sampling=sampling,
+            pose=pose,
+            bn_recalibrate=bn_recalibrate,
+            progress=progress,
+        )
         run = StagedRun(
             network,
             layout,
@@ -210,7 +233,7 @@ def run_stages(
             pose=pose,
             bn_recalibrate=bn_recalibrate,
             bound=bound,
-            progress=progress or Silent(),
+            progress=progress,
         )
         if unfinished is None or stages.number == 1:
             staged = run.run()
@@ -232,6 +255,7 @@ def run_stages(
             solver=solver,
             staged=staged,
             layout=layout,
+            levels=budget.levels if isinstance(budget, Searched) else None,
             sampling=sampling,
             pose=pose,
             settings=settings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -23,7 +23,7 @@ from chita.machine import available_memory, resident_memory, speed
 from chita.models.prunable import prunable_layout, read_weights
 from chita.models.targets import Decision, decide
 from chita.models.wrappers import unwrapped
-from chita.pruning.budget import Asked, layout_for, make_budget
+from chita.pruning.budget import Asked, PerLayerLike, layout_for, make_budget
 from chita.pruning.pose import make_solver
 from chita.pruning.samples import Sampling
 from chita.pruning.schedule import Stages
@@ -101,10 +101,11 @@ def plan(
     *,
     sparsity: float | None = None,
     nnz: int | None = None,
+    megabytes: float | None = None,
     min_keep: int = 1,
     pattern: str | None = None,
     blocks: str | None = None,
-    per_layer: str | Mapping[str, float] | None = None,
+    per_layer: PerLayerLike | None = None,
     flops: float | None = None,
     targets: str | Sequence[str] | None = None,
     ignore: str | Sequence[str] = (),
@@ -127,10 +128,11 @@ def plan(
         data: one sample of it tells the time of the rows.
         sparsity: as in `prune`; without it and `nnz`, nothing is said of what is kept.
         nnz: as in `prune`.
+        megabytes: as in `prune`.
         min_keep: as in `prune`.
         pattern: as in `prune`.
         blocks: as in `prune`.
-        per_layer: as in `prune`.
+        per_layer: as in `prune`; what a search of levels takes is not foreseen.
         flops: as in `prune`; needs data.
         targets: as in `prune`.
         ignore: as in `prune`.
@@ -155,6 +157,7 @@ def plan(
     asked = Asked(
         sparsity=sparsity,
         nnz=nnz,
+        megabytes=megabytes,
         min_keep=min_keep,
         pattern=pattern,
         blocks=blocks,

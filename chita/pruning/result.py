@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from chita.export.run_folder import write_run
 from chita.layout import Layout
+from chita.pruning.allocation import Levels
 from chita.pruning.pose import Pose, solver_name, solver_options
 from chita.pruning.samples import Sampling
 from chita.pruning.staged import Staged
-from chita.records import LayerRecord, RunRecord, peak_rss_mb, versions
+from chita.records import LayerRecord, LevelRecord, RunRecord, peak_rss_mb, versions
 from chita.solvers import Solver
 
 
@@ -65,6 +66,7 @@ def make_record(
     solver: Solver,
     staged: Staged,
     layout: Layout,
+    levels: Levels | None,
     sampling: Sampling,
     pose: Pose,
     settings: dict[str, Any],
@@ -99,6 +101,7 @@ def make_record(
         stages=tuple(staged.records),
         batch_norm=staged.batch_norm,
         layers=_layers(layout, staged.mask, staged.ways),
+        levels=_levels(levels or {}),
         flops=_flops(layout, staged.mask),
         dense_flops=_flops(layout, torch.ones_like(staged.mask)),
         seconds=staged.seconds,
@@ -133,6 +136,14 @@ def _layers(layout: Layout, mask: Tensor, ways: dict[str, str]) -> tuple[LayerRe
             dead_outputs=int((~axes.by_output(part).any(1)).sum()),
         )
         for name, axes, part in zip(layout.names, layout.axes, masks, strict=True)
+    )
+
+
+def _levels(levels: Levels) -> tuple[LevelRecord, ...]:
+    return tuple(
+        LevelRecord(tensor=name, sparsity=sparsity, loss=loss)
+        for name, listed in levels.items()
+        for sparsity, loss in listed
     )
 
 

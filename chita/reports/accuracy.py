@@ -12,7 +12,13 @@ from chita.errors import InputError
 Line = Mapping[str, Any]
 """One run: `run`, name to value of what was varied, and the fields of `chita prune --json`."""
 
-_BUDGETS = ("flops", "pattern", "sparsity", "nnz")  # the first one given names the column
+_BUDGETS = (
+    "flops",
+    "pattern",
+    "sparsity",
+    "nnz",
+    "megabytes",
+)  # the first one given names the column
 AGAINST = ("budget", "flops")
 _AROUND = ("evaluate", "total")  # what is not pruning, and what is no phase
 

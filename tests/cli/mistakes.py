@@ -17,7 +17,7 @@ BUDGETS = [
     (["--sparsity", "1"], "sparsity is 1.0; it is the share of weights removed"),
     (["--sparsity", "1.5"], "at least 0 and below 1"),
     (["--sparsity", "nan"], "sparsity is nan"),
-    (["--sparsity", "0.5", "--nnz", "5"], "got both"),
+    (["--sparsity", "0.5", "--nnz", "5"], "got sparsity and nnz"),
     (["--nnz", "0"], "nnz is 0; it is the number of weights kept"),
     (["--nnz", "-3"], "at least 1"),
     (["--nnz", "17025"], "keep between 1 and 17024"),
@@ -42,12 +42,17 @@ BUDGETS = [
     (["--per-layer", "erk"], "per_layer needs sparsity"),
     (
         ["--per-layer", "erq", "--sparsity", "0.5"],
-        "--per-layer erq is none of uniform, erk and rows",
+        "--per-layer erq is none of uniform, erk, rows, search, and no file",
     ),
+    (["--per-layer", "search"], "Give one of sparsity (share removed"),
+    (["--per-layer", "search", "--pattern", "2:4"], "pattern and per_layer are budgets of their"),
+    (["--megabytes", "0"], "megabytes is 0.0; give millions of bytes"),
+    (["--megabytes", "0.002"], "takes 2,128, and the 3 weights that are kept at least 12. Give at"),
+    (["--megabytes", "1", "--blocks", "4x1"], "takes no megabytes"),
     (["--flops", "0"], "flops is 0.0; it is the share of the dense FLOPs"),
     (["--flops", "30"], "above 0 and up to 1"),
     (["--flops", "0.0001"], "3 weights that --min-keep keeps 6. Ask for at least 0.0001763"),
-    (["--flops", "0.5", "--sparsity", "0.5", "--nnz", "9"], "got both"),
+    (["--flops", "0.5", "--sparsity", "0.5", "--nnz", "9"], "got sparsity and nnz"),
     (["--flops", "0.5", "--nnz", "2"], "2 of 17024 weights are to be kept, but 3 at least"),
 ]
 

@@ -64,7 +64,7 @@ def test_budgets_that_cannot_be_met(command, given, told):
 
 
 def test_a_budget_must_be_given():
-    assert "got neither" in refused("prune")
+    assert "got none" in refused("prune")
 
 
 @pytest.mark.parametrize(("given", "told"), mistakes.USAGE)

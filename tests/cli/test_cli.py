@@ -141,8 +141,8 @@ def test_tables():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["prune"], "got neither"),
-        (["prune", "--sparsity", 0.5, "--nnz", 5], "got both"),
+        (["prune"], "got none"),
+        (["prune", "--sparsity", 0.5, "--nnz", 5], "got sparsity and nnz"),
         (["prune", "--sparsity", 1], "share of weights removed"),
         (["prune", "--sparsity", "nan"], "share of weights removed"),
         (["prune", "--sparsity", "lots"], "--sparsity"),

@@ -3,6 +3,7 @@
 import torch
 
 from chita.constraints import (
+    Allocated,
     Blocks,
     FixedMasks,
     Flops,
@@ -12,10 +13,12 @@ from chita.constraints import (
     PerRow,
     Quotas,
     Sparsity,
+    Stored,
     Within,
 )
 from chita.layout import Axes, Layout, Operations
 from chita.problem import LocalQuadratic, NoCurvature
+from chita.pruning.allocation import Searched
 from chita.solvers import SOLVERS
 from tests.problems import random_problem
 
@@ -84,6 +87,10 @@ BUDGETS = {
     "Blocks": Blocks(rows=1, columns=3, sparsity=0.7),
     "Flops": Flops(share=0.4),
     "Flops, weights": Flops(share=0.4, weights=Sparsity(sparsity=0.7)),
+    "Stored": Stored(megabytes=0.0003),
+    "Allocated": Allocated(total=Sparsity(sparsity=0.7), quotas=(20, 9, 4)),
+    "Searched": Searched(total=Sparsity(sparsity=0.6), levels={"*": [(0.5, 0.2), (0.8, 0.3)]}),
+    "Allocated, Flops": Allocated(total=Flops(share=0.4), quotas=(30, 2, 24)),
 }
 
 TRIPLES = [(s, c, b) for s in SOLVERS for c in CURVATURES for b in BUDGETS]

@@ -164,6 +164,8 @@ def test_levels_by_name_module_and_pattern():
         ({"per_layer": "erk", "sparsity": 0.75}, 4256),
         ({"per_layer": "rows", "sparsity": 0.75}, 4256),
         ({"per_layer": {"fc*": 0.75}}, 4256),
+        ({"per_layer": {"fc*": [[0.0, 0.0], [0.75, 0.1]]}, "nnz": 4256}, 4256),
+        ({"megabytes": 0.019152}, 4256),
     ],
 )
 @pytest.mark.parametrize("method", ["chita", "magnitude"])

@@ -121,8 +121,8 @@ def test_a_solver_with_options_is_a_method(calibration):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "got neither"),
-        ({"sparsity": 0.5, "nnz": 3}, "got both"),
+        ({}, "got none"),
+        ({"sparsity": 0.5, "nnz": 3}, "got sparsity and nnz"),
         ({"sparsity": 1.0}, "share of weights removed"),
         ({"nnz": 10**6}, "weights to keep out of"),
         ({"nnz": 5, "method": "chitta"}, "Did you mean chita"),

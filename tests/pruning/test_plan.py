@@ -73,7 +73,7 @@ def test_bad_input_is_refused_as_in_pruning():
     model, _ = chita.load_model("digits-mlp")
     for arguments, message in (
         ({"sparsity": 2}, "share of weights"),
-        ({"sparsity": 0.5, "nnz": 3}, "both"),
+        ({"sparsity": 0.5, "nnz": 3}, "sparsity and nnz"),
         ({"nnz": 10**9}, "weights to keep out of"),
         ({"ignore": ["fc9"]}, "'fc9' .did you mean"),
         ({"method": "chitta"}, "Did you mean chita"),

@@ -1,0 +1,163 @@
+"""Levels of sparsity by tensor, chosen from a table of losses under one budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import block_diag
+
+from chita.constraints import Allocated, Budget, Constraint, KeepK, KeepKWithFloors, UnderFlops
+from chita.constraints.allocated import Total
+from chita.constraints.per_layer import of_tensors
+from chita.constraints.sparsity import check_share, share_kept
+from chita.errors import InputError
+from chita.layout import Layout
+
+_SCALE = 1e3  # of losses, so that the solver's absolute tolerance is far below their differences
+_TOLERANCE = 1e-6  # of the solver, by which a limit may be passed
+
+Levels = Mapping[str, Sequence[tuple[float, float]]]
+"""From tensors to pairs: a share removed, and by how much the loss grows with this tensor alone
+pruned so far."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Searched(Budget):
+    """Of every tensor, remove the share at which the losses of all sum to the least.
+
+    The shares are those that `levels` lists; they keep at most what `total` keeps, and what is left
+    of that goes to the largest weights. The loss of several tensors is taken for the sum of theirs
+    (Frantar and Alistarh, OBC (2022), section 5; SPDY (2022)), and the best of all combinations is
+    found (`allocate`).
+
+    Fields: `total`, over all weights; `levels`, by name, by the name of the module or by a glob;
+    None while they are not measured: then the whole alone is bound. `min_keep` as in `Sparsity`.
+
+    Raises `InputError` on shares and losses that are none, and on binding where no combination
+    fits.
+    """
+
+    total: Total
+    levels: Levels | None = None
+    min_keep: int = 1
+
+    def __post_init__(self) -> None:
+        for name, levels in (self.levels or {}).items():
+            for sparsity, loss in levels:
+                try:
+                    check_share(sparsity)
+                except InputError as error:
+                    raise InputError(f"{name}: {error}") from None
+                if not math.isfinite(loss):
+                    raise InputError(f"{name}: the loss at sparsity {sparsity} is {loss}.")
+            if not levels:
+                raise InputError(f"{name} has no level of sparsity to choose from.")
+
+    @property
+    def counts_operations(self) -> bool:
+        """As the whole."""
+        return self.total.counts_operations
+
+    def kept(self, layout: Layout) -> int:
+        """Return what the whole keeps."""
+        return self.total.kept(layout)
+
+    def removed(self, layout: Layout) -> float:
+        """Return what the whole removes."""
+        return self.total.removed(layout)
+
+    def on_the_way(self, removed: float, layout: Layout) -> Budget:
+        """The whole and every tensor on their way."""
+        return self.settled(layout).on_the_way(removed, layout)
+
+    def bind(self, layout: Layout) -> Constraint:
+        """Both the whole and the levels that are best."""
+        return self.settled(layout).bind(layout)
+
+    def settled(self, layout: Layout) -> Budget:
+        """Return the budget with the levels chosen."""
+        if self.levels is None:
+            return self.total
+        levels = of_tensors(self.levels, layout)
+        kept = [
+            [max(share_kept(s, count), min(self.min_keep, count)) for s, _ in levels[name]]
+            for name, count in zip(layout.names, layout.counts, strict=True)
+        ]
+        losses = [[loss for _, loss in levels[name]] for name in layout.names]
+        prices = _prices(self.total.bind(layout), len(layout.names))
+        costs = [[[k * each[t] for k in ks] for t, ks in enumerate(kept)] for each, _ in prices]
+        chosen = allocate(losses, costs, [limit for _, limit in prices])
+        quotas = tuple(ks[at] for ks, at in zip(kept, chosen, strict=True))
+        return Allocated(total=self.total, quotas=quotas)
+
+
+def _prices(
+    constraint: KeepK | KeepKWithFloors | UnderFlops, tensors: int
+) -> list[tuple[Sequence[int], int]]:
+    """What a weight of each tensor costs, and the limit of that, for all that is limited."""
+    ones = (1,) * tensors
+    if isinstance(constraint, UnderFlops):
+        return [(ones, constraint.k), (constraint.costs, constraint.limit)]
+    return [(ones, constraint.k)]
+
+
+def allocate(
+    losses: Sequence[Sequence[float]],
+    costs: Sequence[Sequence[Sequence[int]]],
+    limits: Sequence[int],
+) -> tuple[int, ...]:
+    """Return the level of every tensor at which the losses sum to the least within all limits.
+
+    A multiple-choice knapsack, as an integer programme by HiGHS, whose answer is checked in whole
+    numbers.
+
+    Args:
+        losses: [t][l], of tensor t at level l.
+        costs: [b][t][l], what that takes of limit b; whole numbers, at least 0.
+        limits: [b], above 0.
+
+    Raises:
+        InputError: no levels are within the limits.
+
+    >>> allocate([[0.0, 1.0], [0.0, 3.0]], [[[4, 1], [4, 1]]], [5])
+    (1, 0)
+    """
+    for table, limit in zip(costs, limits, strict=True):
+        least = sum(map(min, table))
+        if least > limit:
+            raise InputError(
+                f"The levels of sparsity leave {least:,} at least, of weights or multiply-adds of "
+                f"what is pruned, and the budget allows {limit:,}. List higher levels, or allow "
+                f"{least:,}."
+            )
+    each = [len(levels) for levels in losses]
+    value = np.concatenate([np.asarray(levels, float) for levels in losses])
+    value = (value - value.min()) * (_SCALE / (np.ptp(value) or 1.0))
+    one = LinearConstraint(block_diag([np.ones((1, count)) for count in each]), 1, 1)
+    used = np.array([np.concatenate(table) for table in costs], float)
+    used /= np.array(limits, float)[:, None]
+    for slack in (0.0, *(_TOLERANCE * 10**i for i in range(3))):
+        within = LinearConstraint(used, -np.inf, 1 - slack)
+        found = milp(
+            value,
+            integrality=np.ones(len(value)),
+            bounds=Bounds(0, 1),
+            constraints=[one, within],
+            options={"mip_rel_gap": 0.0},
+        )
+        if found.x is None:
+            break
+        chosen = tuple(int(part.argmax()) for part in np.split(found.x, np.cumsum(each)[:-1]))
+        totals = (sum(row[at] for row, at in zip(t, chosen, strict=True)) for t in costs)
+        if all(total <= limit for total, limit in zip(totals, limits, strict=True)):
+            return chosen
+    raise InputError(
+        "No combination of the levels of sparsity is within all limits at once. List more or "
+        "higher levels, or allow more."
+    )
