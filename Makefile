@@ -33,6 +33,7 @@ lint: $(READY)      ## style, types, layers, lengths
 bench: $(READY)     ## measure, and write benchmarks/results/
 	$(BIN)/python benchmarks/solvers.py
 	$(BIN)/python benchmarks/rows.py
+	$(BIN)/python benchmarks/budgets.py
 	$(BIN)/python benchmarks/pages.py
 
 reproduce: $(READY) ## run the sweep reproduce/$(NAME).toml on the data in $(CHITA_DATA)

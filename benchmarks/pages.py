@@ -227,6 +227,30 @@ def factoring(rows):
     return table(["layer", "threads", "kept", *(f"`{n}`" for n in names[:-1]), "all"], lines)
 
 
+def selecting(budgets):
+    """The section on `select`: seconds by budget, in units of a plain top-k."""
+    lines = [
+        [
+            network["network"],
+            f"{network['p']:,}",
+            line["budget"],
+            f"{line['kept']:,}",
+            f"{line['seconds']:.2f}",
+            f"{line['ratio']:.1f}",
+            f"{100 * line['short']:.5f} %" if "short" in line else "optimal",
+        ]
+        for network in budgets["results"]
+        for line in network["budgets"]
+    ]
+    head = ["network", "p", "budget", "kept", "seconds", "of top-k", "short of the best by at most"]
+    return f"""## Selecting under budgets
+
+Seconds of `select` on a network's initial weights, {budgets["threads"]} threads, medians of
+`benchmarks/budgets.py`; FLOPs and non-zeros are what remains at most.
+
+{table(head, lines)}"""
+
+
 def performance():
     """The page docs/performance.md."""
     solvers, reference, machine = load("solvers"), load("reference"), load("environment")
@@ -287,7 +311,8 @@ Q, on float32 rows, of the weights found with 16-bit rows lies above that found 
 `iht` makes {solvers["iht_iterations"]} iterations here; the share of the speed of copying counts
 a byte copied twice, once read and once written.
 
-{speeds(results)}"""
+{speeds(results)}
+{selecting(load("budgets"))}"""
 
 
 def summary(reference, key):

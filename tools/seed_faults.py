@@ -21,6 +21,7 @@ NETWORK, CHECKPOINT = "tests/pruning/test_network.py", "tests/models/test_checkp
 CLI, FOLDER = "tests/cli/test_cli.py", "tests/export/test_run_folder.py"
 OWN, CARE = "tests/cli/test_own.py", "tests/pruning/test_care.py"
 PRICES, OTHER = "tests/problem/test_prices.py", "tests/problem/test_other_rows.py"
+SEARCH = "tests/pruning/test_search.py"
 REHEARSAL = "tests/pruning/test_rehearsal.py"
 STAGED, IMPROVED = "tests/pruning/test_staged.py", "tests/collect/test_improved.py"
 RULES, STORE = "tests/collect/test_rules.py", "tests/collect/test_store.py"
@@ -60,6 +61,16 @@ FAULTS = [
     ("constraints/under_flops.py", "still = each <= spare", "break", "tests/constraints"),
     ("constraints/flops.py", "- operations.fixed\n        if limit", "\n        if limit", "tests/constraints"),
     ("constraints/knapsack.py", "high, cheap = middle, place", "high, cheap = high, place", "tests/constraints"),
+    ("constraints/stored.py", "(allowed - fixed) //", "allowed //", "tests/pruning/test_allocation.py"),
+    ("constraints/allocated.py", "count - part * (count - quota)", "quota", "tests/pruning/test_allocation.py"),
+    ("constraints/allocated.py", "map(max, bound.least, self.quotas)", "bound.least", "tests/pruning/test_allocation.py"),
+    ("pruning/allocation.py", "1 - slack", "1 + 1e-6", "tests/pruning/test_allocation.py"),
+    ("pruning/allocation.py", "k * each[t] for", "k for", "tests/pruning/test_allocation.py"),
+    ("pruning/allocation.py", "(value - value.min()) *", "(value.max() - value) *", "tests/pruning/test_allocation.py"),
+    ("pruning/search.py", "loss - dense", "loss", SEARCH),
+    ("pruning/search.py", "weights = self._w_bar.clone()", "weights = self._w_bar", SEARCH),
+    ("pruning/search.py", "write_weights(self._network, self._layout, w_bar)", "pass", SEARCH),
+    ("pruning/search.py", "replace(pose, first_order=0.0)", "replace(pose, first_order=1.0)", SEARCH),
     ("collect/cost.py", "reversed(list(model", "(list(model", "tests/collect/test_cost.py"),
     ("collect/cost.py", "-(-flops // (2 * count))", "-(-flops // count)", "tests/collect/test_cost.py"),
     ("problem/gradient_gram.py", "if ridge not in self._kept:", "if not self._kept:", QUADRATIC),

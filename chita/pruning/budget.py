@@ -203,15 +203,23 @@ def _share(name: str, asked: Asked) -> float:
 
 
 def layout_for(
-    budget: Budget, layout: Layout, model: nn.Module, data: Data | None, loss: LossLike
+    budget: Budget,
+    layout: Layout,
+    model: nn.Module,
+    data: Data | None,
+    loss: LossLike,
+    *,
+    recorded: bool = False,
 ) -> Layout:
-    """Return the layout with what its weights cost for one sample.
+    """Return the layout with what its weights cost for one sample, where the budget needs it.
 
-    Batches that come one after another are only begun where the budget needs it.
+    `recorded` asks for it where the record alone would tell it: of data in memory, since batches
+    that come one after another are not begun for that.
 
     Raises `InputError` as `chita.collect.cost.with_operations` does, where the budget needs it.
     """
-    if data is None or not (budget.counts_operations or isinstance(data, Indexed)):
+    wanted = budget.counts_operations or (recorded and isinstance(data, Indexed))
+    if data is None or not wanted:
         return layout
     batch = next(iter(batches_of(data, 1)))
     device = model.get_parameter(layout.names[0]).device

@@ -205,7 +205,7 @@ def run_stages(
     """Choose weights, then collect, pose, solve and write in stages; also the path of refitting."""
     network = unwrapped(model)
     data = as_examples(data) or data  # checked once
-    layout = layout_for(budget, choose(network), network, data, sampling.loss)
+    layout = layout_for(budget, choose(network), network, data, sampling.loss, recorded=True)
     network = network if inplace else _copied(network)
     stages = stages or Stages()
     settings = {**settings, **stages.asked(), "bn_recalibrate": bn_recalibrate}

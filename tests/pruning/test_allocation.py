@@ -113,7 +113,11 @@ def test_on_the_way_every_tensor_has_its_part():
             assert constraint.allows(constraint.select(values()))
             assert all(a <= b for a, b in zip(constraint.least, before, strict=True))
             before = constraint.least
-        assert before == budget.bind(LAYOUT).least
+        quotas = budget.bind(LAYOUT).least
+        assert before == quotas
+        half = budget.on_the_way(budget.removed(LAYOUT) / 2, LAYOUT).bind(LAYOUT).least
+        expected = [(q + count) // 2 for q, count in zip(quotas, LAYOUT.counts, strict=True)]
+        assert list(half) == expected
 
 
 def test_levels_not_yet_measured_bind_the_whole_alone():
