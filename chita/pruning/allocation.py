@@ -28,6 +28,16 @@ pruned so far."""
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class Limit:
+    """At most `most` of something, named by `of`; `each`, what a weight of every tensor takes."""
+
+    most: int
+    of: str
+    each: tuple[int, ...] = ()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class Searched(Budget):
     """Of every tensor, remove the share at which the losses of all sum to the least.
 
@@ -90,27 +100,25 @@ class Searched(Budget):
             for name, count in zip(layout.names, layout.counts, strict=True)
         ]
         losses = [[loss for _, loss in levels[name]] for name in layout.names]
-        prices = _prices(self.total.bind(layout), len(layout.names))
-        costs = [[[k * each[t] for k in ks] for t, ks in enumerate(kept)] for each, _ in prices]
-        chosen = allocate(losses, costs, [limit for _, limit in prices])
+        limits = _limits(self.total.bind(layout), len(layout.names))
+        costs = [[[k * limit.each[t] for k in ks] for t, ks in enumerate(kept)] for limit in limits]
+        chosen = allocate(losses, costs, limits)
         quotas = tuple(ks[at] for ks, at in zip(kept, chosen, strict=True))
         return Allocated(total=self.total, quotas=quotas)
 
 
-def _prices(
-    constraint: KeepK | KeepKWithFloors | UnderFlops, tensors: int
-) -> list[tuple[Sequence[int], int]]:
-    """What a weight of each tensor costs, and the limit of that, for all that is limited."""
-    ones = (1,) * tensors
-    if isinstance(constraint, UnderFlops):
-        return [(ones, constraint.k), (constraint.costs, constraint.limit)]
-    return [(ones, constraint.k)]
+def _limits(constraint: KeepK | KeepKWithFloors | UnderFlops, tensors: int) -> list[Limit]:
+    weights = Limit(most=constraint.k, of="weights", each=(1,) * tensors)
+    if not isinstance(constraint, UnderFlops):
+        return [weights]
+    of = "multiply-adds of what is pruned"
+    return [weights, Limit(most=constraint.limit, of=of, each=constraint.costs)]
 
 
 def allocate(
     losses: Sequence[Sequence[float]],
     costs: Sequence[Sequence[Sequence[int]]],
-    limits: Sequence[int],
+    limits: Sequence[Limit],
 ) -> tuple[int, ...]:
     """Return the level of every tensor at which the losses sum to the least within all limits.
 
@@ -120,28 +128,28 @@ def allocate(
     Args:
         losses: [t][l], of tensor t at level l.
         costs: [b][t][l], what that takes of limit b; whole numbers, at least 0.
-        limits: [b], above 0.
+        limits: [b].
 
     Raises:
         InputError: no levels are within the limits.
 
-    >>> allocate([[0.0, 1.0], [0.0, 3.0]], [[[4, 1], [4, 1]]], [5])
+    >>> few = Limit(most=5, of="weights")
+    >>> allocate([[0.0, 1.0], [0.0, 3.0]], [[[4, 1], [4, 1]]], [few])
     (1, 0)
     """
     for table, limit in zip(costs, limits, strict=True):
         least = sum(map(min, table))
-        if least > limit:
+        if least > limit.most:
             raise InputError(
-                f"The levels of sparsity leave {least:,} at least, of weights or multiply-adds of "
-                f"what is pruned, and the budget allows {limit:,}. List higher levels, or allow "
-                f"{least:,}."
+                f"The levels of sparsity keep at least {least:,} {limit.of}, and the budget allows "
+                f"{limit.most:,}. List higher levels, or allow {least:,}."
             )
     each = [len(levels) for levels in losses]
     value = np.concatenate([np.asarray(levels, float) for levels in losses])
     value = (value - value.min()) * (_SCALE / (np.ptp(value) or 1.0))
     one = LinearConstraint(block_diag([np.ones((1, count)) for count in each]), 1, 1)
     used = np.array([np.concatenate(table) for table in costs], float)
-    used /= np.array(limits, float)[:, None]
+    used /= np.array([max(limit.most, 1) for limit in limits], float)[:, None]
     for slack in (0.0, *(_TOLERANCE * 10**i for i in range(3))):
         within = LinearConstraint(used, -np.inf, 1 - slack)
         found = milp(
@@ -155,7 +163,7 @@ def allocate(
             break
         chosen = tuple(int(part.argmax()) for part in np.split(found.x, np.cumsum(each)[:-1]))
         totals = (sum(row[at] for row, at in zip(t, chosen, strict=True)) for t in costs)
-        if all(total <= limit for total, limit in zip(totals, limits, strict=True)):
+        if all(total <= limit.most for total, limit in zip(totals, limits, strict=True)):
             return chosen
     raise InputError(
         "No combination of the levels of sparsity is within all limits at once. List more or "

@@ -10,7 +10,7 @@ import torch
 from chita.constraints import Flops, Nonzeros, Sparsity, Stored
 from chita.errors import InputError
 from chita.layout import Axes, Layout, Operations
-from chita.pruning.allocation import Searched, allocate
+from chita.pruning.allocation import Limit, Searched, allocate
 
 LAYOUT = Layout(
     names=("a.weight", "b.weight", "c.weight"),
@@ -23,6 +23,10 @@ LEVELS = {
     "b": [(0.0, 0.0), (0.5, 4.0)],
     "c*": [(0.0, 0.0), (0.5, 0.3), (0.75, 0.6)],
 }
+
+
+def units(*limits):
+    return [Limit(most=limit, of="units") for limit in limits]
 
 
 def best(losses, costs, limits):
@@ -44,11 +48,12 @@ def test_the_best_of_all_combinations(seed, size):
     costs = [[[draw.randrange(size) for _ in range(n)] for n in tensors] for _ in range(2)]
     limits = [int(draw.uniform(0.2, 0.7) * sum(map(max, table))) + 1 for table in costs]
     expected = best(losses, costs, limits)
+    within = units(*limits)
     if expected is None:
         with pytest.raises(InputError, match=r"levels of sparsity"):
-            allocate(losses, costs, limits)
+            allocate(losses, costs, within)
         return
-    chosen = allocate(losses, costs, limits)
+    chosen = allocate(losses, costs, within)
     for table, limit in zip(costs, limits, strict=True):
         assert sum(row[at] for row, at in zip(table, chosen, strict=True)) <= limit
     total = sum(row[at] for row, at in zip(losses, chosen, strict=True))
@@ -58,15 +63,15 @@ def test_the_best_of_all_combinations(seed, size):
 
 def test_a_limit_holds_to_the_last_unit():
     costs = [[[10**12 + 1, 1], [10**12, 1]]]
-    assert allocate([[0.0, 1.0], [0.0, 1.5]], costs, [2 * 10**12]) == (1, 0)
-    assert allocate([[0.0, 1.0], [0.0, 1.5]], costs, [2 * 10**12 + 1]) == (0, 0)
+    assert allocate([[0.0, 1.0], [0.0, 1.5]], costs, units(2 * 10**12)) == (1, 0)
+    assert allocate([[0.0, 1.0], [0.0, 1.5]], costs, units(2 * 10**12 + 1)) == (0, 0)
 
 
 def test_what_no_levels_allow_is_said_with_the_number_that_would_do():
     losses, costs = [[0.0, 1.0], [0.0, 3.0]], [[[4, 2], [4, 1]]]
-    with pytest.raises(InputError, match=r"leave 3 at least.* allows 2.*allow 3"):
-        allocate(losses, costs, [2])
-    assert allocate(losses, costs, [3]) == (1, 1)
+    with pytest.raises(InputError, match=r"at least 3 units, .* allows 2\..*allow 3"):
+        allocate(losses, costs, units(2))
+    assert allocate(losses, costs, units(3)) == (1, 1)
 
 
 def values():
@@ -127,7 +132,7 @@ def test_levels_not_yet_measured_bind_the_whole_alone():
 @pytest.mark.parametrize(
     ("budget", "told"),
     [
-        (lambda: Searched(total=Nonzeros(nnz=9), levels=LEVELS), "leave 28 at least"),
+        (lambda: Searched(total=Nonzeros(nnz=9), levels=LEVELS), "keep at least 28 weights"),
         (lambda: Searched(total=Nonzeros(nnz=50), levels={"a": []}), "a has no level"),
         (lambda: Searched(total=Nonzeros(nnz=50), levels={"a": [(1.0, 0.0)]}), "a: sparsity is 1"),
         (

@@ -116,7 +116,7 @@ def test_what_a_search_cannot_do_without(calibration):
     [
         ("tensor,sparsity,loss\nfc1,0.5,low\n", "with a number in each line"),
         ("tensor,sparsity,loss\nfc1,0.5,inf\n", "fc1: the loss at sparsity 0.5 is inf"),
-        ("tensor,sparsity,loss\nfc*,0.5,0.1\n", "leave 8,512 at least"),
+        ("tensor,sparsity,loss\nfc*,0.5,0.1\n", "keep at least 8,512 weights"),
         ("tensor,sparsity\nfc1,0.5\nfc1,0.6\n", "fc1 stands in two lines"),
         ("tensor,sparsity,loss\n", "lists no tensor"),
     ],
