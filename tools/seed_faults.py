@@ -36,7 +36,7 @@ FAULTS = [
     ("linalg/select.py", "ties[: k", "ties[-k", "tests/linalg"),
     ("linalg/select.py", "torch.isnan(values).any()", "False", "tests/linalg"),
     ("linalg/cholesky.py", "int(status) == 0 and", "", "tests/linalg"),
-    ("problem/quadratic.py", "0.5e-12 * (cost", "0.0 * (cost", NETWORK),
+    ("problem/quadratic.py", "0.5e-12 * (cost", "0.0 * (cost", QUADRATIC),
     ("linalg/spectral.py", "v = apply(v / norm)", "v = apply(v)", "tests/linalg"),
     ("problem/rows.py", "product += v[at]", "product = v[at]", ROWS),
     ("problem/rows.py", ".copy_(columns)", ".copy_(columns.half())", ROWS),

@@ -143,10 +143,15 @@ def test_blocks_are_restricted_whole(name):
     mask = constraint.select(torch.randn(constraint.size))
     inside = torch.zeros_like(mask)
     inside[constraint.blocks[::2].flatten()] = True
-    index, kept = inside.nonzero().flatten(), (mask & ~inside).nonzero().flatten()
-    whole = mask & ~inside
-    whole[index] = constraint.restrict(index, kept).select(torch.randn(len(index)))
-    assert constraint.allows(whole)
+    removed = next(block for block in constraint.blocks if not mask[block].any())
+    inside[removed] = True
+    for cut in (False, True):
+        inside[removed[0]] = not cut  # a block that is inside in part can only be removed
+        index, kept = inside.nonzero().flatten(), (mask & ~inside).nonzero().flatten()
+        whole = mask & ~inside
+        whole[index] = constraint.restrict(index, kept).select(torch.ones(len(index)))
+        assert constraint.allows(whole)
+        assert not (cut and whole[removed].any())
 
 
 @every

@@ -29,6 +29,13 @@ def test_value_and_gradient(n, p, first_order, ridge):
 
 
 @problems
+def test_what_is_rounding_is_a_share_of_what_removing_all_costs(n, p, first_order, ridge):
+    ours, dense = random_problem(n, p, ridge=ridge, first_order=first_order, seed=n)
+    lost = dense.value(torch.zeros(p)) + 0.5 * first_order**2  # Q(w̄) = 0, and its fit is s²/2
+    assert ours.rounding == pytest.approx(1e-12 * lost, rel=1e-9)
+
+
+@problems
 def test_restriction_is_the_same_function(n, p, first_order, ridge):
     ours, dense = random_problem(n, p, ridge=ridge, first_order=first_order, seed=n + 1)
     index = torch.tensor([0, 2, 3, 5])
