@@ -99,11 +99,7 @@ def _counted(model: nn.Module, run: Callable[[], object]) -> Cost:
         module.register_forward_hook(lambda m, _, out, name=name: add(name, m, out))
         for name, module in model.named_modules()
     ]
-    owners = {
-        _storage(parameter): name
-        for name, parameter in reversed(list(model.named_parameters()))
-        if parameter.ndim > 1
-    }
+    owners = {_storage(own): name for name, own in model.named_parameters() if own.ndim > 1}
     try:
         with evaluation_mode(model), torch.no_grad(), _Counter(cost, owners):
             run()

@@ -129,6 +129,25 @@ def test_both_budgets_hold_and_nothing_more_fits(kind, min_keep):
                 assert count == size or cost > spare
 
 
+@pytest.mark.parametrize("kind", ["normal", "ties", "mostly zero"])
+def test_where_the_count_binds_no_exchange_of_two_weights_gains(kind):
+    traded = 0
+    for share, sparsity in ((0.3, 0.6), (0.5, 0.55), (0.2, 0.8), (0.4, 0.7), (0.15, 0.7)):
+        constraint, values, _ = chosen(LAYERS, kind, share, sparsity)
+        mask = constraint.select(values)
+        if int(mask.sum()) < constraint.k:
+            continue
+        spare = constraint.limit - constraint.cost(mask)
+        scores = values.square()
+        for out, dear in zip(LAYERS.segments, constraint.costs, strict=True):
+            for enter, cost in zip(LAYERS.segments, constraint.costs, strict=True):
+                least = scores[out][mask[out]].min() if mask[out].any() else torch.inf
+                most = scores[enter][~mask[enter]].max() if not mask[enter].all() else -torch.inf
+                assert not (most > least and cost - dear <= spare)
+        traded += 1
+    assert traded
+
+
 def test_only_the_count_binds_where_flops_are_ample():
     values = drawn("normal", LAYERS.size)
     few = Flops(share=1, weights=Nonzeros(nnz=100), min_keep=0).bind(LAYERS)
