@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -209,8 +210,12 @@ def run_stages(
     network = network if inplace else _copied(network)
     stages = stages or Stages()
     settings = {**settings, **stages.asked(), "bn_recalibrate": bn_recalibrate}
-    progress = progress or Silent()
+    progress, kept = progress or Silent(), None
+    if unfinished is not None and stages.number > 1:
+        asked = settings_of(solver, sampling, pose, settings)
+        kept = Unfinished(Path(unfinished), resume=resume, settings=asked, network=network)
     with evaluation_mode(network), uncompiled(network), _restored_on_error(network, layout):
+        began = time.perf_counter()
         budget = searched(
             budget,
             network,
@@ -222,6 +227,7 @@ def run_stages(
             bn_recalibrate=bn_recalibrate,
             progress=progress,
         )
+        searching = time.perf_counter() - began
         run = StagedRun(
             network,
             layout,
@@ -235,16 +241,8 @@ def run_stages(
             bound=bound,
             progress=progress,
         )
-        if unfinished is None or stages.number == 1:
-            staged = run.run()
-        else:
-            kept = Unfinished(
-                Path(unfinished),
-                resume=resume,
-                settings=settings_of(solver, sampling, pose, settings),
-                network=network,
-            )
-            staged = run.run(kept.restored(), kept.keep)
+        staged = run.run() if kept is None else run.run(kept.restored(), kept.keep)
+        if kept is not None:
             kept.remove()
     return PruneResult(
         model=network,
@@ -256,6 +254,7 @@ def run_stages(
             staged=staged,
             layout=layout,
             levels=budget.levels if isinstance(budget, Searched) else None,
+            searching=searching,
             sampling=sampling,
             pose=pose,
             settings=settings,

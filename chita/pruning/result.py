@@ -67,13 +67,15 @@ def make_record(
     staged: Staged,
     layout: Layout,
     levels: Levels | None,
+    searching: float,
     sampling: Sampling,
     pose: Pose,
     settings: dict[str, Any],
 ) -> RunRecord:
     """Return the record of a run whose stages are done.
 
-    `settings` are those of the command that `sampling` and `pose` do not hold.
+    `settings` are those of the command that `sampling` and `pose` do not hold; `searching`, the
+    seconds that the table of `levels` took, where there is one.
     """
     last = staged.records[-1]
     asked = settings_of(solver, sampling, pose, settings)
@@ -104,7 +106,7 @@ def make_record(
         levels=_levels(levels or {}),
         flops=_flops(layout, staged.mask),
         dense_flops=_flops(layout, torch.ones_like(staged.mask)),
-        seconds=staged.seconds,
+        seconds={**({"search": searching} if levels else {}), **staged.seconds},
         data_hash=staged.digest,
         model=type(model).__name__,
         peak_rss_mb=peak_rss_mb(),
