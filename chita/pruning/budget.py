@@ -73,7 +73,8 @@ class Asked:
     @property
     def given(self) -> bool:
         """Whether any budget was said."""
-        return any(value is not None for name, value in self.plain().items() if name != "min_keep")
+        names = {field.name for field in fields(self)} - {"min_keep"}
+        return any(getattr(self, name) is not None for name in names)
 
     @property
     def searched(self) -> bool:

@@ -137,3 +137,6 @@ def test_levels_and_tables_are_not_mixed(calibration):
         chita.prune(model, calibration, sparsity=0.9, per_layer=mixed)
     with pytest.raises(InputError, match="list of pairs"):
         chita.prune(model, calibration, sparsity=0.9, per_layer={"*": [0.5, 0.6]})
+    for run in (chita.prune, chita.plan):
+        with pytest.raises(InputError, match="list of pairs"):
+            run(model, calibration, sparsity=0.9, per_layer={"*": "0.5"})
