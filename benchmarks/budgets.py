@@ -38,7 +38,6 @@ SHAPED = {
     "2:4": NofM(n=2, m=4),
     "on the way to 2:4": AtLeastNofM(pattern=NofM(n=2, m=4), sparsity=0.4),
     "blocks 1x4": Blocks(rows=1, columns=4, sparsity=0.8),
-    "blocks 16x1": Blocks(rows=16, columns=1, sparsity=0.8),
 }
 """On ResNet-50 without its first layer, which has three inputs."""
 

@@ -31,7 +31,8 @@ def test_the_example_runs_as_written(tmp_path, monkeypatch, capsys):
 
 def test_the_figures_are_lines_of_the_tables_that_commands_wrote():
     shown = re.findall(r"^<!-- (reproduce/.*?\.md) -->\n\n((?:\|.*\n)+)", README, re.MULTILINE)
-    assert [name for name, _ in shown] == ["reproduce/mlpnet-1000.md", "reproduce/mlpnet-4000.md"]
+    names = ("mlpnet-1000", "mlpnet-4000", "falcon-resnet20", "patterns-resnet20")
+    assert [name for name, _ in shown] == [f"reproduce/{name}.md" for name in names]
     for name, lines in shown:
         written = (ROOT / name).read_text().partition("Seconds")[0].splitlines()
         assert len(lines.splitlines()) > 3
@@ -82,6 +83,7 @@ def test_links_lead_somewhere():
             assert (page.parent / link).exists(), (page.name, link)
 
 
+@pytest.mark.slow
 def test_the_table_of_the_demo_is_what_it_prints():
     printed = CliRunner().invoke(app, ["demo"]).stdout
     shown = README.split("<!-- demo -->")[1].split("```")[1]

@@ -50,7 +50,9 @@ def _against_budget(axes: Any, table: Table) -> None:
         high = [cell.mean + (cell.spread or 0.0) for cell in cells]
         (line,) = axes.plot(x, [c.mean for c in cells], marker="o", markersize=4, label=row)
         axes.fill_between(x, low, high, alpha=0.15, color=line.get_color())
-    axes.set_xlabel(table.columns[0].split()[0] if table.columns else "")
+    budget = table.columns[0].split()[0] if table.columns else ""
+    left = "share of the dense FLOPs that is left"
+    axes.set_xlabel(left if table.against == "flops" else budget)
 
 
 def _against_time(axes: Any, table: Table) -> None:

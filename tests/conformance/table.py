@@ -19,7 +19,7 @@ from chita.constraints import (
 from chita.layout import Axes, Layout, Operations
 from chita.problem import LocalQuadratic, NoCurvature
 from chita.pruning.allocation import Searched
-from chita.solvers import SOLVERS
+from chita.solvers import IHT, SOLVERS, ActiveSet
 from tests.problems import random_problem
 
 LAYOUT = Layout(
@@ -92,5 +92,12 @@ BUDGETS = {
     "Searched": Searched(total=Sparsity(sparsity=0.6), levels={"*": [(0.5, 0.2), (0.8, 0.3)]}),
     "Allocated, Flops": Allocated(total=Flops(share=0.4), quotas=(30, 2, 24)),
 }
+
+QUICK = {
+    **{name: kind() for name, kind in SOLVERS.items()},
+    "iht": IHT(max_iterations=40),
+    "active-set": ActiveSet(solver=IHT(max_iterations=40), max_rounds=5),
+}
+"""Every solver, with less patience where a projection takes long."""
 
 TRIPLES = [(s, c, b) for s in SOLVERS for c in CURVATURES for b in BUDGETS]
