@@ -60,6 +60,8 @@ FAULTS = [
     ("constraints/under_flops.py", "return self._traded(scores, ", "return (", "tests/constraints"),
     ("constraints/under_flops.py", "still = each <= spare", "break", "tests/constraints"),
     ("constraints/flops.py", "- operations.fixed\n        if limit", "\n        if limit", "tests/constraints"),
+    ("constraints/knapsack.py", "if few and int((whole.worth(below) > dear).sum()) >= whole.k:", "if False:", "tests/constraints"),
+    ("constraints/knapsack.py", "if not opened.fits(below)[0] and opened.fits(above)[0]:", "if True:", "tests/constraints"),
     ("constraints/knapsack.py", "high, cheap = middle, place", "high, cheap = high, place", "tests/constraints"),
     ("constraints/stored.py", "(allowed - fixed) //", "allowed //", "tests/pruning/test_allocation.py"),
     ("constraints/allocated.py", "count - part * (count - quota)", "quota", "tests/pruning/test_allocation.py"),

@@ -41,7 +41,7 @@ def prices(
     negative or k is not reached. The cost of the weights worth more than ω falls as μ grows, so
     the smallest μ at which it is within the limit is found by bisection, each step by selection:
     weights on the same side at both ends of the bracket are decided, and leave it. A sample gives
-    the first bracket where there are many.
+    the first bracket where there are many, and what it decides there is checked by counting.
 
     The dual of the linear relaxation: Meng et al., FALCON (AISTATS 2024). Departure: there every
     layer is sorted beforehand.
@@ -53,21 +53,12 @@ def prices(
         k: weights at most.
         limit: cost at most.
     """
-    whole = _Open.of(scores, costs, segments, k, limit)
+    opened = _Open.of(scores, costs, segments, k, limit)
     low, high = 0.0, _highest(scores, costs, segments)
     if len(scores) > 4 * _SAMPLE:
-        step = len(scores) // _SAMPLE
-        sampled = _Open(
-            scores=whole.scores[::step],
-            costs=whole.costs[::step],
-            k=k // step,
-            limit=limit / step,
-            below=0.0,
-        )
-        guess = _bisected(sampled, low, high, 1e-4)
-        low, high = _bracket(whole, guess, high)
-    found = _bisected(whole, low, high, 0.0)
-    return Prices(cost=found, place=whole.place(found))
+        opened, low, high = _narrowed(opened, low, high)
+    found = _bisected(opened, low, high, 0.0)
+    return Prices(cost=found, place=opened.place(found))
 
 
 @final
@@ -136,16 +127,35 @@ def _highest(scores: Tensor, costs: Sequence[int], segments: Sequence[slice]) ->
     return highest
 
 
-def _bracket(whole: _Open, guess: float, highest: float) -> tuple[float, float]:
-    """Prices on both sides of the sought one, near a guess."""
-    low = high = guess
-    width = _AROUND
-    while high < highest and not whole.fits(high := high * (1 + width))[0]:
-        low, width = high, 4 * width
-    if low == guess:
-        while low > 0 and whole.fits(low := low * (1 - width) if width < 1 else 0.0)[0]:
-            high, width = low, 4 * width
-    return low, min(high, highest)
+def _narrowed(whole: _Open, low: float, high: float) -> tuple[_Open, float, float]:
+    """The weights whose side is open near a price that a sample tells, and a bracket around it.
+
+    Bounds of ω over the bracket are those of the sample with some margin. Fewer than k weights are
+    worth more than the upper one, and k at least as much as the lower one: so they are bounds. All
+    weights and the given bracket where no margin will do.
+    """
+    step = len(whole.scores) // _SAMPLE
+    few = whole.k < len(whole.scores)
+    sampled = _Open(
+        scores=whole.scores[::step],
+        costs=whole.costs[::step],
+        k=whole.k // step if few else whole.k,
+        limit=whole.limit / step,
+        below=0.0,
+    )
+    guess = _bisected(sampled, low, high, 1e-4)
+    for width in (_AROUND, 4 * _AROUND, 16 * _AROUND) if guess else ():
+        below, above = guess * (1 - width), guess * (1 + width)
+        dear = sampled.place(below) * (1 + width)
+        cheap = sampled.place(above) * (1 - width)
+        if few and int((whole.worth(below) > dear).sum()) >= whole.k:
+            continue
+        if cheap > 0 and int((whole.worth(above) >= cheap).sum()) < whole.k:
+            continue
+        opened = whole.between(below, above, dear, cheap)
+        if not opened.fits(below)[0] and opened.fits(above)[0]:
+            return opened, below, above
+    return whole, low, high
 
 
 def _bisected(opened: _Open, low: float, high: float, tolerance: float) -> float:

@@ -62,23 +62,19 @@ class UnderFlops(Constraint):
             )
 
     def select(self, values: Tensor) -> Tensor:
-        """What is worth its price, then what still fits, by worth."""
+        """What is worth its price, then what still fits, by worth.
+
+        The largest weights of every segment that its floor holds are in every best mask, so they
+        are taken first.
+        """
         scores, _ = _scores(values)
-        forced: set[int] = set()
-        while True:
-            mask = self._selected(scores)
-            short = [
-                t
-                for t, (segment, least) in enumerate(zip(self.segments, self.least, strict=True))
-                if t not in forced and int(mask[segment].sum()) < least
-            ]
-            if not short:
-                return mask
-            for t in short:
-                part = scores[self.segments[t]]
-                at = len(part) - self.least[t] + 1
-                part[largest(part, self.least[t], part.kthvalue(at).values)] = torch.inf
-            forced |= set(short)
+        for segment, least in zip(self.segments, self.least, strict=True):
+            if least:
+                part = scores[segment]
+                at = len(part) - least + 1
+                last = part.max() if least == 1 else part.kthvalue(at).values
+                part[largest(part, least, last)] = torch.inf
+        return self._selected(scores)
 
     def ceiling(self, values: Tensor, mask: Tensor) -> float:
         """The value of the dual at its prices, without floors: μ·limit + ω·k + Σ(v² - μc - ω)₊."""
@@ -172,13 +168,6 @@ class UnderFlops(Constraint):
 
     def _prices(self, scores: Tensor) -> Prices:
         k = min(self.k, self.size)
-        if k < self.size:  # whether the count alone binds
-            place = scores.kthvalue(self.size - k + 1).values if k else scores.max()
-            counts = self._counts(scores > place)
-            if self._cost(counts) <= self.limit:
-                return Prices(cost=0.0, place=float(place))
-        elif self._cost(self._sizes) <= self.limit:
-            return Prices(cost=0.0, place=0.0)
         return prices(scores, self.costs, self.segments, k, self.limit)
 
     def _selected(self, scores: Tensor) -> Tensor:

@@ -99,9 +99,15 @@ def chosen(layout, kind, share, sparsity):
     return constraint, values, float(values[mask].double().square().sum())
 
 
-def test_many_weights_are_sampled_first(monkeypatch):
-    constraint = Flops(share=0.3, weights=Sparsity(sparsity=0.6)).bind(LAYERS)
+@pytest.mark.parametrize("misled", [0, 100, 0.01])
+@pytest.mark.parametrize("sparsity", [None, 0.6])
+def test_many_weights_are_sampled_first(monkeypatch, misled, sparsity):
+    weights = None if sparsity is None else Sparsity(sparsity=sparsity)
+    constraint = Flops(share=0.3, weights=weights).bind(LAYERS)
     values = drawn("normal", LAYERS.size)
+    if misled:  # a sample that is not like the rest
+        values[:: LAYERS.size // 50] *= misled
+        values[:: LAYERS.size // 1000] *= misled
     at_once = constraint.select(values)
     for sample in (50, 1000):
         monkeypatch.setattr("chita.constraints.knapsack._SAMPLE", sample)
