@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import block_diag
 
 from chita.constraints import Allocated, Budget, Constraint, KeepK, KeepKWithFloors, UnderFlops
 from chita.constraints.allocated import Total
@@ -144,6 +142,9 @@ def allocate(
                 f"The levels of sparsity keep at least {least:,} {limit.of}, and the budget allows "
                 f"{limit.most:,}. List higher levels, or allow {least:,}."
             )
+    from scipy.optimize import Bounds, LinearConstraint, milp  # noqa: PLC0415 - half a second
+    from scipy.sparse import block_diag  # noqa: PLC0415
+
     each = [len(levels) for levels in losses]
     value = np.concatenate([np.asarray(levels, float) for levels in losses])
     value = (value - value.min()) * (_SCALE / (np.ptp(value) or 1.0))

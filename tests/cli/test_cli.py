@@ -216,6 +216,11 @@ def test_the_papers_network_from_the_command_line(data_dir, tmp_path):
     assert printed["ridge"] is None
     assert json.loads(run_chita("prune", *common, "--sparsity", 0.9).stdout)["nnz"] == 3236
 
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_the_papers_pickle_from_the_command_line(data_dir, tmp_path):
+    common = ["--model", "mlpnet", "--weights", "", "--data-dir", data_dir, "--json"]
     pickle = data_dir / "checkpoints" / "mnist_25_epoch_93.97.ckpt"
     common[3] = pickle
     assert "--allow-pickle" in refused("evaluate", *common)

@@ -1,5 +1,6 @@
 """The conformance table: every solver × every curvature × every budget."""
 
+import pytest
 import torch
 
 from chita.constraints import (
@@ -19,7 +20,7 @@ from chita.constraints import (
 from chita.layout import Axes, Layout, Operations
 from chita.problem import LocalQuadratic, NoCurvature
 from chita.pruning.allocation import Searched
-from chita.solvers import IHT, SOLVERS, ActiveSet
+from chita.solvers import CD, IHT, SOLVERS, ActiveSet
 from tests.problems import random_problem
 
 LAYOUT = Layout(
@@ -97,7 +98,20 @@ QUICK = {
     **{name: kind() for name, kind in SOLVERS.items()},
     "iht": IHT(max_iterations=40),
     "active-set": ActiveSet(solver=IHT(max_iterations=40), max_rounds=5),
+    "cd": CD(max_cycles=20),
 }
 """Every solver, with less patience where a projection takes long."""
 
-TRIPLES = [(s, c, b) for s in SOLVERS for c in CURVATURES for b in BUDGETS]
+
+def first_or_slow(curvature, budget):
+    """Each curvature and each budget is among the fast tests, with the first of the other."""
+    first = curvature == next(iter(CURVATURES)) or budget == next(iter(BUDGETS))
+    return () if first else (pytest.mark.slow,)
+
+
+TRIPLES = [
+    pytest.param(s, c, b, marks=first_or_slow(c, b))
+    for s in SOLVERS
+    for c in CURVATURES
+    for b in BUDGETS
+]

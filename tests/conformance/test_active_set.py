@@ -12,7 +12,10 @@ from chita.solvers.iht import lipschitz
 from tests.problems import random_problem
 
 CASES = [(s, lam, seed) for s in (0.0, 1.0) for lam in (1e-3, 0.1) for seed in range(2)]
-every_case = pytest.mark.parametrize(("first_order", "ridge", "seed"), CASES)
+every_case = pytest.mark.parametrize(
+    ("first_order", "ridge", "seed"),
+    [pytest.param(*case, marks=(pytest.mark.slow,) if case[-1] else ()) for case in CASES],
+)
 KEEP = KeepK(size=300, k=30)
 
 
