@@ -46,7 +46,8 @@ def key_of(settings: dict[str, Any]) -> str:
 def read_grid(path: Path) -> list[Run]:
     """Return all runs of a file: the settings of `chita prune`, and lists of them under `[sweep]`.
 
-    Several tables `[[sweep]]` are several grids, one after another.
+    Several tables `[[sweep]]` are several grids, one after another. One with a `name` is told by it
+    in place of its settings of one value.
 
     Raises `InputError` when the file is no TOML, or a setting of any run cannot be used.
     """
@@ -68,6 +69,9 @@ def read_grid(path: Path) -> list[Run]:
 
 def _runs(path: Path, settings: dict[str, Any], varied: dict[str, Any]) -> Iterator[Run]:
     """The runs of one grid."""
+    label = varied.pop("name", None)
+    if label is not None and not isinstance(label, str):
+        raise InputError(f"[sweep] has name = {label!r}; give a text.")
     for name, values in varied.items():
         if name not in PruneSettings.model_fields:
             raise InputError(f"[sweep] has {name!r}. {nearest(name, PruneSettings.model_fields)}")
@@ -82,4 +86,7 @@ def _runs(path: Path, settings: dict[str, Any], varied: dict[str, Any]) -> Itera
     for values in itertools.product(*varied.values()):
         chosen = dict(zip(varied, values, strict=True))
         merged = merge_settings(PruneSettings, None, {**settings, **chosen})
+        if label is not None:
+            told = {name: v for name, v in chosen.items() if len(varied[name]) > 1}
+            chosen = {"method": merged.method, "name": label, **told}
         yield Run(varied=chosen, settings=merged)

@@ -24,6 +24,7 @@ from chita.pruning.result import PruneResult
 from chita.pruning.schedule import Stages
 from chita.records import RunRecord
 from chita.solvers import Solver
+from chita.training.evaluate import Score
 
 
 def prune(
@@ -86,8 +87,12 @@ def check_prune(settings: PruneSettings) -> None:
     check_rows(settings)
 
 
-def prune_by(settings: PruneSettings, *, began: float, quiet: bool = False) -> RunRecord:
+def prune_by(
+    settings: PruneSettings, *, began: float, quiet: bool = False, dense: Score | None = None
+) -> RunRecord:
     """Prune, measure and write as the settings say; `quiet` shows no progress.
+
+    `dense` is what the network measures, where an earlier run has found it.
 
     Everything that can be refused is refused before any work.
     """
@@ -97,7 +102,7 @@ def prune_by(settings: PruneSettings, *, began: float, quiet: bool = False) -> R
     unfinished = _unfinished(settings)
     arguments = settings.row_arguments()
     session = open_session(settings, quiet=quiet)
-    solver = make_solver(settings.method, settings.options)
+    solver = make_solver(settings.method, settings.options, settings.seed)
     asked = asked_of(settings)
     _check_budget(session, settings, asked)
     for decision in decide(session.network, settings.targets, settings.ignore):
@@ -114,6 +119,7 @@ def prune_by(settings: PruneSettings, *, began: float, quiet: bool = False) -> R
             lambda: _pruned(session, settings, asked, solver, arguments, unfinished),
             settings,
             began=began,
+            dense=dense,
         )
 
 

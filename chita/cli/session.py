@@ -102,10 +102,14 @@ def run(
     settings: OutputSettings,
     *,
     began: float,
+    dense: Score | None = None,
 ) -> RunRecord:
-    """Measure the network, do the work, measure the result, and write it where asked for."""
+    """Measure the network, do the work, measure the result, and write it where asked for.
+
+    `dense` is what the network measures, where that is known.
+    """
     evaluating = time.perf_counter()
-    dense = session.measured(session.network)
+    dense = dense or session.measured(session.network)
     evaluate_seconds = time.perf_counter() - evaluating
     result = work()
     evaluating = time.perf_counter()

@@ -118,7 +118,7 @@ class PruneSettings(RowSettings):
     regrow: Flag = True
     resume: Flag = False
     bound: Flag = False
-    options: dict[str, Whole | Number | str] = {}
+    options: dict[str, Flag | Whole | Number | str] = {}
 
 
 _BUDGETS = ("sparsity", "nnz", "megabytes", "pattern", "blocks", "per_layer", "flops")

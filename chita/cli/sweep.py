@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -23,11 +23,12 @@ from chita.cli.console import stderr, stdout
 from chita.cli.grid import Run, key_of, read_grid
 from chita.cli.prune import check_prune, prune_by
 from chita.cli.report import summary
-from chita.cli.settings import PruneSettings
+from chita.cli.settings import NetworkSettings, PruneSettings
 from chita.errors import ChitaError, InputError, OutputError
 from chita.files import replacing
 from chita.reports.accuracy import Table, as_markdown, make_table
 from chita.reports.plot import plot as write_plot
+from chita.training.evaluate import Score
 
 Grid = Annotated[
     Path,
@@ -105,15 +106,22 @@ def _work_off(
     context = multiprocessing.get_context("spawn")
     with (
         ProcessPoolExecutor(
-            jobs, mp_context=context, initializer=_begin, initargs=(max(1, cores // jobs),)
+            jobs,
+            mp_context=context,
+            initializer=_begin,
+            initargs=(max(1, cores // jobs),),
+            max_tasks_per_child=1,  # so that a peak of memory is that of one run
         ) as pool,
         _shown() as show,
     ):
         try:
-            waiting: dict[Future[dict[str, Any]], Run] = {
-                pool.submit(_pruned, run.settings.model_dump_json()): run for run in left
-            }
-            while waiting:
+            waiting: dict[Future[dict[str, Any]], Run] = {}
+            queue = list(left)
+            while queue or waiting:
+                while queue and len(waiting) < jobs:
+                    run = queue.pop(0)
+                    told = run.settings.model_dump_json()
+                    waiting[pool.submit(_pruned, told, _dense(run, known))] = run
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     run = waiting.pop(future)
@@ -122,8 +130,9 @@ def _work_off(
                     _append(out, line)
                     failed += [line["error"]] if "error" in line else []
                     took = time.perf_counter() - began
-                    rest = took / (len(left) - len(waiting)) * len(waiting)
-                    told = f"{len(left) - len(waiting)} of {len(left)} runs, {rest:.0f} s left"
+                    open_ = len(queue) + len(waiting)
+                    rest = took / (len(left) - open_) * open_
+                    told = f"{len(left) - open_} of {len(left)} runs, {rest:.0f} s left"
                     table = make_table([known[r.key] for r in runs if r.key in known])
                     show(_picture(table, told), f"{told}: {_told(line)}")
         except BrokenProcessPool:
@@ -152,11 +161,26 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _pruned(settings: str) -> dict[str, Any]:
+def _dense(run: Run, known: Mapping[str, Any]) -> Score | None:
+    """What the network of a run measures, if a run of the same network on the same data told."""
+    own = _measured(run.settings.model_dump(mode="json"))
+    for line in known.values():
+        if line.get("dense_metric") is not None and _measured(line["settings"]) == own:
+            return Score(metric=line["metric"], value=line["dense_metric"], count=1)
+    return None
+
+
+def _measured(settings: Mapping[str, Any]) -> list[Any]:
+    """Those settings that say what is measured, and on what."""
+    return [settings.get(name) for name in NetworkSettings.model_fields]
+
+
+def _pruned(settings: str, dense: Score | None) -> dict[str, Any]:
     """One run, in a process of its own."""
     began = time.perf_counter()
+    asked = PruneSettings.model_validate_json(settings)
     try:
-        record = prune_by(PruneSettings.model_validate_json(settings), began=began, quiet=True)
+        record = prune_by(asked, began=began, quiet=True, dense=dense)
     except ChitaError as error:
         return {"error": str(error)}
     return summary(record)

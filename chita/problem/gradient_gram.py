@@ -85,6 +85,15 @@ class GradientGram(Curvature):
         columns = self._rows.gather(index)
         return (columns @ columns.T).double() / self._rows.n
 
+    def columns(self, index: Tensor) -> Tensor:
+        """The columns of A named by index (k,), copied to (k, n)."""
+        return self._rows.gather(index)
+
+    def row_gram(self) -> Tensor:
+        """A Aᵀ (n, n) in float64."""
+        lower = _row_gram(self._rows, torch.arange(self.size, device=self._rows.device)).tril()
+        return lower + lower.tril(-1).T
+
     def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
         """Prepare through the smaller of an n x n and a k x k system, or to do without either."""
         if isinstance(near, _IteratedFactor):

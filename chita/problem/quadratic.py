@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
@@ -50,6 +51,8 @@ class LocalQuadratic:
         space: where the global operations over the p weights run.
         segments: consecutive slices that cover the p weights, one per tensor of the network;
             empty where all belong together. Q does not depend on them.
+        loss: the true mean loss at weights (p,) on samples that made no row; None where there are
+            none, and in a restricted problem.
 
     Departure from the design's table: the field is `shift`, and the gradient (p,) is derived.
     A back-solve then stays in image space (see `GradientGram`), and no solver meets a case for
@@ -73,6 +76,7 @@ class LocalQuadratic:
     offset: float = 0.0
     space: Space = SerialSpace()
     segments: tuple[slice, ...] = ()
+    loss: Callable[[Tensor], float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.ridge < float("inf"):

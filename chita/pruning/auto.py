@@ -69,7 +69,7 @@ class Chooser:
 
     Args:
         pose: what was given, and what is to be chosen.
-        judge: needed where something is.
+        judge: needed where something is; solvers may ask it, too.
 
     Fields: `trials` of the present stage; `shortened`, whether a shorter step would have been taken
     than a `Pose` that holds lets one.
@@ -137,6 +137,7 @@ class Chooser:
                 ridge=ridge,
                 shift=scale * divisors,
                 segments=segments,
+                loss=self._judge,
             )
 
         if not isinstance(curvature, GradientGram):

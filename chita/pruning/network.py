@@ -160,7 +160,7 @@ def prune(
         choose=lambda network: prunable_layout(network, targets, ignore),
         budget=make_budget(asked),
         stages=Stages(count=stages, schedule=schedule, regrow=regrow),
-        solver=make_solver(method),
+        solver=make_solver(method, seed=seed),
         sampling=Sampling(
             rows=rows,
             row_size=row_size,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, final
 
 from chita.arguments import real_number
@@ -15,8 +15,12 @@ from chita.problem import Curvature, NoCurvature
 from chita.solvers import SOLVERS, Solver
 
 
-def make_solver(method: str | Solver, options: Mapping[str, Any] | None = None) -> Solver:
+def make_solver(
+    method: str | Solver, options: Mapping[str, Any] | None = None, seed: int = 0
+) -> Solver:
     """Return the solver of a name, with its fields set from `options`; a solver as it is.
+
+    A field `seed` that `options` leave out takes the seed of the run.
 
     Raises `InputError` on an unknown name or field, or a value that the field does not take.
     """
@@ -29,7 +33,7 @@ def make_solver(method: str | Solver, options: Mapping[str, Any] | None = None) 
     if method not in SOLVERS:
         raise InputError(f"Unknown method {method!r}. {nearest(method, SOLVERS)}")
     known = _fields(SOLVERS[method]())
-    values = {}
+    values = {"seed": seed} if "seed" in known else {}
     for name, value in (options or {}).items():
         if name not in known:
             raise InputError(f"{method} has no option {name!r}. {nearest(name, known)}")
@@ -61,15 +65,25 @@ def _converted(value: Any, default: Any, what: str) -> Any:
         return make_solver(value)
     if default is None and str(value).lower() == "none":
         return None
+    if isinstance(default, bool):
+        return _truth(value, what)
     kind = int if isinstance(default, int) else float
     try:
-        number = kind(value)
+        number = math.nan if isinstance(value, bool) else kind(value)
         if math.isfinite(number) and (kind is float or number == float(value)):
             return number
     except (TypeError, ValueError, OverflowError):
         pass
     expected = "a whole number" if kind is int else "a number"
     raise InputError(f"{what} is {value!r}; it takes {expected}, such as {default or 1.0}.")
+
+
+def _truth(value: Any, what: str) -> bool:
+    """True or False, or its text."""
+    truth = {"true": True, "false": False}.get(str(value).lower())
+    if truth is None:
+        raise InputError(f"{what} is {value!r}; it takes true or false.")
+    return truth
 
 
 @final
@@ -119,6 +133,7 @@ class Ridge:
 
 
 AUTO = "auto"
+_PLAIN: dict[str, Any] = {"ridge": "0.1x", "first_order": 0.0, "step": 1.0}
 
 
 @final
@@ -152,6 +167,17 @@ class Pose:
                 object.__setattr__(self, name, _number(name, value, meaning))
         if self.step != AUTO and not 0 <= float(self.step) <= 1:
             raise InputError(f"step is {self.step}; give a share of the step, in [0, 1].")
+
+    def settled(self, solver: Solver) -> Pose:
+        """Return the same with plain values where this solver leaves nothing to choose."""
+        return replace(
+            self,
+            **{
+                name: value
+                for name, value in _PLAIN.items()
+                if getattr(self, name) == AUTO and name not in solver.chosen
+            },
+        )
 
     @property
     def judged(self) -> bool:

@@ -74,7 +74,7 @@ class _Search:
         normed: bool,
     ) -> None:
         self._network, self._layout, self._solver = network, layout, solver
-        self._sampling, self._pose = sampling, replace(pose, first_order=0.0)
+        self._sampling, self._pose = sampling, replace(pose, first_order=0.0).settled(solver)
         self._device = network.get_parameter(layout.names[0]).device
         self._source = Source(sampling, data, judged=True)
         held = self._source.judges(network, self._device)

@@ -111,7 +111,8 @@ class StagedRun:
         self._solver, self._sampling, self._bound = solver, sampling, bound
         self._progress = progress
         self._constraints = _constraints(budget, stages, layout)
-        self._data, self._budget, self._stages, self._pose = data, budget, stages, pose
+        self._data, self._budget, self._stages = data, budget, stages
+        self._pose = pose = pose.settled(solver)
         self._device = network.get_parameter(layout.names[0]).device
         self._normed = bn_recalibrate and data is not None and bool(batch_norms(network))
         judged = bool(solver.curvatures) and pose.judged

@@ -29,13 +29,15 @@ class Cell:
     """A measure over `count` seeds: its `mean`, its standard deviation `spread`, and `seconds`.
 
     `spread` is None of a single one; `seconds` is the mean time of pruning; `removed`, the mean
-    share of weights removed.
+    share of weights removed; `memory`, the mean peak of a run's process in MB, None where that is
+    not known.
     """
 
     mean: float
     spread: float | None
     seconds: float
     removed: float
+    memory: float | None
     count: int
 
     def __str__(self) -> str:
@@ -92,10 +94,16 @@ def make_table(lines: Sequence[Line], against: str = "budget") -> Table:
 
 
 def as_markdown(table: Table) -> str:
-    """Return a table of means, one of seconds, and against FLOPs one of sparsities, in Markdown."""
+    """Return a table of means, one of seconds, and others where there are such, in Markdown.
+
+    These are peak memory, where it is known of every run, and against FLOPs the sparsities.
+    """
     parts = [f"{table.metric}, mean ± standard deviation over seeds:", _grid(table, str)]
     parts += ["Seconds of a run, loading and evaluation left out, mean:"]
     parts += [_grid(table, lambda cell: f"{cell.seconds:.1f}")]
+    if table.cells and all(cell.memory is not None for cell in table.cells.values()):
+        parts += ["Peak memory of a run's process, MB, mean; PyTorch, data and network are in it:"]
+        parts += [_grid(table, lambda cell: f"{cell.memory:.0f}")]
     if table.against == "flops":
         parts += ["Share of weights removed, mean:"]
         parts += [_grid(table, lambda cell: f"{cell.removed:.3f}")]
@@ -112,7 +120,8 @@ def _grid(table: Table, shown: Any) -> str:
 
 def _row(run: Mapping[str, Any]) -> str:
     varied = {k: v for k, v in run.items() if k not in (*_BUDGETS, "seed")}
-    words = [str(varied.pop("method"))] if "method" in varied else []
+    words = [str(varied.pop(name)) for name in ("method", "name") if name in varied]
+    varied |= varied.pop("options", {})
     return ", ".join([*words, *(f"{name} {value}" for name, value in varied.items())]) or "all"
 
 
@@ -143,7 +152,9 @@ def _cell(lines: Sequence[Line]) -> Cell:
         sum(value for phase, value in line["seconds"].items() if phase not in _AROUND)
         for line in lines
     ]
+    peaks = [line["peak_rss_mb"] for line in lines if line.get("peak_rss_mb") is not None]
     return Cell(
+        memory=statistics.fmean(peaks) if len(peaks) == len(lines) else None,
         mean=statistics.fmean(values),
         spread=statistics.stdev(values) if len(values) > 1 else None,
         seconds=statistics.fmean(seconds),

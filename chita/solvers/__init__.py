@@ -5,12 +5,18 @@ from __future__ import annotations
 from chita.solvers.active_set import ActiveSet
 from chita.solvers.block_bso import BlockBSO
 from chita.solvers.bso import BSO
+from chita.solvers.cbs import CBS
 from chita.solvers.cd import CD
 from chita.solvers.chita import CHITA
 from chita.solvers.iht import IHT
 from chita.solvers.local_search import LocalSearch
 from chita.solvers.magnitude import Magnitude
+from chita.solvers.mfac import MFAC
+from chita.solvers.obd import OBD
+from chita.solvers.random import Random
+from chita.solvers.snip import SNIP
 from chita.solvers.solver import Effort, Found, Solution, Solver, Stats, Status
+from chita.solvers.woodfisher import WoodFisher
 
 SOLVERS: dict[str, type[Solver]] = {
     "magnitude": Magnitude,
@@ -21,14 +27,24 @@ SOLVERS: dict[str, type[Solver]] = {
     "active-set": ActiveSet,
     "chita": CHITA,
     "local-search": LocalSearch,
+    "obd": OBD,
+    "woodfisher": WoodFisher,
+    "mfac": MFAC,
+    "cbs": CBS,
+    "snip": SNIP,
+    "random": Random,
 }
 """Every method, by its name on the command line."""
 
 __all__ = [
     "BSO",
+    "CBS",
     "CD",
     "CHITA",
     "IHT",
+    "MFAC",
+    "OBD",
+    "SNIP",
     "SOLVERS",
     "ActiveSet",
     "BlockBSO",
@@ -36,8 +52,10 @@ __all__ = [
     "Found",
     "LocalSearch",
     "Magnitude",
+    "Random",
     "Solution",
     "Solver",
     "Stats",
     "Status",
+    "WoodFisher",
 ]

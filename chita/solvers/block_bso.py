@@ -64,17 +64,24 @@ class BlockBSO(Solver):
     def _solved(self, problem: LocalQuadratic, mask: Tensor) -> Tensor:
         """The minima of all blocks, side by side (p,)."""
         weights = torch.zeros_like(problem.w_bar)
-        for block in self._blocks(problem):
+        for block in blocks_of(problem, self.block_size):
             support = mask[block].nonzero().squeeze(1)
             weights[block] = problem.part(block).minimise_on(support).weights
         return weights
 
-    def _blocks(self, problem: LocalQuadratic) -> list[slice]:
-        """Consecutive blocks that do not cross the borders of tensors."""
-        blocks = []
-        for segment in problem.segments or (slice(0, len(problem.w_bar)),):
-            count = segment.stop - segment.start
-            pieces = math.ceil(count / self.block_size)
-            ends = [segment.start + count * i // pieces for i in range(pieces + 1)]
-            blocks += [slice(a, b) for a, b in pairwise(ends)]
-        return blocks
+
+def blocks_of(problem: LocalQuadratic, block_size: int) -> list[slice]:
+    """Return consecutive blocks of weights, equal to within one, as few as keep to the size.
+
+    They do not cross the borders of tensors. With size 0 all weights are one block.
+    """
+    whole = slice(0, len(problem.w_bar))
+    if block_size == 0:
+        return [whole]
+    blocks = []
+    for segment in problem.segments or (whole,):
+        count = segment.stop - segment.start
+        pieces = math.ceil(count / block_size)
+        ends = [segment.start + count * i // pieces for i in range(pieces + 1)]
+        blocks += [slice(a, b) for a, b in pairwise(ends)]
+    return blocks

@@ -30,6 +30,11 @@ class Magnitude(Solver):
         """One selection."""
         return Effort(streams=0, systems=0)
 
+    @property
+    def chosen(self) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
+
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
     ) -> Found:

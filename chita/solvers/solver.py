@@ -77,6 +77,10 @@ class Effort:
     systems: int
 
 
+EVERYTHING = frozenset(("ridge", "first_order", "step"))
+"""What `Solver.chosen` names at most."""
+
+
 class Solver(ABC):
     """Minimises a `LocalQuadratic` over an allowed set of masks.
 
@@ -99,6 +103,9 @@ class Solver(ABC):
             if isinstance(default, Solver):
                 if not isinstance(value, Solver):
                     raise InputError(f"{field.name} is {value!r}; give a solver such as {default}.")
+            elif isinstance(default, bool):
+                if not isinstance(value, bool):
+                    raise InputError(f"{field.name} is {value!r}; give True or False.")
             elif isinstance(default, int):
                 whole_number(field.name, value, at_least=0, meaning="steps or trials at most")
             else:
@@ -113,6 +120,14 @@ class Solver(ABC):
     def brief(self) -> Solver:
         """The same method at less effort, for a problem that the next stage poses anew."""
         return self
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """Which of λ, s and τ "auto" chooses by samples held out: all three, unless overridden.
+
+        The others do not bear on what the method finds, and are plain numbers then.
+        """
+        return EVERYTHING
 
     def solve(
         self,

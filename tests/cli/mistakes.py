@@ -73,6 +73,7 @@ VALUES = [
     (["--option", "max_round=3"], "no option 'max_round'. Did you mean max_rounds"),
     (["--option", "max_rounds"], "it takes a whole number"),
     (["--option", "max_rounds=2.5"], "max_rounds is '2.5'; it takes a whole number"),
+    (["--method", "mfac", "--option", "update=maybe"], "it takes true or false"),
     (["--data", "digit"], "Did you mean digits"),
     (["--data", "digits.npz"], "The data digits.npz do not exist"),
     (["--data", ""], "two class folders"),

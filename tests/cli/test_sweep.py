@@ -66,6 +66,50 @@ def test_a_sweep_does_every_run_once_and_goes_on_where_it_stopped(tmp_path):
     assert {r["run"]["seed"] for r in lines()} == {1, 2}
 
 
+def test_memory_is_that_of_each_run_and_the_dense_network_is_measured_once(tmp_path):
+    """A run of many rows leaves no trace in the next one's peak; options are told one by one."""
+    (tmp_path / "g.toml").write_text(
+        'model = "digits-mlp"\nsparsity = 0.5\nfisher = "empirical"\nridge = 0.1\n'
+        '[[sweep]]\nmethod = ["mfac"]\noptions = [{ update = false }]\nrows = [800]\n'
+        '[[sweep]]\nmethod = ["magnitude"]\n'
+    )
+    arguments = ["sweep", "g.toml", "--out", "r.jsonl", "--table", "t.md", "--jobs", "1"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    large, small = lines()
+    assert large["peak_rss_mb"] > small["peak_rss_mb"] + 20
+    assert large["dense_metric"] == small["dense_metric"]
+    assert small["seconds"]["evaluate"] < large["seconds"]["evaluate"]
+    table = (tmp_path / "t.md").read_text()
+    assert "| mfac, rows 800, update False | " in table
+    memory = table.partition("Peak memory")[2]
+    assert f"| magnitude | {small['peak_rss_mb']:.0f} |" in memory
+    unknown = as_markdown(make_table([{**line, "peak_rss_mb": None} for line in lines()]))
+    assert "memory" not in unknown
+
+
+def test_a_grid_with_a_name_is_told_by_it(tmp_path):
+    (tmp_path / "g.toml").write_text(
+        "rows = 60\nsparsity = 0.5\n"
+        '[[sweep]]\nname = "as published"\nmethod = ["obd", "bso"]\nridge = [0.5]\n'
+        '[[sweep]]\nname = "automatic"\nmethod = ["bso"]\nrow-size = [1, 2]\n'
+    )
+    done = CliRunner().invoke(app, ["sweep", "g.toml", "--out", "r.jsonl", "--table", "t.md"])
+    assert done.exit_code == 0, done.output
+    told = [
+        line.split("|")[1].strip() for line in (tmp_path / "t.md").read_text().splitlines()[4:8]
+    ]
+    assert told == [
+        "obd, as published",
+        "bso, as published",
+        "bso, automatic, row_size 1",
+        "bso, automatic, row_size 2",
+    ]
+    assert [line["ridge"] for line in lines()[:2]] == [0.5, 0.5]
+    (tmp_path / "g.toml").write_text("[sweep]\nname = 3\nsparsity = [0.5]\n")
+    assert "give a text" in refused("sweep", "g.toml", "--out", "r.jsonl")
+
+
 def running(process):
     """Whether a process is there, and no zombie."""
     try:
@@ -153,7 +197,7 @@ def test_several_grids_are_one_table_and_one_budget_is_drawn_against_time(tmp_pa
     assert done.exit_code == 0, done.output
     assert "1 of 6 runs are done" in done.stderr
     rows = ("| magnitude | ", "| bso, row_size 1 | ", "| magnitude, stages 1 | ")
-    assert all((tmp_path / "t.md").read_text().count(row) == 2 for row in rows)
+    assert all((tmp_path / "t.md").read_text().count(row) == 3 for row in rows)
     picture = (tmp_path / "p.svg").read_text()
     assert "seconds" in picture
     assert "row_size 2" in picture

@@ -1,0 +1,93 @@
+"""M-FAC: the inverse by a recursion over rows, then the surgery of WoodFisher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from chita.constraints import Constraint
+from chita.errors import InputError
+from chita.problem import Curvature, GradientGram, LocalQuadratic
+from chita.problem.inverse import Inverse, positive
+from chita.solvers.solver import Effort, Found, Solver
+from chita.solvers.woodfisher import surgery
+
+_CHUNK = 1024  # columns of A at a time
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class MFAC(Solver):
+    """`woodfisher` without blocks, its inverse by Sherman & Morrison's formula, row by row.
+
+    F₀ = λI and F_i = F_{i-1} + a_i a_iᵀ/n, so with v_i = F_{i-1}⁻¹a_i and τ_i = n + a_iᵀv_i,
+    F_n⁻¹ = I/λ - Σ_i v_i v_iᵀ/τ_i. The v_i are kept as coefficients over the rows, V = C A with C
+    lower triangular (n, n), which needs AAᵀ alone. Selection and update are those of `woodfisher`,
+    to rounding.
+
+    Frantar et al., M-FAC (2021), section 3.1, the static algorithm; λ is its dampening. Departure:
+    the recursion is in float64, there in float32.
+
+    Field: `update`, without which the weights that stay do not change.
+    """
+
+    update: bool = True
+
+    curvatures: ClassVar[tuple[type[Curvature], ...]] = (GradientGram,)
+    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
+
+    @property
+    def effort(self) -> Effort:
+        """The recursion, and the diagonal: each as much as a system."""
+        return Effort(streams=4, systems=3)
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """The gradient plays no part."""
+        return frozenset(("ridge", "step") if self.update else ("ridge",))
+
+    def _search(
+        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
+    ) -> Found:
+        whole = [slice(0, len(problem.w_bar))]
+        return surgery(problem, constraint, whole, _Recursion, update=self.update)
+
+
+class _Recursion(Inverse):
+    """F_n⁻¹ as coefficients C (n, n) and denominators τ (n,)."""
+
+    def __init__(self, problem: LocalQuadratic) -> None:
+        if problem.ridge == 0:
+            raise InputError("mfac begins at I/λ; give a ridge above zero.")
+        assert isinstance(problem.curvature, GradientGram)
+        self._curvature, self._ridge = problem.curvature, problem.ridge
+        gram = self._curvature.row_gram()
+        n = len(gram)
+        self._coefficients = torch.zeros_like(gram)
+        self._denominators = gram.new_empty(n)
+        products = torch.zeros_like(gram)  # v_kᵀa_j, that is C AAᵀ
+        for i in range(n):
+            row = self._coefficients[i]
+            row -= self._coefficients[:i].T @ (products[:i, i] / self._denominators[:i])
+            row[i] += 1 / self._ridge
+            products[i] = row[: i + 1] @ gram[: i + 1]
+            self._denominators[i] = n + products[i, i]
+
+    @cached_property
+    def diagonal(self) -> Tensor:
+        index = torch.arange(self._curvature.size, device=self._coefficients.device)
+        removed = [
+            ((self._coefficients @ columns.double().T).square().T / self._denominators).sum(1)
+            for columns in map(self._curvature.columns, index.split(_CHUNK))
+        ]
+        return positive(1 / self._ridge - torch.cat(removed))
+
+    def times(self, u: Tensor) -> Tensor:
+        u = u.double()
+        inner = self._coefficients @ self._curvature.image(u) / self._denominators
+        pulled = self._curvature.pullback(self._coefficients.T @ inner, exact=True)
+        return u / self._ridge - len(inner) * pulled

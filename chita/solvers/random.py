@@ -1,0 +1,47 @@
+"""Random pruning: weights drawn at random stay as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from chita.constraints import Constraint
+from chita.problem import Curvature, LocalQuadratic
+from chita.solvers.solver import Effort, Found, Solver
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Random(Solver):
+    """Keep the weights of largest score, scores drawn evenly from (0, 1]; change none of them.
+
+    The floor of a comparison: whoever is not above it has learned nothing. Under a budget of
+    weights every allowed choice is as likely as another. The order is of `seed` and p alone, so
+    what is kept at a higher sparsity is also kept at a lower one, and stages agree.
+    """
+
+    seed: int = 0
+
+    curvatures: ClassVar[tuple[type[Curvature], ...]] = ()
+    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
+
+    @property
+    def effort(self) -> Effort:
+        """One selection."""
+        return Effort(streams=0, systems=0)
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
+
+    def _search(
+        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
+    ) -> Found:
+        generator = torch.Generator().manual_seed(self.seed)
+        scores = 1 - torch.rand(len(problem.w_bar), generator=generator)
+        mask = constraint.select(scores.to(problem.w_bar))
+        return Found(weights=torch.where(mask, problem.w_bar, 0), mask=mask)

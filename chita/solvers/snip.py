@@ -1,0 +1,45 @@
+"""SNIP: the weights to whose size the loss is most sensitive stay as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from chita.constraints import Constraint
+from chita.problem import Curvature, GradientGram, LocalQuadratic
+from chita.solvers.solver import Effort, Found, Solver
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SNIP(Solver):
+    """Keep the weights of largest |w̄_j g_j|, g the mean of the rows; change none of them.
+
+    g is the gradient of the loss over the samples of the rows where these are gradients
+    (`fisher="empirical"`); the first-order scale and λ play no part. Lee et al., SNIP (2019),
+    equation 6. Departure: there the network is new and one batch is enough; here it is trained,
+    where g is near zero and mostly noise. A floor for comparisons.
+    """
+
+    curvatures: ClassVar[tuple[type[Curvature], ...]] = (GradientGram,)
+    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
+
+    @property
+    def effort(self) -> Effort:
+        """One pass over the rows and one selection."""
+        return Effort(streams=1, systems=0)
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
+
+    def _search(
+        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
+    ) -> Found:
+        gradient = problem.curvature.pullback(problem.curvature.constant(1.0))
+        mask = constraint.select(problem.w_bar * gradient.to(problem.w_bar))
+        return Found(weights=torch.where(mask, problem.w_bar, 0), mask=mask)
