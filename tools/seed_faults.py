@@ -27,6 +27,9 @@ STAGED, IMPROVED = "tests/pruning/test_staged.py", "tests/collect/test_improved.
 RULES, STORE = "tests/collect/test_rules.py", "tests/collect/test_store.py"
 OFFICIAL, DATA = "tests/conformance/test_official.py", "tests/data/test_data.py"
 
+SURGERY, CBS = "tests/conformance/test_surgery.py", "tests/conformance/test_cbs.py"
+POSE, SWEEP = "tests/pruning/test_pose.py", "tests/cli/test_sweep.py"
+
 # (file under chita/, text, its replacement, tests that must then fail)
 FAULTS = [
     ("layout.py", "slice(e - c, e)", "slice(e - c, e - 1)", "tests/test_layout.py"),
@@ -302,6 +305,41 @@ FAULTS = [
     ("solvers/bso.py", "(problem.curvature.diagonal() + problem.ridge)", "problem.curvature.diagonal()", CONFORM),
     ("solvers/bso.py", "max_supports=min(self.max_supports, 2)", "max_supports=1", CONFORM),
     ("problem/gradient_gram.py", "not torch.equal(self._fresh.support, support)", "False", QUADRATIC),
+    ("solvers/woodfisher.py", "(w_bar / diagonal.sqrt())", "(w_bar / diagonal)", SURGERY),
+    ("solvers/woodfisher.py", "torch.where(mask, 0, w_bar / diagonal)", "torch.where(mask, 0, w_bar)", SURGERY),
+    ("solvers/woodfisher.py", "weights[block] -= ", "weights[block] += ", SURGERY),
+    ("solvers/woodfisher.py", "whole or invert(problem.part(block))", "whole or invert(problem).part(block)", SURGERY),
+    ("problem/inverse.py", "(1 - torch.cat(leverages))", "(1 + torch.cat(leverages))", SURGERY),
+    ("problem/inverse.py", "exact=True) / self._ridge) / self._ridge", "exact=True)) / self._ridge", SURGERY),
+    ("problem/inverse.py", "if bool((diagonal > 0).all()):", "if True:", SURGERY),
+    ("problem/inverse.py", "if problem.ridge == 0:", "if False:", SURGERY),
+    ("solvers/mfac.py", "= n + products[i, i]", "= 1 + products[i, i]", SURGERY),
+    ("solvers/mfac.py", "row -= self._coefficients[:i].T", "row += self._coefficients[:i].T", SURGERY),
+    ("solvers/mfac.py", "u / self._ridge - len(inner) * pulled", "u / self._ridge - pulled", SURGERY),
+    ("solvers/obd.py", "costs(problem).sqrt()", "costs(problem)", SURGERY),
+    ("solvers/snip.py", "problem.w_bar * gradient", "gradient", SURGERY),
+    ("solvers/random.py", "manual_seed(self.seed)", "manual_seed(0)", SURGERY),
+    ("solvers/cbs.py", "0.5 * problem.curvature.inner(self._image", "problem.curvature.inner(self._image", CBS),
+    ("solvers/cbs.py", "(own - slope)[cut:] - coupled", "(own - slope)[cut:] + coupled", CBS),
+    ("solvers/cbs.py", "slope = slope + coupled[j] - coupled[i]", "pass", CBS),
+    ("solvers/cbs.py", "        self._move(pool, cut)\n", "", CBS),
+    ("solvers/cbs.py", "moves &= constraint.swaps(self.mask, out, enter)", "pass", CBS),
+    ("solvers/cbs.py", "            key=lambda start: start[:2],", "            key=lambda start: start[1],", CBS),
+    ("solvers/cbs.py", "if loss < lowest:", "if True:", CBS),
+    ("solvers/cbs.py", "if loss is None:", "if True:", CBS),
+    ("solvers/cbs.py", "manual_seed(self.seed)", "manual_seed(0)", CBS),
+    ("solvers/cbs.py", "last = torch.where(last > 0, last, sizes.max())", "pass", CBS),
+    ("solvers/cbs.py", "problem.minimise_on(mask.nonzero()", "problem.minimise_on((~mask).nonzero()", CBS),
+    ("pruning/auto.py", "loss=self._judge,", "loss=None,", CBS),
+    ("pruning/pose.py", "== AUTO and name not in solver.chosen", "== AUTO", POSE),
+    ("pruning/pose.py", "and name not in solver.chosen", "and False", POSE),
+    ("pruning/pose.py", "math.nan if isinstance(value, bool) else kind(value)", "kind(value)", POSE),
+    ("pruning/network.py", "make_solver(method, seed=seed)", "make_solver(method)", POSE),
+    ("pruning/staged.py", "pose.settled(solver)", "pose", POSE),
+    ("records.py", "        return round(int(status.partition", "        return 7.0 + 0 * round(int(status.partition", SWEEP),
+    ("cli/sweep.py", "max_tasks_per_child=1,", "max_tasks_per_child=None,", SWEEP),
+    ("cli/sweep.py", "_dense(run, known)", "None", SWEEP),
+    ("cli/grid.py", "if len(varied[name]) > 1}", "}", SWEEP),
     ("cli/sweep.py", "file.truncate(len(whole))", "pass", "tests/cli/test_sweep.py"),
     ("cli/grid.py", "    if twice:", "    if False:", "tests/cli/test_sweep.py"),
 ]  # fmt: skip

@@ -121,8 +121,15 @@ def _judge(problem: LocalQuadratic) -> Callable[[Tensor], float]:
     """What a mask is judged by: the held-out loss, or E."""
     loss, w_bar = problem.loss, problem.w_bar
     if loss is None:
-        return lambda mask: Removal(problem, mask).cost
+        return lambda mask: _energy(problem, mask)
     return lambda mask: loss(torch.where(mask, w_bar, 0))
+
+
+def _energy(problem: LocalQuadratic, mask: Tensor) -> float:
+    """E of what a mask removes, in the type of the weights."""
+    removed = (~mask).nonzero().squeeze(1)
+    image = problem.curvature.image(problem.w_bar[removed], removed)
+    return 0.5 * problem.curvature.inner(image, image)
 
 
 def _dealt(w_bar: Tensor, share: float, generator: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ from chita.errors import InputError, NumericalError
 from chita.problem import DenseRows, GradientGram, LocalQuadratic
 from chita.problem.inverse import inverse_of, positive
 from chita.solvers import MFAC, OBD, SNIP, Magnitude, Random, WoodFisher
+from tests.conformance.table import BUDGETS, LAYOUT, P
 from tests.problems import random_problem
 
 SHAPES = [(12, 40), (40, 12), (20, 20), (1, 30)]
@@ -134,6 +135,11 @@ def test_obd_is_the_surgery_of_a_diagonal():
     assert torch.equal(found.mask, mask)
     assert torch.equal(found.weights, torch.where(mask, problem.w_bar, 0))
     assert not torch.equal(mask, Magnitude().solve(problem, KeepK(size=50, k=15)).mask)
+    blocks = BUDGETS["Blocks"].bind(LAYOUT)  # where the sum of costs counts, not their order alone
+    for seed in range(5):
+        problem, _ = random_problem(30, P, ridge=0.02, first_order=0.0, seed=seed)
+        costs = (problem.curvature.diagonal() + problem.ridge) * problem.w_bar.square()
+        assert torch.equal(OBD().solve(problem, blocks).mask, blocks.select(costs.sqrt()))
 
 
 @pytest.mark.parametrize("first_order", [0.0, 1.0])
