@@ -34,7 +34,9 @@ bench: $(READY)     ## measure, and write benchmarks/results/
 	$(BIN)/python benchmarks/solvers.py
 	$(BIN)/python benchmarks/rows.py
 	$(BIN)/python benchmarks/budgets.py
+	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/pages.py
+	$(BIN)/python benchmarks/methods.py
 
 reproduce: $(READY) ## run the sweep reproduce/$(NAME).toml on the data in $(CHITA_DATA)
 	cd "$(CHITA_DATA)" && PYTHONPATH="$(CURDIR)/reproduce" "$(CURDIR)/$(BIN)/chita" sweep \

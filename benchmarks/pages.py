@@ -1,19 +1,15 @@
-"""Write docs/performance.md, docs/methods.md and their plot from benchmarks/results.
+"""Write docs/performance.md and its plot from benchmarks/results.
 
 Usage: python benchmarks/pages.py
-Nothing is measured here; no figure in those pages is written by hand.
+Nothing is measured here; no figure in that page is written by hand.
 """
 
-import inspect
 import json
 import math
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-
-from chita.pruning.pose import solver_options
-from chita.solvers import SOLVERS
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -315,71 +311,9 @@ a byte copied twice, once read and once written.
 {selecting(load("budgets"))}"""
 
 
-def summary(reference, key):
-    """Per entry: Q and seconds at sparsity 0.9, and the excess over the best of all problems."""
-    results = reference["results"]
-    at = [r for r in results if r["kept"] == 3_235]
-    head = ["", *(f"s = {r['first_order']:g}, λ = {r['ridge']:g}" for r in at),
-            "mean excess", "largest excess", "median seconds"]  # fmt: skip
-    lines = []
-    for name in results[0][key]:
-        cells = [f"{r[key][name]['objective']:.5g} ({r[key][name]['seconds']:.2g} s)" for r in at]
-        excess = [_excess(r, r[key][name]["objective"]) for r in results]
-        seconds = np.median([r[key][name]["seconds"] for r in results])
-        spread = [f"{100 * np.mean(excess):.2f} %", f"{100 * max(excess):.2f} %"]
-        lines.append([f"`{name}`" if key == "methods" else name, *cells, *spread, f"{seconds:.2g}"])
-    return table(head, lines)
-
-
-def _excess(result, objective):
-    """How far Q lies above the best known, in units of magnitude's Q above the best known."""
-    known = [e["objective"] for key in ("methods", "parts") for e in result[key].values()]
-    lowest = min(known)
-    return (objective - lowest) / (result["methods"]["magnitude"]["objective"] - lowest)
-
-
-def methods():
-    """The page docs/methods.md."""
-    reference = load("reference")
-    lines = []
-    for name, kind in SOLVERS.items():
-        first = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
-        options = ", ".join(f"`{n}` {v}" for n, v in solver_options(kind).items()) or "-"
-        needs = ", ".join(c.__name__ for c in kind.curvatures) or "none"
-        lines.append([f"`{name}`", first, needs, options])
-    return f"""# Methods
-
-Written by `python benchmarks/pages.py`: the table of solvers and what
-`benchmarks/reference.py` measured on the {len(reference["results"])} reference problems of MLPNet
-(n = {reference["n"]:,}, p = {reference["p"]:,}; λ 1e-4 and 1e-2, first-order scale 0 and 1,
-sparsity 0.5 to 0.98). The docstring of each solver has its formulas, its source and every
-departure from it. *Curvature* is what a method must know of the loss.
-
-{table(["method", "what it does", "curvature", "options and defaults"], lines)}
-## What they reach
-
-Q, with seconds in brackets, at sparsity 0.9; the mean and the largest excess over all problems,
-as a share of what the best result gains over `magnitude`; the median time. Single times of one
-process on a shared machine.
-
-{summary(reference, "methods")}
-`block-bso` takes H as block-diagonal; where rows agree across blocks, as with a first-order term,
-its blocks overshoot together.
-
-## Why chita is composed as it is
-
-Its parts, on the same problems. Exchanges move hundreds of weights for the price of one system
-each; swaps, priced exactly, then find what thresholding cannot see, and alone they would take
-hundreds of rounds where many weights must move. `local-search` afterwards gains little for its
-time, so it is left to those who ask.
-
-{summary(reference, "parts")}"""
-
-
 def main():
-    """Write the pages."""
+    """Write the page."""
     (ROOT / "docs" / "performance.md").write_text(performance())
-    (ROOT / "docs" / "methods.md").write_text(methods())
 
 
 if __name__ == "__main__":

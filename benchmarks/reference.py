@@ -1,9 +1,10 @@
 """Every method on the 24 reference problems of MLPNet, and what chita's parts and 16 bits do.
 
 Usage: CHITA_DATA=... python benchmarks/reference.py
-Writes benchmarks/results/reference.json. Q is the objective on float32 rows, and `seconds` single
-times, in one process. `storage` holds, for rows kept in 16 bits, the largest relative error of Q
-at the same weights, and Q on float32 rows of the weights that chita then finds.
+Writes benchmarks/results/reference.json, from which benchmarks/methods.py writes docs/methods.md.
+Q is the objective on float32 rows, and `seconds` single times, in one process. `storage` holds, for
+rows kept in 16 bits, the largest relative error of Q at the same weights, and Q on float32 rows of
+the weights that chita then finds.
 """
 
 import json

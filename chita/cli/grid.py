@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from pydantic import ValidationError
 
-from chita.cli.settings import PruneSettings, check_known, merge_settings, read_toml
+from chita.cli.settings import BUDGETS, PruneSettings, check_known, merge_settings, read_toml
 from chita.errors import InputError
 from chita.naming import nearest
 
 _NEVER = ("out", "force", "resume")
+_NOT_IN_ROWS = {*BUDGETS, "seed"}
 
 
 @final
@@ -64,7 +65,23 @@ def read_grid(path: Path) -> list[Run]:
     for grid in grids:
         for run in _runs(path, settings, {n.replace("-", "_"): v for n, v in grid.items()}):
             runs.setdefault(run.key, run)
+    _check_told_apart(runs.values())
     return list(runs.values())
+
+
+def _check_told_apart(runs: Iterable[Run]) -> None:
+    """Raise `InputError` where a table would take runs of different settings for one row."""
+    rows: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        row = str({name: v for name, v in run.varied.items() if name not in _NOT_IN_ROWS})
+        settings = run.settings.model_dump(mode="json", exclude=_NOT_IN_ROWS)
+        other = rows.setdefault(row, settings)
+        differ = [name for name, value in settings.items() if value != other[name]]
+        if differ:
+            raise InputError(
+                f"Two grids named {run.varied.get('name')!r} differ in {', '.join(differ)}, which "
+                "a table would not show. Give them different names."
+            )
 
 
 def _runs(path: Path, settings: dict[str, Any], varied: dict[str, Any]) -> Iterator[Run]:

@@ -120,8 +120,8 @@ def _work_off(
             while queue or waiting:
                 while queue and len(waiting) < jobs:
                     run = queue.pop(0)
-                    told = run.settings.model_dump_json()
-                    waiting[pool.submit(_pruned, told, _dense(run, known))] = run
+                    settings = run.settings.model_dump_json()
+                    waiting[pool.submit(_pruned, settings, _dense(run, known))] = run
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     run = waiting.pop(future)

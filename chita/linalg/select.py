@@ -34,6 +34,20 @@ def largest(values: Tensor, k: int, threshold: Tensor) -> Tensor:
     return mask
 
 
+def first_of_largest(values: Tensor, count: int) -> Tensor:
+    """Return the positions of the `count` largest values, or of all, the largest first.
+
+    Among equal values those of lower position come first. Only what is returned is sorted.
+
+    >>> first_of_largest(torch.tensor([1.0, 3.0, 1.0, 2.0]), 3)
+    tensor([1, 3, 0])
+    """
+    if not 0 < count < len(values):
+        return values.argsort(descending=True, stable=True)[:count]
+    found = largest(values, count, kth_largest(values, count)).nonzero().squeeze(1)
+    return found[values[found].argsort(descending=True, stable=True)]
+
+
 def check_ranked(values: Tensor) -> None:
     """Raise `NumericalError` when a value is NaN, which has no rank.
 

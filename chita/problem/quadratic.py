@@ -52,7 +52,7 @@ class LocalQuadratic:
         segments: consecutive slices that cover the p weights, one per tensor of the network;
             empty where all belong together. Q does not depend on them.
         loss: the true mean loss at weights (p,) on samples that made no row; None where there are
-            none, and in a restricted problem.
+            none, and in a restricted problem. Asking it may leave these weights in the network.
 
     Departure from the design's table: the field is `shift`, and the gradient (p,) is derived.
     A back-solve then stays in image space (see `GradientGram`), and no solver meets a case for

@@ -37,17 +37,24 @@ def make_solver(
     for name, value in (options or {}).items():
         if name not in known:
             raise InputError(f"{method} has no option {name!r}. {nearest(name, known)}")
-        values[name] = _converted(value, known[name], f"{method}'s option {name}")
+        values[name] = _converted(value, known[name], f"{method}'s option {name}", seed)
     return SOLVERS[method](**values)
 
 
 def solver_options(solver: type[Solver] | Solver) -> dict[str, Any]:
     """Return a solver's options with their values, or with the defaults for a class.
 
-    Of a solver inside, its name.
+    Of a solver inside, its name, with the options that are not their defaults.
     """
     values = _fields(solver() if isinstance(solver, type) else solver)
-    return {n: solver_name(v) if isinstance(v, Solver) else v for n, v in values.items()}
+    return {n: _told(v) if isinstance(v, Solver) else v for n, v in values.items()}
+
+
+def _told(solver: Solver) -> str:
+    """A solver inside another, in words."""
+    usual = solver_options(type(solver))
+    own = [f"{n}={v}" for n, v in solver_options(solver).items() if v != usual[n]]
+    return solver_name(solver) + (f"({', '.join(own)})" if own else "")
 
 
 def _fields(solver: Solver) -> dict[str, Any]:
@@ -59,10 +66,10 @@ def solver_name(solver: Solver) -> str:
     return next((n for n, kind in SOLVERS.items() if kind is type(solver)), type(solver).__name__)
 
 
-def _converted(value: Any, default: Any, what: str) -> Any:
+def _converted(value: Any, default: Any, what: str, seed: int) -> Any:
     """A number (or its text, from the command line) as the type of the field's default."""
     if isinstance(default, Solver):
-        return make_solver(value)
+        return make_solver(value, seed=seed)
     if default is None and str(value).lower() == "none":
         return None
     if isinstance(default, bool):

@@ -199,8 +199,8 @@ def _shares(sampling: Sampling, size: int | None, *, judged: bool) -> tuple[int,
     if judged and held < least and free >= 0:
         raise InputError(
             f"{used} of {size} samples would make the rows, which leaves {free} to choose ridge, "
-            f"first_order and step by, but {least} are needed at least. Lower rows, give more "
-            "data, or fix those three."
+            f"first_order, step and masks by, but {least} are needed at least. Lower rows, give "
+            "more data, or fix those three; cbs then also needs held_out 0."
         )
     return rows, held
 

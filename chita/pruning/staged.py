@@ -115,7 +115,7 @@ class StagedRun:
         self._pose = pose = pose.settled(solver)
         self._device = network.get_parameter(layout.names[0]).device
         self._normed = bn_recalibrate and data is not None and bool(batch_norms(network))
-        judged = bool(solver.curvatures) and pose.judged
+        judged = bool(solver.curvatures) and (pose.judged or solver.judges)
         self._source = None
         if solver.curvatures or self._normed:
             self._source = Source(sampling, data, judged=judged)

@@ -114,7 +114,10 @@ def _grid(table: Table, shown: Any) -> str:
     lines = [["", *table.columns], ["---"] * (1 + len(table.columns))]
     for row in table.rows:
         found = (table.cells.get((row, column)) for column in table.columns)
-        lines.append([row, *("" if cell is None else shown(cell) for cell in found)])
+        lines.append([
+            row.replace("|", "\\|"),
+            *("" if cell is None else shown(cell) for cell in found),
+        ])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
@@ -13,10 +13,12 @@ from torch import Tensor
 from chita.arguments import whole_number
 from chita.constraints import Constraint
 from chita.errors import InputError
+from chita.linalg.select import first_of_largest
 from chita.problem import Curvature, LocalQuadratic
 from chita.solvers.solver import EVERYTHING, Effort, Found, Solver, Status
 
 _MOST_CHUNKS = 1000
+_LARGEST = 1e15  # score, whose square float32 can hold
 _APART = 1.1  # ratio of the rounds after which masks are judged
 
 
@@ -32,11 +34,13 @@ class CBS(Solver):
        its chunk alone would keep last.
     2. A round takes the `candidates` weights of each side that lower E most and raise it least
        alone, prices their pairs exactly at one pass over the rows, and makes the best allowed swap
-       until none of these pairs lowers E. Rounds end when one gains less than `tolerance` of E.
+       until none of these pairs lowers E; a weight moves once at most. Rounds end when one gains
+       less than `tolerance` of E.
     3. The best mask met is kept, and Q is minimised on it (CBS-U).
 
     In 1 and 3 the best is that of least loss, weights unchanged, on the samples held out; of least
-    E where there are none. E alone is no judge: late rounds lower it and the accuracy with it.
+    E where the problem has no `loss` (a run with `held_out=0`). E is a poor judge: late rounds
+    lower it and the accuracy with it.
 
     Yu et al., The combinatorial brain surgeon (2022), CBS-S (Algorithm 1) and CBS-U; λ is the
     damping of the update, 1e-3 for MLPNet and 1e-5 for ResNet20 there. Departures: they judge by
@@ -60,6 +64,7 @@ class CBS(Solver):
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
+    judges: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,8 +74,14 @@ class CBS(Solver):
 
     @property
     def effort(self) -> Effort:
-        """Some tens of rounds, and one system."""
-        return Effort(streams=2 * min(self.max_rounds, 40) + 4, systems=int(self.update))
+        """A pass for each draw, which a look at the network replaces; some tens of rounds."""
+        streams = self.draws + 2 * min(self.max_rounds, 40) + 4
+        return Effort(streams=streams, systems=int(self.update))
+
+    @property
+    def brief(self) -> CBS:
+        """Ten draws and twenty rounds."""
+        return replace(self, draws=min(self.draws, 10), max_rounds=min(self.max_rounds, 20))
 
     @property
     def chosen(self) -> frozenset[str]:
@@ -107,22 +118,29 @@ class CBS(Solver):
                 break
         return mask, status
 
-    def _starts(self, problem: LocalQuadratic, constraint: Constraint) -> list[Tensor]:
+    def _starts(self, problem: LocalQuadratic, constraint: Constraint) -> Iterator[Tensor]:
         largest = constraint.select(problem.w_bar)
-        kept, p = int(largest.sum()), len(largest)
-        if kept in (0, p):
-            return [largest]
-        generator = torch.Generator().manual_seed(self.seed)
-        drawn = (_dealt(problem.w_bar, kept / p, generator) for _ in range(self.draws))
-        return [largest, *map(constraint.select, drawn)]
+        yield largest
+        share = float(largest.double().mean())
+        generator = torch.Generator().manual_seed(self.seed % 2**63)
+        for _ in range(self.draws if 0 < share < 1 else 0):
+            drawn = constraint.select(_dealt(problem.w_bar, share, generator))
+            if not torch.equal(drawn, largest):
+                yield drawn
 
 
 def _judge(problem: LocalQuadratic) -> Callable[[Tensor], float]:
     """What a mask is judged by: the held-out loss, or E."""
-    loss, w_bar = problem.loss, problem.w_bar
+    loss = problem.loss
     if loss is None:
         return lambda mask: _energy(problem, mask)
-    return lambda mask: loss(torch.where(mask, w_bar, 0))
+
+    def judged(mask: Tensor) -> float:
+        """The loss; what is no number is no good."""
+        value = loss(torch.where(mask, problem.w_bar, 0))
+        return math.inf if math.isnan(value) else value
+
+    return judged
 
 
 def _energy(problem: LocalQuadratic, mask: Tensor) -> float:
@@ -142,10 +160,10 @@ def _dealt(w_bar: Tensor, share: float, generator: torch.Generator) -> Tensor:
     dealt = sizes.new_zeros(chunks * width)
     dealt[:p] = sizes[order]
     dealt = dealt.view(chunks, width)
-    last = dealt.topk(max(1, round(share * width)), dim=1).values[:, -1:]
-    last = torch.where(last > 0, last, sizes.max())
+    first = dealt.topk(max(1, round(share * width)), dim=1).values
+    last = torch.where(first > 0, first, torch.inf).amin(1, keepdim=True)  # zeros are not kept
     scores = torch.empty_like(sizes)
-    scores[order] = (dealt / last.clamp_min(torch.finfo(last.dtype).tiny)).flatten()[:p]
+    scores[order] = (dealt / last).flatten()[:p].clamp_max(_LARGEST)
     return scores
 
 
@@ -185,7 +203,6 @@ class Removal:
             j, i = best // len(enter), cut + best % len(enter)
             self.mask[pool[j]], self.mask[pool[i]] = False, True
             slope = slope + coupled[j] - coupled[i]
-            self.cost -= gain
         self._move(pool, cut)
         return before - self.cost
 
@@ -198,9 +215,10 @@ class Removal:
             self._image = self._image + self._problem.curvature.image(
                 signs * self._w_bar[moved], moved
             )
+            self.cost = 0.5 * self._problem.curvature.inner(self._image, self._image)
 
 
 def _first(scores: Tensor, among: Tensor, count: int) -> Tensor:
-    """Indices of the largest scores among a mask, the lower index first among equals."""
+    """Indices of the largest scores among a mask."""
     index = among.nonzero().squeeze(1)
-    return index[scores[index].argsort(descending=True, stable=True)[:count]]
+    return index[first_of_largest(scores[index], count)]

@@ -11,6 +11,7 @@ from torch import Tensor
 from chita.arguments import whole_number
 from chita.constraints import Constraint
 from chita.errors import InputError
+from chita.linalg.select import first_of_largest
 from chita.problem import Curvature, GradientGram, LocalQuadratic, Minimum, Prices
 from chita.solvers.bso import BSO
 from chita.solvers.solver import Effort, Found, Solver, Status
@@ -102,14 +103,9 @@ def _priced(problem: LocalQuadratic, mask: Tensor, best: Minimum, candidates: in
     support, outside = mask.nonzero().squeeze(1), (~mask).nonzero().squeeze(1)
     costs = bend[support] * best.weights[support] ** 2
     gains = gradient[outside] ** 2 / bend[outside]
-    out = support[_first(-costs, candidates)]
-    enter = outside[_first(gains, candidates)]
+    out = support[first_of_largest(-costs, candidates)]
+    enter = outside[first_of_largest(gains, candidates)]
     return Prices.at(problem, mask, best, gradient, torch.cat([out, enter]))
-
-
-def _first(scores: Tensor, count: int) -> Tensor:
-    """Positions of the largest scores, the lower position first among equals."""
-    return scores.argsort(descending=True, stable=True)[:count]
 
 
 def _sequence(

@@ -27,7 +27,7 @@ class MFAC(Solver):
     F₀ = λI and F_i = F_{i-1} + a_i a_iᵀ/n, so with v_i = F_{i-1}⁻¹a_i and τ_i = n + a_iᵀv_i,
     F_n⁻¹ = I/λ - Σ_i v_i v_iᵀ/τ_i. The v_i are kept as coefficients over the rows, V = C A with C
     lower triangular (n, n), which needs AAᵀ alone. Selection and update are those of `woodfisher`,
-    to rounding.
+    to the rounding of products in the rows' type.
 
     Frantar et al., M-FAC (2021), section 3.1, the static algorithm; λ is its dampening. Departure:
     the recursion is in float64, there in float32.
@@ -47,8 +47,8 @@ class MFAC(Solver):
 
     @property
     def chosen(self) -> frozenset[str]:
-        """The gradient plays no part."""
-        return frozenset(("ridge", "step") if self.update else ("ridge",))
+        """Not s, since the gradient plays no part; nothing for selection alone (see `OBD`)."""
+        return frozenset(("ridge", "step") if self.update else ())
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None

@@ -19,9 +19,9 @@ from chita.solvers.solver import Effort, Found, Solver
 class OBD(Solver):
     """Keep the weights of largest ½(H_jj + λ) w̄_j²; change none of them.
 
-    LeCun et al., Optimal brain damage (1989), equation 5. Departures: H_jj is the mean square of
-    gradients, not the second derivative, and λ is added to it. With λ = 0 it is the diagonal
-    Fisher of Singh & Alistarh, WoodFisher (2020).
+    LeCun et al., Optimal brain damage (1989), the saliency of its recipe. Departures: H_jj is the
+    mean square of the rows' entries, not the second derivative, and λ is added to it. With λ = 0
+    and `fisher="empirical"` it is the diagonal Fisher of Singh & Alistarh, WoodFisher (2020).
     """
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
@@ -34,7 +34,7 @@ class OBD(Solver):
 
     @property
     def chosen(self) -> frozenset[str]:
-        """Nothing: a loss after an update cannot choose for a method without one."""
+        """Nothing: λ has a part, but minima of Q cannot choose for a method without an update."""
         return frozenset()
 
     def _search(

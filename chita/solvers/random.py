@@ -18,9 +18,9 @@ from chita.solvers.solver import Effort, Found, Solver
 class Random(Solver):
     """Keep the weights of largest score, scores drawn evenly from (0, 1]; change none of them.
 
-    The floor of a comparison: whoever is not above it has learned nothing. Under a budget of
-    weights every allowed choice is as likely as another. The order is of `seed` and p alone, so
-    what is kept at a higher sparsity is also kept at a lower one, and stages agree.
+    The floor of a comparison: whoever is not above it has learned nothing. Under a plain number of
+    weights every allowed choice is as likely as another, and what is kept at a higher sparsity is
+    also kept at a lower one, so stages agree; the order is of `seed` and p alone.
     """
 
     seed: int = 0
@@ -41,7 +41,7 @@ class Random(Solver):
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
     ) -> Found:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(self.seed % 2**63)
         scores = 1 - torch.rand(len(problem.w_bar), generator=generator)
         mask = constraint.select(scores.to(problem.w_bar))
         return Found(weights=torch.where(mask, problem.w_bar, 0), mask=mask)

@@ -18,10 +18,11 @@ from chita.solvers.solver import Effort, Found, Solver
 class SNIP(Solver):
     """Keep the weights of largest |w̄_j g_j|, g the mean of the rows; change none of them.
 
-    g is the gradient of the loss over the samples of the rows where these are gradients
-    (`fisher="empirical"`); the first-order scale and λ play no part. Lee et al., SNIP (2019),
-    equation 6. Departure: there the network is new and one batch is enough; here it is trained,
-    where g is near zero and mostly noise. A floor for comparisons.
+    g is the gradient of the loss over the samples of the rows where rows are gradients
+    (`fisher="empirical"`); the first-order scale and λ play no part. Lee et al., SNIP (2019), its
+    connection sensitivity. Departures: there the network is new and one batch is enough; here it
+    is trained, where g is near zero and mostly noise; with the improved Fisher g is the mean of
+    rows that were divided by their errors. A floor for comparisons.
     """
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (GradientGram,)

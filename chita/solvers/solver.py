@@ -88,11 +88,13 @@ class Solver(ABC):
     changes no argument, and gives the same bits for the same input.
 
     Class variables: `curvatures` and `constraints` name the types that it accepts; an empty
-    `curvatures` means that none is needed and none need be collected.
+    `curvatures` means that none is needed and none need be collected; `judges`, whether it asks
+    the problem's `loss`, so that samples must be held out.
     """
 
     curvatures: ClassVar[tuple[type[Curvature], ...]]
     constraints: ClassVar[tuple[type[Constraint], ...]]
+    judges: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Raise `InputError` that names a field of another kind than its default."""
@@ -107,7 +109,9 @@ class Solver(ABC):
                 if not isinstance(value, bool):
                     raise InputError(f"{field.name} is {value!r}; give True or False.")
             elif isinstance(default, int):
-                whole_number(field.name, value, at_least=0, meaning="steps or trials at most")
+                meaning = "steps, trials or samples that an option of this method asks for"
+                whole = whole_number(field.name, value, at_least=0, meaning=meaning)
+                object.__setattr__(self, field.name, whole)
             else:
                 real_number(field.name, value, meaning="an option of this method")
 
@@ -125,7 +129,8 @@ class Solver(ABC):
     def chosen(self) -> frozenset[str]:
         """Which of λ, s and τ "auto" chooses by samples held out: all three, unless overridden.
 
-        The others do not bear on what the method finds, and are plain numbers then.
+        What is not among them takes a plain value under "auto": s and τ since they have no effect
+        on what the method finds, λ also where a choice by the minima of Q would not be one for it.
         """
         return EVERYTHING
 

@@ -26,12 +26,14 @@ class WoodFisher(Solver):
     leaves on removed weights is set to zero: the update is exact for one removal and blind to how
     removals cancel, so Q may be above that of the same mask unchanged.
 
-    The inverse is exact, through the n x n system of the rows or, where weights are fewer than
-    rows, through their own; a p x p matrix is formed only in the latter case.
+    The inverse is that of the whole of H_λ, through the n x n system of the rows or, where weights
+    are fewer than rows, through their own; a p x p matrix is formed only in the latter case. Large
+    products are in the rows' type, all else in float64.
 
-    Singh & Alistarh, WoodFisher (2020), equations 5 and 6 and section 3.2; λ is its damping, 1e-5
-    in its one-shot experiments. Departures: its inverse is a recursion over rows (see `mfac`), the
-    same in exact arithmetic; the gradient at w̄ is taken as zero, as there, even where Q has one.
+    Singh & Alistarh, WoodFisher (2020), the pruning statistic and the update of its sections on
+    the inverse and on pruning; λ is its damping, 1e-5 in its one-shot experiments. Departures: its
+    inverse is a recursion over rows (see `mfac`), the same in exact arithmetic; the gradient at w̄
+    is taken as zero, as there, even where Q has one.
 
     Fields: `block_size`, weights at most of a block of one tensor, outside of which entries of H
     are taken as zero, or 0 for no blocks (the paper: none for small networks, 2,000 for ResNet-50,
@@ -51,8 +53,8 @@ class WoodFisher(Solver):
 
     @property
     def chosen(self) -> frozenset[str]:
-        """The gradient plays no part."""
-        return frozenset(("ridge", "step") if self.update else ("ridge",))
+        """Not s, since the gradient plays no part; nothing for selection alone (see `OBD`)."""
+        return frozenset(("ridge", "step") if self.update else ())
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None

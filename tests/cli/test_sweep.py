@@ -120,6 +120,18 @@ def test_a_grid_with_a_name_is_told_by_it(tmp_path):
         "bso, automatic, row_size 2",
     ]
     assert [line["ridge"] for line in lines()[:2]] == [0.5, 0.5]
+    (tmp_path / "g.toml").write_text(
+        "rows = 60\nsparsity = 0.5\n"
+        '[[sweep]]\nname = "a"\nmethod = ["bso"]\nridge = [0.5]\n'
+        '[[sweep]]\nname = "a"\nmethod = ["bso"]\nridge = [5.0]\n'
+    )
+    assert "differ in ridge" in refused("sweep", "g.toml", "--out", "s.jsonl")
+    (tmp_path / "g.toml").write_text(
+        'rows = 60\n[sweep]\nname = "a [/b] | c"\nmethod = ["magnitude"]\nsparsity = [0.5]\n'
+    )
+    done = CliRunner().invoke(app, ["sweep", "g.toml", "--out", "s.jsonl", "--table", "t.md"])
+    assert "magnitude, a [/b] | c" in done.stdout
+    assert "| magnitude, a [/b] \\| c | " in (tmp_path / "t.md").read_text()
     (tmp_path / "g.toml").write_text("[sweep]\nname = 3\nsparsity = [0.5]\n")
     assert "give a text" in refused("sweep", "g.toml", "--out", "r.jsonl")
 

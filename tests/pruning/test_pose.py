@@ -1,13 +1,14 @@
 """What is chosen for a method, and what is not."""
 
+import numpy as np
 import pytest
 import torch
 
 import chita
 from chita.data.digits import digits
 from chita.errors import InputError
-from chita.pruning.pose import Pose, make_solver
-from chita.solvers import CBS, CHITA, MFAC, OBD, SNIP, SOLVERS, Random, WoodFisher
+from chita.pruning.pose import Pose, make_solver, solver_options
+from chita.solvers import CBS, CHITA, MFAC, OBD, SNIP, SOLVERS, LocalSearch, Random, WoodFisher
 
 NOTHING = {"ridge": "0.1x", "first_order": 0.0, "step": 1.0}
 CHOSEN = [
@@ -15,8 +16,8 @@ CHOSEN = [
     (CBS(), {}),
     (WoodFisher(), {"first_order": 0.0}),
     (MFAC(), {"first_order": 0.0}),
-    (WoodFisher(update=False), {"first_order": 0.0, "step": 1.0}),
-    (MFAC(update=False), {"first_order": 0.0, "step": 1.0}),
+    (WoodFisher(update=False), NOTHING),
+    (MFAC(update=False), NOTHING),
     (CBS(update=False), NOTHING),
     (OBD(), NOTHING),
     (SNIP(), NOTHING),
@@ -73,6 +74,34 @@ def test_a_solver_draws_by_the_seed_of_the_run_unless_it_has_its_own(network):
     ]
     assert torch.equal(masks[0], masks[1])
     assert not torch.equal(masks[0], masks[2])
+
+
+def test_seeds_of_any_kind_and_size(network):
+    solver = make_solver("random", seed=np.int64(3))
+    assert solver == Random(seed=3)
+    assert type(solver.seed) is int
+    for method in ("random", CBS(seed=2**64 + 5, draws=2, max_rounds=1)):
+        result = chita.prune(*network, sparsity=0.9, rows=50, method=method, seed=2**64 + 5)
+        assert result.record.nnz == 1702
+
+
+def test_a_solver_inside_takes_the_seed_and_is_told_with_its_options():
+    solver = make_solver("local-search", {"solver": "random"}, seed=3)
+    assert solver == LocalSearch(solver=Random(seed=3))
+    assert solver_options(solver)["solver"] == "random(seed=3)"
+    assert solver_options(LocalSearch())["solver"] == "bso"
+
+
+def test_samples_are_held_out_for_a_method_that_judges(network):
+    posed = {"ridge": 0.1, "first_order": 0, "step": 1}
+    for update in (True, False):
+        method = CBS(update=update, draws=2, max_rounds=2)
+        record = chita.prune(*network, sparsity=0.9, method=method, **posed).record
+        assert record.held_out
+    everything = {"rows": len(network[1]), "sparsity": 0.9, **posed}
+    with pytest.raises(InputError, match="held_out 0"):
+        chita.prune(*network, method=method, **everything)
+    assert not chita.prune(*network, method=method, held_out=0, **everything).record.held_out
 
 
 @pytest.mark.parametrize("value", [True, False])

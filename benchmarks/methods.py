@@ -1,0 +1,145 @@
+"""Write docs/methods.md and its plot from the table of solvers and benchmarks/results.
+
+Usage: python benchmarks/methods.py
+Nothing is measured here; no figure in that page is written by hand.
+"""
+
+import inspect
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from chita.pruning.pose import solver_options
+from chita.solvers import SOLVERS
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks.pages import RESULTS, ROOT, load, table
+
+
+def plot_growth(growth):
+    """Seconds of every method against p."""
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    names = dict.fromkeys(r["method"] for r in growth["results"])
+    for index, name in enumerate(names):
+        own = [r for r in growth["results"] if r["method"] == name and "failed" not in r]
+        style = {"color": f"C{index % 10}", "linestyle": "-" if index < 10 else "--"}
+        axes.loglog(
+            [r["p"] for r in own],
+            [r["solve_seconds"] for r in own],
+            marker="o",
+            markersize=4,
+            label=name,
+            **style,
+        )
+    axes.set(xlabel="weights p", ylabel="seconds of a solve")
+    axes.grid(alpha=0.3)
+    figure.legend(fontsize="small", loc="outside right upper")
+    figure.savefig(RESULTS / "growth.png", dpi=110)
+
+
+def growing(growth):
+    """The section on every method: seconds and memory by p."""
+    sizes = sorted({r["p"] for r in growth["results"]})
+    lines = []
+    for name in dict.fromkeys(r["method"] for r in growth["results"]):
+        own = {r["p"]: r for r in growth["results"] if r["method"] == name}
+        times, memory = [], []
+        for p in sizes:
+            r = own.get(p, {"failed": "-"})
+            times.append(r.get("failed") or f"{r['solve_seconds']:.3g}")
+            memory.append("-" if "failed" in r else f"{r['peak_over_a']:.2f}")
+        known = [(p, own[p]["solve_seconds"]) for p in sizes if "failed" not in own[p]]
+        (a, first), (b, last) = known[0], known[-1]
+        power = f"{math.log(last / first) / math.log(b / a):.2f}" if a < b else "-"
+        lines.append([f"`{name}`", *times, power, *memory])
+    head = [
+        "method",
+        *(f"seconds, p = {p:,}" for p in sizes),
+        "exponent",
+        *(f"added memory, A, p = {p:,}" for p in sizes),
+    ]
+    return f"""## Every method as p grows
+
+n = 500, a tenth of the weights kept, λ = 1e-3, s = 0, random rows that are dense; a process for
+each, at most {growth["limit"]} s (`benchmarks/growth.py`). `cbs` judges its masks by the quadratic
+here, since there is no network. The exponent is that of p between the smallest and the largest.
+
+{table(head, lines)}
+![Seconds against p, every method](../benchmarks/results/growth.png)
+"""
+
+
+def summary(reference, key):
+    """Per entry: Q and seconds at sparsity 0.9, and the excess over the best of all problems."""
+    results = reference["results"]
+    at = [r for r in results if r["kept"] == 3_235]
+    head = ["", *(f"s = {r['first_order']:g}, λ = {r['ridge']:g}" for r in at),
+            "mean excess", "largest excess", "median seconds"]  # fmt: skip
+    lines = []
+    for name in results[0][key]:
+        cells = [f"{r[key][name]['objective']:.5g} ({r[key][name]['seconds']:.2g} s)" for r in at]
+        excess = [_excess(r, r[key][name]["objective"]) for r in results]
+        seconds = np.median([r[key][name]["seconds"] for r in results])
+        spread = [f"{100 * np.mean(excess):.2f} %", f"{100 * max(excess):.2f} %"]
+        lines.append([f"`{name}`" if key == "methods" else name, *cells, *spread, f"{seconds:.2g}"])
+    return table(head, lines)
+
+
+def _excess(result, objective):
+    """How far Q lies above the best known, in units of magnitude's Q above the best known."""
+    known = [e["objective"] for key in ("methods", "parts") for e in result[key].values()]
+    lowest = min(known)
+    return (objective - lowest) / (result["methods"]["magnitude"]["objective"] - lowest)
+
+
+def methods():
+    """The page docs/methods.md."""
+    reference, growth = load("reference"), load("growth")
+    plot_growth(growth)
+    lines = []
+    for name, kind in SOLVERS.items():
+        first = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
+        options = ", ".join(f"`{n}` {v}" for n, v in solver_options(kind).items()) or "-"
+        needs = ", ".join(c.__name__ for c in kind.curvatures) or "none"
+        lines.append([f"`{name}`", first, needs, options])
+    return f"""# Methods
+
+Written by `python benchmarks/methods.py`: the table of solvers and what
+`benchmarks/reference.py` measured on the {len(reference["results"])} reference problems of MLPNet
+(n = {reference["n"]:,}, p = {reference["p"]:,}; λ 1e-4 and 1e-2, first-order scale 0 and 1,
+sparsity 0.5 to 0.98). The docstring of each solver has its formulas, its source and every
+departure from it. *Curvature* is what a method must know of the loss.
+
+{table(["method", "what it does", "curvature", "options and defaults"], lines)}
+## What they reach
+
+Q, with seconds in brackets, at sparsity 0.9; the mean and the largest excess over all problems,
+as a share of what the best result gains over `magnitude`; the median time. Single times of one
+process on a shared machine.
+
+{summary(reference, "methods")}
+`block-bso` takes H as block-diagonal; where rows agree across blocks, as with a first-order term,
+its blocks overshoot together.
+
+## Why chita is composed as it is
+
+Its parts, on the same problems. Exchanges move hundreds of weights for the price of one system
+each; swaps, priced exactly, then find what thresholding cannot see, and alone they would take
+hundreds of rounds where many weights must move. `local-search` afterwards gains little for its
+time, so it is left to those who ask.
+
+{summary(reference, "parts")}
+{growing(growth)}"""
+
+
+def main():
+    """Write the page."""
+    (ROOT / "docs" / "methods.md").write_text(methods())
+
+
+if __name__ == "__main__":
+    main()
