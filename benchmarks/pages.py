@@ -30,7 +30,12 @@ def load(name):
 def table(head, lines):
     """A table in Markdown."""
     rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows) + "\n"
+    return (
+        "\n".join(
+            "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows
+        )
+        + "\n"
+    )
 
 
 def sparsity(result):
