@@ -31,7 +31,13 @@ def test_the_example_runs_as_written(tmp_path, monkeypatch, capsys):
 
 def test_the_figures_are_lines_of_the_tables_that_commands_wrote():
     shown = re.findall(r"^<!-- (reproduce/.*?\.md) -->\n\n((?:\|.*\n)+)", README, re.MULTILINE)
-    names = ("mlpnet-1000", "mlpnet-4000", "falcon-resnet20", "patterns-resnet20")
+    names = (
+        "mlpnet-1000",
+        "mlpnet-4000",
+        "falcon-resnet20",
+        "patterns-resnet20",
+        "published-mlpnet",
+    )
     assert [name for name, _ in shown] == [f"reproduce/{name}.md" for name in names]
     for name, lines in shown:
         written = (ROOT / name).read_text().partition("Seconds")[0].splitlines()
