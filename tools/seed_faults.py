@@ -309,7 +309,7 @@ FAULTS = [
     ("solvers/woodfisher.py", "torch.where(mask, 0, w_bar / diagonal)", "torch.where(mask, 0, w_bar)", SURGERY),
     ("solvers/woodfisher.py", "weights[block] -= ", "weights[block] += ", SURGERY),
     ("solvers/woodfisher.py", "whole or invert(problem.part(block))", "whole or invert(problem).part(block)", SURGERY),
-    ("problem/inverse.py", "(1 - torch.cat(leverages))", "(1 + torch.cat(leverages))", SURGERY),
+    ("problem/inverse.py", "(1 - leverages)", "(1 + leverages)", SURGERY),
     ("problem/inverse.py", "exact=True) / self._ridge) / self._ridge", "exact=True)) / self._ridge", SURGERY),
     ("problem/inverse.py", "if bool((diagonal > 0).all()):", "if True:", SURGERY),
     ("problem/inverse.py", "if problem.ridge == 0:", "if False:", SURGERY),

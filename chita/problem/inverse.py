@@ -92,10 +92,11 @@ class _RowInverse(Inverse):
 
     @property
     def diagonal(self) -> Tensor:
-        leverages = [
-            self._factor.cross(chunk, self._ridge).diagonal() for chunk in self._index.split(_CHUNK)
-        ]
-        return positive((1 - torch.cat(leverages)) / self._ridge)
+        # Written in place: small results between large ones would leave memory in fragments.
+        leverages = torch.empty(len(self._index), dtype=torch.float64, device=self._index.device)
+        for chunk in self._index.split(_CHUNK):
+            leverages[chunk] = self._factor.cross(chunk, self._ridge).diagonal()
+        return positive((1 - leverages) / self._ridge)
 
     def times(self, u: Tensor) -> Tensor:
         u = u.double()

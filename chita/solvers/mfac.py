@@ -80,11 +80,11 @@ class _Recursion(Inverse):
     @cached_property
     def diagonal(self) -> Tensor:
         index = torch.arange(self._curvature.size, device=self._coefficients.device)
-        removed = [
-            ((self._coefficients @ columns.double().T).square().T / self._denominators).sum(1)
-            for columns in map(self._curvature.columns, index.split(_CHUNK))
-        ]
-        return positive(1 / self._ridge - torch.cat(removed))
+        removed = self._denominators.new_empty(len(index))
+        for chunk in index.split(_CHUNK):
+            inner = self._coefficients @ self._curvature.columns(chunk).double().T
+            removed[chunk] = (inner.square().T / self._denominators).sum(1)
+        return positive(1 / self._ridge - removed)
 
     def times(self, u: Tensor) -> Tensor:
         u = u.double()
