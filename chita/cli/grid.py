@@ -11,12 +11,12 @@ from typing import Any, final
 
 from pydantic import ValidationError
 
-from chita.cli.settings import BUDGETS, PruneSettings, check_known, merge_settings, read_toml
+from chita.cli.settings import PruneSettings, check_known, merge_settings, read_toml
 from chita.errors import InputError
 from chita.naming import nearest
+from chita.reports.accuracy import COLUMNS, row_of
 
 _NEVER = ("out", "force", "resume")
-_NOT_IN_ROWS = {*BUDGETS, "seed"}
 
 
 @final
@@ -73,9 +73,8 @@ def _check_told_apart(runs: Iterable[Run]) -> None:
     """Raise `InputError` where a table would take runs of different settings for one row."""
     rows: dict[str, dict[str, Any]] = {}
     for run in runs:
-        row = str({name: v for name, v in run.varied.items() if name not in _NOT_IN_ROWS})
-        settings = run.settings.model_dump(mode="json", exclude=_NOT_IN_ROWS)
-        other = rows.setdefault(row, settings)
+        settings = run.settings.model_dump(mode="json", exclude={*COLUMNS, "seed"})
+        other = rows.setdefault(row_of(run.varied), settings)
         differ = [name for name, value in settings.items() if value != other[name]]
         if differ:
             raise InputError(

@@ -121,7 +121,7 @@ class PruneSettings(RowSettings):
     options: dict[str, Flag | Whole | Number | str] = {}
 
 
-BUDGETS = ("sparsity", "nnz", "megabytes", "pattern", "blocks", "per_layer", "flops")
+_BUDGETS = ("sparsity", "nnz", "megabytes", "pattern", "blocks", "per_layer", "flops")
 """Settings that say together what is kept: the command line replaces all of them."""
 
 _SHARED = (*DISTRIBUTIONS, "rows", "search")
@@ -146,8 +146,8 @@ def merge_settings(
     settings = read_toml(config) if config else {}
     known = kind.model_fields
     given = {name: v for name, v in given.items() if v is not None and name in known}
-    if set(BUDGETS) & given.keys():
-        settings = {k: v for k, v in settings.items() if k not in BUDGETS}
+    if set(_BUDGETS) & given.keys():
+        settings = {k: v for k, v in settings.items() if k not in _BUDGETS}
     if given.get("method", settings.get("method")) != settings.get("method"):
         settings = {k: v for k, v in settings.items() if k != "options"}  # of another method
     chosen = dict(option.partition("=")[::2] for option in options)

@@ -12,13 +12,9 @@ from chita.errors import InputError
 Line = Mapping[str, Any]
 """One run: `run`, name to value of what was varied, and the fields of `chita prune --json`."""
 
-_BUDGETS = (
-    "flops",
-    "pattern",
-    "sparsity",
-    "nnz",
-    "megabytes",
-)  # the first one given names the column
+COLUMNS = ("flops", "pattern", "sparsity", "nnz", "megabytes")
+"""Budgets that name columns: the first one given does."""
+
 AGAINST = ("budget", "flops")
 _AROUND = ("evaluate", "total")  # what is not pruning, and what is no phase
 
@@ -77,7 +73,7 @@ def make_table(lines: Sequence[Line], against: str = "budget") -> Table:
     for line in lines:
         if line.get("pruned_metric") is None or (by_flops and line.get("flops") is None):
             continue
-        row = _row(line["run"])
+        row = row_of(line["run"])
         if by_flops:
             row, column = f"{row}, {_kind(line)}", f"flops {_share(line):.2f}"
         else:
@@ -121,8 +117,9 @@ def _grid(table: Table, shown: Any) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _row(run: Mapping[str, Any]) -> str:
-    varied = {k: v for k, v in run.items() if k not in (*_BUDGETS, "seed")}
+def row_of(run: Mapping[str, Any]) -> str:
+    """Return the row of a run, told by what was varied but its budget and seed."""
+    varied = {k: v for k, v in run.items() if k not in (*COLUMNS, "seed")}
     words = [str(varied.pop(name)) for name in ("method", "name") if name in varied]
     varied |= varied.pop("options", {})
     return ", ".join([*words, *(f"{name} {value}" for name, value in varied.items())]) or "all"
@@ -131,13 +128,13 @@ def _row(run: Mapping[str, Any]) -> str:
 def _column(line: Line) -> str:
     """The budget, whether it was varied or the same in all runs."""
     given = {**line["settings"], **line["run"]}
-    return next(f"{name} {given[name]}" for name in _BUDGETS if given.get(name) is not None)
+    return next(f"{name} {given[name]}" for name in COLUMNS if given.get(name) is not None)
 
 
 def _kind(line: Line) -> str:
     """Which words its budget was given in."""
     given = {**line["settings"], **line["run"]}
-    return " and ".join(name for name in _BUDGETS if given.get(name) is not None)
+    return " and ".join(name for name in COLUMNS if given.get(name) is not None)
 
 
 def _share(line: Line) -> float:

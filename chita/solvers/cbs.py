@@ -48,8 +48,8 @@ class CBS(Solver):
     keeps 712 of MLPNet's weights where 2 % are 647), our counts are those of the budget; they swap
     the first pair that gains among weights at most 10 ranks apart, we the best; their tolerance,
     1e-4, is absolute and for a swap; they judge after every round, we from the tenth on more and
-    more rarely. Where Q has a first-order term the update minimises it also,
-    while the choice takes the gradient as zero, as there.
+    more rarely. Where Q has a first-order term the update minimises it also, while the choice takes
+    the gradient as zero, as there.
 
     Fields, beside these: `max_rounds`; `seed`, of the draws; `update`, without which the weights
     that stay do not change (CBS-S).
@@ -93,7 +93,7 @@ class CBS(Solver):
     ) -> Found:
         mask, status = self._selected(problem, constraint)
         if not self.update:
-            return Found(weights=torch.where(mask, problem.w_bar, 0), mask=mask, status=status)
+            return Found.mask_alone(problem, mask, status)
         minimum = problem.minimise_on(mask.nonzero().squeeze(1))
         return Found(weights=minimum.weights, mask=mask, status=status, trace=(minimum.objective,))
 
@@ -168,7 +168,7 @@ def _dealt(w_bar: Tensor, share: float, generator: torch.Generator) -> Tensor:
 
 
 class Removal:
-    """A removed set P, the zeros of `mask` (p,), and its `cost` E(P)."""
+    """A removed set P, the zeros of `mask` (p,)."""
 
     def __init__(self, problem: LocalQuadratic, mask: Tensor) -> None:
         self._problem = problem
@@ -176,12 +176,16 @@ class Removal:
         self.mask = mask.clone()
         removed = (~mask).nonzero().squeeze(1)
         self._image = problem.curvature.image(self._w_bar[removed], removed)
-        self.cost = 0.5 * problem.curvature.inner(self._image, self._image)
+        self._own = 0.5 * problem.curvature.diagonal().double() * self._w_bar.square()
+
+    @property
+    def cost(self) -> float:
+        """E(P)."""
+        return 0.5 * self._problem.curvature.inner(self._image, self._image)
 
     def swap_round(self, constraint: Constraint, candidates: int) -> float:
         """Make the best swaps among the candidates of each side; return what E lost, or 0."""
-        curvature, w_bar = self._problem.curvature, self._w_bar
-        own = 0.5 * curvature.diagonal().double() * w_bar.square()
+        curvature, w_bar, own = self._problem.curvature, self._w_bar, self._own
         slope = w_bar * curvature.pullback(self._image).double()
         # E changes by `slope + own` where a kept weight goes, `own - slope` where one comes back
         out = _first(-(slope + own), self.mask, candidates)
@@ -215,7 +219,6 @@ class Removal:
             self._image = self._image + self._problem.curvature.image(
                 signs * self._w_bar[moved], moved
             )
-            self.cost = 0.5 * self._problem.curvature.inner(self._image, self._image)
 
 
 def _first(scores: Tensor, among: Tensor, count: int) -> Tensor:

@@ -14,7 +14,7 @@ from chita.errors import InputError
 from chita.problem import Curvature, GradientGram, LocalQuadratic
 from chita.problem.inverse import Inverse, positive
 from chita.solvers.solver import Effort, Found, Solver
-from chita.solvers.woodfisher import surgery
+from chita.solvers.woodfisher import WoodFisher, surgery
 
 _CHUNK = 1024  # columns of A at a time
 
@@ -47,8 +47,8 @@ class MFAC(Solver):
 
     @property
     def chosen(self) -> frozenset[str]:
-        """Not s, since the gradient plays no part; nothing for selection alone (see `OBD`)."""
-        return frozenset(("ridge", "step") if self.update else ())
+        """As for `woodfisher`."""
+        return WoodFisher(update=self.update).chosen
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None

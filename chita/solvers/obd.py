@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import torch
 from torch import Tensor
 
 from chita.constraints import Constraint
@@ -41,4 +40,4 @@ class OBD(Solver):
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
     ) -> Found:
         mask = constraint.select(costs(problem).sqrt())
-        return Found(weights=torch.where(mask, problem.w_bar, 0), mask=mask)
+        return Found.mask_alone(problem, mask)

@@ -44,4 +44,4 @@ class Random(Solver):
         generator = torch.Generator().manual_seed(self.seed % 2**63)
         scores = 1 - torch.rand(len(problem.w_bar), generator=generator)
         mask = constraint.select(scores.to(problem.w_bar))
-        return Found(weights=torch.where(mask, problem.w_bar, 0), mask=mask)
+        return Found.mask_alone(problem, mask)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import torch
 from torch import Tensor
 
 from chita.constraints import Constraint
@@ -43,4 +42,4 @@ class SNIP(Solver):
     ) -> Found:
         gradient = problem.curvature.pullback(problem.curvature.constant(1.0))
         mask = constraint.select(problem.w_bar * gradient.to(problem.w_bar))
-        return Found(weights=torch.where(mask, problem.w_bar, 0), mask=mask)
+        return Found.mask_alone(problem, mask)

@@ -37,6 +37,13 @@ class Found:
     status: Status = Status.CONVERGED
     trace: tuple[float, ...] = ()
 
+    @classmethod
+    def mask_alone(
+        cls, problem: LocalQuadratic, mask: Tensor, status: Status = Status.CONVERGED
+    ) -> Found:
+        """Return a mask (p,) with the weights that it keeps as they are."""
+        return cls(weights=torch.where(mask, problem.w_bar, 0), mask=mask, status=status)
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
