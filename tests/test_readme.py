@@ -37,6 +37,7 @@ def test_the_figures_are_lines_of_the_tables_that_commands_wrote():
         "falcon-resnet20",
         "patterns-resnet20",
         "published-mlpnet",
+        "peers-mlpnet",
     )
     assert [name for name, _ in shown] == [f"reproduce/{name}.md" for name in names]
     for name, lines in shown:

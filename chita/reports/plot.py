@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from chita.errors import InputError
 from chita.files import replacing
 from chita.reports.accuracy import Table
+
+_ROOM = 0.5  # per cent that the scale adds above 100, which has no logarithm of what is missing
+_TICKS = (0, 20, 40, 50, 60, 70, 75, 80, 85, 88, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100)
 
 
 def plot(table: Table, path: Path, *, dense: float | None = None) -> None:
@@ -15,6 +20,7 @@ def plot(table: Table, path: Path, *, dense: float | None = None) -> None:
 
     Against the budget each row is a line, with a band of one deviation. Against seconds each row
     is a point; rows that differ only in what was varied last are joined, and it is written beside.
+    What is missing from 100 per cent, and what a sparsity keeps, have logarithmic scales.
     The kind of picture is that of the file's name. Raises `InputError` without matplotlib, or
     when the file cannot be written.
     """
@@ -32,6 +38,8 @@ def plot(table: Table, path: Path, *, dense: float | None = None) -> None:
     if dense is not None:
         axes.axhline(dense, color="grey", linestyle=":", label="dense")
     axes.set_ylabel(table.metric)
+    if "per cent" in table.metric:
+        _stretch(axes, table, dense)
     axes.grid(alpha=0.3)
     figure.legend(fontsize="small", loc="outside right upper")
     try:
@@ -39,6 +47,28 @@ def plot(table: Table, path: Path, *, dense: float | None = None) -> None:
             figure.savefig(draft, dpi=150, format=path.suffix.lstrip(".") or None)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} could not be written: {error}. Choose another --plot.") from None
+
+
+def _stretch(axes: Any, table: Table, dense: float | None) -> None:
+    """Give 1 per cent near 100 the room of 10 per cent near 0, so that good results stand apart."""
+    from matplotlib.ticker import FixedLocator, NullLocator  # noqa: PLC0415 (optional)
+
+    def place(y: Any) -> Any:
+        return -np.log10(np.maximum(_ROOM + 100 - np.asarray(y, dtype=float), 1e-9))
+
+    axes.set_yscale("function", functions=(place, lambda t: _ROOM + 100 - 10.0**-t))
+    spread = [(cell.mean, cell.spread or 0.0) for cell in table.cells.values()]
+    values = [mean + side * by for mean, by in spread for side in (-1, 1)]
+    low, high = max(0.0, min(values)), min(100.0, max(*values, dense or 0.0))
+    room = 0.05 * (place(high) - place(low)) + 1e-3
+    axes.set_ylim(low - 1, min(100.0, _ROOM + 100 - 10.0 ** -(place(high) + room)))
+    ticks: list[float] = []
+    for tick in (t for t in _TICKS if low - 1 <= t <= high):
+        if not ticks or place(tick) - place(ticks[-1]) > room:
+            ticks.append(tick)
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
 
 
 def _against_budget(axes: Any, table: Table) -> None:
@@ -53,6 +83,16 @@ def _against_budget(axes: Any, table: Table) -> None:
     budget = table.columns[0].split()[0] if table.columns else ""
     left = "share of the dense FLOPs that is left"
     axes.set_xlabel(left if table.against == "flops" else budget)
+    if budget == "sparsity":  # what is kept has a logarithmic scale
+        axes.set_xscale(
+            "function", functions=(_times_removed, lambda t: 1 - 10.0 ** -np.asarray(t))
+        )
+        axes.set_xticks([float(column.split()[-1]) for column in table.columns])
+        axes.xaxis.set_major_formatter("{x:g}")
+
+
+def _times_removed(sparsity: Any) -> Any:
+    return -np.log10(np.maximum(1 - np.asarray(sparsity, dtype=float), 1e-6))
 
 
 def _against_time(axes: Any, table: Table) -> None:

@@ -1,0 +1,66 @@
+"""Plots: every mark has its place, and good results stand apart."""
+
+import pytest
+
+from chita.reports.accuracy import make_table
+from chita.reports.plot import plot
+
+figure = pytest.importorskip("matplotlib.figure")
+
+
+def lines(measure, values, metric="top-1 accuracy, per cent"):
+    """A run for each value, at one sparsity after another."""
+    return [
+        {
+            "run": {"method": "m", measure: budget},
+            "settings": {},
+            "pruned_metric": value,
+            "metric": metric,
+            "seconds": {"solve": 1.0},
+            "sparsity": 0.5,
+        }
+        for budget, value in values
+    ]
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """Draw runs and return the axes, with the places of marks on the picture."""
+    kept = []
+    save = figure.Figure.savefig
+
+    def saved(self, *args, **kwargs):
+        save(self, *args, **kwargs)
+        kept.append(self.axes[0])
+
+    monkeypatch.setattr(figure.Figure, "savefig", saved)
+
+    def draw(found, dense=None):
+        plot(make_table(found), tmp_path / "p.png", dense=dense)
+        (axes,) = kept
+        (line, *_) = axes.lines
+        return axes, axes.transData.transform(line.get_xydata())
+
+    return draw
+
+
+def test_what_is_missing_and_what_is_kept_have_logarithmic_scales(drawn):
+    axes, places = drawn(lines("sparsity", [(0.5, 98.5), (0.75, 96.5), (0.875, 92.5)]), 99.0)
+    (x1, y1), (x2, y2), (x3, y3) = places
+    assert x2 - x1 == pytest.approx(x3 - x2)  # half of what is kept, each time
+    assert y1 - y2 == pytest.approx(y2 - y3)  # twice of what is missing (and 0.5), each time
+    assert all(axes.bbox.contains(*place) for place in places)
+    ticks = [t for t in axes.get_yticks() if axes.get_ylim()[0] <= t <= axes.get_ylim()[1]]
+    assert len(ticks) >= 3
+
+
+@pytest.mark.parametrize("values", [(100.0, 0.0), (100.0, 100.0), (0.0, 0.0), (99.99, 3.0)])
+def test_all_measures_up_to_100_are_on_the_picture(drawn, values):
+    axes, places = drawn(lines("sparsity", list(zip((0.0, 0.98), values, strict=True))), values[0])
+    assert all(axes.bbox.padded(1).contains(*place) for place in places)
+
+
+def test_other_measures_and_budgets_have_plain_scales(drawn):
+    axes, places = drawn(lines("nnz", [(100, 3.0), (200, 2.0), (300, 1.0)], "mean squared error"))
+    assert axes.get_xscale() == axes.get_yscale() == "linear"
+    assert places[0][1] - places[1][1] == pytest.approx(places[1][1] - places[2][1])
