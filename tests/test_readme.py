@@ -38,6 +38,7 @@ def test_the_figures_are_lines_of_the_tables_that_commands_wrote():
         "patterns-resnet20",
         "published-mlpnet",
         "peers-mlpnet",
+        "peers-resnet20",
     )
     assert [name for name, _ in shown] == [f"reproduce/{name}.md" for name in names]
     for name, lines in shown:
