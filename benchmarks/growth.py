@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 
 from chita.records import versions
-from chita.solvers import SOLVERS
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks.instances import SOLVERS
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = (30_000, 300_000, 3_000_000)

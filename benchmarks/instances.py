@@ -11,8 +11,11 @@ from chita.machine import large_matrix
 from chita.models.prunable import prunable_layout, read_weights
 from chita.models.zoo import load_model
 from chita.problem import DenseRows, GradientGram, LocalQuadratic
+from chita.solvers import SOLVERS as ALL
 
 MLPNET_SIZE = 32_360
+# Those that take rows; the others prune layer by layer and are measured by benchmarks/layers.py.
+SOLVERS = {name: kind for name, kind in ALL.items() if kind.takes(GradientGram)}
 # First-order scale, ridge, weights kept: six sparsities, 0.5 to 0.98.
 REFERENCE = [
     (first_order, ridge, kept)
@@ -20,6 +23,11 @@ REFERENCE = [
     for ridge in (1e-4, 1e-2)
     for kept in (16_180, 12_944, 9_708, 6_471, 3_235, 647)
 ]
+
+
+def data_dir():
+    """The folder of real data."""
+    return Path(os.environ["CHITA_DATA"])
 
 
 def mlpnet_rows(fastest="rule"):

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from chita.constraints import KeepK
-from chita.solvers import CHITA, SOLVERS, LocalSearch
+from chita.solvers import CHITA, LocalSearch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from benchmarks.instances import MLPNET_SIZE, REFERENCE, mlpnet_rows, posed
+from benchmarks.instances import MLPNET_SIZE, REFERENCE, SOLVERS, mlpnet_rows, posed
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = {

@@ -26,10 +26,10 @@ import torch
 from chita.constraints import KeepK
 from chita.problem import DenseRows
 from chita.records import versions
-from chita.solvers import IHT, SOLVERS
+from chita.solvers import IHT
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from benchmarks.instances import MLPNET_SIZE, mlpnet_rows, posed, random_rows
+from benchmarks.instances import MLPNET_SIZE, SOLVERS, mlpnet_rows, posed, random_rows
 
 RESULTS = Path(__file__).parent / "results"
 ITERATIONS = 20  # of the IHT run that tells the time of one iteration

@@ -18,12 +18,36 @@ except ImportError:  # Windows has no such module; the peak is then unknown
     resource = None  # type: ignore[assignment]
 
 
+class SolvedRecord(BaseModel):
+    """What came of one layer, where layers are pruned one by one.
+
+    Fields:
+        inputs: tokens or windows N that it saw.
+        error: ‖XŴ - XW‖²/‖XW‖² on these, None where XW is zero.
+        objective: its Q; ridge: λ as used; status: how the solver ended; seconds: of the solve.
+        left: why it was left dense, None where it was pruned.
+        raised: whether a system could not be solved with λ as asked for, and it was raised.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: int
+    error: float | None = None
+    objective: float | None = None
+    ridge: float | None = None
+    status: str | None = None
+    seconds: float = 0.0
+    left: str | None = None
+    raised: bool = False
+
+
 class LayerRecord(BaseModel):
     """One prunable tensor: its `name`, `shape`, number of `weights` and how many are `kept`.
 
     `dead_outputs` counts outputs (rows of a linear layer, channels of a convolution) of which no
     weight is kept. `rows` is the way in which its gradients were had (factored, rule, vmap, loop),
-    None where none were collected.
+    None where none were collected; `solved`, what came of it by itself, where layers were pruned
+    one by one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +58,7 @@ class LayerRecord(BaseModel):
     kept: int
     dead_outputs: int
     rows: str | None = None
+    solved: SolvedRecord | None = None
 
 
 class TrialRecord(BaseModel):
@@ -137,6 +162,8 @@ class RunRecord(BaseModel):
             that of their hashes.
         model, data: what was pruned and with what, as named by the user.
         metric, dense_metric, pruned_metric: the measure, before and after, where evaluated.
+        neighbours: share of samples, in per cent, whose nearest other one is the same before and
+            after, where embeddings were measured.
         dropped: tensors of the checkpoint that were dropped on loading.
         peak_rss_mb: peak resident memory of the process; versions: of what computed it.
     """
@@ -177,6 +204,7 @@ class RunRecord(BaseModel):
     metric: str | None = None
     dense_metric: float | None = None
     pruned_metric: float | None = None
+    neighbours: float | None = None
     dropped: tuple[str, ...] = ()
     peak_rss_mb: float | None
     versions: dict[str, str]

@@ -9,6 +9,7 @@ import torch
 # On a busy machine threads wait for each other, up to a hundred times longer than they work.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # and so in the programs that tests start
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network for anything
 
 NEEDS_DATA = "needs real data"
 DATA_TESTS: dict[str, str] = {}

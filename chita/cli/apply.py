@@ -23,6 +23,7 @@ def apply(
     image_size: opt.ImageSize = None,
     image_mean: opt.ImageMean = None,
     image_std: opt.ImageStd = None,
+    length: opt.Length = None,
     loss: opt.Loss = None,
     device: opt.Device = None,
     out: opt.Out = None,

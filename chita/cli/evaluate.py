@@ -24,6 +24,7 @@ def evaluate(
     image_size: opt.ImageSize = None,
     image_mean: opt.ImageMean = None,
     image_std: opt.ImageStd = None,
+    length: opt.Length = None,
     loss: opt.Loss = None,
     device: opt.Device = None,
     as_json: opt.Json = False,

@@ -10,8 +10,8 @@ import typer
 Model = Annotated[
     str | None,
     typer.Option(
-        help="Network: a name of `chita models`, torchvision:NAME, timm:NAME, or your own "
-        "package.module:function that returns one. [default: digits-mlp]"
+        help="Network: a name of `chita models`, torchvision:NAME, timm:NAME, hf:PATH_OR_ID, or "
+        "your own package.module:function that returns one. [default: digits-mlp]"
     ),
 ]
 Weights = Annotated[
@@ -28,8 +28,9 @@ AllowPickle = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="digits, mnist; a folder or zip of images in class folders; a file of tensors (.npz, "
-        ".pt, .safetensors); or package.module:function that returns (calibration, evaluation). "
+        help="digits, mnist; a folder or zip of images in class folders; text (.txt, .jsonl, or a "
+        "folder with train.txt or valid.txt and test.txt); a file of tensors (.npz, .pt, "
+        ".safetensors); or package.module:function that returns (calibration, evaluation). "
         "[default: the network's own]"
     ),
 ]
@@ -41,6 +42,12 @@ ImageMean = Annotated[
     str | None, typer.Option(help="Mean of the channels, of pixels in 0 to 1: 0.5,0.5,0.5.")
 ]
 ImageStd = Annotated[str | None, typer.Option(help="Standard deviation of the channels.")]
+Length = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens of a sequence, of text for a network hf:PATH. [default: 128 at most]"
+    ),
+]
 Loss = Annotated[
     str | None,
     typer.Option(
@@ -80,9 +87,10 @@ PerLayer = Annotated[
     str | None,
     typer.Option(
         help="How --sparsity is distributed: uniform or erk over tensors, rows over all outputs "
-        "alike; or a CSV file of tensor,sparsity, without --sparsity. search measures the loss of "
-        "several levels of every tensor, and takes the best under any budget of weights, bytes or "
-        "FLOPs; so does a CSV file of tensor,sparsity,loss."
+        "alike, owl by outliers (layer by layer); or a CSV file of tensor,sparsity, without "
+        "--sparsity. search measures the loss of several levels of every tensor, and takes the "
+        "best under any budget of weights, bytes or FLOPs; so does a CSV file of "
+        "tensor,sparsity,loss."
     ),
 ]
 Flops = Annotated[
@@ -160,6 +168,22 @@ Schedule = Annotated[
     typer.Option(
         help="How sparsity grows over stages: exp, poly, linear, constant, geometric, or the "
         "sparsities themselves: 0.5,0.8,0.9. [default: exp]"
+    ),
+]
+Layerwise = Annotated[
+    bool | None,
+    typer.Option(
+        "--layerwise/--no-layerwise",
+        help="Prune layer by layer, each so that its outputs change least. [default: as the method "
+        "does: alps, obc, sparsegpt and wanda do nothing else]",
+        show_default=False,
+    ),
+]
+MaxMemory = Annotated[
+    float | None,
+    typer.Option(
+        help="Megabytes of activations kept in memory with --layerwise; more go to files. "
+        "[default: half of what is free]"
     ),
 ]
 Regrow = Annotated[

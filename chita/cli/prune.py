@@ -18,6 +18,7 @@ from chita.export.run_folder import check_target
 from chita.models.prunable import prunable_layout
 from chita.models.targets import decide
 from chita.pruning.budget import Asked, layout_for, make_budget
+from chita.pruning.by_layers import by_layers
 from chita.pruning.network import prune as prune_network
 from chita.pruning.pose import make_solver
 from chita.pruning.result import PruneResult
@@ -36,6 +37,7 @@ def prune(
     image_size: opt.ImageSize = None,
     image_mean: opt.ImageMean = None,
     image_std: opt.ImageStd = None,
+    length: opt.Length = None,
     loss: opt.Loss = None,
     labels: opt.Labels = None,
     device: opt.Device = None,
@@ -54,6 +56,8 @@ def prune(
     stages: opt.Stages = None,
     schedule: opt.Schedule = None,
     regrow: opt.Regrow = None,
+    layerwise: opt.Layerwise = None,
+    max_memory: opt.MaxMemory = None,
     rows: opt.Rows = None,
     row_size: opt.RowSize = None,
     rows_dtype: opt.RowsDtype = None,
@@ -82,7 +86,7 @@ def prune(
 def check_prune(settings: PruneSettings) -> None:
     """Raise `InputError` for settings that no network and no data could make usable."""
     make_budget(asked_of(settings))
-    make_solver(settings.method, settings.options)
+    by_layers(make_solver(settings.method, settings.options), settings.layerwise)
     Stages(count=settings.stages, schedule=schedule_of(settings), regrow=settings.regrow)
     check_rows(settings)
 
@@ -149,6 +153,8 @@ def _pruned(
         stages=settings.stages,
         schedule=schedule_of(settings),
         regrow=settings.regrow,
+        layerwise=settings.layerwise,
+        max_memory=settings.max_memory,
         **arguments,
         loss=session.loss,
         bound=settings.bound,

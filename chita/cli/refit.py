@@ -23,6 +23,7 @@ def refit(
     image_size: opt.ImageSize = None,
     image_mean: opt.ImageMean = None,
     image_std: opt.ImageStd = None,
+    length: opt.Length = None,
     loss: opt.Loss = None,
     labels: opt.Labels = None,
     device: opt.Device = None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from chita.cli.console import stderr, stdout
-from chita.records import BatchNormRecord, RunRecord
+from chita.records import BatchNormRecord, LayerRecord, RunRecord
 from chita.training.evaluate import is_accuracy, number
 
 
@@ -35,6 +35,7 @@ def summary(record: RunRecord) -> dict[str, object]:
         "metric": record.metric,
         "dense_metric": record.dense_metric,
         "pruned_metric": record.pruned_metric,
+        "neighbours": record.neighbours,
         "sparsity": record.sparsity,
         "nnz": record.nnz,
         "prunable": record.prunable,
@@ -61,11 +62,14 @@ def _show(record: RunRecord) -> None:
     table.add_column("layer", overflow="fold")
     for column in ("shape", "weights", "kept", "removed %", "dead outputs"):
         table.add_column(column, justify="right")
+    solved = any(layer.solved is not None for layer in record.layers)
+    if solved:
+        table.add_column("error %", justify="right")
     for layer in record.layers:
         shape = "x".join(map(str, layer.shape))
         removed = f"{100 * (1 - layer.kept / layer.weights):.2f}"
         counts = (f"{layer.weights:,}", f"{layer.kept:,}", removed, f"{layer.dead_outputs:,}")
-        table.add_row(layer.name, shape, *counts)
+        table.add_row(layer.name, shape, *counts, *([_error(layer)] if solved else []))
     table.add_section()
     removed = f"{100 * record.sparsity:.2f}"
     dead = sum(layer.dead_outputs for layer in record.layers)
@@ -76,6 +80,8 @@ def _show(record: RunRecord) -> None:
         dense = number(record.metric, record.dense_metric)
         pruned = number(record.metric, record.pruned_metric)
         lines.append(f"{record.metric}: {dense} dense, {pruned} pruned")
+    if record.neighbours is not None:
+        lines.append(f"the same nearest neighbour: {record.neighbours:.2f} % of samples")
     if record.flops is not None and record.dense_flops:
         share = 100 * record.flops / record.dense_flops
         lines.append(
@@ -84,6 +90,7 @@ def _show(record: RunRecord) -> None:
     if record.objective is not None:
         posed = f"ridge {record.ridge:.3g}, first-order scale {record.first_order:.3g}"
         lines.append(f"objective {record.objective:.6g} at {posed}, step {record.step:.3g}")
+    lines += _left(record)
     if len(record.stages) > 1:
         lines.append(_stages(record))
     if record.batch_norm is not None:
@@ -94,6 +101,21 @@ def _show(record: RunRecord) -> None:
         )
     lines.append(", ".join(f"{name} {value:.2f} s" for name, value in record.seconds.items()))
     stdout.print("\n".join(lines), highlight=False)
+
+
+def _error(layer: LayerRecord) -> str:
+    """The error of a layer's outputs, or that it was left dense."""
+    if layer.solved is None or layer.solved.error is None:
+        return "left dense" if layer.solved and layer.solved.left else ""
+    return f"{100 * layer.solved.error:.3f}"
+
+
+def _left(record: RunRecord) -> list[str]:
+    """Layers that were not pruned, with the reason, and those whose ridge was raised."""
+    found = [(layer.name, layer.solved) for layer in record.layers if layer.solved is not None]
+    lines = [f"left dense: {name}, which {s.left}" for name, s in found if s.left is not None]
+    raised = [f"{name} ({s.ridge:.3g})" for name, s in found if s.raised]
+    return lines + ([f"ridge raised: {', '.join(raised)}"] if raised else [])
 
 
 def _stages(record: RunRecord) -> str:

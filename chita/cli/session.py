@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -15,10 +15,12 @@ from chita.cli.console import ConsoleProgress, stderr
 from chita.cli.settings import NetworkSettings, OutputSettings, RowSettings
 from chita.data.batches import Data
 from chita.data.sets import load_dataset
+from chita.data.text import is_text, text_data
 from chita.errors import InputError
 from chita.image_format import ImageFormat
 from chita.imports import imported, is_import
 from chita.losses import LossLike, check_loss
+from chita.models.hugging_face import tokenizer_of
 from chita.models.zoo import find_model, load_model
 from chita.progress import Progress, Silent
 from chita.pruning.pose import Pose
@@ -26,7 +28,9 @@ from chita.pruning.refit import fit_masks, read_masks
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Sampling
 from chita.records import RunRecord, peak_rss_mb
+from chita.text_format import TextFormat
 from chita.training.evaluate import Score, evaluate
+from chita.training.fidelity import COSINE, fidelity
 
 
 @final
@@ -35,7 +39,8 @@ class Session:
     """What the settings name, loaded.
 
     Fields: `network`; `dropped`, tensors of its checkpoint that were left out; `calibration` and
-    `evaluation`, None where there are none; `data`, the name of both; `loss`; `progress`.
+    `evaluation`, None where there are none; `data`, the name of both; `loss`; `progress`;
+    `embeds`, whether the network is judged by its embeddings, beside those of the dense one.
     """
 
     settings: NetworkSettings
@@ -46,11 +51,20 @@ class Session:
     data: str | None
     loss: LossLike
     progress: Progress
+    embeds: bool = False
 
     def measured(self, network: nn.Module) -> Score | None:
         """Return how good a network is on the evaluation data, None where there are none."""
         if self.evaluation is None:
             return None
+        if self.embeds:
+            found = fidelity(self.network, network, self.evaluation)
+            return Score(
+                metric=COSINE,
+                value=found.cosine,
+                count=found.count,
+                neighbours=found.neighbours,
+            )
         return evaluate(network, self.evaluation, loss=self.loss, progress=self.progress)
 
 
@@ -79,7 +93,8 @@ def open_session(
     if name is not None:
         form = _image_format(settings, spec.images)
         try:
-            calibration, evaluation = load_dataset(name, settings.data_dir, form)
+            text = _text_reader(settings, spec.text)
+            calibration, evaluation = load_dataset(name, settings.data_dir, form, text)
         except InputError:
             if needs_data or settings.data is not None or settings.data_dir is not None:
                 raise
@@ -93,6 +108,7 @@ def open_session(
         data=name,
         loss=loss,
         progress=Silent() if quiet else ConsoleProgress(),
+        embeds=spec.text is not None and not spec.text.causal and loss is None and _text(name),
     )
 
 
@@ -122,6 +138,7 @@ def run(
         "metric": dense and dense.metric,
         "dense_metric": dense and dense.value,
         "pruned_metric": pruned and pruned.value,
+        "neighbours": pruned and pruned.neighbours,
         "dropped": session.dropped,
         "peak_rss_mb": peak_rss_mb(),
         "seconds": {
@@ -174,6 +191,21 @@ def _image_format(settings: NetworkSettings, own: ImageFormat | None) -> ImageFo
     own = own or ImageFormat()
     fields = {"size": own.size, "mean": own.mean, "std": own.std}
     return ImageFormat(**{**fields, **{k: v for k, v in asked.items() if v is not None}})  # type: ignore[arg-type]
+
+
+def _text(name: str | None) -> bool:
+    """Whether data of this name are text."""
+    return name is not None and is_text(Path(name))
+
+
+def _text_reader(
+    settings: NetworkSettings, form: TextFormat | None
+) -> Callable[[Path], tuple[Data, Data]] | None:
+    """What reads text for a network, None where it takes none."""
+    if form is None:
+        return None
+    asked = form if settings.length is None else replace(form, length=settings.length)
+    return lambda path: text_data(path, asked, tokenizer_of(asked))
 
 
 def _usable_device(name: str) -> torch.device:

@@ -47,6 +47,7 @@ class NetworkSettings(BaseModel):
     image_size: Whole | None = None
     image_mean: Numbers | None = None
     image_std: Numbers | None = None
+    length: Whole | None = None
     loss: str | None = None
     device: str = "cpu"
 
@@ -116,6 +117,8 @@ class PruneSettings(RowSettings):
     stages: Whole | None = None
     schedule: str | tuple[Number, ...] = "exp"
     regrow: Flag = True
+    layerwise: Flag | None = None
+    max_memory: Number | None = None
     resume: Flag = False
     bound: Flag = False
     options: dict[str, Flag | Whole | Number | str] = {}
@@ -124,7 +127,7 @@ class PruneSettings(RowSettings):
 _BUDGETS = ("sparsity", "nnz", "megabytes", "pattern", "blocks", "per_layer", "flops")
 """Settings that say together what is kept: the command line replaces all of them."""
 
-_SHARED = (*DISTRIBUTIONS, "rows", "search")
+_SHARED = (*DISTRIBUTIONS, "rows", "search", "owl")
 
 _S = TypeVar("_S", bound=NetworkSettings)
 

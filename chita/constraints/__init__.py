@@ -2,13 +2,14 @@
 
 from chita.constraints.allocated import Allocated
 from chita.constraints.blocks import Blocks, WholeBlocks
-from chita.constraints.constraint import Budget, Constraint
+from chita.constraints.constraint import Budget, Constraint, Divisible
 from chita.constraints.fixed import Exactly, FixedMasks
 from chita.constraints.floors import KeepKWithFloors
 from chita.constraints.flops import Flops
 from chita.constraints.groups import KeepKInGroups
 from chita.constraints.keep_k import KeepK
 from chita.constraints.n_of_m import AtLeastNofM, NofM
+from chita.constraints.outliers import ByOutliers
 from chita.constraints.per_layer import PerLayer, Quotas
 from chita.constraints.per_row import PerRow
 from chita.constraints.sparsity import Nonzeros, Sparsity
@@ -21,7 +22,9 @@ __all__ = [
     "AtLeastNofM",
     "Blocks",
     "Budget",
+    "ByOutliers",
     "Constraint",
+    "Divisible",
     "Exactly",
     "FixedMasks",
     "Flops",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor
 from typing import final
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from chita.arguments import whole_number
-from chita.constraints.constraint import Budget, Constraint, places
+from chita.constraints.constraint import Budget, Constraint, Divisible, places
 from chita.constraints.floors import KeepKWithFloors
 from chita.constraints.sparsity import check_floor, check_share, share_kept
 from chita.constraints.unfit import check_fits
@@ -21,7 +22,7 @@ from chita.layout import Layout
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class WholeBlocks(Constraint):
+class WholeBlocks(Divisible):
     """Every block is kept or removed whole, and `chosen` says which sets of blocks are allowed.
 
     `blocks` (b, m) holds the flat indices of every block's weights; what is in none is removed.
@@ -65,6 +66,30 @@ class WholeBlocks(Constraint):
         whole = (inside >= 0).all(1)
         chosen = self.chosen.restrict(whole.nonzero().squeeze(1), used.all(1).nonzero().squeeze(1))
         return WholeBlocks(size=len(index), blocks=inside[whole], chosen=chosen)
+
+    def split(self, parts: Sequence[Tensor]) -> list[Constraint]:
+        """The same share of the blocks of every part.
+
+        Raises `InputError` where a block lies in several parts.
+        """
+        assert isinstance(self.chosen, Divisible)
+        owner = torch.empty(self.size, dtype=torch.long, device=parts[0].device)
+        for i, part in enumerate(parts):
+            owner[part] = i
+        owners = owner[self.blocks.to(owner.device)]
+        if bool((owners != owners[:, :1]).any()):
+            raise InputError(
+                "This method chooses blocks part by part, and some lie in several parts. Use one "
+                "that takes all of a layer's blocks together, such as alps."
+            )
+        inside = [(owners[:, 0] == i).nonzero().squeeze(1) for i in range(len(parts))]
+        blocks = [places(self.size, part, part)[0] for part in parts]
+        return [
+            WholeBlocks(size=len(part), blocks=place[self.blocks.to(place.device)[own]], chosen=c)
+            for part, place, own, c in zip(
+                parts, blocks, inside, self.chosen.split(inside), strict=True
+            )
+        ]
 
     def _expanded(self, kept: Tensor) -> Tensor:
         mask = torch.zeros(self.size, dtype=torch.bool, device=kept.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -52,6 +53,18 @@ class Constraint(ABC):
 
         `kept` is the ascending index of the weights outside that stay kept and so use up the
         budget; all others outside are removed.
+        """
+
+
+class Divisible(Constraint):
+    """A constraint that may be met part by part, each part with its share of the budget."""
+
+    @abstractmethod
+    def split(self, parts: Sequence[Tensor]) -> list[Constraint]:
+        """Return a constraint for each of several ascending indices that cover all weights once.
+
+        Masks that each allows are together a mask that this allows. Shares are proportional to the
+        numbers of weights, rounded so that they sum to the whole, the largest remainders up.
         """
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
-from chita.constraints.constraint import Budget, Constraint
+from chita.constraints.constraint import Budget, Constraint, Divisible
 from chita.errors import InputError
 from chita.layout import Layout
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Exactly(Constraint):
+class Exactly(Divisible):
     """The one mask (p,) is allowed, and no other.
 
     >>> Exactly(mask=torch.tensor([True, False])).select(torch.tensor([0.0, 9.0]))
@@ -45,6 +45,10 @@ class Exactly(Constraint):
     def restrict(self, index: Tensor, kept: Tensor) -> Exactly:
         """The mask of the named weights."""
         return Exactly(mask=self.mask[index.to(self.mask.device)])
+
+    def split(self, parts: Sequence[Tensor]) -> list[Constraint]:
+        """The mask of every part."""
+        return [self.restrict(part, part[:0]) for part in parts]
 
 
 @final

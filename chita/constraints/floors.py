@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
-from chita.constraints.constraint import Constraint
+from chita.constraints.apportion import apportion
+from chita.constraints.constraint import Constraint, Divisible
 from chita.constraints.keep_k import KeepK
 from chita.errors import InputError
 from chita.layout import segments_of
@@ -18,7 +20,7 @@ from chita.space import SerialSpace, Space
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class KeepKWithFloors(Constraint):
+class KeepKWithFloors(Divisible):
     """Exactly k of p weights are kept, at least `least[t]` of them in segment t.
 
     `segments` are consecutive slices that cover the p weights. The masks allowed are the bases of
@@ -93,6 +95,28 @@ class KeepKWithFloors(Constraint):
             least=least,
             space=self.space,
         )
+
+    def split(self, parts: Sequence[Tensor]) -> list[Constraint]:
+        """The same share of every part, and of a segment's floor what the part has of it."""
+        sizes = [len(part) for part in parts]
+        segments = [segments_of(part, self.segments) for part in parts]
+        none = [0] * len(parts)
+        floors = []
+        for t, least in enumerate(self.least):
+            counts = [own[t].stop - own[t].start for own in segments]
+            floors.append(apportion(least, counts, most=counts, least=none))
+        needed = [sum(own) for own in zip(*floors, strict=True)]
+        shares = apportion(self.k, sizes, most=sizes, least=needed)
+        return [
+            KeepKWithFloors(
+                size=sizes[i],
+                k=shares[i],
+                segments=segments[i],
+                least=tuple(own[i] for own in floors),
+                space=self.space,
+            )
+            for i in range(len(parts))
+        ]
 
     @property
     def _unbounded(self) -> KeepK:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import final
 
 import torch
 from torch import Tensor
 
-from chita.constraints.constraint import Constraint, places
+from chita.constraints.apportion import apportion
+from chita.constraints.constraint import Constraint, Divisible, places
 from chita.constraints.keep_k import KeepK
 from chita.errors import InputError
 from chita.linalg.select import check_ranked
@@ -16,7 +19,7 @@ from chita.linalg.select import check_ranked
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class KeepKInGroups(Constraint):
+class KeepKInGroups(Divisible):
     """Exactly k of p weights are kept, at least `least` in every group.
 
     Every weight is in one group. Groups of similar size lie together: `members[i]` (g, m) holds
@@ -102,6 +105,30 @@ class KeepKInGroups(Constraint):
             least=tuple(least),
         )
 
+    def split(self, parts: Sequence[Tensor]) -> list[Constraint]:
+        """The same share of every part, and of a group's floor what the part has of it."""
+        place = torch.empty(self.size, dtype=torch.long, device=parts[0].device)
+        owner = torch.empty_like(place)
+        for i, part in enumerate(parts):
+            place[part] = torch.arange(len(part), device=part.device)
+            owner[part] = i
+        members: list[list[Tensor]] = [[] for _ in parts]
+        least: list[list[Tensor]] = [[] for _ in parts]
+        for own, needed in zip(self.members, self.least, strict=True):
+            own, needed = own.to(place.device), needed.to(place.device)
+            there = torch.where(own >= 0, owner[own.clamp_min(0)], -1)
+            for i, (rows, share) in _shared(there, needed, len(parts)).items():
+                inside = there[rows] == i
+                members[i].append(torch.where(inside, place[own[rows].clamp_min(0)], -1))
+                least[i].append(share)
+        sizes = [len(part) for part in parts]
+        needs = [sum(int(share.sum()) for share in own) for own in least]
+        shares = apportion(self.k, sizes, most=sizes, least=needs)
+        return [
+            KeepKInGroups(size=size, k=k, members=tuple(own), least=tuple(floors))
+            for size, k, own, floors in zip(sizes, shares, members, least, strict=True)
+        ]
+
     @property
     def _floors(self) -> int:
         return sum(int(least.sum()) for least in self.least)
@@ -113,3 +140,40 @@ class KeepKInGroups(Constraint):
             members = members.to(mask.device)
             found.append((mask[members.clamp_min(0)] & (members >= 0)).sum(1))
         return found
+
+
+def _shared(there: Tensor, least: Tensor, parts: int) -> dict[int, tuple[Tensor, Tensor]]:
+    """Which groups have members in each part, and how many of them it keeps at least.
+
+    `there` (g, m) is the part of every member, -1 for none; `least` (g,), what a group keeps.
+    """
+    present = there >= 0
+    first = there.amax(1)
+    whole = ((there == first.unsqueeze(1)) | ~present).all(1)
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    cut = (~whole).nonzero().squeeze(1)
+    counts = torch.stack([(there[cut] == i).sum(1) for i in range(parts)], 1) if len(cut) else None
+    ordered = torch.where(whole, first, -1).argsort(stable=True)
+    bounds = torch.searchsorted(
+        torch.where(whole, first, -1)[ordered], torch.arange(parts + 1, device=there.device)
+    )
+    shares = None if counts is None else _proportional(least[cut], counts)
+    for i, (start, stop) in enumerate(pairwise(bounds.tolist())):
+        rows = ordered[start:stop]
+        needed = least[rows]
+        if counts is not None and shares is not None:
+            some = counts[:, i] > 0
+            rows = torch.cat([rows, cut[some]])
+            needed = torch.cat([needed, shares[some, i]])
+        if len(rows):
+            found[i] = rows, needed
+    return found
+
+
+def _proportional(totals: Tensor, counts: Tensor) -> Tensor:
+    """Whole numbers (g, parts) that sum to `totals` (g,), proportional to counts (g, parts)."""
+    whole = counts.sum(1, keepdim=True)
+    ideal = totals.unsqueeze(1) * counts
+    shares = ideal // whole
+    rank = (ideal % whole).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return shares + (rank < (totals - shares.sum(1)).unsqueeze(1))

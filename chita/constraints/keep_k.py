@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
-from chita.constraints.constraint import Constraint
+from chita.constraints.apportion import apportion
+from chita.constraints.constraint import Constraint, Divisible
 from chita.errors import InputError
 from chita.linalg.select import largest
 from chita.space import SerialSpace, Space
@@ -16,7 +18,7 @@ from chita.space import SerialSpace, Space
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class KeepK(Constraint):
+class KeepK(Divisible):
     """Exactly k of p weights are kept, 0 <= k <= p.
 
     >>> import torch
@@ -50,3 +52,11 @@ class KeepK(Constraint):
     def restrict(self, index: Tensor, kept: Tensor) -> KeepK:
         """What is left of k for the named weights, or all of them where that is fewer."""
         return KeepK(size=len(index), k=min(len(index), self.k - len(kept)), space=self.space)
+
+    def split(self, parts: Sequence[Tensor]) -> list[Constraint]:
+        """The same share of every part."""
+        sizes = [len(part) for part in parts]
+        shares = apportion(self.k, sizes, most=sizes, least=[0] * len(sizes))
+        return [
+            KeepK(size=size, k=k, space=self.space) for size, k in zip(sizes, shares, strict=True)
+        ]

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from chita.errors import OutputError
+from chita.export import hugging_face
 from chita.files import draft_of
 from chita.masks.storage import save_masks
 from chita.naming import plain_name
@@ -21,6 +22,7 @@ from chita.records import LevelRecord, RunRecord
 
 MODEL, MASKS, RECORD = "model.safetensors", "masks.safetensors", "record.json"
 LEVELS = "levels.csv"  # where levels of sparsity were searched
+OWN = {MODEL, MASKS, RECORD, LEVELS, *hugging_face.FILES}
 
 
 def check_target(path: Path, *, force: bool) -> None:
@@ -60,7 +62,7 @@ def _check_replaceable(path: Path, *, force: bool) -> None:
     content = {entry.name for entry in path.iterdir()} if replaceable else {"."}
     if path.resolve() in (Path.cwd(), *Path.cwd().parents):
         raise OutputError(f"{path} is the folder you are in, or around it. Choose another --out.")
-    if not (content == set() or RECORD in content) or content - {MODEL, MASKS, RECORD, LEVELS}:
+    if not (content == set() or RECORD in content) or content - OWN:
         raise OutputError(
             f"{path} exists and is not a run folder, so --force does not replace it. Choose "
             "another --out."
@@ -74,6 +76,8 @@ def write_run(
 ) -> None:
     """Write a run folder under a temporary name beside `path`, then rename it.
 
+    That of a network of transformers is also one for its `from_pretrained`.
+
     Raises `OutputError` when it cannot be written; `path` is then as it was before.
     """
     check_target(path, force=force)
@@ -83,6 +87,8 @@ def write_run(
             # Tied tensors are stored under each of their names, so that any loader finds them.
             state = {plain_name(n): _stored(n, t) for n, t in model.state_dict().items()}
             save_file(state, draft / MODEL, metadata={"format": "pt"})
+            if hugging_face.is_hugging_face(model):
+                hugging_face.save(model, draft)
             save_masks({plain_name(name): mask for name, mask in masks.items()}, draft / MASKS)
             (draft / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
             if record.levels:

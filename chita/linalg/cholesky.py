@@ -9,10 +9,10 @@ from chita.errors import NumericalError
 
 
 def cholesky(matrix: Tensor) -> Tensor:
-    """Return the lower factor L (m, m) of a symmetric positive definite matrix L Lᵀ.
+    """Return the lower factor L (..., m, m) of symmetric positive definite matrices L Lᵀ.
 
-    Raises `NumericalError` when the matrix is not finite or not numerically positive definite.
-    Nothing is added to its diagonal.
+    Raises `NumericalError` when a matrix is not finite or not numerically positive definite.
+    Nothing is added to a diagonal.
 
     >>> cholesky(torch.tensor([[4.0]]))
     tensor([[2.]])
@@ -20,15 +20,17 @@ def cholesky(matrix: Tensor) -> Tensor:
     factor: Tensor
     factor, status = torch.linalg.cholesky_ex(matrix)
     # A value that is not finite reaches the diagonal of its row.
-    if int(status) == 0 and bool(torch.isfinite(factor.diagonal()).all()):
+    diagonals = factor.diagonal(dim1=-2, dim2=-1)
+    if not bool(status.any()) and bool(torch.isfinite(diagonals).all()):
         return factor
     reason = (
         "holds values that are not finite"
         if not bool(torch.isfinite(matrix).all())
         else "is not positive definite"
     )
+    size = matrix.shape[-1]
     raise NumericalError(
-        f"The {len(matrix)} x {len(matrix)} system of the back-solve {reason}. Raise ridge (for "
+        f"The {size} x {size} system of the back-solve {reason}. Raise ridge (for "
         f'example ridge="0.1x"), or check the calibration data for repeated or constant samples.'
     )
 

@@ -17,12 +17,13 @@ from chita.errors import InputError
 class Measure:
     """A measure summed over `count` units (samples, pixels): its mean is `total` / `count`.
 
-    `name` tells what is measured, with its unit.
+    `name` tells what is measured, with its unit. With `log`, what is shown is e to that mean.
     """
 
     name: str
     total: float
     count: int
+    log: bool = False
 
 
 class Loss(ABC):

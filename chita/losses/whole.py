@@ -14,6 +14,8 @@ from chita.errors import InputError
 from chita.losses.loss import Loss, Measure
 from chita.losses.outputs import CrossEntropy
 
+_IGNORED = -100  # the label of tokens that are not told
+
 
 @final
 @dataclass(frozen=True)
@@ -27,11 +29,17 @@ class OwnLoss(Loss):
         return self._called(model, batch)[0]
 
     def measure(self, model: nn.Module, batch: Any) -> Measure:
-        """The accuracy, where logits are (b, classes) and labels (b,); else the mean loss."""
+        """The accuracy, where logits are (b, classes) and labels (b,); else the mean loss.
+
+        Perplexity over tokens, where logits are (b, t, classes) and labels (b, t) their tokens.
+        """
         loss, logits = self._called(model, batch)
         labels = batch.get("labels")
         if isinstance(logits, Tensor) and isinstance(labels, Tensor) and _classify(logits, labels):
             return CrossEntropy().score(logits, labels)
+        if isinstance(logits, Tensor) and isinstance(labels, Tensor) and _tells_tokens(batch):
+            told = int((labels[:, 1:] != _IGNORED).sum())
+            return Measure(name="perplexity", total=float(loss) * told, count=told, log=True)
         return _weighted(self.name, loss, batch)
 
     def relabelled(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Any:
@@ -113,6 +121,14 @@ def _weighted(name: str, loss: Tensor, batch: Any) -> Measure:
     return Measure(
         name=f"mean loss ({name}), by samples", total=float(loss) * samples, count=samples
     )
+
+
+def _tells_tokens(batch: Any) -> bool:
+    """Whether the labels are the tokens themselves, of which each is told from those before it."""
+    ids, labels = batch.get("input_ids"), batch["labels"]
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.shape != labels.shape:
+        return False
+    return bool(((ids == labels) | (labels == _IGNORED)).all())
 
 
 def _classify(logits: Tensor, labels: Tensor) -> bool:

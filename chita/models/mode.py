@@ -22,6 +22,24 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def without_cache(model: nn.Module) -> Iterator[None]:
+    """Let a network keep no keys and values of what it has seen, for a block.
+
+    Hugging Face's decoders do, unless their configuration says `use_cache = False`.
+    """
+    config = getattr(model, "config", None)
+    before = getattr(config, "use_cache", None)
+    if not before:
+        yield
+        return
+    config.use_cache = False  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        config.use_cache = before  # type: ignore[union-attr]
+
+
+@contextmanager
 def state_kept(model: nn.Module) -> Iterator[None]:
     """Run the network in a block and then restore what running it changes: its buffers.
 

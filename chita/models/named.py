@@ -10,6 +10,7 @@ from torch import nn
 
 from chita.image_format import ImageFormat
 from chita.models.checkpoint import KeyMap, same_name
+from chita.text_format import TextFormat
 
 
 @final
@@ -20,7 +21,7 @@ class NamedModel:
     Fields: `build`, makes it, to be loaded with a checkpoint; `trained`, makes it with weights of
     its own; `data`, the data set it belongs to; `about`, one line; `key_map`, for checkpoints in
     the wild; `bundled`, file name of weights shipped with the package; `images`, the form in
-    which it takes them.
+    which it takes them; `text`, the form in which it takes text.
     """
 
     build: Callable[[], nn.Module]
@@ -30,3 +31,4 @@ class NamedModel:
     key_map: KeyMap = same_name
     bundled: str | None = None
     images: ImageFormat | None = None
+    text: TextFormat | None = None

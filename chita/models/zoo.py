@@ -12,6 +12,7 @@ from chita.image_format import ImageFormat
 from chita.imports import called, is_import
 from chita.models.checkpoint import load_weights, read_tensors
 from chita.models.digits import DigitsCNN, DigitsMLP
+from chita.models.hugging_face import hugging_face_model
 from chita.models.named import NamedModel
 from chita.models.paper import mlpnet, mobilenet_v1, resnet20, resnet50
 from chita.models.timm import timm_model
@@ -65,6 +66,7 @@ MODELS: dict[str, NamedModel] = {
 LIBRARIES: dict[str, Callable[[str], NamedModel]] = {
     "torchvision": torchvision_model,
     "timm": timm_model,
+    "hf": hugging_face_model,
 }
 """Libraries whose networks are named `library:name`."""
 
@@ -73,7 +75,8 @@ def find_model(name: str) -> NamedModel:
     """Return what is known of a network.
 
     Args:
-        name: a name in `MODELS`; `torchvision:NAME` or `timm:NAME`; or `package.module:function`,
+        name: a name in `MODELS`; `torchvision:NAME`, `timm:NAME` or `hf:PATH_OR_ID`; or
+            `package.module:function`,
             which is called without arguments and returns a network.
 
     Raises `InputError` when there is none of that name.
@@ -89,7 +92,7 @@ def find_model(name: str) -> NamedModel:
         )
     raise InputError(
         f"Unknown model {name!r}. {nearest(name, MODELS)} Or give package.module:function, "
-        "torchvision:NAME or timm:NAME."
+        "torchvision:NAME, timm:NAME or hf:PATH_OR_ID."
     )
 
 

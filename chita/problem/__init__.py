@@ -4,6 +4,7 @@ from chita.problem.bound import lower_bound
 from chita.problem.curvature import Curvature, Factor, NoCurvature
 from chita.problem.factored_rows import FactoredRows
 from chita.problem.gradient_gram import GradientGram
+from chita.problem.input_gram import InputGram
 from chita.problem.joined_rows import JoinedRows
 from chita.problem.prices import Prices
 from chita.problem.quadratic import LocalQuadratic, Minimum
@@ -15,6 +16,7 @@ __all__ = [
     "Factor",
     "FactoredRows",
     "GradientGram",
+    "InputGram",
     "JoinedRows",
     "LocalQuadratic",
     "Minimum",

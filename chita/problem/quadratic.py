@@ -95,6 +95,13 @@ class LocalQuadratic:
         return self.curvature.pullback(self.shift)
 
     @cached_property
+    def unpruned(self) -> Tensor:
+        """The minimum of Q with every weight kept, (p,): w̄ where there is no first-order term."""
+        if not bool(self.shift.any()):
+            return self.w_bar
+        return self.minimise_on(torch.arange(len(self.w_bar), device=self.w_bar.device)).weights
+
+    @cached_property
     def anchor(self) -> Tensor:
         """r(0) = shift - image(w̄) in float64: the residual when every weight is removed."""
         return self.shift - self.curvature.image(self.w_bar.double())

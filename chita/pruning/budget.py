@@ -13,6 +13,7 @@ from chita.collect.cost import with_operations
 from chita.constraints import (
     Blocks,
     Budget,
+    ByOutliers,
     Flops,
     NofM,
     Nonzeros,
@@ -30,7 +31,7 @@ from chita.layout import Layout
 from chita.losses import LossLike, make_loss
 from chita.pruning.allocation import Levels, Searched
 
-_ROWS, _SEARCH = "rows", "search"
+_ROWS, _SEARCH, _OUTLIERS = "rows", "search", "owl"
 _TOTALS = ("sparsity", "nnz", "megabytes")  # what all weights together are held to
 
 PerLayerLike = str | Mapping[str, float | Sequence[tuple[float, float]]]
@@ -49,8 +50,8 @@ class Asked:
         min_keep: weights kept in every tensor at least.
         pattern: "2:4", N kept of M.
         blocks: "4x1", outputs x inputs, kept or removed whole.
-        per_layer: "uniform", "erk", "rows" (every output the same share), levels by tensor, or
-            "search" and lists of (level, loss) by tensor, of which the best are chosen.
+        per_layer: "uniform", "erk", "rows" (every output the same share), "owl", levels by tensor,
+            or "search" and lists of (level, loss) by tensor, of which the best are chosen.
         flops: share of the dense FLOPs that remains at most.
     """
 
@@ -140,6 +141,8 @@ def _per_layer(asked: Asked) -> Budget:
         levels = {name: level for name, level in how.items() if not isinstance(level, Sequence)}
         return Quotas(levels=levels, min_keep=asked.min_keep)
     sparsity = _share("per_layer", asked)
+    if how == _OUTLIERS:
+        return ByOutliers(sparsity=sparsity, min_keep=asked.min_keep)
     if how == _ROWS:
         return PerRow(sparsity=sparsity, min_keep=asked.min_keep)
     return PerLayer(sparsity=sparsity, distribution=str(how), min_keep=asked.min_keep)

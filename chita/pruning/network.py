@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from torch import nn
 from chita.constraints import Budget
 from chita.data.batches import Data
 from chita.data.examples import as_examples
-from chita.errors import InputError
 from chita.layout import Layout
 from chita.losses import LossLike
 from chita.models.mode import evaluation_mode
@@ -24,13 +21,15 @@ from chita.models.wrappers import uncompiled, unwrapped
 from chita.progress import Progress, Silent
 from chita.pruning.allocation import Searched
 from chita.pruning.budget import Asked, PerLayerLike, layout_for, make_budget
+from chita.pruning.by_layers import by_layers, run_layers
 from chita.pruning.pose import Pose, make_solver
 from chita.pruning.result import PruneResult, make_record, settings_of
 from chita.pruning.samples import Sampling
 from chita.pruning.schedule import Stages
 from chita.pruning.search import searched
-from chita.pruning.staged import StagedRun
+from chita.pruning.staged import Staged, StagedRun
 from chita.pruning.unfinished import Unfinished
+from chita.pruning.working_copy import copied, restored_on_error
 from chita.solvers import Solver
 
 
@@ -52,6 +51,8 @@ def prune(
     stages: int | None = None,
     schedule: str | Sequence[float] = "exp",
     regrow: bool = True,
+    layerwise: bool | None = None,
+    max_memory: float | None = None,
     rows: int | None = None,
     row_size: int = 1,
     rows_dtype: str | None = None,
@@ -92,7 +93,8 @@ def prune(
         pattern: "2:4": N weights **kept** of every M along the inputs, with no other budget.
         blocks: "4x1": blocks of outputs x inputs are kept or removed whole; with `sparsity`.
         per_layer: how `sparsity` is distributed: "uniform" or "erk" over tensors, "rows" over all
-            outputs alike; or the sparsity of every tensor, by name or pattern. With any of
+            outputs alike, "owl" by outliers (layer by layer alone, `ByOutliers`); or the sparsity
+            of every tensor, by name or pattern. With any of
             `sparsity`, `nnz`, `megabytes` and `flops`: "search" measures what pruning each tensor
             alone costs in loss on held-out samples, at 13 sparsities (`chita.pruning.search`), and
             takes those levels whose losses sum to the least (`chita.pruning.allocation`); or give
@@ -108,6 +110,11 @@ def prune(
         schedule: how sparsity grows over the stages: "exp", "poly" (cubic), "linear", "constant"
             or "geometric" (`chita.pruning.schedule`), or the sparsities of all stages.
         regrow: whether a weight that one stage removes may be kept by a later one.
+        layerwise: prune layer by layer, each so that its outputs change least (`alps` and others
+            do nothing else), in place of all together by a model of the loss; None for what the
+            method does. See `chita.pruning.layerwise`. `rows` are then samples.
+        max_memory: megabytes of activations kept in memory while pruning layer by layer; more go
+            to files. None for half of what is free.
         rows: gradients n collected in every stage; None for 1,000, or as many as the data give.
         row_size: samples m whose mean loss makes one row; rows·row_size samples are used.
         rows_dtype: "float32", "bfloat16" or "float16" to keep the rows so, in less memory; None
@@ -153,15 +160,12 @@ def prune(
         per_layer=per_layer,
         flops=flops,
     )
-    return run_stages(
-        model,
-        data,
-        command="prune",
-        choose=lambda network: prunable_layout(network, targets, ignore),
-        budget=make_budget(asked),
-        stages=Stages(count=stages, schedule=schedule, regrow=regrow),
-        solver=make_solver(method, seed=seed),
-        sampling=Sampling(
+    solver = make_solver(method, seed=seed)
+    shared: dict[str, Any] = {
+        "choose": lambda network: prunable_layout(network, targets, ignore),
+        "budget": make_budget(asked),
+        "solver": solver,
+        "sampling": Sampling(
             rows=rows,
             row_size=row_size,
             rows_dtype=rows_dtype,
@@ -172,15 +176,19 @@ def prune(
             seed=seed,
             row_indices=row_indices,
         ),
-        pose=Pose(ridge=ridge, first_order=first_order, step=step),
-        settings={**asked.plain(), "targets": targets, "ignore": ignore, "bound": bound},
-        bn_recalibrate=bn_recalibrate,
-        bound=bound,
-        unfinished=unfinished,
-        resume=resume,
-        inplace=inplace,
-        progress=progress,
-    )
+        "pose": Pose(ridge=ridge, first_order=first_order, step=step),
+        "settings": {**asked.plain(), "targets": targets, "ignore": ignore, "bound": bound},
+        "stages": Stages(count=stages, schedule=schedule, regrow=regrow),
+        "bn_recalibrate": bn_recalibrate,
+        "bound": bound,
+        "unfinished": unfinished,
+        "resume": resume,
+        "inplace": inplace,
+        "progress": progress,
+    }
+    if by_layers(solver, layerwise):
+        return run_layers(model, data, max_memory=max_memory, **shared)
+    return run_stages(model, data, command="prune", **shared)
 
 
 @torch.inference_mode(False)
@@ -207,14 +215,14 @@ def run_stages(
     network = unwrapped(model)
     data = as_examples(data) or data  # checked once
     layout = layout_for(budget, choose(network), network, data, sampling.loss, recorded=True)
-    network = network if inplace else _copied(network)
+    network = network if inplace else copied(network)
     stages = stages or Stages()
     settings = {**settings, **stages.asked(), "bn_recalibrate": bn_recalibrate}
     progress, kept = progress or Silent(), None
     if unfinished is not None and stages.number > 1:
         asked = settings_of(solver, sampling, pose, settings)
         kept = Unfinished(Path(unfinished), resume=resume, settings=asked, network=network)
-    with evaluation_mode(network), uncompiled(network), _restored_on_error(network, layout):
+    with evaluation_mode(network), uncompiled(network), restored_on_error(network, layout):
         began = time.perf_counter()
         budget = searched(
             budget,
@@ -241,8 +249,12 @@ def run_stages(
             bound=bound,
             progress=progress,
         )
-        staged = run.run() if kept is None else run.run(kept.restored(), kept.keep)
-        if kept is not None:
+        if kept is None:
+            staged = run.run()
+        else:
+            found = kept.restored()
+            begun = None if found is None else Staged.of(*found)
+            staged = run.run(begun, lambda done: kept.keep(done.mask, done.plain()))
             kept.remove()
     return PruneResult(
         model=network,
@@ -260,27 +272,3 @@ def run_stages(
             settings=settings,
         ),
     )
-
-
-@contextmanager
-def _restored_on_error(network: nn.Module, layout: Layout) -> Iterator[None]:
-    """Give the network its weights and buffers back when a block fails."""
-    tensors = [*map(network.get_parameter, layout.names), *network.buffers()]
-    before = [tensor.detach().clone() for tensor in tensors]
-    try:
-        yield
-    except BaseException:
-        with torch.no_grad():
-            for tensor, kept in zip(tensors, before, strict=True):
-                tensor.copy_(kept)
-        raise
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:  # modules may define how they are copied, and fail in any way
-        raise InputError(
-            f"{type(model).__name__} cannot be copied: {error}. Pass inplace=True to prune it "
-            "itself."
-        ) from error

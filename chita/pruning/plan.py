@@ -24,6 +24,8 @@ from chita.models.prunable import prunable_layout, read_weights
 from chita.models.targets import Decision, decide
 from chita.models.wrappers import unwrapped
 from chita.pruning.budget import Asked, PerLayerLike, layout_for, make_budget
+from chita.pruning.by_layers import by_layers
+from chita.pruning.plan_layers import gram_bytes, layers_plan
 from chita.pruning.pose import make_solver
 from chita.pruning.samples import Sampling
 from chita.pruning.schedule import Stages
@@ -111,6 +113,7 @@ def plan(
     ignore: str | Sequence[str] = (),
     method: str | Solver = "chita",
     stages: int | None = None,
+    layerwise: bool | None = None,
     rows: int | None = None,
     row_size: int = 1,
     rows_dtype: str | None = None,
@@ -138,6 +141,7 @@ def plan(
         ignore: as in `prune`.
         method: as in `prune`.
         stages: as in `prune`; times are those of all.
+        layerwise: as in `prune`. Bytes are then those of Gram matrices.
         rows: as in `prune`.
         row_size: as in `prune`.
         rows_dtype: as in `prune`.
@@ -170,24 +174,24 @@ def plan(
         constraint = budget.bind(layout)
         kept = budget.kept(layout)
         limits = _limits(constraint, network, layout)
-    rows = sampling.count if solver.curvatures else 0
+    layered = by_layers(solver, layerwise)
+    samples, rows = sampling.count, sampling.count if solver.curvatures and not layered else 0
     wide = rows_type(network, layout)
     each = rows * (sampling.storage or wide).itemsize  # bytes per weight
-    cost = _cost(network, data, sampling) if rows else None
+    cost = _cost(network, data, sampling) if rows or layered else None
     ruled = data is not None and isinstance(_loss(data, sampling), OutputLoss)
     factored = _factored(cost, sampling) if ruled else frozenset()
-    tensors = tuple(
-        PlannedTensor(
-            name=decision.role.name,
-            kind=decision.role.kind,
-            shape=decision.shape,
-            weights=math.prod(decision.shape),
-            pruned=decision.pruned,
-            rule=decision.rule,
-            bytes=_bytes(decision, factored, each, rows * wide.itemsize),
+    own = None if layered else (factored, each, rows * wide.itemsize)
+    tensors = tuple(_planned(d, own) for d in decide(network, targets, ignore))
+    if layered:
+        return Plan(
+            tensors=tensors,
+            prunable=layout.size,
+            kept=kept,
+            limits=limits,
+            free_bytes=available_memory(),
+            **layers_plan(network, layout, solver, cost, samples),
         )
-        for decision in decide(network, targets, ignore)
-    )
     stored = sum(tensor.bytes for tensor in tensors)
     collect, solve = _seconds(solver, sampling, cost, rows, layout.size, kept or layout.size)
     count = Stages(count=stages).number
@@ -204,6 +208,20 @@ def plan(
         free_bytes=available_memory(),
         collect_seconds=collect,
         solve_seconds=count * solve,
+    )
+
+
+def _planned(decision: Decision, rows: tuple[frozenset[str], int, int] | None) -> PlannedTensor:
+    """What happens to one parameter; without `rows` its bytes are those of a Gram matrix."""
+    size = gram_bytes(decision.shape) if rows is None else _bytes(decision, *rows)
+    return PlannedTensor(
+        name=decision.role.name,
+        kind=decision.role.kind,
+        shape=decision.shape,
+        weights=math.prod(decision.shape),
+        pruned=decision.pruned,
+        rule=decision.rule,
+        bytes=size if decision.pruned else 0,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -15,7 +16,14 @@ from chita.pruning.allocation import Levels
 from chita.pruning.pose import Pose, solver_name, solver_options
 from chita.pruning.samples import Sampling
 from chita.pruning.staged import Staged
-from chita.records import LayerRecord, LevelRecord, RunRecord, peak_rss_mb, versions
+from chita.records import (
+    LayerRecord,
+    LevelRecord,
+    RunRecord,
+    SolvedRecord,
+    peak_rss_mb,
+    versions,
+)
 from chita.solvers import Solver
 
 
@@ -71,11 +79,13 @@ def make_record(
     sampling: Sampling,
     pose: Pose,
     settings: dict[str, Any],
+    solved: Mapping[str, SolvedRecord] | None = None,
 ) -> RunRecord:
     """Return the record of a run whose stages are done.
 
     `settings` are those of the command that `sampling` and `pose` do not hold; `searching`, the
-    seconds that the table of `levels` took, where there is one.
+    seconds that the table of `levels` took, where there is one; `solved`, what came of each layer,
+    where they were pruned one by one.
     """
     last = staged.records[-1]
     asked = settings_of(solver, sampling, pose, settings)
@@ -102,7 +112,7 @@ def make_record(
         iterations=last.iterations,
         stages=tuple(staged.records),
         batch_norm=staged.batch_norm,
-        layers=_layers(layout, staged.mask, staged.ways),
+        layers=_layers(layout, staged.mask, staged.ways, solved or {}),
         levels=_levels(levels or {}),
         flops=_flops(layout, staged.mask),
         dense_flops=_flops(layout, torch.ones_like(staged.mask)),
@@ -126,7 +136,9 @@ def settings_of(
     }
 
 
-def _layers(layout: Layout, mask: Tensor, ways: dict[str, str]) -> tuple[LayerRecord, ...]:
+def _layers(
+    layout: Layout, mask: Tensor, ways: dict[str, str], solved: Mapping[str, SolvedRecord]
+) -> tuple[LayerRecord, ...]:
     masks = layout.unflatten(mask).values()
     return tuple(
         LayerRecord(
@@ -135,6 +147,7 @@ def _layers(layout: Layout, mask: Tensor, ways: dict[str, str]) -> tuple[LayerRe
             weights=part.numel(),
             kept=int(part.sum()),
             rows=ways.get(name),
+            solved=solved.get(name),
             dead_outputs=int((~axes.by_output(part).any(1)).sum()),
         )
         for name, axes, part in zip(layout.names, layout.axes, masks, strict=True)

@@ -7,7 +7,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, final
 
 import torch
@@ -55,6 +55,27 @@ class Staged:
     held_out: int = 0
     lower_bound: float | None = None
     batch_norm: BatchNormRecord | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return all but the mask as plain data."""
+        names = {field.name for field in fields(Staged)} - {"mask", "records", "batch_norm"}
+        return {
+            **{name: getattr(self, name) for name in sorted(names)},
+            "records": [record.model_dump(mode="json") for record in self.records],
+            "batch_norm": self.batch_norm and self.batch_norm.model_dump(mode="json"),
+        }
+
+    @classmethod
+    def of(cls, mask: Tensor, plain: dict[str, Any]) -> Staged:
+        """Return what a mask (p,) and plain data make."""
+        normed = plain.pop("batch_norm")
+        records = [StageRecord.model_validate(record) for record in plain.pop("records")]
+        return cls(
+            mask=mask,
+            records=records,
+            batch_norm=normed and BatchNormRecord.model_validate(normed),
+            **plain,
+        )
 
     @property
     def digest(self) -> str | None:

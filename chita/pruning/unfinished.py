@@ -1,36 +1,33 @@
-"""The finished stages of a run that may be killed: one file, replaced whole after each."""
+"""The finished part of a run that may be killed: one file, replaced whole whenever it grows."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from chita.errors import InputError, OutputError
 from chita.files import replacing
-from chita.pruning.staged import Staged
-from chita.records import BatchNormRecord, StageRecord
 
-_FORMAT = "chita-unfinished-1"
+_FORMAT = "chita-unfinished-2"
 _MASK, _STATE = "mask", "state."
 
 
 @final
 class Unfinished:
-    """Where a run keeps what its stages came to, and finds it again.
+    """Where a run keeps what it came to so far, and finds it again.
 
     Args:
         path: the file, which exists only while a run is unfinished.
         resume: go on from it, if it is there; otherwise an existing file is an error.
         settings: all that decides on the result. A run goes on under the same ones only.
-        network: as it is before the first stage.
+        network: as it is before the run.
 
     Raises:
         InputError: the file is there and not to be gone on from, is no such file, or belongs to
@@ -48,42 +45,28 @@ class Unfinished:
             self._found = self._read()
             if not resume:
                 raise InputError(
-                    f"{path} holds {len(self._staged()['records'])} finished stages of an earlier "
-                    "run. Go on from there with --resume (resume=True), or delete it."
+                    f"{path} holds the finished part of an earlier run. Go on from there with "
+                    "--resume (resume=True), or delete it."
                 )
             self._check_settings()
 
-    def restored(self) -> Staged | None:
+    def restored(self) -> tuple[Tensor, Any] | None:
         """Return what was kept, with the network as it was then; None where nothing was."""
         if self._found is None:
             return None
-        kept = self._staged()
         with safe_open(self._path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
         mask = state.pop(_MASK)
         device = next(self._network.parameters()).device
         found = {name.removeprefix(_STATE): tensor for name, tensor in state.items()}
         self._network.load_state_dict(found, strict=False)  # extra state is no tensor
-        normed = kept.pop("batch_norm")
-        records = [StageRecord.model_validate(record) for record in kept.pop("records")]
-        return Staged(
-            mask=mask.to(device),
-            records=records,
-            batch_norm=normed and BatchNormRecord.model_validate(normed),
-            **kept,
-        )
+        return mask.to(device), self._done()
 
-    def keep(self, staged: Staged) -> None:
-        """Write what the stages came to, in place of what was there.
+    def keep(self, mask: Tensor, done: Any) -> None:
+        """Write a mask (p,), plain data and the network, in place of what was there.
 
         Raises `OutputError` when it cannot be written; what was there is then as it was.
         """
-        names = {field.name for field in fields(Staged)} - {"mask", "records", "batch_norm"}
-        kept = {
-            **{name: getattr(staged, name) for name in sorted(names)},
-            "records": [record.model_dump(mode="json") for record in staged.records],
-            "batch_norm": staged.batch_norm and staged.batch_norm.model_dump(mode="json"),
-        }
         state = {
             f"{_STATE}{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in self._network.state_dict().items()
@@ -92,12 +75,12 @@ class Unfinished:
         about = {
             "format": _FORMAT,
             "settings": json.dumps(self._settings),
-            "staged": json.dumps(kept),
+            "done": json.dumps(done),
         }
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self._path) as draft:
-                save_file({_MASK: staged.mask.cpu(), **state}, draft, metadata=about)
+                save_file({_MASK: mask.cpu(), **state}, draft, metadata=about)
         except Exception as error:  # safetensors raises its own type when the disk is full
             raise OutputError(
                 f"{self._path} could not be written: {error}. Free space, or choose another place."
@@ -115,14 +98,13 @@ class Unfinished:
             raise InputError(f"{self._path} cannot be read: {error}. Delete it.") from None
         if about.get("format") != _FORMAT:
             raise InputError(
-                f"{self._path} does not hold the stages of a run. Choose another --out."
+                f"{self._path} does not hold the finished part of a run. Choose another --out."
             )
         return about
 
-    def _staged(self) -> dict[str, Any]:
+    def _done(self) -> Any:
         assert self._found is not None
-        kept: dict[str, Any] = json.loads(self._found["staged"])
-        return kept
+        return json.loads(self._found["done"])
 
     def _check_settings(self) -> None:
         assert self._found is not None

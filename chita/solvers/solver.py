@@ -29,13 +29,15 @@ class Status(StrEnum):
 class Found:
     """What a solver's search hands back: `weights` (p,), zero off `mask` (p,), and its history.
 
-    `trace` holds Q at the start and after each iteration, as the solver kept it.
+    `trace` holds Q at the start and after each iteration, as the solver kept it; `iterations`
+    counts them where a solver keeps no trace.
     """
 
     weights: Tensor
     mask: Tensor
     status: Status = Status.CONVERGED
     trace: tuple[float, ...] = ()
+    iterations: int = 0
 
     @classmethod
     def mask_alone(
@@ -122,6 +124,11 @@ class Solver(ABC):
             else:
                 real_number(field.name, value, meaning="an option of this method")
 
+    @classmethod
+    def takes(cls, kind: type[Curvature]) -> bool:
+        """Return whether a problem with this curvature is accepted, or none is needed."""
+        return not cls.curvatures or issubclass(kind, cls.curvatures)
+
     @property
     @abstractmethod
     def effort(self) -> Effort:
@@ -180,7 +187,9 @@ class Solver(ABC):
             lower_bound=_lower_bound(problem, constraint, found.mask) if bound else None,
             status=found.status,
             stats=Stats(
-                iterations=max(0, len(found.trace) - 1), seconds=seconds, trace=found.trace
+                iterations=max(found.iterations, len(found.trace) - 1),
+                seconds=seconds,
+                trace=found.trace,
             ),
         )
 

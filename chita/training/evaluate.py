@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -19,12 +20,15 @@ from chita.models.wrappers import unwrapped
 from chita.progress import Progress, Silent, track
 
 _BATCH = 500
+_LARGEST = 700.0  # of a mean whose exponential is a number
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """A measured `value` of a `metric`, which is named with its unit, over `count` units.
+
+    `neighbours`, of embeddings alone: see `chita.training.fidelity`.
 
     >>> str(Score(metric="top-1 accuracy, per cent", value=93.97, count=10_000))
     'top-1 accuracy, per cent: 93.97'
@@ -33,6 +37,7 @@ class Score:
     metric: str
     value: float
     count: int
+    neighbours: float | None = None
 
     def __str__(self) -> str:
         return f"{self.metric}: {number(self.metric, self.value)}"
@@ -58,7 +63,7 @@ def evaluate(
     """Return how good a network is, in eval mode; the training flags are restored.
 
     The measure belongs to the loss: accuracy in per cent (of samples, pixels or positions) for
-    classes, the mean squared error for mse, else the mean loss.
+    classes, the mean squared error for mse, perplexity for language models, else the mean loss.
 
     Args:
         model: the network.
@@ -71,7 +76,7 @@ def evaluate(
     """
     check_loss(loss)
     model = unwrapped(model)
-    total, count, names = 0.0, 0, set[str]()
+    total, count, names, logs = 0.0, 0, set[str](), set[bool]()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     indexed = as_examples(data) or data
     size = len(indexed) if isinstance(indexed, Indexed) else 0  # batches do not tell
@@ -88,7 +93,11 @@ def evaluate(
                 measure = make_loss(loss, batch).measure(model, copied)
             total, count = total + measure.total, count + measure.count
             names.add(measure.name)
+            logs.add(measure.log)
             told.advance(nested.count(batch) or 1)
     if not count:
         raise InputError("The evaluation data hold no labelled sample; give targets.")
-    return Score(metric=" / ".join(sorted(names)), value=total / count, count=count)
+    value = total / count
+    if logs == {True}:
+        value = math.exp(min(value, _LARGEST))
+    return Score(metric=" / ".join(sorted(names)), value=value, count=count)

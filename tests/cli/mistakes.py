@@ -42,7 +42,7 @@ BUDGETS = [
     (["--per-layer", "erk"], "per_layer needs sparsity"),
     (
         ["--per-layer", "erq", "--sparsity", "0.5"],
-        "--per-layer erq is none of uniform, erk, rows, search, and no file",
+        "--per-layer erq is none of uniform, erk, rows, search, owl, and no file",
     ),
     (["--per-layer", "search"], "Give one of sparsity (share removed"),
     (["--per-layer", "search", "--pattern", "2:4"], "pattern and per_layer are budgets of their"),

@@ -22,7 +22,17 @@ from chita.models.zoo import MODELS, load_model
 
 FIELDS = [
     *("dense_accuracy", "accuracy", "metric", "dense_metric", "pruned_metric"),
-    *("sparsity", "nnz", "prunable", "flops", "dense_flops", "objective", "lower_bound", "gap"),
+    *(
+        "neighbours",
+        "sparsity",
+        "nnz",
+        "prunable",
+        "flops",
+        "dense_flops",
+        "objective",
+        "lower_bound",
+        "gap",
+    ),
     *("ridge", "first_order", "method", "step", "stages", "seconds", "peak_rss_mb", "seed"),
 ]
 

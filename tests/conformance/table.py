@@ -6,6 +6,7 @@ import torch
 from chita.constraints import (
     Allocated,
     Blocks,
+    ByOutliers,
     FixedMasks,
     Flops,
     NofM,
@@ -18,10 +19,10 @@ from chita.constraints import (
     Within,
 )
 from chita.layout import Axes, Layout, Operations
-from chita.problem import LocalQuadratic, NoCurvature
+from chita.problem import GradientGram, InputGram, LocalQuadratic, NoCurvature
 from chita.pruning.allocation import Searched
 from chita.solvers import CD, IHT, SOLVERS, ActiveSet
-from tests.problems import random_problem
+from tests.problems import layer_problem, random_problem
 
 LAYOUT = Layout(
     names=("a", "b", "c"),
@@ -49,11 +50,23 @@ def no_curvature():
     )
 
 
+def input_gram(dtype, shape, n=100):
+    """A layer of (groups, outputs, d), of p weights in all."""
+
+    def make():
+        return layer_problem(n, shape, ridge=0.05, seed=12, dtype=dtype)[0]
+
+    return make
+
+
 CURVATURES = {
     "GradientGram, float64": gradient_gram(torch.float64),
     "GradientGram, float32": gradient_gram(torch.float32),
     "GradientGram, more rows than weights kept": gradient_gram(torch.float64, n=150),
     "NoCurvature": no_curvature,
+    "InputGram, float64": input_gram(torch.float64, (1, 3, P // 3)),
+    "InputGram, float32": input_gram(torch.float32, (1, 3, P // 3)),
+    "InputGram, groups, few inputs": input_gram(torch.float64, (3, 1, P // 3), n=20),
 }
 
 
@@ -83,6 +96,7 @@ BUDGETS = {
     "PerLayer": PerLayer(sparsity=0.7, distribution="erk"),
     "Quotas": Quotas(levels={"*": 0.8, "b": 0.5}),
     "PerRow": PerRow(sparsity=0.6),
+    "ByOutliers": ByOutliers(sparsity=0.7, shares={"a": 0.01, "b": 0.0, "c": 0.04}),
     "NofM": NofM(n=1, m=3),
     "AtLeastNofM": NofM(n=1, m=3).on_the_way(0.5, LAYOUT),
     "Blocks": Blocks(rows=1, columns=3, sparsity=0.7),
@@ -94,6 +108,9 @@ BUDGETS = {
     "Allocated, Flops": Allocated(total=Flops(share=0.4), quotas=(30, 2, 24)),
 }
 
+BY_GRADIENTS = [name for name, kind in SOLVERS.items() if kind.takes(GradientGram)]
+"""Methods that prune all weights together, by rows or by nothing."""
+
 QUICK = {
     **{name: kind() for name, kind in SOLVERS.items()},
     "iht": IHT(max_iterations=40),
@@ -103,14 +120,19 @@ QUICK = {
 """Every solver, with less patience where a projection takes long."""
 
 
-def first_or_slow(curvature, budget):
-    """Each curvature and each budget is among the fast tests, with the first of the other."""
-    first = curvature == next(iter(CURVATURES)) or budget == next(iter(BUDGETS))
-    return () if first else (pytest.mark.slow,)
+def first_or_slow(curvature, budget, solver=None):
+    """Each curvature and each budget is among the fast tests, with the first of the other.
+
+    The first curvature is that which a solver accepts.
+    """
+    layers = solver is not None and QUICK[solver].curvatures == (InputGram,)
+    first = "InputGram, float64" if layers else next(iter(CURVATURES))
+    fast = curvature == first or budget == next(iter(BUDGETS))
+    return () if fast else (pytest.mark.slow,)
 
 
 TRIPLES = [
-    pytest.param(s, c, b, marks=first_or_slow(c, b))
+    pytest.param(s, c, b, marks=first_or_slow(c, b, s))
     for s in SOLVERS
     for c in CURVATURES
     for b in BUDGETS

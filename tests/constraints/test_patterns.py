@@ -8,7 +8,7 @@ from torch import nn
 
 import chita
 from chita.constraints import Blocks, NofM, PerLayer, PerRow, Quotas, Within
-from chita.constraints.per_layer import apportion
+from chita.constraints.apportion import apportion
 from chita.data.digits import digits
 from chita.errors import InputError
 from chita.layout import Axes, Layout

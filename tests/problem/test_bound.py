@@ -11,6 +11,7 @@ from chita.data.digits import digits
 from chita.errors import InputError
 from chita.problem import lower_bound
 from chita.solvers import BSO, CHITA, SOLVERS
+from tests.conformance.table import BY_GRADIENTS
 from tests.problems import random_problem
 
 CASES = [
@@ -76,7 +77,7 @@ def test_a_ridge_is_needed():
         BSO().solve(problem, KeepK(size=10, k=3), bound=True)
 
 
-@pytest.mark.parametrize("method", SOLVERS)
+@pytest.mark.parametrize("method", BY_GRADIENTS)
 def test_the_bound_and_the_gap_stand_in_the_record(method):
     model, _ = chita.load_model("digits-mlp")
     plain = chita.prune(model, digits()[0], nnz=2000, rows=60, method=method).record

@@ -12,6 +12,7 @@ from chita.models.prunable import prunable_layout, read_weights
 from chita.problem import DenseRows, GradientGram
 from chita.pruning.pose import Ridge, make_solver
 from chita.solvers import SOLVERS, Status
+from tests.conformance.table import BY_GRADIENTS
 from tests.dense import DenseProblem
 
 
@@ -28,7 +29,7 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("method", SOLVERS)
+@pytest.mark.parametrize("method", BY_GRADIENTS)
 @pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])
 def test_exact_counts_and_a_record_that_agrees(method, name, calibration):
     model, _ = chita.load_model(name)

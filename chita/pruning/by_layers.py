@@ -1,0 +1,226 @@
+"""The path of pruning layer by layer, from a network and its data to a result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from chita.arguments import real_number
+from chita.constraints import Budget
+from chita.data.batches import Data
+from chita.data.examples import as_examples
+from chita.errors import InputError
+from chita.layout import Layout
+from chita.losses import Loss, OutputLoss
+from chita.losses.outputs import split
+from chita.machine import available_memory
+from chita.models.forward import failures_named, outputs_of
+from chita.models.mode import evaluation_mode, state_kept, without_cache
+from chita.models.wrappers import uncompiled, unwrapped
+from chita.problem import GradientGram, InputGram
+from chita.progress import Progress, Silent
+from chita.pruning.budget import layout_for
+from chita.pruning.layerwise import LayerwiseRun
+from chita.pruning.pose import AUTO, Pose
+from chita.pruning.result import PruneResult, make_record, settings_of
+from chita.pruning.samples import Sampling, Source
+from chita.pruning.schedule import Stages
+from chita.pruning.staged import BATCH_NORM_SAMPLES, Staged
+from chita.pruning.unfinished import Unfinished
+from chita.pruning.working_copy import copied, restored_on_error
+from chita.records import BatchNormRecord, SolvedRecord, StageRecord
+from chita.solvers import Solver
+from chita.training.batch_norm import batch_norms, recalibrate
+
+_BATCH = 16  # samples that run together
+_MEGA = 1_000_000
+
+
+def by_layers(solver: Solver, asked: bool | None) -> bool:
+    """Return whether to prune layer by layer: as asked, or as the method does where nothing is.
+
+    Raises `InputError` when the method cannot do what is asked.
+    """
+    able = {kind: solver.takes(kind) for kind in (GradientGram, InputGram)}
+    if asked is None:
+        return not able[GradientGram]
+    if asked and not able[InputGram]:
+        raise InputError(
+            f"{type(solver).__name__} prunes by gradients and not layer by layer. Leave layerwise "
+            "out, or take chita, alps or another method that `chita methods` lists for layers."
+        )
+    if not asked and not able[GradientGram]:
+        raise InputError(f"{type(solver).__name__} prunes layer by layer alone; leave that to it.")
+    return asked
+
+
+@torch.inference_mode(False)
+def run_layers(
+    model: nn.Module,
+    data: Data | None,
+    *,
+    choose: Callable[[nn.Module], Layout],
+    budget: Budget,
+    solver: Solver,
+    sampling: Sampling,
+    pose: Pose,
+    settings: dict[str, Any],
+    stages: Stages,
+    max_memory: float | None,
+    bn_recalibrate: bool,
+    bound: bool,
+    unfinished: str | Path | None,
+    resume: bool,
+    inplace: bool,
+    progress: Progress | None,
+) -> PruneResult:
+    """Prune the units of a network one after another; see `LayerwiseRun`.
+
+    Raises as `chita.prune` does.
+    """
+    _check_asked(pose, stages, bound=bound)
+    limit = _limit(max_memory)
+    network = unwrapped(model)
+    data = as_examples(data) or data
+    layout = layout_for(budget, choose(network), network, data, sampling.loss, recorded=True)
+    network = network if inplace else copied(network)
+    source = Source(sampling, data, judged=False)
+    given = source.next()
+    loss = sampling.loss_for(given.parts[0])
+    settings = {**settings, "layerwise": True, "bn_recalibrate": bn_recalibrate}
+    kept = None
+    if unfinished is not None:
+        asked = {**settings_of(solver, sampling, pose, settings), "data": given.digest()}
+        kept = Unfinished(Path(unfinished), resume=resume, settings=asked, network=network)
+    device = network.get_parameter(layout.names[0]).device
+    staged = Staged(mask=torch.ones(0), rows=len(given), loss=loss.name)
+    with (
+        evaluation_mode(network),
+        uncompiled(network),
+        without_cache(network),
+        restored_on_error(network, layout),
+    ):
+        found = None if kept is None else kept.restored()
+        with state_kept(network):
+            run = LayerwiseRun(
+                network,
+                layout,
+                budget=budget,
+                solver=solver,
+                pose=pose,
+                run=lambda batch: _called(network, batch, loss),
+                batches=[*given.to(device).batches(_BATCH)],
+                limit=limit,
+                progress=progress or Silent(),
+                shares=None if found is None else found[1]["shares"],
+            )
+            if found is not None:
+                _restore(run, layout, *found)
+            run.run(lambda done: _keep(kept, done, layout))
+        if bn_recalibrate and batch_norms(network):
+            staged.batch_norm = _recalibrated(network, source, loss, run.seconds)
+        if kept is not None:
+            kept.remove()
+    staged.mask = layout.flatten(run.masks)
+    staged.records = [_stage(run, staged.mask, given.digest())]
+    record = make_record(
+        network,
+        command="prune",
+        solver=solver,
+        staged=staged,
+        layout=layout,
+        levels=None,
+        searching=0.0,
+        sampling=sampling,
+        pose=pose,
+        settings=settings,
+        solved=run.solved,
+    )
+    return PruneResult(model=network, masks=dict(run.masks), record=record)
+
+
+def _recalibrated(
+    network: nn.Module, source: Source, loss: Loss, seconds: dict[str, float]
+) -> BatchNormRecord:
+    began = time.perf_counter()
+    samples = source.some(BATCH_NORM_SAMPLES)
+    device = next(network.parameters()).device
+    recalibrate(network, samples.to(device), loss)
+    seconds["batch_norm"] = time.perf_counter() - began
+    return BatchNormRecord(
+        layers=len(batch_norms(network)), samples=len(samples), loss_before=None, loss_after=None
+    )
+
+
+def _check_asked(pose: Pose, stages: Stages, *, bound: bool) -> None:
+    """Raise `InputError` on what has no part here."""
+    idle = [
+        name
+        for name, given in (
+            ("first_order", pose.first_order not in (AUTO, 0.0)),
+            ("step", pose.step not in (AUTO, 1.0)),
+            ("stages", stages.number > 1),
+            ("bound", bound),
+        )
+        if given
+    ]
+    if idle:
+        raise InputError(
+            f"{' and '.join(idle)} has no part in pruning layer by layer, which is one stage "
+            "without a model of the loss. Leave it out."
+        )
+
+
+def _limit(max_memory: float | None) -> int:
+    """Bytes of activations kept in memory."""
+    if max_memory is None:
+        return (available_memory() or 2_000_000_000) // 2
+    meaning = "megabytes of activations kept in memory, at least 0"
+    if real_number("max_memory", max_memory, meaning=meaning) < 0:
+        raise InputError(f"max_memory is {max_memory!r}; give {meaning}.")
+    return int(max_memory * _MEGA)
+
+
+def _called(network: nn.Module, batch: Any, loss: Loss) -> None:
+    """Run a network as its loss would, on a batch that may have no targets."""
+    with failures_named(network, batch):
+        if isinstance(loss, OutputLoss):
+            outputs_of(network, split(batch, labelled=False)[0])
+        elif isinstance(batch, Mapping) and loss.name == "model":
+            network(**batch)
+        else:
+            loss.mean(network, batch)
+
+
+def _keep(kept: Unfinished | None, run: LayerwiseRun, layout: Layout) -> None:
+    """Write what a run came to so far, where that is asked for."""
+    if kept is not None:
+        done = {name: solved.model_dump(mode="json") for name, solved in run.solved.items()}
+        plain = {"solved": done, "seconds": run.seconds, "shares": run.shares}
+        kept.keep(layout.flatten(run.masks), plain)
+
+
+def _restore(run: LayerwiseRun, layout: Layout, mask: Tensor, plain: Any) -> None:
+    """Bring a run to where it was."""
+    run.masks.update({n: part.cpu() for n, part in layout.unflatten(mask).items()})
+    found = plain["solved"].items()
+    run.solved.update({n: SolvedRecord.model_validate(solved) for n, solved in found})
+    run.seconds.update(plain["seconds"])
+
+
+def _stage(run: LayerwiseRun, mask: Tensor, digest: str | None) -> StageRecord:
+    nnz = int(mask.sum())
+    statuses = {solved.status for solved in run.solved.values() if solved.status is not None}
+    return StageRecord(
+        sparsity=1 - nnz / len(mask),
+        nnz=nnz,
+        status=statuses.pop() if len(statuses) == 1 else "iteration limit",
+        iterations=0,
+        data_hash=digest,
+        seconds=run.seconds,
+    )

@@ -1,0 +1,38 @@
+"""The network that a run works on: a copy, or the user's own, given back as it was on an error."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from chita.errors import InputError
+from chita.layout import Layout
+
+
+@contextmanager
+def restored_on_error(network: nn.Module, layout: Layout) -> Iterator[None]:
+    """Give the network its weights and buffers back when a block fails."""
+    tensors = [*map(network.get_parameter, layout.names), *network.buffers()]
+    before = [tensor.detach().clone() for tensor in tensors]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for tensor, kept in zip(tensors, before, strict=True):
+                tensor.copy_(kept)
+        raise
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of a network; raise `InputError` where it cannot be copied."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # modules may define how they are copied, and fail in any way
+        raise InputError(
+            f"{type(model).__name__} cannot be copied: {error}. Pass inplace=True to prune it "
+            "itself."
+        ) from error

@@ -1,0 +1,189 @@
+"""Optimal brain compression: every output by itself, one weight after another, exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from chita.constraints import Constraint, KeepKInGroups
+from chita.linalg.cholesky import cholesky
+from chita.problem import Curvature, InputGram, LocalQuadratic
+from chita.solvers.solver import Effort, Found, Solver
+
+_ENTRIES = 2**23  # of the inverses that are downdated at a time: 64 MB
+_LAZY = 64  # removals between two downdates of the whole inverse
+_NUDGE = 1e-12  # by which scores of one output rise at least, so that they have an order
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class OBC(Solver):
+    """Remove of each output, again and again, the weight whose removal then costs least.
+
+    With H_λ = G + λI on the weights left, removing q costs ½ w_q²/[H_λ⁻¹]_qq and the others move
+    by -w_q/[H_λ⁻¹]_qq [H_λ⁻¹]_:q, after which w is again the minimum on what is left. The cost of
+    every removal is the score of that weight, or the largest cost before it in its output, so that
+    a mask takes removals in their order; then the constraint selects over all outputs. The weights
+    are the minimum on the mask, which is where these steps lead.
+
+    Frantar & Alistarh, Optimal brain compression (2022), algorithms 1 and 2 and the global step of
+    section 4; their damping is our λ. For N:M a weight may go while its group has more than N.
+    Departures: the inverse is downdated for 64 removals at a time, columns asked for in between
+    are made on demand, and weights that are gone leave it. Whole blocks are chosen by these scores,
+    not eliminated as blocks.
+    """
+
+    curvatures: ClassVar[tuple[type[Curvature], ...]] = (InputGram,)
+    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
+
+    @property
+    def effort(self) -> Effort:
+        """An elimination for each output."""
+        return Effort(streams=100, systems=100)
+
+    def _search(
+        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
+    ) -> Found:
+        curvature = InputGram.of_whole_layer(problem.curvature)
+        width, outputs = curvature.width, curvature.outputs
+        weights = problem.unpruned.double().view(-1, width)
+        rooms = _rooms(constraint, width)
+        scores = torch.empty_like(weights)
+        damped = curvature.exact.clone()
+        damped.diagonal(dim1=1, dim2=2).add_(problem.ridge)
+        for group, inverse in enumerate(torch.cholesky_inverse(cholesky(damped))):
+            own = torch.arange(group * outputs, (group + 1) * outputs, device=weights.device)
+            for rows in own.split(max(1, _ENTRIES // width**2)):
+                scores[rows] = eliminated(weights[rows], inverse, rooms and rooms.of(rows))
+        scores = scores.flatten()
+        mask = constraint.select(scores.sqrt())
+        minimum = problem.minimise_on(mask.nonzero().squeeze(1))
+        return Found(weights=minimum.weights, mask=mask, trace=(minimum.objective,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rooms:
+    """How many weights may go of groups that each lie within one output.
+
+    Fields: `group` (outputs, d), that of every weight; `left` (groups,).
+    """
+
+    group: Tensor
+    left: Tensor
+
+    def of(self, rows: Tensor) -> Rooms:
+        """Those of some outputs."""
+        return Rooms(group=self.group[rows], left=self.left.clone())
+
+    def open(self, index: Tensor) -> Tensor:
+        """Which of the weights named by index (b, m) in each output may go."""
+        return self.left[self.group.gather(1, index)] > 0
+
+    def take(self, index: Tensor, count: Tensor) -> None:
+        """Count one weight (b,) of each output as gone, or `count` (b,) of it."""
+        self.left.index_add_(0, self.group.gather(1, index.unsqueeze(1)).squeeze(1), -count.long())
+
+
+def _rooms(constraint: Constraint, width: int) -> Rooms | None:
+    """The groups of a constraint, where they alone say how many are kept, and within outputs."""
+    if not isinstance(constraint, KeepKInGroups):
+        return None
+    group = torch.empty(constraint.size, dtype=torch.long)
+    left: list[Tensor] = []
+    first = 0
+    for members, least in zip(constraint.members, constraint.least, strict=True):
+        present = members >= 0
+        if bool((present & (members // width != members[:, :1] // width)).any()):
+            return None
+        ids = torch.arange(first, first + len(members)).unsqueeze(1).expand_as(members)
+        group[members[present]] = ids[present]
+        left.append(present.sum(1) - least)
+        first += len(members)
+    rooms = Rooms(group=group.view(-1, width), left=torch.cat(left))
+    return rooms if int(rooms.left.sum()) == constraint.size - constraint.k else None
+
+
+def eliminated(weights: Tensor, inverse: Tensor, rooms: Rooms | None = None) -> Tensor:
+    """Return the scores (b, d) of the weights (b, d) of some outputs.
+
+    Args:
+        weights: the minimum of Q with all of them kept, float64.
+        inverse: (G + λI)⁻¹, (d, d) in float64.
+        rooms: what may go; all where None. It is used up.
+
+    Returns:
+        What the removal of each costs, rising in the order of removal; infinite for what stays.
+    """
+    count, width = weights.shape
+    scores = torch.full_like(weights, torch.inf)
+    here = torch.arange(width, device=weights.device).expand(count, -1)
+    left = _Left(here=here, weights=weights, inverses=inverse.expand(count, -1, -1))
+    last = weights.new_zeros(count)
+    while left.here.shape[1]:
+        for _ in range(min(_LAZY, left.here.shape[1])):
+            cost, at = left.cheapest(rooms)
+            goes = cost < torch.inf
+            if not bool(goes.any()):
+                return scores
+            last = torch.where(goes, torch.maximum(last * (1 + _NUDGE), cost), last)
+            gone = left.here.gather(1, at)
+            scores.scatter_(1, gone, torch.where(goes, last, torch.inf).unsqueeze(1))
+            left.remove(at, goes)
+            if rooms is not None:
+                rooms.take(gone.squeeze(1), goes)
+        left = left.compacted()
+    return scores
+
+
+class _Left:
+    """What is left of some outputs, m weights of each.
+
+    Fields: `here` (b, m), which they are; `weights` (b, m), the minimum on them; `inverses`
+    (b, m, m), of H_λ before the removals of which `fragments` (t, b, m) tell: it is less Σ u uᵀ.
+    """
+
+    def __init__(self, *, here: Tensor, weights: Tensor, inverses: Tensor) -> None:
+        self.here, self.weights, self._inverses = here, weights, inverses
+        self._diagonals = inverses.diagonal(dim1=1, dim2=2).clone()
+        self._alive = torch.ones_like(here, dtype=torch.bool)
+        self._fragments: list[Tensor] = []
+
+    def cheapest(self, rooms: Rooms | None) -> tuple[Tensor, Tensor]:
+        """What the next removal of each output costs (b,), infinite for none, and which (b, 1)."""
+        costs = 0.5 * self.weights.square() / self._diagonals
+        able = self._alive if rooms is None else self._alive & rooms.open(self.here)
+        cost, place = costs.masked_fill(~able, torch.inf).min(1)
+        return cost, place.unsqueeze(1)
+
+    def remove(self, at: Tensor, goes: Tensor) -> None:
+        """Remove the weights at places (b, 1) of those outputs of which one goes (b,)."""
+        column = self._inverses[torch.arange(len(at), device=at.device), at.squeeze(1)]
+        for fragment in self._fragments:
+            column = column - fragment.gather(1, at) * fragment
+        pivot = column.gather(1, at)
+        column = torch.where(goes.unsqueeze(1), column, 0)
+        self.weights = self.weights - self.weights.gather(1, at) / pivot * column
+        self._fragments.append(column / pivot.sqrt())
+        self._diagonals = self._diagonals - self._fragments[-1].square()
+        self._alive = self._alive.scatter(1, at, ~goes.unsqueeze(1))
+
+    def compacted(self) -> _Left:
+        """The same without what is gone.
+
+        Outputs of which nothing more goes lose any weights: what stays there has its score.
+        """
+        size = self.here.shape[1] - len(self._fragments)
+        stays = self._alive.long().argsort(dim=1, descending=True, stable=True)[:, :size]
+        stays = stays.sort(1).values
+        inverses = torch.stack([
+            inverse[index][:, index] for inverse, index in zip(self._inverses, stays, strict=True)
+        ])
+        fragments = torch.stack([fragment.gather(1, stays) for fragment in self._fragments], 1)
+        return _Left(
+            here=self.here.gather(1, stays),
+            weights=self.weights.gather(1, stays),
+            inverses=inverses - fragments.mT @ fragments,
+        )

@@ -1,0 +1,112 @@
+"""SparseGPT: columns one after another, the error of each made good by those that follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from chita.arguments import whole_number
+from chita.constraints import Constraint, Divisible, KeepKInGroups
+from chita.linalg.cholesky import cholesky
+from chita.problem import Curvature, InputGram, LocalQuadratic
+from chita.solvers.solver import Effort, Found, Solver
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SparseGPT(Solver):
+    """Prune inputs from the first to the last; after each, the later ones take over its error.
+
+    With U the upper factor of (G + λI)⁻¹ = Uᵀ U, row j of U says how the weights after j make good
+    a change of weight j while those before it stay: w ← w - (w_j / U_jj) U_j. The mask is chosen
+    for `block_size` inputs at a time, when they are reached, by the cost w_j²/U_jj² of what the
+    weights are by then; for N:M, for M inputs at a time.
+
+    Frantar & Alistarh, SparseGPT (2023), algorithm 1, with block size B = Bₛ = `block_size`. Their
+    damping, 1 % of the mean diagonal, is our λ = "0.01x"; their 2/N before XᵀX changes no ratio.
+    Departures: numbers of weights that do not divide evenly among blocks of inputs go to those of
+    largest remainder, so that the whole count is exact; and inputs that are always zero need no
+    case, since λ is on their diagonal.
+
+    Fields: `block_size`, inputs at a time, at least 1.
+    """
+
+    block_size: int = 128
+
+    curvatures: ClassVar[tuple[type[Curvature], ...]] = (InputGram,)
+    constraints: ClassVar[tuple[type[Constraint], ...]] = (Divisible,)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("block_size", self.block_size, at_least=1, meaning="inputs at a time")
+
+    @property
+    def effort(self) -> Effort:
+        """One inverse and its factor."""
+        return Effort(streams=2, systems=2)
+
+    def _search(
+        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
+    ) -> Found:
+        curvature = InputGram.of_whole_layer(problem.curvature)
+        assert isinstance(constraint, Divisible)
+        groups, width = len(curvature.gram), curvature.width
+        factors = _inverse_factors(curvature, problem.ridge).to(problem.w_bar.dtype)
+        weights = problem.unpruned.view(groups, curvature.outputs, width).clone()
+        mask = torch.zeros_like(weights, dtype=torch.bool)
+        chosen = min(_together(constraint) or self.block_size, width)
+        allowed = iter(constraint.split(_parts(weights, chosen)))
+        step = max(1, self.block_size // chosen) * chosen
+        for first in range(0, width, step):
+            block = slice(first, min(first + step, width))
+            errors = torch.zeros_like(weights[:, :, block])
+            for a in range(block.start, block.stop, chosen):
+                here = slice(a, min(a + chosen, width))
+                pivots = factors.diagonal(dim1=1, dim2=2)[:, None, here]
+                scores = weights[:, :, here] / pivots
+                mask[:, :, here] = next(allowed).select(scores.flatten()).view_as(scores)
+                _prune(weights, mask, factors, here, block, errors)
+            weights[:, :, block.stop :] -= errors @ factors[:, block, block.stop :]
+        kept = mask.flatten()
+        return Found(weights=torch.where(kept, weights.flatten(), 0), mask=kept)
+
+
+def _inverse_factors(curvature: InputGram, ridge: float) -> Tensor:
+    """U, upper, with (G + λI)⁻¹ = UᵀU, (groups, d, d) in float64."""
+    damped = curvature.exact.clone()
+    damped.diagonal(dim1=1, dim2=2).add_(ridge)
+    return cholesky(torch.cholesky_inverse(cholesky(damped))).mT
+
+
+def _together(constraint: Divisible) -> int | None:
+    """How many inputs are chosen together, where the constraint says so: M of N:M."""
+    if not isinstance(constraint, KeepKInGroups) or len(constraint.members) != 1:
+        return None
+    (members,), (least,) = constraint.members, constraint.least
+    width = members.shape[1]
+    neighbours = bool((members.diff(dim=1) == 1).all())
+    return width if neighbours and int(least.sum()) == constraint.k else None
+
+
+def _parts(weights: Tensor, chosen: int) -> list[Tensor]:
+    """The flat indices of so many inputs at a time, of all outputs."""
+    flat = torch.arange(weights.numel(), device=weights.device).view_as(weights)
+    return [part.flatten() for part in flat.split(chosen, dim=2)]
+
+
+def _prune(
+    weights: Tensor, mask: Tensor, factors: Tensor, here: slice, block: slice, errors: Tensor
+) -> None:
+    """Remove what `mask` does not keep of some inputs; the rest of their block makes it good.
+
+    `weights` change in place; `errors` take what inputs after the block have to make good.
+    """
+    for j in range(here.start, here.stop):
+        removed = torch.where(mask[:, :, j], 0, weights[:, :, j])
+        error = removed / factors[:, j, j].unsqueeze(1)
+        follows = factors[:, None, j, j : block.stop]
+        weights[:, :, j : block.stop] -= error.unsqueeze(2) * follows
+        errors[:, :, j - block.start] = error

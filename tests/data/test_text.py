@@ -1,0 +1,69 @@
+"""Text as sequences of tokens."""
+
+import pytest
+import torch
+
+from chita.data.text import is_text, packed, sentences, text_data
+from chita.errors import InputError
+from chita.text_format import TextFormat
+from tests.text import WORDS, tokenizer_for, written
+
+pytest.importorskip("transformers")
+
+TEXT = " ".join(WORDS * 5)  # 90 words, one token each
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_packs_hold_all_tokens_in_order_without_padding(kind):
+    form = TextFormat(name="", causal=kind == "decoder", length=10)
+    found = packed(TEXT, form, tokenizer_for(kind)).batch
+    ids = torch.tensor([4 + i % len(WORDS) for i in range(90)])
+    inner = found["input_ids"][:, 1:-1] if kind == "encoder" else found["input_ids"]
+    assert inner.flatten().tolist() == ids[: inner.numel()].tolist()
+    assert bool(found["attention_mask"].all())
+    if kind == "encoder":
+        assert found["input_ids"].shape == (11, 10)
+        assert set(found["input_ids"][:, 0].tolist()) == {2}
+        assert set(found["input_ids"][:, -1].tolist()) == {3}
+        assert "labels" not in found
+    else:
+        assert found["input_ids"].shape == (9, 10)
+        assert torch.equal(found["labels"], found["input_ids"])
+
+
+def test_sentences_are_padded_and_short_lines_left_out():
+    form = TextFormat(name="", causal=False, length=8)
+    lines = ["the cat", " ".join(WORDS[:6]), "", " ".join(WORDS)]
+    found = sentences(lines, form, tokenizer_for("encoder")).batch
+    assert found["input_ids"].shape == (2, 8)
+    assert found["attention_mask"].sum(1).tolist() == [8, 8]
+    assert found["input_ids"][0].tolist() == [2, 4, 5, 6, 7, 8, 9, 3]
+
+
+def test_files_and_folders(tmp_path):
+    form = TextFormat(name="", causal=True, length=10)
+    tokenizer = tokenizer_for("decoder")
+    folder = written(tmp_path / "text")
+    calibration, evaluation = text_data(folder, form, tokenizer)
+    assert (len(calibration), len(evaluation)) == (66, 31)
+    lines = (folder / "train.txt").read_text().splitlines()
+    quoted = "".join(f'{{"text": "{line}"}}\n' for line in lines)
+    (tmp_path / "a.jsonl").write_text(quoted)
+    both = text_data(tmp_path / "a.jsonl", form, tokenizer)
+    plain = text_data(folder / "train.txt", form, tokenizer)
+    for ours, theirs in zip(both, plain, strict=True):
+        assert torch.equal(ours.batch["input_ids"], theirs.batch["input_ids"])
+    assert (len(both[0]), len(both[1])) == (52, 13)
+    assert is_text(folder)
+    assert is_text(tmp_path / "a.jsonl")
+    assert not is_text(tmp_path)
+    (folder / "test.txt").unlink()
+    with pytest.raises(InputError, match="must hold a file train"):
+        text_data(folder, form, tokenizer)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe broken", b"the cat"])
+def test_too_little_and_what_is_no_text_are_refused(tmp_path, content):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(InputError, match=r"UTF-8|fewer than one sequence"):
+        text_data(tmp_path / "a.txt", TextFormat(name="", causal=True), tokenizer_for("decoder"))

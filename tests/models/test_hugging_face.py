@@ -1,0 +1,116 @@
+"""Networks of transformers: loaded by path, pruned on text, written for `from_pretrained`."""
+
+import json
+import math
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import chita
+from chita.cli.app import app
+from chita.data.text import text_data
+from chita.errors import InputError
+from chita.masks.storage import load_masks
+from chita.models.hugging_face import hugging_face_model, tokenizer_of
+from chita.training.fidelity import embeddings, fidelity
+from tests.text import saved, written
+
+transformers = pytest.importorskip("transformers")
+
+
+def prune(folder, data, out, *options):
+    arguments = ["prune", "--model", f"hf:{folder}", "--data", str(data), "--out", str(out)]
+    done = CliRunner().invoke(app, [*arguments, "--rows", "8", "--length", "16", *options])
+    assert done.exit_code == 0, done.output
+    return done
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_from_path_and_text_to_a_folder_that_loads_anywhere(tmp_path, kind):
+    folder, data = saved(kind, tmp_path / "model"), written(tmp_path / "text")
+    out = tmp_path / "out"
+    prune(folder, data, out, "--method", "alps", "--sparsity", "0.6")
+    record = json.loads((out / "record.json").read_text())
+    automatic = transformers.AutoModel if kind == "encoder" else transformers.AutoModelForCausalLM
+    found = automatic.from_pretrained(out)
+    masks = load_masks(out / "masks.safetensors")
+    assert record["nnz"] == sum(int(mask.sum()) for mask in masks.values())
+    assert record["sparsity"] == pytest.approx(0.6, abs=0.01)
+    weights = dict(found.named_parameters())
+    for name, mask in masks.items():
+        assert not weights[name][~mask].any()
+        assert bool(weights[name][mask].any())
+    again, _ = chita.load_model(f"hf:{out}")
+    for name, weight in again.named_parameters():
+        assert torch.equal(weight, weights[name])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    assert (
+        tokenizer("the cat")["input_ids"]
+        == tokenizer_of(hugging_face_model(str(folder)).text)("the cat")["input_ids"]
+    )
+    prune(folder, data, out, "--method", "magnitude", "--layerwise", "--sparsity", "0.5", "--force")
+    if kind == "encoder":
+        assert record["dense_metric"] == pytest.approx(1)
+        assert record["pruned_metric"] < 1
+        assert 0 <= record["neighbours"] <= 100
+    else:
+        assert record["metric"] == "perplexity"
+        assert record["pruned_metric"] > 1
+
+
+def test_perplexity_is_that_of_all_tokens_told(tmp_path):
+    spec = hugging_face_model(str(saved("decoder", tmp_path / "model")))
+    model = spec.trained()
+    assert spec.text.length == 32  # which is all that it has positions for
+    _, evaluation = text_data(written(tmp_path / "text"), spec.text, tokenizer_of(spec.text))
+    losses = []
+    for batch in evaluation.batches(1):
+        logits = model(input_ids=batch["input_ids"]).logits[0, :-1]
+        told = batch["input_ids"][0, 1:]
+        losses.append(torch.nn.functional.cross_entropy(logits, told, reduction="none").detach())
+    score = chita.evaluate(model, evaluation)
+    assert score.metric == "perplexity"
+    assert score.value == pytest.approx(math.exp(float(torch.cat(losses).mean())), rel=1e-4)
+    assert score.count == sum(map(len, losses))
+
+
+def test_fidelity_is_one_to_itself_and_falls(tmp_path):
+    spec = hugging_face_model(str(saved("encoder", tmp_path / "model")))
+    model, other = spec.trained().eval(), spec.trained().eval()
+    _, sentences = text_data(written(tmp_path / "text"), spec.text, tokenizer_of(spec.text))
+    same = fidelity(model, other, sentences)
+    assert same.cosine == pytest.approx(1)
+    assert same.neighbours == 100
+    one = next(sentences.batches(1))
+    kept = int(one["attention_mask"].sum())
+    states = model(input_ids=one["input_ids"][:, :kept]).last_hidden_state[0].mean(0).double()
+    expected = torch.nn.functional.normalize(states, dim=0)
+    assert torch.allclose(embeddings(model, sentences)[0], expected, atol=1e-5)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    worse = fidelity(model, other, sentences)
+    assert worse.cosine < 1
+    with pytest.raises(InputError, match="no neighbour"):
+        fidelity(model, other, sentences.first(1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "hf:nowhere", "--data", "text"], "hf:nowhere cannot be read"),
+        (["--model", "hf:model", "--data", "text", "--length", "4"], "length"),
+        (["--model", "hf:model", "--data", "text", "--length", "20000"], "fewer than one sequence"),
+        (["--model", "digits-mlp", "--data", "text"], "comes with no tokenizer"),
+        (["--model", "hf:model", "--data", "bad.jsonl"], "line 2 is no JSON object with a text"),
+    ],
+)
+def test_what_cannot_be_used_is_one_message(tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    saved("decoder", tmp_path / "model")
+    written(tmp_path / "text")
+    (tmp_path / "bad.jsonl").write_text('{"text": "the cat sat"}\n{"words": 3}\n')
+    done = CliRunner().invoke(app, ["prune", *arguments, "--sparsity", "0.5", "--method", "alps"])
+    assert done.exit_code == 2, done.output
+    assert words in " ".join(done.stderr.split())

@@ -1,0 +1,307 @@
+"""Pruning layer by layer, against running the whole network for every unit."""
+
+import pytest
+import torch
+from torch import nn
+
+import chita
+from chita.constraints import Sparsity
+from chita.data.digits import digits
+from chita.errors import InputError
+from chita.models.prunable import prunable_layout
+from chita.models.units import units_of
+from chita.problem import InputGram, LocalQuadratic
+from chita.pruning.layers import layers_of
+from chita.pruning.outliers import outlier_shares
+from chita.solvers import ALPS, BSO, SparseGPT
+from tests.families.language import FAMILIES
+from tests.families.transformers import SHAPES
+
+TRANSFORMERS = {**FAMILIES, **SHAPES}
+PLAIN = {"bn_recalibrate": False, "rows": 24}
+
+
+def inputs_of(model, modules, batch):
+    """What modules, by name, are given while the network runs on a batch."""
+    seen = {name: [] for name in modules}
+    handles = [
+        module.register_forward_pre_hook(lambda _, args, name=name: seen[name].append(args[0]))
+        for name, module in modules.items()
+    ]
+    with torch.no_grad():
+        model(**batch) if isinstance(batch, dict) else model(batch[0])
+    for handle in handles:
+        handle.remove()
+    return {n: torch.cat([x.reshape(-1, x.shape[-1]) for x in xs]) for n, xs in seen.items() if xs}
+
+
+def one_after_another(model, layout, batch, sparsity, solver, ridge=0.01):
+    """Linear layers, unit by unit, each on what it is given in the network as it is by then."""
+    layers = {layer.name: layer for layer in layers_of(model, layout)}
+    units = {unit.name: unit for unit in units_of(model, layout.names)}
+    order, errors = [], {}
+    handles = [
+        model.get_submodule(n).register_forward_pre_hook(lambda *_, n=n: order.append(n))
+        for n in units
+    ]
+    with torch.no_grad():
+        model(**batch)
+    for handle in handles:
+        handle.remove()
+    for name in dict.fromkeys(order):
+        modules = {tensor: layers[tensor].module for tensor in units[name].tensors}
+        for tensor, x in inputs_of(model, modules, batch).items():
+            layer, weight = layers[tensor], modules[tensor].weight
+            turned = layer.places is not None
+            w = (weight.T if turned else weight).detach().clone()
+            gram = x.double().T @ x.double() / len(x)
+            curvature = InputGram(gram, len(w), dtype=w.dtype)
+            problem = LocalQuadratic(
+                w_bar=w.flatten(),
+                curvature=curvature,
+                shift=curvature.constant(0.0),
+                ridge=ridge * float(gram.diagonal().mean()),
+            )
+            constraint = Sparsity(sparsity=sparsity).bind(layer.canonical)
+            new = solver.solve(problem, constraint).weights.view_as(w)
+            errors[tensor] = float((x @ (new - w).T).square().sum() / (x @ w.T).square().sum())
+            with torch.no_grad():
+                weight.copy_(new.T if turned else new)
+    return errors
+
+
+FAST = ("gpt2", "llama", "t5")
+
+
+@pytest.mark.parametrize(
+    ("name", "solver"),
+    [
+        pytest.param(
+            name,
+            solver,
+            marks=() if name in FAST and solver == BSO() else pytest.mark.slow,
+        )
+        for name in TRANSFORMERS
+        for solver in (BSO(), SparseGPT())
+    ],
+)
+def test_every_layer_is_pruned_on_what_it_gets_by_then(name, solver):
+    family = TRANSFORMERS[name]
+    model, batch = family.build(), family.data()
+    ignored = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
+    found = chita.prune(
+        model, batch, sparsity=0.5, method=solver, layerwise=True, ignore=ignored, **PLAIN
+    )
+    layout = prunable_layout(model, ignore=ignored)
+    errors = one_after_another(model, layout, batch, 0.5, solver)
+    assert {layer.name for layer in found.layers if layer.solved.left is None} == errors.keys()
+    for layer in found.layers:
+        ours = found.model.get_parameter(layer.name)
+        assert layer.kept == int((ours != 0).sum()) == found.masks[layer.name].sum()
+        assert torch.allclose(ours, model.get_parameter(layer.name), rtol=1e-2, atol=2e-3)
+        if layer.solved.left is None:
+            assert layer.solved.error == pytest.approx(errors[layer.name], rel=2e-2, abs=1e-5)
+
+
+class Experts(nn.Module):
+    """A block of two experts, of which the second sees two tokens; a layer that is never called."""
+
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleList([nn.Linear(8, 8) for _ in range(3)])
+        self.spare = nn.Linear(8, 8)
+
+    def forward(self, x):
+        y = self.experts[0](x)
+        few = self.experts[1](x.reshape(-1, 8)[:2])
+        return y + few.sum() + self.experts[2](x * 0)
+
+
+class Sparse(nn.Module):
+    """A network of such a block."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([Experts()])
+
+    def forward(self, x):
+        return self.layers[0](x).mean(1)
+
+
+def test_experts_that_saw_too_little_are_left_dense_and_named():
+    model = Sparse()
+    data = (torch.randn(16, 5, 8), torch.zeros(16).long())
+    found = chita.prune(model, data, sparsity=0.5, method="alps", rows=16)
+    left = {layer.name.partition("layers.0.")[2]: layer.solved.left for layer in found.layers}
+    assert left == {
+        "experts.0.weight": None,
+        "experts.1.weight": "saw 2 inputs, fewer than the 8 entries of each",
+        "experts.2.weight": "saw zeros alone",
+        "spare.weight": "saw no input",
+    }
+    assert [layer.kept for layer in found.layers] == [32, 64, 64, 64]
+    for layer in found.layers[1:]:
+        assert torch.equal(found.model.get_parameter(layer.name), model.get_parameter(layer.name))
+
+
+def test_few_tokens_leave_a_singular_gram_which_a_larger_ridge_makes_good():
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(20, 6), nn.ReLU(), nn.Linear(6, 3))
+    data = (torch.randn(9, 20), torch.zeros(9).long())
+    for method in ("alps", "obc", "sparsegpt", "bso", "chita"):
+        options = {"sparsity": 0.5, "method": method, "layerwise": True, "rows": 9}
+        usual = chita.prune(model, data, **options)
+        assert all(layer.solved.ridge > 0 for layer in usual.layers)
+        raised = chita.prune(model, data, ridge=0.0, **options)
+        if method in ("obc", "sparsegpt"):  # which invert the whole Gram
+            assert 0 < raised.layers[0].solved.ridge < usual.layers[0].solved.ridge
+            assert raised.layers[0].solved.raised
+        assert not any(layer.solved.raised for layer in usual.layers)
+        for layer in raised.layers:
+            assert layer.kept == layer.weights // 2
+            assert layer.solved.error < 1
+
+
+@pytest.mark.parametrize("method", ["alps", "sparsegpt", "magnitude"])
+def test_nothing_and_all_but_one_weight_are_removed(method):
+    model, batch = FAMILIES["gpt2"].build(), FAMILIES["gpt2"].data()
+    options = {"method": method, "layerwise": True, "ignore": "lm_head", **PLAIN}
+    none = chita.prune(model, batch, sparsity=0.0, **options)
+    for layer in none.layers:
+        assert layer.kept == layer.weights
+        assert layer.solved.error == pytest.approx(0.0, abs=1e-6)
+    p = none.record.prunable
+    one = chita.prune(model, batch, nnz=len(none.layers), **options)
+    assert [layer.kept for layer in one.layers] == [1] * len(one.layers)
+    assert one.record.nnz == len(one.layers) < p
+
+
+@pytest.mark.parametrize("words", [{"pattern": "2:4"}, {"blocks": "4x1", "sparsity": 0.5},
+                                   {"per_layer": "rows", "sparsity": 0.5},
+                                   {"per_layer": "erk", "sparsity": 0.5},
+                                   {"per_layer": {"*": 0.5, "*attn*": 0.75}}])  # fmt: skip
+def test_every_budget_with_shares_is_met(words):
+    model, batch = FAMILIES["gpt2"].build(), FAMILIES["gpt2"].data()
+    found = chita.prune(model, batch, method="alps", ignore="lm_head", **words, **PLAIN)
+    for layer in found.layers:
+        mask = found.masks[layer.name].T  # outputs first
+        if "pattern" in words:
+            assert bool((mask.reshape(-1, 4).sum(1) == 2).all())
+        if "blocks" in words:
+            assert bool((mask.unflatten(0, (-1, 4)).sum(1) % 4 == 0).all())
+        if words.get("per_layer") == "rows":
+            assert bool((mask.sum(1) == mask.shape[1] // 2).all())
+        if isinstance(words.get("per_layer"), dict):
+            assert layer.kept == layer.weights // (4 if "attn" in layer.name else 2)
+    if "sparsity" in words and words.get("per_layer") != "rows":
+        assert found.record.nnz == found.record.prunable // 2
+
+
+def test_memory_is_bounded_to_the_same_bits():
+    model, batch = FAMILIES["llama"].build(), FAMILIES["llama"].data()
+    options = {"sparsity": 0.5, "method": "sparsegpt", **PLAIN}
+    held = chita.prune(model, batch, **options)
+    spilled = chita.prune(model, batch, max_memory=0, **options)
+    for name, mask in held.masks.items():
+        assert torch.equal(mask, spilled.masks[name])
+        ours, theirs = (r.model.get_parameter(name) for r in (held, spilled))
+        assert torch.equal(ours, theirs)
+
+
+class Stop(Exception):
+    """The power is cut."""
+
+
+@pytest.mark.parametrize("at", [0, 3, 7])
+def test_a_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, at):
+    model, batch = FAMILIES["gpt2"].build(), FAMILIES["gpt2"].data()
+    options = {"sparsity": 0.5, "method": "alps", "ignore": "lm_head", **PLAIN}
+    whole = chita.prune(model, batch, **options)
+    solves = []
+    solve = ALPS.solve
+
+    def failing(self, *args, **kwargs):
+        if len(solves) == at:
+            raise Stop
+        solves.append(None)
+        return solve(self, *args, **kwargs)
+
+    file = tmp_path / "unfinished"
+    with monkeypatch.context() as patch:
+        patch.setattr(ALPS, "solve", failing)
+        with pytest.raises(Stop):
+            chita.prune(model, batch, unfinished=file, **options)
+    assert file.exists() == (at >= 4)  # four layers make a block
+    counted = []
+    monkeypatch.setattr(ALPS, "solve", lambda s, *a, **k: counted.append(0) or solve(s, *a, **k))
+    again = chita.prune(model, batch, unfinished=file, resume=True, **options)
+    assert len(counted) == (4 if at >= 4 else 8)
+    assert not file.exists()
+    for name, mask in whole.masks.items():
+        assert torch.equal(mask, again.masks[name])
+        assert torch.equal(whole.model.get_parameter(name), again.model.get_parameter(name))
+    ours, theirs = ([layer.solved.error for layer in r.layers] for r in (whole, again))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "alps", "layerwise": False}, "ALPS prunes layer by layer alone"),
+        ({"method": "woodfisher", "layerwise": True}, "WoodFisher prunes by gradients"),
+        ({"method": "alps", "stages": 3}, "stages has no part"),
+        ({"method": "alps", "first_order": 1.0, "bound": True}, "first_order and bound has no"),
+        ({"method": "alps", "max_memory": -1}, "max_memory is -1"),
+        ({"method": "alps", "flops": 0.5, "sparsity": None}, "Flops has none"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(options, words):
+    model, _ = chita.load_model("digits-mlp")
+    with pytest.raises(InputError, match=words):
+        chita.prune(model, digits()[0], **{"sparsity": 0.5, **options})
+
+
+def test_weights_of_other_layers_are_refused_by_name():
+    model = nn.Sequential(nn.ConvTranspose2d(1, 2, 3), nn.Flatten(), nn.Linear(200, 3))
+    data = (torch.randn(5, 1, 8, 8), torch.zeros(5).long())
+    with pytest.raises(InputError, match=r"0.weight \(ConvTranspose2d\).*--ignore 0.weight"):
+        chita.prune(model, data, sparsity=0.5, method="alps")
+    found = chita.prune(model, data, sparsity=0.5, method="alps", ignore="0")
+    assert [layer.name for layer in found.layers] == ["2.weight"]
+
+
+def test_owl_keeps_more_where_outliers_are():
+    model = FAMILIES["gpt2"].build()
+    batch = FAMILIES["gpt2"].data()
+    with torch.no_grad():  # a block in which few weights do most of the work
+        for layer in model.transformer.h[1].modules():
+            if hasattr(layer, "nf"):
+                layer.weight[0, :2] *= 40
+    options = {"sparsity": 0.7, "method": "alps", "ignore": "lm_head", **PLAIN}
+    found = chita.prune(model, batch, per_layer="owl", **options)
+    first, second = (
+        sum(layer.kept for layer in found.layers if f"h.{i}." in layer.name) for i in (0, 1)
+    )
+    whole = sum(layer.weights for layer in found.layers) // 2
+    assert found.record.nnz == first + second == int(0.3 * 2 * whole)
+    assert first == pytest.approx((0.3 - 0.08) * whole, abs=8)
+    assert second == pytest.approx((0.3 + 0.08) * whole, abs=8)
+    layers = {
+        layer.name: layer for layer in layers_of(model, prunable_layout(model, None, "lm_head"))
+    }
+    units = units_of(model, list(layers))
+    shares = outlier_shares(layers, units, lambda b: model(**b), [batch])
+    seen = inputs_of(model, {name: layer.module for name, layer in layers.items()}, batch)
+    for unit in units:
+        scores = torch.cat([
+            (layers[n].module.weight.T.abs() * seen[n].square().mean(0).sqrt()).flatten()
+            for n in unit.tensors
+        ])
+        expected = float((scores > 5 * scores.mean()).double().mean())
+        assert all(shares[n] == pytest.approx(expected, abs=1e-3) for n in unit.tensors)
+
+
+def test_owl_needs_layers_to_measure():
+    model, _ = chita.load_model("digits-mlp")
+    with pytest.raises(InputError, match="is measured while pruning layer by layer"):
+        chita.prune(model, digits()[0], sparsity=0.5, per_layer="owl", method="magnitude")
