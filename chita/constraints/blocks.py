@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from chita.arguments import whole_number
-from chita.constraints.constraint import Budget, Constraint, Divisible, places
+from chita.constraints.constraint import Budget, Constraint, Divisible, owner_of, places
 from chita.constraints.floors import KeepKWithFloors
 from chita.constraints.sparsity import check_floor, check_share, share_kept
 from chita.constraints.unfit import check_fits
@@ -73,9 +73,7 @@ class WholeBlocks(Divisible):
         Raises `InputError` where a block lies in several parts.
         """
         assert isinstance(self.chosen, Divisible)
-        owner = torch.empty(self.size, dtype=torch.long, device=parts[0].device)
-        for i, part in enumerate(parts):
-            owner[part] = i
+        owner = owner_of(self.size, parts)
         owners = owner[self.blocks.to(owner.device)]
         if bool((owners != owners[:, :1]).any()):
             raise InputError(

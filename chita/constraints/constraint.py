@@ -110,3 +110,15 @@ def places(size: int, index: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     outside = torch.zeros(size, dtype=torch.bool, device=index.device)
     outside[kept] = True
     return place, outside
+
+
+def owner_of(size: int, parts: Sequence[Tensor]) -> Tensor:
+    """Return which of several indices, that cover p weights once, each weight stands in, (p,).
+
+    >>> owner_of(3, [torch.tensor([1]), torch.tensor([0, 2])])
+    tensor([1, 0, 1])
+    """
+    owner = torch.empty(size, dtype=torch.long, device=parts[0].device)
+    for i, part in enumerate(parts):
+        owner[part] = i
+    return owner

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from chita.constraints.apportion import apportion
-from chita.constraints.constraint import Constraint, Divisible, places
+from chita.constraints.constraint import Constraint, Divisible, owner_of, places
 from chita.constraints.keep_k import KeepK
 from chita.errors import InputError
 from chita.linalg.select import check_ranked
@@ -107,11 +107,10 @@ class KeepKInGroups(Divisible):
 
     def split(self, parts: Sequence[Tensor]) -> list[Constraint]:
         """The same share of every part, and of a group's floor what the part has of it."""
-        place = torch.empty(self.size, dtype=torch.long, device=parts[0].device)
-        owner = torch.empty_like(place)
-        for i, part in enumerate(parts):
+        owner = owner_of(self.size, parts)
+        place = torch.empty_like(owner)
+        for part in parts:
             place[part] = torch.arange(len(part), device=part.device)
-            owner[part] = i
         members: list[list[Tensor]] = [[] for _ in parts]
         least: list[list[Tensor]] = [[] for _ in parts]
         for own, needed in zip(self.members, self.least, strict=True):

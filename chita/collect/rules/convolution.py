@@ -22,9 +22,7 @@ def convolution(
     if attribute == "bias":
         return _over_positions(delta, rows)
     layer = cast(nn.Conv2d, module)
-    spread = layer._reversed_padding_repeated_twice
-    if layer.padding_mode != "zeros":
-        inputs, spread = F.pad(inputs, spread, mode=layer.padding_mode), [0] * len(spread)
+    inputs, spread = _spread(layer, inputs)
     return _products(delta, inputs, layer, spread, rows)
 
 
@@ -39,6 +37,14 @@ def transposed_convolution(
     return _products(inputs, delta, layer, spread, rows)
 
 
+def _spread(layer: nn.Conv2d, inputs: Tensor) -> tuple[Tensor, list[int]]:
+    """The input with its padding where that is not of zeros, and the zeros that are to come."""
+    spread = layer._reversed_padding_repeated_twice
+    if layer.padding_mode == "zeros":
+        return inputs, spread
+    return F.pad(inputs, spread, mode=layer.padding_mode), [0] * len(spread)
+
+
 def windows(module: nn.Module, inputs: Tensor) -> Iterator[Tensor]:
     """Iterate over the windows that a convolution sees, (groups, positions of some samples, d).
 
@@ -46,9 +52,7 @@ def windows(module: nn.Module, inputs: Tensor) -> Iterator[Tensor]:
     group, *kernel).
     """
     layer = cast(nn.Conv2d, module)
-    spread = layer._reversed_padding_repeated_twice
-    if layer.padding_mode != "zeros":
-        inputs, spread = F.pad(inputs, spread, mode=layer.padding_mode), [0] * len(spread)
+    inputs, spread = _spread(layer, inputs)
     whole = [
         size + before + after
         for size, before, after in zip(
