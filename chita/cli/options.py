@@ -29,8 +29,9 @@ Data = Annotated[
     str | None,
     typer.Option(
         help="digits, mnist; a folder or zip of images in class folders; text (.txt, .jsonl, or a "
-        "folder with train.txt or valid.txt and test.txt); a file of tensors (.npz, .pt, "
-        ".safetensors); or package.module:function that returns (calibration, evaluation). "
+        "folder with train.txt or valid.txt and test.txt; or datasets:FOLDER_OR_ID of Hugging "
+        "Face); a file of tensors (.npz, .pt, .safetensors); or package.module:function that "
+        "returns (calibration, evaluation). "
         "[default: the network's own]"
     ),
 ]

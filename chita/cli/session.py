@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from chita.cli.console import ConsoleProgress, stderr
 from chita.cli.settings import NetworkSettings, OutputSettings, RowSettings
 from chita.data.batches import Data
+from chita.data.lines import is_text
 from chita.data.sets import load_dataset
-from chita.data.text import is_text, text_data
+from chita.data.text import text_data
 from chita.errors import InputError
 from chita.image_format import ImageFormat
 from chita.imports import imported, is_import
@@ -195,17 +196,17 @@ def _image_format(settings: NetworkSettings, own: ImageFormat | None) -> ImageFo
 
 def _text(name: str | None) -> bool:
     """Whether data of this name are text."""
-    return name is not None and is_text(Path(name))
+    return name is not None and is_text(name)
 
 
 def _text_reader(
     settings: NetworkSettings, form: TextFormat | None
-) -> Callable[[Path], tuple[Data, Data]] | None:
+) -> Callable[[str], tuple[Data, Data]] | None:
     """What reads text for a network, None where it takes none."""
     if form is None:
         return None
     asked = form if settings.length is None else replace(form, length=settings.length)
-    return lambda path: text_data(path, asked, tokenizer_of(asked))
+    return lambda name: text_data(name, asked, tokenizer_of(asked))
 
 
 def _usable_device(name: str) -> torch.device:

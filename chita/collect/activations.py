@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, final
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -18,8 +19,8 @@ class Activations:
     """Values of any structure, by key; their tensors are put aside when memory runs short.
 
     Args:
-        limit: bytes of tensors kept in memory; what comes later is written to files in a folder of
-            its own, which is gone with this object.
+        limit: bytes of tensors kept in memory, that of the CPU; what comes later is written to
+            files in a folder of its own, which is gone with this object.
 
     What is neither a container nor a tensor is kept as it is.
     """
@@ -44,8 +45,8 @@ class Activations:
         def taken(leaf: Any) -> Any:
             if not isinstance(leaf, Tensor):
                 return leaf
-            tensors.append(leaf.detach())
-            return _Place(len(tensors) - 1)
+            tensors.append(leaf.detach().cpu())
+            return _Place(len(tensors) - 1, leaf.device)
 
         structure = mapped(taken, value)
         size = sum(tensor.nbytes for tensor in tensors)
@@ -63,7 +64,11 @@ class Activations:
             own = [found[str(i)] for i in range(len(found))]
         else:
             own = [tensor.clone() for tensor in tensors]
-        return mapped(lambda leaf: own[leaf.index] if isinstance(leaf, _Place) else leaf, structure)
+
+        def given(leaf: Any) -> Any:
+            return own[leaf.index].to(leaf.device) if isinstance(leaf, _Place) else leaf
+
+        return mapped(given, structure)
 
     def drop(self, key: Hashable) -> None:
         """Forget the value of a key, if there is one."""
@@ -85,16 +90,16 @@ class Activations:
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._files += 1
         path = self._folder / f"{self._files}.safetensors"
-        save_file({str(i): t.cpu().contiguous() for i, t in enumerate(tensors)}, path)
+        save_file({str(i): t.contiguous() for i, t in enumerate(tensors)}, path)
         return path
 
 
 @final
 class _Place:
-    """Where a tensor of a structure lies in a list."""
+    """Where a tensor of a structure lies in a list, and on which device it is used."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
+    def __init__(self, index: int, device: torch.device) -> None:
+        self.index, self.device = index, device
 
 
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:

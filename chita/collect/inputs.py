@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from chita.collect.rules.convolution import windows
+from chita.machine import solving_device
 from chita.models.roles import is_conv1d
 
 _CHUNK = 4096  # inputs whose products are added up in the type of the inputs
@@ -98,11 +99,12 @@ class InputGrams:
         last = self._last
         if plain and last is not None and last[0] is inputs and last[1] == inputs._version:
             return last[2], last[3]
-        gram, count = torch.zeros((), dtype=torch.float64, device=inputs.device), 0
+        device = solving_device(inputs.device)
+        gram, count = torch.zeros((), dtype=torch.float64, device=device), 0
         kind = torch.promote_types(inputs.dtype, torch.float32)
         for part in _parts(module, inputs.detach()):
             for chunk in part.to(kind).split(_CHUNK, dim=1):
-                gram = gram + _product(chunk, diagonal=self._diagonal).double()
+                gram = gram + _product(chunk, diagonal=self._diagonal).to(device).double()
                 count += chunk.shape[1]
         self._last = (inputs, inputs._version, gram, count) if plain else None
         return gram, count

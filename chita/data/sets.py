@@ -9,8 +9,8 @@ from typing import Any
 from chita.data.batches import Data
 from chita.data.digits import digits
 from chita.data.images import image_folders
+from chita.data.lines import PREFIX, is_text
 from chita.data.tensors import SUFFIXES, tensor_file
-from chita.data.text import is_text
 from chita.data.vision import mnist
 from chita.errors import InputError
 from chita.image_format import ImageFormat
@@ -28,18 +28,18 @@ def load_dataset(
     name: str,
     data_dir: Path | None = None,
     images: ImageFormat | None = None,
-    text: Callable[[Path], tuple[Data, Data]] | None = None,
+    text: Callable[[str], tuple[Data, Data]] | None = None,
 ) -> tuple[Data, Data | None]:
     """Return (calibration, evaluation) of data; evaluation is None where a function gives none.
 
     Args:
-        name: a name in `DATASETS`; a folder or zip file of image class folders; a text file or a
-            folder with such (`chita.data.text`); a file of tensors (`.npz`, `.pt`,
+        name: a name in `DATASETS`; a folder or zip file of image class folders; text, in files or
+            as `datasets:PATH_OR_ID` (`chita.data.lines`); a file of tensors (`.npz`, `.pt`,
             `.safetensors`); or `package.module:function`, which is called without arguments and
             returns the two.
         data_dir: where the files of a named set lie.
         images: the form in which the network takes images.
-        text: reads a text file, or a folder of them, for a network that takes text.
+        text: reads text by its name, for a network that takes text.
 
     Raises `InputError` on anything else, and what the reader of those files raises.
     """
@@ -47,13 +47,13 @@ def load_dataset(
         return DATASETS[name](data_dir or Path())
     path = Path(name)
     kind = path.suffix.lower()
-    if path.exists() and is_text(path):
+    if is_text(name) and (path.exists() or name.startswith(PREFIX)):
         if text is None:
             raise InputError(
                 f"{name} is text, and this network comes with no tokenizer. Give a network "
                 "hf:PATH, or data of your own by package.module:function."
             )
-        return text(path)
+        return text(name)
     if path.is_dir() or (path.is_file() and kind == ".zip"):
         return image_folders(path, images or ImageFormat())
     if path.is_file() and kind in SUFFIXES:

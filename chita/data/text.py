@@ -1,22 +1,18 @@
-"""Text files as sequences of tokens."""
+"""Text as sequences of tokens."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from chita.data.examples import Examples
+from chita.data.lines import text_lines
 from chita.errors import InputError
 from chita.text_format import TextFormat
 
-SUFFIXES = (".txt", ".jsonl")
-_CALIBRATION, _EVALUATION = ("train", "valid", "validation"), ("test",)
-_SHARE = 5  # one part in so many, the last, is held out of a single file
 _SHORTEST = 20  # characters of a line that is taken for a sentence
 
 
@@ -29,19 +25,11 @@ class Tokenizer(Protocol):
         """Return the token ids of a text, or of several, under `input_ids`."""
 
 
-def is_text(path: Path) -> bool:
-    """Return whether this is a text file, or a folder with one for calibration."""
-    return path.suffix.lower() in SUFFIXES or (
-        path.is_dir() and _part(path, _CALIBRATION) is not None
-    )
-
-
-def text_data(path: Path, form: TextFormat, tokenizer: Tokenizer) -> tuple[Examples, Examples]:
+def text_data(name: str, form: TextFormat, tokenizer: Tokenizer) -> tuple[Examples, Examples]:
     """Return (calibration, evaluation) of text, as dicts of `input_ids` and `attention_mask`.
 
     Args:
-        path: a `.txt` file, a `.jsonl` file of objects with a `text` each, or a folder with one
-            named train or valid, and one named test. Of a single file the last fifth is held out.
+        name: of files or a data set, as `chita.data.lines.text_lines` takes it.
         form: how long sequences are. All tokens follow each other without padding; what is left
             at the end is left out.
         tokenizer: of the network.
@@ -49,20 +37,9 @@ def text_data(path: Path, form: TextFormat, tokenizer: Tokenizer) -> tuple[Examp
     Where the network tells the next token, each sequence is its own `labels`. For other networks
     evaluation is of lines one by one, padded to the longest.
 
-    Raises `InputError` when a file cannot be read or holds too little.
+    Raises `InputError` when the text cannot be read or is too little.
     """
-    if path.is_dir():
-        first, second = _part(path, _CALIBRATION), _part(path, _EVALUATION)
-        if first is None or second is None:
-            raise InputError(
-                f"{path} must hold a file {' or '.join(f'{n}.txt' for n in _CALIBRATION)}, and "
-                "test.txt (or .jsonl)."
-            )
-        calibration, evaluation = _lines(first), _lines(second)
-    else:
-        lines = _lines(path)
-        cut = len(lines) - len(lines) // _SHARE
-        calibration, evaluation = lines[:cut], lines[cut:]
+    calibration, evaluation = text_lines(name)
     packs = packed("\n".join(calibration), form, tokenizer)
     if form.causal:
         return packs, packed("\n".join(evaluation), form, tokenizer)
@@ -119,31 +96,3 @@ def _around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 def _repeated(ids: list[int], count: int) -> Tensor:
     return torch.tensor(ids, dtype=torch.int64).expand(count, -1)
-
-
-def _part(folder: Path, names: Sequence[str]) -> Path | None:
-    paths = (folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}. Give text in UTF-8.") from None
-    return list(_texts(path, lines)) if path.suffix.lower() == ".jsonl" else lines
-
-
-def _texts(path: Path, lines: Sequence[str]) -> Iterator[str]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            text = json.loads(line)["text"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path}, line {number} is no JSON object with a text: {error!r}. Correct it."
-            ) from None
-        if not isinstance(text, str):
-            raise InputError(f"{path}, line {number} has a text that is none: {text!r}.")
-        yield from text.splitlines()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from chita.errors import InputError, NumericalError
 from chita.linalg.cholesky import cholesky
+from chita.machine import at_once
 from chita.problem.curvature import Curvature, Factor
 
 _ENTRIES = 2**24  # of the systems solved at a time: 128 MB
@@ -55,7 +56,7 @@ class InputGram(Curvature):
                 "(groups, d, d) and at least one output."
             )
         self.gram = gram.to(dtype or gram.dtype)
-        self.exact = gram.double()
+        self.exact = gram.double().contiguous()
         self.outputs = outputs
         self._index = index
 
@@ -123,7 +124,7 @@ class InputGram(Curvature):
         """One small system for every output, solved when asked."""
         where = self._where(support)
         assert where is not None
-        return _OutputFactor(self, where)
+        return _OutputFactor(self, where, near if isinstance(near, _OutputFactor) else None)
 
     def restrict(self, index: Tensor) -> Curvature:
         """The same Gram, seen from the named weights alone."""
@@ -153,11 +154,31 @@ class _Batch:
     groups: Tensor
 
 
-class _OutputFactor(Factor):
-    """G_SS of every output apart: x = -(G_SS + λI)⁻¹ (r G)_S."""
+@dataclass(frozen=True, kw_only=True)
+class _Solved:
+    """What a factor was asked last and gave: over all weights of the layer, rows by output.
 
-    def __init__(self, curvature: InputGram, support: Tensor) -> None:
+    Fields: `ridge`; `kept`, the support; `residual`, as it was given; `step`, zero off the support.
+    """
+
+    ridge: float
+    kept: Tensor
+    residual: Tensor
+    step: Tensor
+
+
+class _OutputFactor(Factor):
+    """G_SS of every output apart: x = -(G_SS + λI)⁻¹ (r G)_S.
+
+    An output that keeps the weights it kept in `near`, with the same residual and ridge, is not
+    solved anew.
+    """
+
+    def __init__(self, curvature: InputGram, support: Tensor, near: _OutputFactor | None) -> None:
         self._curvature = curvature
+        self._solved: _Solved | None = None
+        if near is not None and near._curvature is curvature:
+            self._solved = near._solved
         self._support = support
         rows = support // curvature.width
         total = len(curvature.gram) * curvature.outputs
@@ -166,14 +187,27 @@ class _OutputFactor(Factor):
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
         curvature, support = self._curvature, self._support
-        pulled = curvature._times(residual.double(), curvature.exact)[support]
-        step = torch.empty_like(pulled)
-        for batch in self._batches(self._counts.nonzero().squeeze(1)):
-            right = torch.where(batch.there, pulled[batch.places], 0.0).unsqueeze(2)
+        residual = residual.double()
+        kept = torch.zeros_like(residual, dtype=torch.bool).index_fill_(0, support, True)
+        step = torch.zeros_like(residual)
+        rows = self._counts.nonzero().squeeze(1)
+        if self._solved is not None and self._solved.ridge == ridge:
+            known = self._known(self._solved, kept, residual)
+            step = torch.where(known.repeat_interleave(curvature.width), self._solved.step, step)
+            rows = rows[~known[rows]]
+        pulled = curvature._times(residual, curvature.exact)
+        for batch in self._batches(rows):
+            where = support[batch.places]
+            right = torch.where(batch.there, pulled[where], 0.0).unsqueeze(2)
             solved = torch.cholesky_solve(right, self._triangles(batch, ridge)).squeeze(2)
-            step[batch.places[batch.there]] = -solved[batch.there]
-        step = step.to(curvature.gram.dtype)
-        return step, residual.double().index_add(0, support, step.double())
+            step[where[batch.there]] = -solved[batch.there]
+        self._solved = _Solved(ridge=ridge, kept=kept, residual=residual, step=step)
+        return step[support].to(curvature.gram.dtype), residual + step.to(curvature.gram.dtype)
+
+    def _known(self, before: _Solved, kept: Tensor, residual: Tensor) -> Tensor:
+        """Which outputs (all of them) were asked the same before."""
+        same = (before.kept == kept) & (before.residual == residual)
+        return same.view(-1, self._curvature.width).all(1)
 
     def cross(self, index: Tensor, ridge: float) -> Tensor:
         # Jᵀ(J_S J_Sᵀ + λI)⁻¹J = (H - H_S (H_SS + λI)⁻¹ H_Sᵀ)/λ
@@ -204,11 +238,13 @@ class _OutputFactor(Factor):
     def _batches(self, rows: Tensor) -> Iterator[_Batch]:
         """Cut outputs (all with kept weights) into batches of similar counts."""
         rows = rows[self._counts[rows].argsort(stable=True)]
-        start = 0
+        start, entries = 0, at_once(_ENTRIES, rows.device)
         counts = self._counts[rows].tolist()
         while start < len(rows):
-            stop = start + 1
-            while stop < len(rows) and (stop + 1 - start) * counts[stop] ** 2 <= _ENTRIES:
+            stop, widest = start + 1, counts[start] + counts[start] // 8 + 8
+            while stop < len(rows) and counts[stop] <= min(
+                widest, (entries / (stop + 1 - start)) ** 0.5
+            ):
                 stop += 1
             yield self._batch(rows[start:stop], counts[stop - 1])
             start = stop
@@ -226,11 +262,13 @@ class _OutputFactor(Factor):
 
     def _triangles(self, batch: _Batch, ridge: float) -> Tensor:
         """The factors of G_SS + λI, (b, m, m); what an output lacks stands alone, with a one."""
-        gram = self._curvature.exact
-        columns = batch.columns
-        both = batch.there.unsqueeze(2) & batch.there.unsqueeze(1)
-        systems = gram[batch.groups.view(-1, 1, 1), columns.unsqueeze(2), columns.unsqueeze(1)]
-        systems.mul_(both)
+        gram, columns = self._curvature.exact, batch.columns
+        rows = batch.groups.unsqueeze(1) * self._curvature.width + columns
+        places = rows.unsqueeze(2) * self._curvature.width + columns.unsqueeze(1)
+        systems = gram.view(-1).index_select(0, places.flatten()).view(places.shape)
+        fewest = int(batch.there.sum(1).min())
+        systems[:, fewest:].mul_(batch.there[:, fewest:].unsqueeze(2))
+        systems[:, :, fewest:].mul_(batch.there[:, fewest:].unsqueeze(1))
         added = torch.full_like(columns, ridge, dtype=torch.float64)
         systems.diagonal(dim1=1, dim2=2).add_(added.masked_fill(~batch.there, 1.0))
         return cholesky(systems)

@@ -143,12 +143,13 @@ def allocate(
                 f"{limit.most:,}. List higher levels, or allow {least:,}."
             )
     from scipy.optimize import Bounds, LinearConstraint, milp  # noqa: PLC0415 - half a second
-    from scipy.sparse import block_diag  # noqa: PLC0415
+    from scipy.sparse import csr_array  # noqa: PLC0415
 
-    each = [len(levels) for levels in losses]
+    bounds = np.cumsum([0, *map(len, losses)])
     value = np.concatenate([np.asarray(levels, float) for levels in losses])
     value = (value - value.min()) * (_SCALE / (np.ptp(value) or 1.0))
-    one = LinearConstraint(block_diag([np.ones((1, count)) for count in each]), 1, 1)
+    count = bounds[-1]
+    one = LinearConstraint(csr_array((np.ones(count), np.arange(count), bounds)), 1, 1)
     used = np.array([np.concatenate(table) for table in costs], float)
     used /= np.array([max(limit.most, 1) for limit in limits], float)[:, None]
     for slack in (0.0, *(_TOLERANCE * 10**i for i in range(3))):
@@ -162,7 +163,7 @@ def allocate(
         )
         if found.x is None:
             break
-        chosen = tuple(int(part.argmax()) for part in np.split(found.x, np.cumsum(each)[:-1]))
+        chosen = tuple(int(part.argmax()) for part in np.split(found.x, bounds[1:-1]))
         totals = (sum(row[at] for row, at in zip(t, chosen, strict=True)) for t in costs)
         if all(total <= limit.most for total, limit in zip(totals, limits, strict=True)):
             return chosen

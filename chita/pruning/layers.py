@@ -47,7 +47,8 @@ class Layer:
         """A canonical vector in the order of the weight."""
         if self.places is None:
             return canonical
-        return torch.empty_like(canonical).index_copy_(0, self.places, canonical)
+        places = self.places.to(canonical.device)
+        return torch.empty_like(canonical).index_copy_(0, places, canonical)
 
 
 def layers_of(model: nn.Module, layout: Layout) -> list[Layer]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from chita.constraints import Constraint, KeepKInGroups
 from chita.linalg.cholesky import cholesky
+from chita.machine import at_once
 from chita.problem import Curvature, InputGram, LocalQuadratic
 from chita.solvers.solver import Effort, Found, Solver
 
@@ -50,13 +51,14 @@ class OBC(Solver):
         curvature = InputGram.of_whole_layer(problem.curvature)
         width, outputs = curvature.width, curvature.outputs
         weights = problem.unpruned.double().view(-1, width)
-        rooms = _rooms(constraint, width)
+        rooms = _rooms(constraint, width, weights.device)
         scores = torch.empty_like(weights)
+        entries = at_once(_ENTRIES, weights.device)
         damped = curvature.exact.clone()
         damped.diagonal(dim1=1, dim2=2).add_(problem.ridge)
         for group, inverse in enumerate(torch.cholesky_inverse(cholesky(damped))):
             own = torch.arange(group * outputs, (group + 1) * outputs, device=weights.device)
-            for rows in own.split(max(1, _ENTRIES // width**2)):
+            for rows in own.split(max(1, entries // width**2)):
                 scores[rows] = eliminated(weights[rows], inverse, rooms and rooms.of(rows))
         scores = scores.flatten()
         mask = constraint.select(scores.sqrt())
@@ -87,18 +89,20 @@ class Rooms:
         self.left.index_add_(0, self.group.gather(1, index.unsqueeze(1)).squeeze(1), -count.long())
 
 
-def _rooms(constraint: Constraint, width: int) -> Rooms | None:
+def _rooms(constraint: Constraint, width: int, device: torch.device) -> Rooms | None:
     """The groups of a constraint, where they alone say how many are kept, and within outputs."""
     if not isinstance(constraint, KeepKInGroups):
         return None
-    group = torch.empty(constraint.size, dtype=torch.long)
+    group = torch.empty(constraint.size, dtype=torch.long, device=device)
     left: list[Tensor] = []
     first = 0
     for members, least in zip(constraint.members, constraint.least, strict=True):
+        members, least = members.to(device), least.to(device)
         present = members >= 0
         if bool((present & (members // width != members[:, :1] // width)).any()):
             return None
-        ids = torch.arange(first, first + len(members)).unsqueeze(1).expand_as(members)
+        ids = torch.arange(first, first + len(members), device=device)
+        ids = ids.unsqueeze(1).expand_as(members)
         group[members[present]] = ids[present]
         left.append(present.sum(1) - least)
         first += len(members)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from chita.data.text import is_text, packed, sentences, text_data
+from chita.data.lines import is_text, text_lines
+from chita.data.text import packed, sentences, text_data
 from chita.errors import InputError
 from chita.text_format import TextFormat
 from tests.text import WORDS, tokenizer_for, written
@@ -44,26 +45,49 @@ def test_files_and_folders(tmp_path):
     form = TextFormat(name="", causal=True, length=10)
     tokenizer = tokenizer_for("decoder")
     folder = written(tmp_path / "text")
-    calibration, evaluation = text_data(folder, form, tokenizer)
+    calibration, evaluation = text_data(str(folder), form, tokenizer)
     assert (len(calibration), len(evaluation)) == (66, 31)
     lines = (folder / "train.txt").read_text().splitlines()
     quoted = "".join(f'{{"text": "{line}"}}\n' for line in lines)
     (tmp_path / "a.jsonl").write_text(quoted)
-    both = text_data(tmp_path / "a.jsonl", form, tokenizer)
-    plain = text_data(folder / "train.txt", form, tokenizer)
+    both = text_data(str(tmp_path / "a.jsonl"), form, tokenizer)
+    plain = text_data(str(folder / "train.txt"), form, tokenizer)
     for ours, theirs in zip(both, plain, strict=True):
         assert torch.equal(ours.batch["input_ids"], theirs.batch["input_ids"])
     assert (len(both[0]), len(both[1])) == (52, 13)
-    assert is_text(folder)
-    assert is_text(tmp_path / "a.jsonl")
-    assert not is_text(tmp_path)
+    assert is_text(str(folder))
+    assert is_text(str(tmp_path / "a.jsonl"))
+    assert not is_text(str(tmp_path))
     (folder / "test.txt").unlink()
     with pytest.raises(InputError, match="must hold a file train"):
-        text_data(folder, form, tokenizer)
+        text_data(str(folder), form, tokenizer)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe broken", b"the cat"])
 def test_too_little_and_what_is_no_text_are_refused(tmp_path, content):
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(InputError, match=r"UTF-8|fewer than one sequence"):
-        text_data(tmp_path / "a.txt", TextFormat(name="", causal=True), tokenizer_for("decoder"))
+        text_data(
+            str(tmp_path / "a.txt"), TextFormat(name="", causal=True), tokenizer_for("decoder")
+        )
+
+
+def test_data_sets_of_hugging_face(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    folder = written(tmp_path / "text")
+    train, test = ((folder / f"{n}.txt").read_text().splitlines() for n in ("train", "test"))
+    splits = {"train": datasets.Dataset.from_dict({"text": train, "other": train})}
+    splits["train"].save_to_disk(tmp_path / "one")
+    assert text_lines(f"datasets:{tmp_path / 'one'}") == (train[:48], train[48:])
+    splits["test"] = datasets.Dataset.from_dict({"text": ["\n".join(test)]})
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "two")
+    assert text_lines(f"datasets:{tmp_path / 'two'}") == (train, test)
+    renamed = splits["train"].rename_column("text", "sentence")
+    renamed.save_to_disk(tmp_path / "three")
+    with pytest.raises(InputError, match="columns sentence, other, and none named text"):
+        text_lines(f"datasets:{tmp_path / 'three'}")
+    datasets.DatasetDict(dev=renamed).save_to_disk(tmp_path / "four")
+    with pytest.raises(InputError, match="has the splits dev; calibration takes train"):
+        text_lines(f"datasets:{tmp_path / 'four'}")
+    with pytest.raises(InputError, match=r"datasets:nowhere/nothing cannot be read: .*hub"):
+        text_lines("datasets:nowhere/nothing")

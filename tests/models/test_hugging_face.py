@@ -63,7 +63,7 @@ def test_perplexity_is_that_of_all_tokens_told(tmp_path):
     spec = hugging_face_model(str(saved("decoder", tmp_path / "model")))
     model = spec.trained()
     assert spec.text.length == 32  # which is all that it has positions for
-    _, evaluation = text_data(written(tmp_path / "text"), spec.text, tokenizer_of(spec.text))
+    _, evaluation = text_data(str(written(tmp_path / "text")), spec.text, tokenizer_of(spec.text))
     losses = []
     for batch in evaluation.batches(1):
         logits = model(input_ids=batch["input_ids"]).logits[0, :-1]
@@ -78,7 +78,7 @@ def test_perplexity_is_that_of_all_tokens_told(tmp_path):
 def test_fidelity_is_one_to_itself_and_falls(tmp_path):
     spec = hugging_face_model(str(saved("encoder", tmp_path / "model")))
     model, other = spec.trained().eval(), spec.trained().eval()
-    _, sentences = text_data(written(tmp_path / "text"), spec.text, tokenizer_of(spec.text))
+    _, sentences = text_data(str(written(tmp_path / "text")), spec.text, tokenizer_of(spec.text))
     same = fidelity(model, other, sentences)
     assert same.cosine == pytest.approx(1)
     assert same.neighbours == 100
@@ -114,3 +114,23 @@ def test_what_cannot_be_used_is_one_message(tmp_path, monkeypatch, arguments, wo
     done = CliRunner().invoke(app, ["prune", *arguments, "--sparsity", "0.5", "--method", "alps"])
     assert done.exit_code == 2, done.output
     assert words in " ".join(done.stderr.split())
+
+
+def test_data_sets_calibrate_by_name_and_as_a_loader(tmp_path):
+    """A data set named on the command line, and one that is tokenised, in anyone's loader."""
+    datasets = pytest.importorskip("datasets")
+    folder, text = saved("decoder", tmp_path / "model"), written(tmp_path / "text")
+    lines = (text / "train.txt").read_text().splitlines()
+    datasets.Dataset.from_dict({"text": lines}).save_to_disk(tmp_path / "data")
+    options = ("--method", "wanda", "--sparsity", "0.5")
+    prune(folder, f"datasets:{tmp_path / 'data'}", tmp_path / "out", *options)
+    spec = hugging_face_model(str(folder))
+    calibration, _ = text_data(f"datasets:{tmp_path / 'data'}", spec.text, tokenizer_of(spec.text))
+    rows = {name: rows.tolist() for name, rows in calibration.first(8).batch.items()}
+    tokens = datasets.Dataset.from_dict(rows).with_format("torch")
+    loader = torch.utils.data.DataLoader(tokens, batch_size=4)
+    options = {"method": "wanda", "sparsity": 0.5, "rows": 8}
+    ours = chita.prune(spec.trained(), loader, **options)
+    theirs = chita.prune(spec.trained(), calibration.first(8), **options)
+    for name, mask in theirs.masks.items():
+        assert torch.equal(ours.masks[name], mask)

@@ -1,5 +1,7 @@
 """The curvature of a layer against dense float64 algebra."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -100,6 +102,35 @@ def test_outputs_are_solved_in_batches_alike(monkeypatch):
     monkeypatch.setattr("chita.problem.input_gram._ENTRIES", 30)
     assert torch.allclose(ours.minimise_on(index).weights, whole, rtol=1e-12, atol=1e-14)
     assert torch.allclose(whole, dense.minimise_on(index.tolist()), rtol=1e-7, atol=1e-9)
+
+
+def test_outputs_that_keep_their_weights_are_not_solved_anew(monkeypatch):
+    ours, dense = layer_problem(50, (2, 6, 9), ridge=0.01, seed=2)
+    first = ours.minimise_on(support(108, 0.4, 5))
+    changed = torch.cat([first.weights.nonzero().squeeze(1), torch.tensor([0, 50])]).unique()
+    changed = changed[changed != 30]  # outputs 0, 3 and 5 change
+    solved = []
+    whole = torch.linalg.cholesky_ex
+
+    def counted(systems):
+        solved.append(len(systems))
+        return whole(systems)
+
+    monkeypatch.setattr("torch.linalg.cholesky_ex", counted)
+    found = ours.minimise_on(changed, near=first.factor)
+    assert 1 <= sum(solved) <= 3
+    assert torch.allclose(found.weights, dense.minimise_on(changed.tolist()), rtol=1e-7, atol=1e-9)
+    assert torch.allclose(found.weights, ours.minimise_on(changed).weights, rtol=1e-12)
+    assert sum(solved) > 12
+    stronger = dataclasses.replace(ours, ridge=0.5)
+    assert torch.equal(
+        stronger.minimise_on(changed, near=found.factor).weights,
+        stronger.minimise_on(changed).weights,
+    )
+    other = layer_problem(50, (2, 6, 9), ridge=0.01, seed=3)[0]
+    assert torch.equal(
+        other.minimise_on(changed, near=found.factor).weights, other.minimise_on(changed).weights
+    )
 
 
 def test_a_singular_gram_is_an_error_and_never_something_else():

@@ -1,0 +1,135 @@
+"""Text by name: files, and data sets of Hugging Face, as lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from chita.errors import InputError
+
+SUFFIXES = (".txt", ".jsonl")
+PREFIX = "datasets:"
+"""What a data set of Hugging Face is named with: datasets:FOLDER, datasets:ID, datasets:ID:PART."""
+
+_CALIBRATION, _EVALUATION = ("train", "valid", "validation"), ("test",)
+_SHARE = 5  # one part in so many, the last, is held out where there is nothing for it
+
+
+def is_text(name: str) -> bool:
+    """Return whether this names text: a file, a folder with one for calibration, a data set.
+
+    >>> is_text("notes.txt"), is_text("datasets:imdb"), is_text("digits")
+    (True, True, False)
+    """
+    path = Path(name)
+    return (
+        name.startswith(PREFIX)
+        or path.suffix.lower() in SUFFIXES
+        or (path.is_dir() and _part(path, _CALIBRATION) is not None)
+    )
+
+
+def text_lines(name: str) -> tuple[list[str], list[str]]:
+    """Return the lines of text for (calibration, evaluation).
+
+    Args:
+        name: a `.txt` file, a `.jsonl` file of objects with a `text` each, a folder with one named
+            train or valid, and one named test; or `datasets:` before a folder that
+            `datasets.Dataset.save_to_disk` wrote or an id of the hub, after which `:PART` names a
+            configuration. Data sets have a column `text`, and splits of the same names. Of what
+            has no test the last fifth is held out.
+
+    Raises `InputError` when it cannot be read.
+    """
+    if name.startswith(PREFIX):
+        return _of_data_set(name)
+    path = Path(name)
+    if not path.is_dir():
+        return _held_out(_lines(path))
+    first, second = _part(path, _CALIBRATION), _part(path, _EVALUATION)
+    if first is None or second is None:
+        raise InputError(
+            f"{path} must hold a file {' or '.join(f'{n}.txt' for n in _CALIBRATION)}, and "
+            "test.txt (or .jsonl)."
+        )
+    return _lines(first), _lines(second)
+
+
+def _held_out(lines: list[str]) -> tuple[list[str], list[str]]:
+    cut = len(lines) - len(lines) // _SHARE
+    return lines[:cut], lines[cut:]
+
+
+def _of_data_set(name: str) -> tuple[list[str], list[str]]:
+    splits = _splits(name)
+    first = next((splits[n] for n in _CALIBRATION if n in splits), None)
+    if first is None:
+        raise InputError(
+            f"{name} has the splits {', '.join(splits)}; calibration takes "
+            f"{' or '.join(_CALIBRATION)}."
+        )
+    second = next((splits[n] for n in _EVALUATION if n in splits), None)
+    if second is None:
+        return _held_out(_texts_of(name, first))
+    return _texts_of(name, first), _texts_of(name, second)
+
+
+def _splits(name: str) -> dict[str, Any]:
+    """The splits of a data set; one without is for calibration."""
+    try:
+        import datasets  # noqa: PLC0415 (an optional library)
+    except ImportError as error:
+        raise InputError(
+            f"{name} needs datasets: {error}. Install the extra: pip install 'chita[hf]'."
+        ) from error
+    where, _, part = name.removeprefix(PREFIX).partition(":")
+    try:
+        if Path(where).is_dir():
+            found = datasets.load_from_disk(where)
+        else:
+            found = datasets.load_dataset(where, part or None)
+    except Exception as error:  # it raises what its libraries raise
+        raise InputError(
+            f"{name} cannot be read: {type(error).__name__}: {error}. Give a folder that "
+            "save_to_disk wrote, or an id of the hub while there is a connection."
+        ) from error
+    return dict(found) if isinstance(found, dict) else {_CALIBRATION[0]: found}
+
+
+def _texts_of(name: str, split: Any) -> list[str]:
+    if "text" not in split.column_names:
+        raise InputError(
+            f"{name} has the columns {', '.join(split.column_names)}, and none named text. Rename "
+            "one (rename_column), or give data of your own by package.module:function."
+        )
+    return [line for text in split["text"] for line in str(text).splitlines()]
+
+
+def _part(folder: Path, names: Sequence[str]) -> Path | None:
+    paths = (folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}. Give text in UTF-8.") from None
+    return list(_texts(path, lines)) if path.suffix.lower() == ".jsonl" else lines
+
+
+def _texts(path: Path, lines: Sequence[str]) -> Iterator[str]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            text = json.loads(line)["text"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}, line {number} is no JSON object with a text: {error!r}. Correct it."
+            ) from None
+        if not isinstance(text, str):
+            raise InputError(f"{path}, line {number} has a text that is none: {text!r}.")
+        yield from text.splitlines()

@@ -1,0 +1,85 @@
+"""Pruning layer by layer that is killed goes on to the same bits."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.text import saved, written
+
+pytest.importorskip("transformers")
+
+# The run kills itself at a call of a function: nothing is cleaned up, as with a loss of power.
+RUN = """
+import os, signal, sys
+from chita.cli.app import main
+place, count = sys.argv.pop(1), int(sys.argv.pop(1))
+if count:
+    from importlib import import_module
+    module, owner, name = place.split(":")
+    owner = getattr(import_module(module), owner)
+    plain, calls = getattr(owner, name), []
+    def dying(*args, **kwargs):
+        calls.append(None)
+        if len(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(*args, **kwargs)
+    setattr(owner, name, dying)
+main()
+"""
+SOLVE = "chita.solvers.alps:ALPS:solve"  # six layers a block
+KEEP = "chita.pruning.unfinished:Unfinished:keep"
+SETTLE = "chita.collect.chain:Chain:_outputs"  # six batches for each pass over a block
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Runs `chita prune`, killed at a call of a function; the rest of the command in a list."""
+    where = tmp_path_factory.mktemp("killed")
+    folder, data = saved("encoder", where / "model"), written(where / "text")
+    options = ["--model", f"hf:{folder}", "--data", str(data), "--method", "alps"]
+    options += ["--sparsity", "0.5", "--rows", "40", "--length", "16", "--max-memory", "0"]
+
+    def run(place, count, out, *more):
+        arguments = [sys.executable, "-c", RUN, place, str(count), "prune", *options]
+        return subprocess.run(
+            [*arguments, "--out", str(out), *more], capture_output=True, text=True, check=False
+        )
+
+    whole = run(SOLVE, 0, where / "whole")
+    assert whole.returncode == 0, whole.stderr
+    return run, load_file(where / "whole" / "model.safetensors"), where / "whole"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("place", "count"),
+    [(SOLVE, 2), (SOLVE, 7), (SOLVE, 9), (KEEP, 2), (SETTLE, 5), (SETTLE, 8)],
+)
+def test_a_killed_run_goes_on_to_the_same_bits(start, tmp_path, place, count):
+    run, expected, whole = start
+    out = tmp_path / "out"
+    killed = run(place, count, out)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (out / "model.safetensors").exists()
+    done = run(place, 0, out, "--resume")
+    assert done.returncode == 0, done.stderr
+    found = load_file(out / "model.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+    assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in whole.iterdir())
+    masks = load_file(out / "masks.safetensors")
+    for name, mask in load_file(whole / "masks.safetensors").items():
+        assert torch.equal(masks[name], mask)
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_not_begun_anew_unasked(start, tmp_path):
+    run, _, _ = start
+    assert run(SOLVE, 7, tmp_path / "out").returncode == -signal.SIGKILL
+    again = run(SOLVE, 0, tmp_path / "out")
+    assert again.returncode == 2
+    assert "holds the finished part of an earlier run" in " ".join(again.stderr.split())
