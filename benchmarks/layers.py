@@ -19,14 +19,15 @@ from pathlib import Path
 import torch
 
 from chita.collect.inputs import InputGrams
-from chita.constraints import NofM, Sparsity
+from chita.constraints import Exactly, KeepKInGroups, NofM, Sparsity
 from chita.data.text import text_data
 from chita.models.hugging_face import hugging_face_model, tokenizer_of
 from chita.models.prunable import prunable_layout
 from chita.problem import InputGram, LocalQuadratic
 from chita.pruning.layers import layers_of
 from chita.records import versions
-from chita.solvers import SOLVERS
+from chita.solvers import BSO, SOLVERS
+from chita.solvers.obc import removals
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.instances import data_dir
@@ -89,10 +90,23 @@ def ceiling(problem, products):
     return time.perf_counter() - began
 
 
-def measured(method, problem, constraint):
+def solved(method, problem, constraint, traces):
+    """The solution, its seconds; `obc` removes weights in one order for all shares of a layer."""
+    if method != "obc" or isinstance(constraint, KeepKInGroups):
+        found = SOLVERS[method]().solve(problem, constraint)
+        return found, found.stats.seconds
+    if not traces:
+        began = time.perf_counter()
+        traces += [removals(problem), time.perf_counter() - began]
+    began = time.perf_counter()
+    found = BSO(max_supports=1).solve(problem, Exactly(mask=constraint.select(traces[0].sqrt())))
+    return found, traces[1] + time.perf_counter() - began
+
+
+def measured(method, problem, constraint, traces):
     """One method on one layer."""
     curvature = problem.curvature
-    found = SOLVERS[method]().solve(problem, constraint)
+    found, seconds = solved(method, problem, constraint, traces)
     least = problem.minimise_on(found.mask.nonzero().squeeze(1)).weights
     whole = curvature.inner(problem.w_bar, problem.w_bar)
 
@@ -103,7 +117,7 @@ def measured(method, problem, constraint):
     return {
         "error": error(found.weights),
         "refitted": error(least),
-        "seconds": found.stats.seconds,
+        "seconds": seconds,
         "iterations": found.stats.iterations,
     }
 
@@ -115,13 +129,14 @@ def main():
     known = json.loads(path.read_text())["results"] if path.exists() else []
     done = {(r["layer"], r["method"], r["budget"]) for r in known}
     for name, layout, problem in problems():
+        traces = []
         for budget, words in BUDGETS.items():
             for method in named:
                 if (name, method, budget) in done:
                     continue
                 shape = [problem.curvature.outputs, problem.curvature.width]
                 line = {"layer": name, "shape": shape, "method": method, "budget": budget}
-                line |= measured(method, problem, words.bind(layout))
+                line |= measured(method, problem, words.bind(layout), traces)
                 if method == "alps":
                     line["ceiling_seconds"] = ceiling(problem, 2 * line["iterations"])
                 known.append(line)

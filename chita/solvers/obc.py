@@ -48,22 +48,32 @@ class OBC(Solver):
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
     ) -> Found:
-        curvature = InputGram.of_whole_layer(problem.curvature)
-        width, outputs = curvature.width, curvature.outputs
-        weights = problem.unpruned.double().view(-1, width)
-        rooms = _rooms(constraint, width, weights.device)
-        scores = torch.empty_like(weights)
-        entries = at_once(_ENTRIES, weights.device)
-        damped = curvature.exact.clone()
-        damped.diagonal(dim1=1, dim2=2).add_(problem.ridge)
-        for group, inverse in enumerate(torch.cholesky_inverse(cholesky(damped))):
-            own = torch.arange(group * outputs, (group + 1) * outputs, device=weights.device)
-            for rows in own.split(max(1, entries // width**2)):
-                scores[rows] = eliminated(weights[rows], inverse, rooms and rooms.of(rows))
-        scores = scores.flatten()
-        mask = constraint.select(scores.sqrt())
+        mask = constraint.select(removals(problem, constraint).sqrt())
         minimum = problem.minimise_on(mask.nonzero().squeeze(1))
         return Found(weights=minimum.weights, mask=mask, trace=(minimum.objective,))
+
+
+def removals(problem: LocalQuadratic, constraint: Constraint | None = None) -> Tensor:
+    """Return what the removal of each weight costs (p,), rising in each output as they are removed.
+
+    Infinite for those that stay because of a constraint on groups within outputs; any other
+    constraint changes nothing.
+
+    Raises `InputError` for a problem of a part of a layer, `NumericalError` where H_λ is singular.
+    """
+    curvature = InputGram.of_whole_layer(problem.curvature)
+    width, outputs = curvature.width, curvature.outputs
+    weights = problem.unpruned.double().view(-1, width)
+    rooms = None if constraint is None else _rooms(constraint, width, weights.device)
+    scores = torch.empty_like(weights)
+    entries = at_once(_ENTRIES, weights.device)
+    damped = curvature.exact.clone()
+    damped.diagonal(dim1=1, dim2=2).add_(problem.ridge)
+    for group, inverse in enumerate(torch.cholesky_inverse(cholesky(damped))):
+        own = torch.arange(group * outputs, (group + 1) * outputs, device=weights.device)
+        for rows in own.split(max(1, entries // width**2)):
+            scores[rows] = eliminated(weights[rows], inverse, rooms and rooms.of(rows))
+    return scores.flatten()
 
 
 @dataclass(frozen=True, kw_only=True)
