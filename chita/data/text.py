@@ -14,6 +14,7 @@ from chita.errors import InputError
 from chita.text_format import TextFormat
 
 _SHORTEST = 20  # characters of a line that is taken for a sentence
+_TOGETHER = 64  # sentences of similar length
 
 
 class Tokenizer(Protocol):
@@ -67,7 +68,9 @@ def packed(text: str, form: TextFormat, tokenizer: Tokenizer) -> Examples:
 
 
 def sentences(lines: Sequence[str], form: TextFormat, tokenizer: Tokenizer) -> Examples:
-    """Return lines of at least 20 characters, each a sample, cut to `length` and padded.
+    """Return lines of at least 20 characters, each a sample, cut to `length`, the shortest first.
+
+    Those of similar length are padded to one length, so that little of what runs is padding.
 
     Raises `InputError` when there is none.
     """
@@ -75,13 +78,20 @@ def sentences(lines: Sequence[str], form: TextFormat, tokenizer: Tokenizer) -> E
     if not kept:
         raise InputError(f"The text has no line of at least {_SHORTEST} characters. Give more.")
     ids = tokenizer(kept, truncation=True, max_length=form.length)["input_ids"]
-    longest = max(map(len, ids))
-    rows = torch.full((len(ids), longest), tokenizer.pad_token_id or 0)
+    ids.sort(key=len)
+    padding = tokenizer.pad_token_id or 0
+    parts = (ids[start : start + _TOGETHER] for start in range(0, len(ids), _TOGETHER))
+    return Examples(*(_padded(part, padding) for part in parts))
+
+
+def _padded(ids: Sequence[list[int]], padding: int) -> dict[str, Tensor]:
+    """Samples as one batch, as long as the longest."""
+    rows = torch.full((len(ids), max(map(len, ids))), padding)
     mask = torch.zeros_like(rows)
     for i, row in enumerate(ids):
         rows[i, : len(row)] = torch.tensor(row)
         mask[i, : len(row)] = 1
-    return Examples({"input_ids": rows, "attention_mask": mask})
+    return {"input_ids": rows, "attention_mask": mask}
 
 
 def _around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

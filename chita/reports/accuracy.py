@@ -25,8 +25,8 @@ class Cell:
     """A measure over `count` seeds: its `mean`, its standard deviation `spread`, and `seconds`.
 
     `spread` is None of a single one; `seconds` is the mean time of pruning; `removed`, the mean
-    share of weights removed; `memory`, the mean peak of a run's process in MB, None where that is
-    not known.
+    share of weights removed; `memory`, the mean peak of a run's process in MB, and `neighbours`,
+    the mean agreement of nearest neighbours in per cent, None where these are not known.
     """
 
     mean: float
@@ -34,11 +34,13 @@ class Cell:
     seconds: float
     removed: float
     memory: float | None
+    neighbours: float | None
     count: int
 
     def __str__(self) -> str:
-        spread = "" if self.spread is None else f" ± {self.spread:.2f}"
-        return f"{self.mean:.2f}{spread}"
+        digits = 4 if abs(self.mean) <= 1 else 2
+        spread = "" if self.spread is None else f" ± {self.spread:.{digits}f}"
+        return f"{self.mean:.{digits}f}{spread}"
 
 
 @final
@@ -92,9 +94,13 @@ def make_table(lines: Sequence[Line], against: str = "budget") -> Table:
 def as_markdown(table: Table) -> str:
     """Return a table of means, one of seconds, and others where there are such, in Markdown.
 
-    These are peak memory, where it is known of every run, and against FLOPs the sparsities.
+    These are peak memory and the agreement of nearest neighbours, where they are known of every
+    run, and against FLOPs the sparsities.
     """
     parts = [f"{table.metric}, mean ± standard deviation over seeds:", _grid(table, str)]
+    if table.cells and all(cell.neighbours is not None for cell in table.cells.values()):
+        parts += ["Samples whose nearest neighbour is the same before and after, per cent, mean:"]
+        parts += [_grid(table, lambda cell: f"{cell.neighbours:.1f}")]
     parts += ["Seconds of a run, loading and evaluation left out, mean:"]
     parts += [_grid(table, lambda cell: f"{cell.seconds:.1f}")]
     if table.cells and all(cell.memory is not None for cell in table.cells.values()):
@@ -152,12 +158,18 @@ def _cell(lines: Sequence[Line]) -> Cell:
         sum(value for phase, value in line["seconds"].items() if phase not in _AROUND)
         for line in lines
     ]
-    peaks = [line["peak_rss_mb"] for line in lines if line.get("peak_rss_mb") is not None]
     return Cell(
-        memory=statistics.fmean(peaks) if len(peaks) == len(lines) else None,
+        memory=_mean_of("peak_rss_mb", lines),
+        neighbours=_mean_of("neighbours", lines),
         mean=statistics.fmean(values),
         spread=statistics.stdev(values) if len(values) > 1 else None,
         seconds=statistics.fmean(seconds),
         removed=statistics.fmean(line["sparsity"] for line in lines),
         count=len(values),
     )
+
+
+def _mean_of(field: str, lines: Sequence[Line]) -> float | None:
+    """The mean of a field, None unless every line has it."""
+    values = [line[field] for line in lines if line.get(field) is not None]
+    return statistics.fmean(values) if len(values) == len(lines) else None

@@ -20,7 +20,8 @@ def plot(table: Table, path: Path, *, dense: float | None = None) -> None:
 
     Against the budget each row is a line, with a band of one deviation. Against seconds each row
     is a point; rows that differ only in what was varied last are joined, and it is written beside.
-    What is missing from 100 per cent, and what a sparsity keeps, have logarithmic scales.
+    What is missing from 100 per cent, and what a sparsity keeps, have logarithmic scales, and so
+    has perplexity. Budgets that are no numbers (2:4) have no place on an axis and are left out.
     The kind of picture is that of the file's name. Raises `InputError` without matplotlib, or
     when the file cannot be written.
     """
@@ -40,6 +41,8 @@ def plot(table: Table, path: Path, *, dense: float | None = None) -> None:
     axes.set_ylabel(table.metric)
     if "per cent" in table.metric:
         _stretch(axes, table, dense)
+    elif table.metric == "perplexity":
+        axes.set_yscale("log")
     axes.grid(alpha=0.3)
     figure.legend(fontsize="small", loc="outside right upper")
     try:
@@ -72,22 +75,23 @@ def _stretch(axes: Any, table: Table, dense: float | None) -> None:
 
 
 def _against_budget(axes: Any, table: Table) -> None:
+    numbers = [c for c in table.columns if ":" not in c]
     for row in table.rows:
-        columns = [c for c in table.columns if (row, c) in table.cells]
+        columns = [c for c in numbers if (row, c) in table.cells]
         x = [float(column.split()[-1]) for column in columns]
         cells = [table.cells[row, column] for column in columns]
         low = [cell.mean - (cell.spread or 0.0) for cell in cells]
         high = [cell.mean + (cell.spread or 0.0) for cell in cells]
         (line,) = axes.plot(x, [c.mean for c in cells], marker="o", markersize=4, label=row)
         axes.fill_between(x, low, high, alpha=0.15, color=line.get_color())
-    budget = table.columns[0].split()[0] if table.columns else ""
+    budget = numbers[0].split()[0] if numbers else ""
     left = "share of the dense FLOPs that is left"
     axes.set_xlabel(left if table.against == "flops" else budget)
     if budget == "sparsity":  # what is kept has a logarithmic scale
         axes.set_xscale(
             "function", functions=(_times_removed, lambda t: 1 - 10.0 ** -np.asarray(t))
         )
-        axes.set_xticks([float(column.split()[-1]) for column in table.columns])
+        axes.set_xticks([float(column.split()[-1]) for column in numbers])
         axes.xaxis.set_major_formatter("{x:g}")
 
 

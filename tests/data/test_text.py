@@ -41,6 +41,21 @@ def test_sentences_are_padded_and_short_lines_left_out():
     assert found["input_ids"][0].tolist() == [2, 4, 5, 6, 7, 8, 9, 3]
 
 
+def test_sentences_of_similar_length_share_a_batch(monkeypatch):
+    monkeypatch.setattr("chita.data.text._TOGETHER", 3)
+    form = TextFormat(name="", causal=False, length=20)
+    lines = [" ".join(WORDS[:n]) for n in (15, 6, 9, 12, 7, 14, 8)]
+    parts = sentences(lines, form, tokenizer_for("encoder")).parts
+    assert [part["input_ids"].shape for part in parts] == [(3, 10), (3, 16), (1, 17)]
+    assert [part["attention_mask"].sum(1).tolist() for part in parts] == [
+        [8, 9, 10], [11, 14, 16], [17]
+    ]  # fmt: skip
+    for part in parts:
+        for row, mask in zip(part["input_ids"].tolist(), part["attention_mask"], strict=True):
+            length = int(mask.sum())
+            assert row == [2, *range(4, 2 + length), 3] + [0] * (len(row) - length)
+
+
 def test_files_and_folders(tmp_path):
     form = TextFormat(name="", causal=True, length=10)
     tokenizer = tokenizer_for("decoder")

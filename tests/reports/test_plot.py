@@ -2,7 +2,7 @@
 
 import pytest
 
-from chita.reports.accuracy import make_table
+from chita.reports.accuracy import as_markdown, make_table
 from chita.reports.plot import plot
 
 figure = pytest.importorskip("matplotlib.figure")
@@ -64,3 +64,18 @@ def test_other_measures_and_budgets_have_plain_scales(drawn):
     axes, places = drawn(lines("nnz", [(100, 3.0), (200, 2.0), (300, 1.0)], "mean squared error"))
     assert axes.get_xscale() == axes.get_yscale() == "linear"
     assert places[0][1] - places[1][1] == pytest.approx(places[1][1] - places[2][1])
+
+
+def test_perplexity_has_a_logarithmic_scale_and_patterns_no_place(drawn):
+    runs = lines("sparsity", [(0.5, 10.0), (0.75, 100.0), (0.875, 1000.0)], metric="perplexity")
+    _, places = drawn([*runs, *lines("pattern", [("2:4", 40.0)], metric="perplexity")])
+    (_, y1), (_, y2), (_, y3) = places
+    assert y2 - y1 == pytest.approx(y3 - y2)
+
+
+def test_fractions_and_neighbours_are_told_as_they_need():
+    runs = lines("sparsity", [(0.5, 0.98765), (0.75, 0.5)], metric="mean cosine")
+    told = as_markdown(make_table([{**run, "neighbours": 90.0 + i} for i, run in enumerate(runs)]))
+    assert "| m | 0.9877 | 0.5000 |" in told
+    assert "| m | 90.0 | 91.0 |" in told
+    assert "neighbour" not in as_markdown(make_table([*runs, {**runs[0], "neighbours": 90.0}]))
