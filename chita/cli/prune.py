@@ -13,12 +13,15 @@ from chita.cli.console import stderr
 from chita.cli.report import report
 from chita.cli.session import Session, check_rows, open_session, run
 from chita.cli.settings import PruneSettings, asked_of, merge_settings, schedule_of
+from chita.data.batches import Indexed, check_enough
+from chita.data.examples import as_examples
 from chita.errors import InputError
 from chita.export.run_folder import check_target
 from chita.models.prunable import prunable_layout
 from chita.models.targets import decide
 from chita.pruning.budget import Asked, layout_for, make_budget
-from chita.pruning.by_layers import by_layers
+from chita.pruning.by_layers import activation_limit, by_layers
+from chita.pruning.layers import check_shares
 from chita.pruning.network import prune as prune_network
 from chita.pruning.pose import make_solver
 from chita.pruning.result import PruneResult
@@ -85,8 +88,10 @@ def prune(
 
 def check_prune(settings: PruneSettings) -> None:
     """Raise `InputError` for settings that no network and no data could make usable."""
-    make_budget(asked_of(settings))
-    by_layers(make_solver(settings.method, settings.options), settings.layerwise)
+    budget = make_budget(asked_of(settings))
+    if by_layers(make_solver(settings.method, settings.options), settings.layerwise):
+        check_shares(budget)
+    activation_limit(settings.max_memory)
     Stages(count=settings.stages, schedule=schedule_of(settings), regrow=settings.regrow)
     check_rows(settings)
 
@@ -109,6 +114,7 @@ def prune_by(
     solver = make_solver(settings.method, settings.options, settings.seed)
     asked = asked_of(settings)
     _check_budget(session, settings, asked)
+    _check_samples(session, settings)
     for decision in decide(session.network, settings.targets, settings.ignore):
         if decision.overruled and not quiet:
             stderr.print(f"{decision.role.name} is pruned: {decision.rule}", markup=False)
@@ -133,6 +139,13 @@ def _check_budget(session: Session, settings: PruneSettings, asked: Asked) -> No
     layout = prunable_layout(session.network, settings.targets, settings.ignore)
     data, loss = session.calibration, session.loss
     budget.bind(layout_for(budget, layout, session.network, data, loss))
+
+
+def _check_samples(session: Session, settings: PruneSettings) -> None:
+    """Raise `InputError` when more rows are asked for than there are samples."""
+    data = as_examples(session.calibration) or session.calibration
+    if settings.rows and settings.row_indices is None and isinstance(data, Indexed):
+        check_enough(len(data), settings.rows * settings.row_size)
 
 
 def _pruned(

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from chita.errors import InputError
 
+_LISTED = 8  # tensors told by name
+
 
 def check_fits(needs: str, unfit: Mapping[str, str]) -> None:
     """Raise `InputError` that lists unfit tensors, with the options that leave them out.
@@ -14,6 +16,10 @@ def check_fits(needs: str, unfit: Mapping[str, str]) -> None:
     """
     if not unfit:
         return
-    listed = ", ".join(f"{name} has {what}" for name, what in unfit.items())
-    options = " ".join(f"--ignore {name}" for name in unfit)
+    some = dict(list(unfit.items())[:_LISTED])
+    listed = ", ".join(f"{name} has {what}" for name, what in some.items())
+    options = " ".join(f"--ignore {name}" for name in some)
+    if len(unfit) > len(some):
+        listed += f", and so on, {len(unfit)} in all"
+        options += " ..."
     raise InputError(f"{needs}: {listed}. Leave them out with {options}")

@@ -56,19 +56,25 @@ def hugging_face_model(name: str) -> NamedModel:
         return network
 
     def trained() -> nn.Module:
-        network: nn.Module = kind.from_pretrained(name)
+        logging: Any = transformers.logging
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            network: nn.Module = kind.from_pretrained(name)
+        finally:
+            if shown:
+                logging.enable_progress_bar()
         return network
 
     causal = bool(named) and (named[0].endswith("ForCausalLM") or named[0].endswith("LMHeadModel"))
-    return NamedModel(
-        build=build,
-        trained=trained,
-        about="of Hugging Face",
-        text=TextFormat(name=name, causal=causal, length=_length(config)),
+    longest = _longest(config)
+    text = TextFormat(
+        name=name, causal=causal, length=min(LENGTH, longest or LENGTH), longest=longest
     )
+    return NamedModel(build=build, trained=trained, about="of Hugging Face", text=text)
 
 
-def _length(config: Any) -> int:
-    """The usual length of sequences, or the longest that a network takes, if it is shorter."""
+def _longest(config: Any) -> int | None:
+    """How many tokens a network has positions for, None where that is not known."""
     longest = getattr(config, "max_position_embeddings", None)
-    return min(LENGTH, longest) if isinstance(longest, int) and longest > 0 else LENGTH
+    return longest if isinstance(longest, int) and longest > 0 else None

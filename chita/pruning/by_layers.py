@@ -25,6 +25,7 @@ from chita.models.wrappers import uncompiled, unwrapped
 from chita.problem import GradientGram, InputGram
 from chita.progress import Progress, Silent
 from chita.pruning.budget import layout_for
+from chita.pruning.layers import check_shares
 from chita.pruning.layerwise import LayerwiseRun
 from chita.pruning.pose import AUTO, Pose
 from chita.pruning.result import PruneResult, make_record, settings_of
@@ -84,7 +85,8 @@ def run_layers(
     Raises as `chita.prune` does.
     """
     _check_asked(pose, stages, bound=bound)
-    limit = _limit(max_memory)
+    check_shares(budget)
+    limit = activation_limit(max_memory)
     network = unwrapped(model)
     data = as_examples(data) or data
     layout = layout_for(budget, choose(network), network, data, sampling.loss, recorded=True)
@@ -176,8 +178,11 @@ def _check_asked(pose: Pose, stages: Stages, *, bound: bool) -> None:
         )
 
 
-def _limit(max_memory: float | None) -> int:
-    """Bytes of activations kept in memory."""
+def activation_limit(max_memory: float | None) -> int:
+    """Return the bytes of activations kept in memory, half of what is free for None.
+
+    Raises `InputError` for less than none.
+    """
     if max_memory is None:
         return (available_memory() or 2_000_000_000) // 2
     meaning = "megabytes of activations kept in memory, at least 0"

@@ -91,10 +91,21 @@ def constraints_of(budget: Budget, layers: Sequence[Layer]) -> list[Constraint]:
         axes=tuple(layer.canonical.axes[0] for layer in layers),
         width=layers[0].canonical.width,
     )
-    constraint = None if budget.counts_operations else budget.bind(whole)
+    check_shares(budget)
+    constraint = budget.bind(whole)
     if not isinstance(constraint, Divisible):
-        raise InputError(
-            f"Layer by layer, every layer has its share of the budget, and {type(budget).__name__} "
-            "has none. Give sparsity, nnz, megabytes, pattern, blocks or per_layer."
-        )
+        raise _without_shares(budget)
     return constraint.split([torch.arange(part.start, part.stop) for part in whole.segments])
+
+
+def check_shares(budget: Budget) -> None:
+    """Raise `InputError` for a budget of operations, of which layers have no shares."""
+    if budget.counts_operations:
+        raise _without_shares(budget)
+
+
+def _without_shares(budget: Budget) -> InputError:
+    return InputError(
+        f"Layer by layer, every layer has its share of the budget, and {type(budget).__name__} "
+        "has none. Give sparsity, nnz, megabytes, pattern, blocks or per_layer."
+    )

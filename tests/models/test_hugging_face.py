@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -101,7 +102,7 @@ def test_fidelity_is_one_to_itself_and_falls(tmp_path):
     [
         (["--model", "hf:nowhere", "--data", "text"], "hf:nowhere cannot be read"),
         (["--model", "hf:model", "--data", "text", "--length", "4"], "length"),
-        (["--model", "hf:model", "--data", "text", "--length", "20000"], "fewer than one sequence"),
+        (["--model", "hf:model", "--data", "few.txt"], "fewer than one sequence of 32"),
         (["--model", "digits-mlp", "--data", "text"], "comes with no tokenizer"),
         (["--model", "hf:model", "--data", "bad.jsonl"], "line 2 is no JSON object with a text"),
     ],
@@ -110,6 +111,7 @@ def test_what_cannot_be_used_is_one_message(tmp_path, monkeypatch, arguments, wo
     monkeypatch.chdir(tmp_path)
     saved("decoder", tmp_path / "model")
     written(tmp_path / "text")
+    (tmp_path / "few.txt").write_text("the cat sat")
     (tmp_path / "bad.jsonl").write_text('{"text": "the cat sat"}\n{"words": 3}\n')
     done = CliRunner().invoke(app, ["prune", *arguments, "--sparsity", "0.5", "--method", "alps"])
     assert done.exit_code == 2, done.output
@@ -134,3 +136,23 @@ def test_data_sets_calibrate_by_name_and_as_a_loader(tmp_path):
     theirs = chita.prune(spec.trained(), calibration.first(8), **options)
     for name, mask in theirs.masks.items():
         assert torch.equal(ours.masks[name], mask)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--length", "64"], "length is 64, and .* has positions for 32 tokens"),
+        (["--max-memory", "-3"], "max_memory is -3"),
+        (["--flops", "0.5"], "Flops has none"),
+        (["--sparsity", "0.5", "--rows", "1000000"], "but the calibration data hold"),
+        (["--pattern", "2:5"], "in all. Leave them out"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(tmp_path, options, words, monkeypatch):
+    folder, data = saved("encoder", tmp_path / "model"), written(tmp_path / "text")
+    monkeypatch.setattr("chita.cli.prune.run", None)
+    budget = [] if {"--flops", "--sparsity", "--pattern"} & {*options} else ["--sparsity", "0.5"]
+    arguments = ["prune", "--model", f"hf:{folder}", "--data", str(data), "--method", "alps"]
+    done = CliRunner().invoke(app, [*arguments, *budget, *options])
+    assert done.exit_code == 2
+    assert re.search(words, " ".join(done.output.split()))
