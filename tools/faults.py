@@ -21,6 +21,7 @@ GRAM, LAYERS = "tests/problem/test_input_gram.py", "tests/conformance/test_layer
 SPLIT, INPUTS = "tests/constraints/test_split.py", "tests/collect/test_inputs.py"
 CHAIN, LAYERWISE = "tests/collect/test_chain.py", "tests/pruning/test_layerwise.py"
 TEXT, HUB = "tests/data/test_text.py", "tests/models/test_hugging_face.py"
+SHAPES = "tests/pruning/test_layer_shapes.py"
 
 # (file under chita/, text, its replacement, tests that must then fail)
 FAULTS = [
@@ -67,6 +68,22 @@ FAULTS = [
     ("pruning/layerwise.py", "if seen.count < width <= most", "if False", LAYERWISE),
     ("pruning/layerwise.py", "raised=problem.ridge != ", "raised=problem.ridge == ", LAYERWISE),
     ("data/text.py", "before, after = _around(tokenizer)", "before, after = [], []", TEXT),
+    ("data/text.py", "mask[i, : len(row)] = 1", "mask[i] = 1", TEXT),
+    ("data/text.py", "ids.sort(key=len)", "pass", TEXT),
+    ("data/lines.py", "if second is None:\n        return _held_out", "if True:\n        return _held_out", TEXT),
+    ("data/lines.py", "if \"text\" not in split.column_names:", "if False:", TEXT),
+    ("problem/input_gram.py", "near._curvature is curvature", "True", GRAM),
+    ("problem/input_gram.py", "& (before.residual == residual)", "", GRAM),
+    ("problem/input_gram.py", "self._solved.ridge == ridge", "True", GRAM),
+    ("problem/input_gram.py", "rows = rows[~known[rows]]", "pass", GRAM),
+    ("problem/input_gram.py", "systems[:, fewest:].mul_", "systems[:, :0].mul_", GRAM),
+    ("solvers/obc.py", "rooms and rooms.of(rows)", "None", LAYERS),
+    ("solvers/alps.py", "* layer.scale", "* 1.0", LAYERS),
+    ("collect/rules/convolution.py", "found.unflatten(2, (-1, layer.weight.shape[1])).mT.flatten(2)", "found", SHAPES),
+    ("pruning/layers.py", "self.canonical.shapes[0][0] // self.groups", "self.canonical.shapes[0][0]", SHAPES),
+    ("cli/prune.py", "    activation_limit(settings.max_memory)\n", "", HUB),
+    ("cli/prune.py", "    _check_samples(session, settings)\n", "", HUB),
+    ("text_format.py", "self.length > self.longest", "False", HUB),
     ("training/fidelity.py", "(states * weights.unsqueeze(2)).sum(1)", "states.sum(1)", HUB),
     ("constraints/groups.py", "rank < least", "rank <= least", "tests/constraints"),
     ("constraints/groups.py", "(needed - used).clamp_min(0)", "needed", "tests/constraints"),

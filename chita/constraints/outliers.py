@@ -43,6 +43,8 @@ class ByOutliers(Budget):
     def __post_init__(self) -> None:
         check_floor(self.min_keep)
         check_share(self.sparsity)
+        if not 0 <= self.spread <= 0.5:
+            raise InputError(f"spread is {self.spread}; give a number in [0, 0.5], such as 0.08.")
 
     def kept(self, layout: Layout) -> int:
         """Return k."""

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import chita
-from chita.constraints import Sparsity
+from chita.constraints import ByOutliers, Sparsity
 from chita.data.digits import digits
 from chita.errors import InputError
 from chita.models.prunable import prunable_layout
@@ -305,3 +305,9 @@ def test_owl_needs_layers_to_measure():
     model, _ = chita.load_model("digits-mlp")
     with pytest.raises(InputError, match="is measured while pruning layer by layer"):
         chita.prune(model, digits()[0], sparsity=0.5, per_layer="owl", method="magnitude")
+
+
+@pytest.mark.parametrize("spread", [-0.01, 0.51, float("nan")])
+def test_owl_spreads_within_bounds(spread):
+    with pytest.raises(InputError, match=r"give a number in \[0, 0.5\]"):
+        ByOutliers(sparsity=0.5, spread=spread)
