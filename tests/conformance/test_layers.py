@@ -75,10 +75,11 @@ def test_obc_takes_removals_of_all_outputs_by_their_cost(shape):
         assert torch.allclose(found.weights, exact, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(5, 15))
 @pytest.mark.parametrize("budget", [NofM(n=2, m=4), PerRow(sparsity=0.5)])
-def test_obc_removes_within_groups_that_have_room(budget):
+def test_obc_removes_within_groups_that_have_room(budget, seed):
     shape = (1, 4, 12)
-    problem, dense = layer_problem(40, shape, ridge=0.05, seed=5)
+    problem, dense = layer_problem(40, shape, ridge=0.05, seed=seed)
     found = OBC().solve(problem, budget.bind(layout(shape)))
 
     def room(removed):
@@ -165,6 +166,19 @@ def test_the_scaled_layer_is_the_problem_in_other_units(shape):
     refined = layer.refined(start, mask, 100) * layer.scale
     exact = dense.value(dense.minimise_on(mask.nonzero().flatten().tolist()))
     assert exact - 1e-9 <= dense.value(refined) <= exact * (1 + 1e-6)
+
+
+def test_as_many_steps_as_an_output_keeps_weights_reach_its_minimum():
+    """Conjugate directions: steepest descent takes thousands of steps here."""
+    problem, dense = layer_problem(40, (1, 4, 12), ridge=1e-4, seed=9)
+    layer = ScaledLayer(problem)
+    mask = torch.rand(48, generator=torch.Generator().manual_seed(2)) < 0.5
+    most = int(mask.view(4, 12).sum(1).max())
+    start = torch.where(mask, layer.origin, 0)
+    refined = layer.refined(start, mask, most) * layer.scale
+    least = dense.value(dense.minimise_on(mask.nonzero().flatten().tolist()))
+    before = dense.value(start * layer.scale)
+    assert dense.value(refined) - least <= 1e-7 * (before - least)
 
 
 @pytest.mark.parametrize("n", [20, 200])

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import chita
 from chita.cli.app import app
-from chita.data.text import text_data
+from chita.data.text import sentences, text_data
 from chita.errors import InputError
 from chita.masks.storage import load_masks
 from chita.models.hugging_face import hugging_face_model, tokenizer_of
@@ -79,22 +79,24 @@ def test_perplexity_is_that_of_all_tokens_told(tmp_path):
 def test_fidelity_is_one_to_itself_and_falls(tmp_path):
     spec = hugging_face_model(str(saved("encoder", tmp_path / "model")))
     model, other = spec.trained().eval(), spec.trained().eval()
-    _, sentences = text_data(str(written(tmp_path / "text")), spec.text, tokenizer_of(spec.text))
-    same = fidelity(model, other, sentences)
+    _, lines = text_data(str(written(tmp_path / "text")), spec.text, tokenizer_of(spec.text))
+    same = fidelity(model, other, lines)
     assert same.cosine == pytest.approx(1)
     assert same.neighbours == 100
-    one = next(sentences.batches(1))
-    kept = int(one["attention_mask"].sum())
-    states = model(input_ids=one["input_ids"][:, :kept]).last_hidden_state[0].mean(0).double()
+    both = ["the cat sat on a mat", "while rain fell over hills and nobody came to look"]
+    padded = sentences(both, spec.text, tokenizer_of(spec.text))
+    assert not padded.batch["attention_mask"].all()
+    ids = padded.batch["input_ids"][:1, :8]  # [CLS], six words, [SEP]
+    states = model(input_ids=ids).last_hidden_state[0].mean(0).double()
     expected = torch.nn.functional.normalize(states, dim=0)
-    assert torch.allclose(embeddings(model, sentences)[0], expected, atol=1e-5)
+    assert torch.allclose(embeddings(model, padded)[0], expected, atol=1e-5)
     with torch.no_grad():
         for weight in other.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
-    worse = fidelity(model, other, sentences)
+    worse = fidelity(model, other, lines)
     assert worse.cosine < 1
     with pytest.raises(InputError, match="no neighbour"):
-        fidelity(model, other, sentences.first(1))
+        fidelity(model, other, lines.first(1))
 
 
 @pytest.mark.parametrize(
