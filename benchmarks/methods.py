@@ -149,7 +149,8 @@ def _excess(result, objective):
 
 def methods():
     """The page docs/methods.md."""
-    reference, growth, layers = load("reference"), load("growth"), load("layers")
+    reference, growth = load("reference"), load("growth")
+    measured = (RESULTS / "layers.json").is_file()
     plot_growth(growth)
     lines = []
     for name, kind in SOLVERS.items():
@@ -184,7 +185,7 @@ hundreds of rounds where many weights must move. `local-search` afterwards gains
 time, so it is left to those who ask.
 
 {summary(reference, "parts")}
-{by_layers(layers)}
+{by_layers(load("layers")) if measured else ""}
 {growing(growth)}"""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import final
 
+import torch
 from torch import Tensor
 
 from chita.linalg.select import kth_largest
@@ -47,7 +48,9 @@ class SerialSpace(Space):
         return sum((float(x.double() @ y.double()) for x, y in blocks), 0.0)
 
     def sum(self, a: Tensor) -> float:
-        """Sum in float64, block by block."""
+        """Sum in float64, block by block; of a mask its ones."""
+        if a.dtype == torch.bool:
+            return float(a.count_nonzero())
         return sum((float(x.double().sum()) for x in a.split(_BLOCK)), 0.0)
 
     def kth_largest(self, values: Tensor, k: int) -> Tensor:

@@ -48,7 +48,7 @@ class KeepKWithFloors(Divisible):
     def select(self, values: Tensor) -> Tensor:
         """The floors first, the rest by magnitude alone."""
         mask = self._unbounded.select(values)
-        if self.allows(mask):
+        if self._enough(mask):
             return mask
         forced = torch.zeros_like(mask)
         for segment, least in zip(self.segments, self.least, strict=True):
@@ -62,8 +62,11 @@ class KeepKWithFloors(Divisible):
 
     def allows(self, mask: Tensor) -> bool:
         """Whether the mask keeps exactly k, and enough in every segment."""
-        return self._unbounded.allows(mask) and all(
-            int(mask[segment].sum()) >= least
+        return self._unbounded.allows(mask) and self._enough(mask)
+
+    def _enough(self, mask: Tensor) -> bool:
+        return all(
+            int(mask[segment].count_nonzero()) >= least
             for segment, least in zip(self.segments, self.least, strict=True)
         )
 

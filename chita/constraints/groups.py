@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import final
 
@@ -15,6 +16,8 @@ from chita.constraints.constraint import Constraint, Divisible, owner_of, places
 from chita.constraints.keep_k import KeepK
 from chita.errors import InputError
 from chita.linalg.select import check_ranked
+
+_SMALL = 8  # members of a group
 
 
 @final
@@ -50,15 +53,18 @@ class KeepKInGroups(Divisible):
     def select(self, values: Tensor) -> Tensor:
         """The largest of every group first, the rest by magnitude alone."""
         check_ranked(values)
-        forced = torch.zeros_like(values, dtype=torch.bool)
         sizes = values.abs()
-        for members, least in zip(self.members, self.least, strict=True):
-            members = members.to(values.device)
-            present = torch.where(members >= 0, sizes[members.clamp_min(0)], -1)
-            order = present.argsort(dim=1, descending=True, stable=True)
-            rank = torch.arange(members.shape[1], device=values.device)
-            chosen = rank < least.to(values.device).unsqueeze(1)
-            forced[members.gather(1, order)[chosen]] = True
+        if self._neighbours:
+            (members,), (least,) = self.members, self.least
+            forced = _first(sizes.view(members.shape), least.to(values.device)).flatten()
+        else:
+            forced = torch.zeros_like(values, dtype=torch.bool)
+            for members, least in zip(self.members, self.least, strict=True):
+                members = members.to(values.device)
+                present = torch.where(members >= 0, sizes[members.clamp_min(0)], -1)
+                forced[members[_first(present, least.to(values.device))]] = True
+        if self.k == self._floors:
+            return forced
         free = (~forced).nonzero().squeeze(1)
         rest = KeepK(size=len(free), k=self.k - self._floors)
         forced[free] = rest.select(values[free])
@@ -128,7 +134,15 @@ class KeepKInGroups(Divisible):
             for size, k, own, floors in zip(sizes, shares, members, least, strict=True)
         ]
 
-    @property
+    @cached_property
+    def _neighbours(self) -> bool:
+        """Whether groups of one size follow each other in order."""
+        if len(self.members) != 1:
+            return False
+        flat = self.members[0].flatten()
+        return len(flat) == self.size and torch.equal(flat, torch.arange(self.size).to(flat))
+
+    @cached_property
     def _floors(self) -> int:
         return sum(int(least.sum()) for least in self.least)
 
@@ -139,6 +153,26 @@ class KeepKInGroups(Divisible):
             members = members.to(mask.device)
             found.append((mask[members.clamp_min(0)] & (members >= 0)).sum(1))
         return found
+
+
+def _first(values: Tensor, least: Tensor) -> Tensor:
+    """Which are the largest of each row of values (g, m), `least` (g,) of them."""
+    count = values.shape[1]
+    if count <= _SMALL:  # where to compare all pairs is faster than to sort
+        columns = values.T.contiguous()
+        ahead = torch.arange(count - 1, -1, -1, dtype=torch.uint8, device=values.device)
+        rank = ahead.unsqueeze(1).repeat(1, len(values))
+        for i in range(count - 1):
+            first = (columns[i] >= columns[i + 1 :]).view(torch.uint8)
+            rank[i + 1 :] += first
+            rank[i] -= first.sum(0, dtype=torch.uint8)
+        rank = rank.T
+    else:
+        order = values.argsort(dim=1, descending=True, stable=True)
+        rank = torch.empty_like(order)
+        places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+        rank.scatter_(1, order, places)
+    return rank < least.unsqueeze(1)
 
 
 def _shared(there: Tensor, least: Tensor, parts: int) -> dict[int, tuple[Tensor, Tensor]]:

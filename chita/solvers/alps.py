@@ -88,25 +88,29 @@ class ALPS(Solver):
 
     def _alternate(self, layer: ScaledLayer, constraint: Constraint, rho: float) -> _End:
         """The iterations from one ρ₀."""
-        allowed, dual = layer.origin, torch.zeros_like(layer.origin)
+        # W + V/ρ, of which D is what the mask keeps, and V/ρ the rest.
+        target, mask = layer.origin, torch.ones_like(layer.origin, dtype=torch.bool)
         first = before = constraint.select(layer.origin)
         k = max(1, int(first.sum()))
-        for iteration in range(1, self.max_iterations + 1):
-            weights = layer.fitted(rho * allowed - dual, rho)
-            target = weights + dual / rho
+        status, iteration = Status.ITERATION_LIMIT, 0
+        while iteration < self.max_iterations:
+            iteration += 1
+            allowed = target * mask.to(target)
+            rest = target - allowed
+            target = layer.fitted(allowed - rest, rho).add_(rest)
             mask = constraint.select(target)
-            allowed = torch.where(mask, target, 0)
-            dual = rho * (target - allowed)
             if iteration % _EVERY:
                 continue
-            moved = int((mask != before).sum())
+            moved = int((mask != before).count_nonzero())
             if not moved or (iteration > _AFTER and moved < _STEADY * k):
-                return _End(
-                    allowed, mask, Status.CONVERGED, iteration, not torch.equal(mask, first)
-                )
+                status = Status.CONVERGED
+                break
             before = mask
-            rho = min(rho * next(f for share, f in _STEPS if moved >= share * k), _LARGEST)
-        return _End(allowed, mask, Status.ITERATION_LIMIT, self.max_iterations, True)
+            larger = min(rho * next(f for share, f in _STEPS if moved >= share * k), _LARGEST)
+            target = torch.where(mask, target, target * (rho / larger))
+            rho = larger
+        stayed = status is Status.CONVERGED and torch.equal(mask, first)
+        return _End(torch.where(mask, target, 0), mask, status, iteration, not stayed)
 
 
 class _End(NamedTuple):
@@ -147,29 +151,29 @@ class ScaledLayer:
         kind = self._hessian.dtype
         return values.clamp_min(0).to(kind).unsqueeze(1), vectors.to(kind)
 
-    def fitted(self, pull: Tensor, rho: float) -> Tensor:
-        """(H_λ + ρI)⁻¹ (b + pull)."""
+    def fitted(self, near: Tensor, rho: float) -> Tensor:
+        """(H_λ + ρI)⁻¹ (b + ρ·near)."""
         values, vectors = self._eigen
-        turned = (self._right + pull).view(self._shape) @ vectors
+        turned = torch.add(self._right, near, alpha=rho).view(self._shape) @ vectors
         return (turned.div_(values + rho) @ vectors.mT).flatten()
 
     def refined(self, weights: Tensor, mask: Tensor, steps: int) -> Tensor:
         """Conjugate gradients on the mask (p,), from weights (p,) that are zero off it."""
-        x = weights.view(self._shape)
-        kept = mask.view(self._shape)
-        left = torch.where(kept, (self._right - self._times(weights)).view(self._shape), 0)
-        direction, slope = left, left.square().sum(2, keepdim=True)
+        x = weights.clone().view(self._shape)
+        kept = mask.view(self._shape).to(x)
+        left = (self._right - self._times(weights)).view(self._shape) * kept
+        direction, slope = left.clone(), (left * left).sum(2, keepdim=True)
         enough = _TOLERANCE**2 * slope
         for _ in range(steps):
             if not bool((slope > enough).any()):
                 break
-            image = torch.where(kept, direction @ self._hessian, 0)
+            image = (direction @ self._hessian).mul_(kept)
             bend = (direction * image).sum(2, keepdim=True)
             length = torch.where((slope > enough) & (bend > 0), slope / bend, 0)
-            x = x + length * direction
-            left = left - length * image
-            before, slope = slope, left.square().sum(2, keepdim=True)
-            direction = left + torch.where(before > 0, slope / before, 0) * direction
+            x.addcmul_(length, direction)
+            left.addcmul_(length, image, value=-1)
+            before, slope = slope, (left * left).sum(2, keepdim=True)
+            direction.mul_(torch.where(before > 0, slope / before, 0)).add_(left)
         return x.flatten()
 
     def _times(self, weights: Tensor) -> Tensor:

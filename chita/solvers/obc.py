@@ -15,7 +15,7 @@ from chita.problem import Curvature, InputGram, LocalQuadratic
 from chita.solvers.solver import Effort, Found, Solver
 
 _ENTRIES = 2**23  # of the inverses that are downdated at a time: 64 MB
-_LAZY = 64  # removals between two downdates of the whole inverse
+_LAZY = 128  # removals between two downdates of the whole inverse
 _NUDGE = 1e-12  # by which scores of one output rise at least, so that they have an order
 
 
@@ -32,7 +32,7 @@ class OBC(Solver):
 
     Frantar & Alistarh, Optimal brain compression (2022), algorithms 1 and 2 and the global step of
     section 4; their damping is our λ. For N:M a weight may go while its group has more than N.
-    Departures: the inverse is downdated for 64 removals at a time, columns asked for in between
+    Departures: the inverse is downdated for 128 removals at a time, columns asked for in between
     are made on demand, and weights that are gone leave it. Whole blocks are chosen by these scores,
     not eliminated as blocks.
     """
@@ -156,14 +156,16 @@ class _Left:
     """What is left of some outputs, m weights of each.
 
     Fields: `here` (b, m), which they are; `weights` (b, m), the minimum on them; `inverses`
-    (b, m, m), of H_λ before the removals of which `fragments` (t, b, m) tell: it is less Σ u uᵀ.
+    (b, m, m), of H_λ before the removals of which the first of the fragments u (b, t, m) tell: it
+    is less Σ u uᵀ.
     """
 
     def __init__(self, *, here: Tensor, weights: Tensor, inverses: Tensor) -> None:
         self.here, self.weights, self._inverses = here, weights, inverses
         self._diagonals = inverses.diagonal(dim1=1, dim2=2).clone()
         self._alive = torch.ones_like(here, dtype=torch.bool)
-        self._fragments: list[Tensor] = []
+        self._fragments = weights.new_empty(len(weights), _LAZY, weights.shape[1])
+        self._count = 0
 
     def cheapest(self, rooms: Rooms | None) -> tuple[Tensor, Tensor]:
         """What the next removal of each output costs (b,), infinite for none, and which (b, 1)."""
@@ -174,14 +176,18 @@ class _Left:
 
     def remove(self, at: Tensor, goes: Tensor) -> None:
         """Remove the weights at places (b, 1) of those outputs of which one goes (b,)."""
-        column = self._inverses[torch.arange(len(at), device=at.device), at.squeeze(1)]
-        for fragment in self._fragments:
-            column = column - fragment.gather(1, at) * fragment
+        outputs = torch.arange(len(at), device=at.device)
+        column = self._inverses[outputs, at.squeeze(1)]
+        if self._count:
+            known = self._fragments[:, : self._count]
+            column -= (known[outputs, :, at.squeeze(1)].unsqueeze(1) @ known).squeeze(1)
         pivot = column.gather(1, at)
         column = torch.where(goes.unsqueeze(1), column, 0)
         self.weights = self.weights - self.weights.gather(1, at) / pivot * column
-        self._fragments.append(column / pivot.sqrt())
-        self._diagonals = self._diagonals - self._fragments[-1].square()
+        fragment = column / pivot.sqrt()
+        self._fragments[:, self._count] = fragment
+        self._count += 1
+        self._diagonals = self._diagonals - fragment.square()
         self._alive = self._alive.scatter(1, at, ~goes.unsqueeze(1))
 
     def compacted(self) -> _Left:
@@ -189,15 +195,16 @@ class _Left:
 
         Outputs of which nothing more goes lose any weights: what stays there has its score.
         """
-        size = self.here.shape[1] - len(self._fragments)
+        size = self.here.shape[1] - self._count
         stays = self._alive.long().argsort(dim=1, descending=True, stable=True)[:, :size]
         stays = stays.sort(1).values
         inverses = torch.stack([
             inverse[index][:, index] for inverse, index in zip(self._inverses, stays, strict=True)
         ])
-        fragments = torch.stack([fragment.gather(1, stays) for fragment in self._fragments], 1)
+        known = self._fragments[:, : self._count]
+        fragments = known.gather(2, stays.unsqueeze(1).expand(-1, self._count, -1))
         return _Left(
             here=self.here.gather(1, stays),
             weights=self.weights.gather(1, stays),
-            inverses=inverses - fragments.mT @ fragments,
+            inverses=inverses.baddbmm_(fragments.mT, fragments, alpha=-1),
         )
