@@ -376,7 +376,7 @@ FAULTS = [
     ("records.py", "        return round(int(status.partition", "        return 7.0 + 0 * round(int(status.partition", SWEEP),
     ("cli/sweep.py", "max_tasks_per_child=1,", "max_tasks_per_child=None,", SWEEP),
     ("cli/sweep.py", "_dense(run, known)", "None", SWEEP),
-    ("cli/grid.py", "if len(varied[name]) > 1}", "}", SWEEP),
+    ("cli/grid.py", "if len(varied[name]) > 1}", "}", f"{SWEEP} -m slow"),
     ("cli/sweep.py", "file.truncate(len(whole))", "pass", "tests/cli/test_sweep.py"),
     ("cli/grid.py", "    if twice:", "    if False:", "tests/cli/test_sweep.py"),
 ]  # fmt: skip

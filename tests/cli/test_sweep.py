@@ -102,6 +102,7 @@ def test_the_dense_network_is_measured_once(tmp_path):
     assert [line["dense_metric"] for line in lines()] == [12.5, 12.5, 99.2]
 
 
+@pytest.mark.slow
 def test_a_grid_with_a_name_is_told_by_it(tmp_path):
     (tmp_path / "g.toml").write_text(
         "rows = 60\nsparsity = 0.5\n"
@@ -211,6 +212,7 @@ def test_a_run_that_fails_is_told_and_the_others_are_kept(tmp_path):
     assert len(lines()) == 2
 
 
+@pytest.mark.slow
 def test_several_grids_are_one_table_and_one_budget_is_drawn_against_time(tmp_path):
     one = '[[sweep]]\nmethod = ["magnitude"]\nsparsity = [0.5]\n'
     (tmp_path / "g.toml").write_text(f"rows = 60\n{one}")
