@@ -365,7 +365,7 @@ FAULTS = [
     ("solvers/cbs.py", "math.inf if math.isnan(value) else value", "value", CBS),
     ("pruning/staged.py", "(pose.judged or solver.judges)", "pose.judged", POSE),
     ("pruning/pose.py", "make_solver(value, seed=seed)", "make_solver(value)", POSE),
-    ("cli/grid.py", "    _check_told_apart(runs.values())\n", "", SWEEP),
+    ("cli/grid.py", "    _check_told_apart(runs.values())\n", "", f"{SWEEP} -m slow"),
     ("linalg/select.py", "if not 0 < count < len(values):", "if False:", "tests/linalg"),
     ("pruning/auto.py", "loss=self._judge,", "loss=None,", CBS),
     ("pruning/pose.py", "== AUTO and name not in solver.chosen", "== AUTO", POSE),
