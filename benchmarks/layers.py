@@ -65,7 +65,7 @@ def problems():
             model(**batch)
     for layer in layers:
         seen = grams.of(layer.name)
-        if not seen.count:
+        if seen.count < layer.canonical.shapes[0][1]:  # the pooler sees one token of a sequence
             continue
         w_bar = layer.taken(layer.module.weight.detach().flatten())
         curvature = InputGram(seen.gram, layer.outputs, dtype=w_bar.dtype)
