@@ -59,19 +59,15 @@ class Session:
         """Return how good a network is on the evaluation data, None where there are none."""
         if self.evaluation is None:
             return None
-        if self.embeds and network is self.network:
-            few = Examples(next(batches_of(self.evaluation, 2)))
-            fidelity(network, network, few)  # to know before any work that there are embeddings
-            return Score(metric=COSINE, value=1.0, count=len(few), neighbours=100.0)
-        if self.embeds:
-            found = fidelity(self.network, network, self.evaluation)
-            return Score(
-                metric=COSINE,
-                value=found.cosine,
-                count=found.count,
-                neighbours=found.neighbours,
-            )
-        return evaluate(network, self.evaluation, loss=self.loss, progress=self.progress)
+        if not self.embeds:
+            return evaluate(network, self.evaluation, loss=self.loss, progress=self.progress)
+        data = self.evaluation
+        if network is self.network:  # alike to itself: two samples tell that there are embeddings
+            data = Examples(next(batches_of(data, 2)))
+        found = fidelity(self.network, network, data)
+        return Score(
+            metric=COSINE, value=found.cosine, count=found.count, neighbours=found.neighbours
+        )
 
 
 def open_session(

@@ -9,6 +9,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from chita.linalg.select import kth_largest
+
 _SAMPLE = 100_000  # scores by which the price is guessed, where there are many
 _AROUND = 0.02  # relative width of the first bracket around the guess
 _STEPS = 200  # of bisection at most
@@ -91,7 +93,7 @@ class _Open:
         net = self.worth(price) if net is None else net
         if self.k == 0:
             return max(0.0, float(net.max()))
-        return max(0.0, float(net.kthvalue(len(net) - self.k + 1).values))
+        return max(0.0, float(kth_largest(net, self.k)))
 
     def worth(self, price: float) -> Tensor:
         return worth(self.scores, self.costs, price)

@@ -13,7 +13,7 @@ from chita.constraints.constraint import Constraint
 from chita.constraints.knapsack import Prices, prices, worth
 from chita.errors import InputError
 from chita.layout import segments_of
-from chita.linalg.select import check_ranked, largest, largest_magnitude
+from chita.linalg.select import check_ranked, kth_largest, largest, largest_magnitude
 
 _EQUAL = 1e-6  # scores of at most 1 that differ by less, by rounding of the price
 _LAST = 2**62
@@ -71,8 +71,7 @@ class UnderFlops(Constraint):
         for segment, least in zip(self.segments, self.least, strict=True):
             if least:
                 part = scores[segment]
-                at = len(part) - least + 1
-                last = part.max() if least == 1 else part.kthvalue(at).values
+                last = part.max() if least == 1 else kth_largest(part, least)
                 part[largest(part, least, last)] = torch.inf
         return self._selected(scores)
 
@@ -188,7 +187,7 @@ class UnderFlops(Constraint):
             outside = (~mask[segment]).nonzero().squeeze(1)
             most = min(len(outside), places, spare // cost if cost else places)
             part = scores[segment][outside]
-            best = largest(part, most, part.kthvalue(len(part) - most + 1).values)
+            best = largest(part, most, kth_largest(part, most))
             index.append(outside[best] + segment.start)
             gains.append(part[best].double() - found.cost * cost)
             costs.append(torch.full((most,), cost, dtype=torch.long, device=mask.device))
