@@ -9,6 +9,7 @@ from chita.errors import (
     NumericalError,
     OutputError,
 )
+from chita.masks.enforce import Enforcer
 from chita.models.zoo import load_model
 from chita.pruning.network import prune
 from chita.pruning.plan import Plan, plan
@@ -24,6 +25,7 @@ __all__ = [
     "IHT",
     "CheckpointError",
     "ChitaError",
+    "Enforcer",
     "Examples",
     "InputError",
     "Magnitude",

@@ -22,11 +22,11 @@ from chita.errors import InputError
 from chita.image_format import ImageFormat
 from chita.imports import imported, is_import
 from chita.losses import LossLike, check_loss
+from chita.masks.fit import fit_masks, read_masks
 from chita.models.hugging_face import tokenizer_of
 from chita.models.zoo import find_model, load_model
 from chita.progress import Progress, Silent
 from chita.pruning.pose import Pose
-from chita.pruning.refit import fit_masks, read_masks
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Sampling
 from chita.records import RunRecord, peak_rss_mb

@@ -1,1 +1,1 @@
-"""Masks of networks: stored, and (later) enforced."""
+"""Masks of networks: read, stored, and held while others train."""

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 import chita
 from chita.cli.app import app
 from chita.errors import InputError, NumericalError
+from chita.masks.fit import read_masks
 from chita.models.prunable import prunable_layout, write_weights
-from chita.pruning.refit import read_masks
 
 
 class Counting(nn.Module):

@@ -9,8 +9,8 @@ from torch.nn.utils import prune as torch_prune
 import chita
 from chita.data.digits import digits
 from chita.errors import CheckpointError, InputError
+from chita.masks.fit import read_masks
 from chita.masks.storage import save_masks
-from chita.pruning.refit import read_masks
 from tests.dense import DenseProblem
 
 

@@ -1,0 +1,146 @@
+"""Zeros that stay zero while an optimizer, anyone's, trains the weights that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from chita.errors import InputError
+from chita.masks.fit import Masks, fit_masks
+from chita.models.wrappers import unwrapped
+
+
+@final
+class Enforcer:
+    """Holds the weights that masks remove at exactly zero.
+
+    They are zero from the beginning, and again after every step of an attached optimizer. Before
+    each step their gradients are set to zero, too, so that no momentum, no second moment and no
+    statistic of a whole matrix is made of them; momentum that an optimizer has already, or loads,
+    is cleared. Weights are found by name in every step: loading a state dict changes nothing of it.
+
+    Args:
+        model: the network, in whatever wrapper; its weights of the masks' names are held.
+        masks: named masks (True, or not zero, = kept), a run folder, or any file of
+            `chita.masks.fit.read_masks`.
+        copies: networks that follow this one, such as a moving average
+            (`torch.optim.swa_utils.AveragedModel`): the same weights are zero there.
+
+    Raises:
+        InputError: masks do not fit the network, or a copy.
+        CheckpointError: the file holds no masks.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+    >>> enforcer = Enforcer(layer, {"weight": torch.tensor([[True, False]])})
+    >>> enforcer.attach(optimizer)
+    >>> layer(torch.ones(1, 2)).sum().backward()
+    >>> optimizer.step()
+    >>> float(layer.weight[0, 1])
+    0.0
+    """
+
+    def __init__(self, model: nn.Module, masks: Masks, *, copies: Sequence[nn.Module] = ()) -> None:
+        self._network = unwrapped(model)
+        fitted, _ = fit_masks(self._network, masks)
+        self.masks = fitted
+        self._removed = {name: ~mask for name, mask in fitted.items()}
+        self._copies = [unwrapped(copy) for copy in copies]
+        for copy in self._copies:
+            fit_masks(copy, fitted)
+        self._handles: list[Any] = []
+        self.apply()
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Hold the zeros through every step of an optimizer, until `detach`.
+
+        Raises `InputError` when it holds none of the weights, as one with copies of its own does.
+        """
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if not any(id(self._weight(name)) in held for name in self._removed):
+            raise InputError(
+                f"The {type(optimizer).__name__} holds none of the masked weights: it was made for "
+                "another network, or keeps copies of its own. Make it of this network's "
+                "parameters, or call apply() after each of its steps."
+            )
+        self._clear(optimizer)
+        self._handles += [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(lambda *_: self.apply()),
+            optimizer.register_load_state_dict_post_hook(self._clear),
+        ]
+
+    def detach(self) -> None:
+        """Let go of all optimizers."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Set the removed weights to zero, here and in the copies."""
+        for name in self._removed:
+            self._fill(self._weight(name), name)
+            for copy in self._copies:
+                self._fill(copy.get_parameter(name), name)
+
+    @torch.no_grad()
+    def refilled(self) -> dict[str, int]:
+        """Return how many removed weights are not zero, by name; empty where all are."""
+        counts = {
+            name: int(torch.count_nonzero(self._weight(name)[removed]))
+            for name, removed in self._removed.items()
+        }
+        return {name: count for name, count in counts.items() if count}
+
+    def _weight(self, name: str) -> nn.Parameter:
+        return self._network.get_parameter(name)
+
+    def _fill(self, tensor: Tensor, name: str) -> None:
+        removed = self._removed[name]
+        if removed.device != tensor.device:  # the network was moved
+            removed = self._removed[name] = removed.to(tensor.device)
+        tensor.masked_fill_(removed, 0)
+
+    def _before_step(
+        self, optimizer: torch.optim.Optimizer, args: Any, kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]] | None:
+        """Mask the gradients, also those that a closure computes inside the step."""
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)  # args[0] is `self`
+        if closure is None:
+            self._mask_gradients()
+            return None
+
+        def masked() -> Any:
+            with torch.enable_grad():
+                loss = closure()
+            self._mask_gradients()
+            return loss
+
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": masked}
+        return (args[0], masked, *args[2:]), kwargs
+
+    @torch.no_grad()
+    def _mask_gradients(self) -> None:
+        for name in self._removed:
+            gradient = self._weight(name).grad
+            if gradient is not None and gradient.layout == torch.strided:
+                self._fill(gradient, name)
+
+    @torch.no_grad()
+    def _clear(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clear what an optimizer keeps of the removed weights, entry by entry."""
+        for name in self._removed:
+            weight = self._weight(name)
+            for value in optimizer.state.get(weight, {}).values():
+                if _of_each_entry(value, weight):
+                    self._fill(value, name)
+
+
+def _of_each_entry(value: Any, weight: Tensor) -> bool:
+    """Whether a state tells something of each entry of a weight: moments, but no packed codes."""
+    return isinstance(value, Tensor) and value.shape == weight.shape and value.is_floating_point()

@@ -1,0 +1,77 @@
+"""Masks of files and of users, under the names of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from chita.errors import CheckpointError, InputError
+from chita.layout import Layout
+from chita.masks.sources import masks_beside, zeros_of
+from chita.masks.storage import is_mask_file, load_masks
+from chita.models.checkpoint import known_name, read_tensors
+from chita.models.prunable import prunable_layout
+from chita.models.targets import decide
+
+Masks = Mapping[str, Tensor] | str | Path
+"""Named masks (True, or not zero, = kept), or a file that holds them."""
+
+
+def read_masks(path: Path, model: nn.Module, *, allow_pickle: bool = False) -> dict[str, Tensor]:
+    """Return the masks of a file by tensor name.
+
+    Read are a run folder or its `masks.safetensors`, checkpoints with `weight_mask` buffers of
+    `torch.nn.utils.prune`, and the zeros of a checkpoint's prunable tensors.
+
+    Raises `CheckpointError` when the file cannot be read or holds no masks.
+    """
+    file = path / "masks.safetensors" if path.is_dir() else path
+    if is_mask_file(file):
+        return load_masks(file)
+    known = model.state_dict()
+    tensors = {}
+    for name, tensor in read_tensors(path, allow_pickle=allow_pickle).items():
+        tensors[known_name(name, known) or name] = tensor
+    decided = (decision for decision in decide(model) if decision.pruned)
+    aliases = {d.role.name: [role.name for role in d.roles] for d in decided}
+    return masks_beside(tensors) or zeros_of(tensors, aliases)
+
+
+def fit_masks(model: nn.Module, masks: Masks) -> tuple[dict[str, Tensor], Layout]:
+    """Return the masks under the names of the layout that they make, and this layout.
+
+    Raises `InputError` that lists masks of unknown names or wrong shapes, and `CheckpointError`
+    when there are none.
+    """
+    if isinstance(masks, (str, Path)):
+        masks = read_masks(Path(masks), model)
+    if not isinstance(masks, Mapping) or not masks:
+        raise CheckpointError("There are no masks. Give named boolean tensors, or their file.")
+    known = {role.name: decision for decision in decide(model) for role in decision.roles}
+    given = {known_name(str(name), known) or str(name): mask for name, mask in masks.items()}
+    strange = [n for n, mask in given.items() if not _is_mask(mask)]
+    unknown = [name for name in given if name not in known]
+    if strange:
+        raise InputError(f"Masks must be dense tensors of numbers; these are not: {strange}.")
+    if unknown:
+        raise InputError(
+            f"The network has no parameter {', '.join(unknown)}, for which there are masks. Give "
+            "the masks of this architecture."
+        )
+    layout = prunable_layout(model, targets=list(given))
+    device = next(model.parameters()).device
+    fitted: dict[str, Tensor] = {}
+    for name, mask in given.items():
+        first, kept = known[name].role.name, (mask != 0).to(device)
+        if first in fitted and not torch.equal(fitted[first], kept):
+            raise InputError(f"{first} and {name} are one parameter, but their masks differ.")
+        fitted[first] = kept
+    layout.flatten(fitted)  # lists every wrong shape
+    return fitted, layout
+
+
+def _is_mask(mask: object) -> bool:
+    return isinstance(mask, Tensor) and mask.layout == torch.strided and not mask.is_complex()

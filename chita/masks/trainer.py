@@ -1,0 +1,66 @@
+"""Masks in the Trainer of Hugging Face's transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import nn
+from transformers import TrainerCallback
+
+from chita.errors import InputError
+from chita.masks.enforce import Enforcer
+from chita.masks.fit import Masks
+from chita.masks.storage import save_masks
+
+
+@final
+class KeepZeros(TrainerCallback):
+    """Holds the zeros of a pruned network through `Trainer.train`: `callbacks=[KeepZeros(run)]`.
+
+    Every checkpoint that the Trainer writes gets a `masks.safetensors`, so that `chita verify`
+    can be asked of it.
+
+    Args:
+        masks: named masks, or a run folder or file that holds them.
+    """
+
+    def __init__(self, masks: Masks) -> None:
+        self._masks = masks
+        self._enforcer: Enforcer | None = None
+
+    def on_train_begin(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        model: nn.Module | None = None,
+        optimizer: Any = None,
+        **_: Any,
+    ) -> None:
+        """Set the zeros and attach to the optimizer.
+
+        Raises `InputError` when the masks do not fit, or the network is wrapped by adapters.
+        """
+        assert model is not None
+        if hasattr(model, "merge_and_unload"):
+            raise InputError(
+                "The network has adapters, which leave its own weights as they are. Train it "
+                "without KeepZeros, then merge with chita.masks.lora.merge_adapter."
+            )
+        self._enforcer = Enforcer(model, self._masks)
+        while not isinstance(optimizer, torch.optim.Optimizer) or hasattr(optimizer, "optimizer"):
+            optimizer = optimizer.optimizer  # accelerate's wrapper steps the one inside
+        self._enforcer.attach(optimizer)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write the masks beside the checkpoint."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self._enforcer is not None and state.is_world_process_zero and folder.is_dir():
+            save_masks(self._enforcer.masks, folder / "masks.safetensors")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Detach."""
+        if self._enforcer is not None:
+            self._enforcer.detach()
