@@ -47,7 +47,7 @@ class LayerRecord(BaseModel):
     `dead_outputs` counts outputs (rows of a linear layer, channels of a convolution) of which no
     weight is kept. `rows` is the way in which its gradients were had (factored, rule, vmap, loop),
     None where none were collected; `solved`, what came of it by itself, where layers were pruned
-    one by one.
+    one by one; `axes`, the dimensions of outputs and inputs, and the number of groups (`Axes`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +59,7 @@ class LayerRecord(BaseModel):
     dead_outputs: int
     rows: str | None = None
     solved: SolvedRecord | None = None
+    axes: tuple[int, int, int] | None = None
 
 
 class TrialRecord(BaseModel):

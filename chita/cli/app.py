@@ -21,6 +21,7 @@ from chita.cli.plan import plan
 from chita.cli.prune import prune
 from chita.cli.refit import refit
 from chita.cli.sweep import sweep
+from chita.cli.verify import verify
 from chita.errors import ChitaError
 
 _P = ParamSpec("_P")
@@ -96,10 +97,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (prune, plan, refit, apply, evaluate, sweep, methods, models, demo):
+for _command in (prune, plan, refit, apply, verify, evaluate, sweep, methods, models, demo):
     app.command()(_guarded(_command))
 
 
 def main() -> None:
-    """Run the program. Exit codes: 0 done, 2 bad input (one message), 130 interrupted."""
+    """Run the program.
+
+    Exit codes: 0 done, 1 a check failed (`verify`), 2 bad input (one message), 130 interrupted.
+    """
     app()

@@ -47,7 +47,11 @@ class WholeBlocks(Divisible):
     def allows(self, mask: Tensor) -> bool:
         """Whether the mask is made of whole blocks, and these are allowed."""
         kept = mask[self.blocks.to(mask.device)].any(1)
-        return torch.equal(self._expanded(kept), mask) and self.chosen.allows(kept)
+        return self.cuts_none(mask) and self.chosen.allows(kept)
+
+    def cuts_none(self, mask: Tensor) -> bool:
+        """Return whether the mask is made of whole blocks, however many."""
+        return torch.equal(self._expanded(mask[self.blocks.to(mask.device)].any(1)), mask)
 
     def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
         """None: single weights do not change sides."""

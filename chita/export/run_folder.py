@@ -1,8 +1,9 @@
-"""The run folder: `model.safetensors`, `masks.safetensors` and `record.json`, all or nothing."""
+"""The run folder: network, masks, record and the hashes of these, all or nothing."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,8 @@ from chita.records import LevelRecord, RunRecord
 
 MODEL, MASKS, RECORD = "model.safetensors", "masks.safetensors", "record.json"
 LEVELS = "levels.csv"  # where levels of sparsity were searched
-OWN = {MODEL, MASKS, RECORD, LEVELS, *hugging_face.FILES}
+HASHES = "SHA256SUMS"  # of all other files, as `sha256sum -c` reads them
+OWN = {MODEL, MASKS, RECORD, LEVELS, HASHES, *hugging_face.FILES}
 
 
 def check_target(path: Path, *, force: bool) -> None:
@@ -93,6 +95,8 @@ def write_run(
             (draft / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
             if record.levels:
                 _write_levels(draft / LEVELS, record)
+            hashes = [f"{digest(file)}  {file.name}\n" for file in sorted(draft.iterdir())]
+            (draft / HASHES).write_text("".join(hashes))
             for file in draft.iterdir():
                 file.chmod(0o644)
                 _flush(file)
@@ -104,6 +108,12 @@ def write_run(
             f"{path} could not be written: {error}. Nothing was left there; free space or choose "
             "another --out."
         ) from error
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_levels(path: Path, record: RunRecord) -> None:

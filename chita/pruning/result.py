@@ -149,6 +149,7 @@ def _layers(
             rows=ways.get(name),
             solved=solved.get(name),
             dead_outputs=int((~axes.by_output(part).any(1)).sum()),
+            axes=(axes.output, axes.input, axes.groups),
         )
         for name, axes, part in zip(layout.names, layout.axes, masks, strict=True)
     )

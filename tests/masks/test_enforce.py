@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
+import chita
 from chita.errors import InputError
 from chita.masks.enforce import Enforcer
 
@@ -242,8 +243,6 @@ def test_tied_weights_wrappers_and_compiled_networks():
 
 
 def test_masks_of_a_run_folder(tmp_path):
-    import chita
-
     model, _ = chita.load_model("digits-mlp")
     chita.prune(model, method="magnitude", sparsity=0.9, inplace=True).save(tmp_path / "run")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

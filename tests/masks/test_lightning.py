@@ -5,6 +5,7 @@ import warnings
 import lightning
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from torch import nn
 
 from chita.errors import InputError
@@ -74,8 +75,6 @@ def test_zeros_are_exact_after_fit(tmp_path, automatic):
 
 
 def test_with_accumulation_clipping_bfloat16_an_average_and_a_checkpoint(tmp_path):
-    from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
-
     module = Module()
     kept = {f"net.{name}": mask for name, mask in masks(module).items()}
     average = WeightAveraging(avg_fn=torch.optim.swa_utils.get_ema_avg_fn(0.5), use_buffers=True)

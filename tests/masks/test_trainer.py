@@ -58,13 +58,12 @@ def trained(model, folder, callbacks, **arguments):
         "logging_strategy": "no",
         "dataloader_pin_memory": False,
     }
-    trainer = Trainer(
+    return Trainer(
         model=model,
         args=TrainingArguments(**{**asked, **arguments}),
         train_dataset=sequences(),
         callbacks=callbacks,
     )
-    return trainer
 
 
 def refilled(model, masks):
@@ -112,8 +111,8 @@ def test_an_adapter_is_merged_under_masks(tmp_path):
     peft = pytest.importorskip("peft")
     model, masks = pruned()
     config = peft.LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
+    adapted = peft.get_peft_model(copy.deepcopy(model), config)
     with pytest.raises(InputError, match="has adapters"):
-        adapted = peft.get_peft_model(copy.deepcopy(model), config)
         trained(adapted, tmp_path, [KeepZeros(masks)]).train()
     adapted = peft.get_peft_model(copy.deepcopy(model), config)
     trained(adapted, tmp_path, []).train()
