@@ -17,6 +17,7 @@ from chita.pruning.refit import apply_masks, refit
 from chita.pruning.result import PruneResult
 from chita.solvers import BSO, CD, CHITA, IHT, Magnitude
 from chita.training.evaluate import Score, evaluate
+from chita.training.recipe import Training
 
 __all__ = [
     "BSO",
@@ -36,6 +37,7 @@ __all__ = [
     "PruneResult",
     "Score",
     "Sparsity",
+    "Training",
     "apply_masks",
     "evaluate",
     "load_model",

@@ -155,7 +155,16 @@ class Layout:
         }
 
 
-def segments_of(index: Tensor, segments: tuple[slice, ...]) -> tuple[slice, ...]:
+Part = Tensor | range
+"""An ascending index of weights; a range of neighbours takes no memory."""
+
+
+def as_index(part: Part) -> Tensor:
+    """Return the index of a part as a tensor (k,)."""
+    return torch.arange(part.start, part.stop) if isinstance(part, range) else part
+
+
+def segments_of(index: Part, segments: tuple[slice, ...]) -> tuple[slice, ...]:
     """Return where consecutive slices of the flat vector lie within an ascending index (k,).
 
     >>> segments_of(torch.tensor([0, 3, 4]), (slice(0, 2), slice(2, 6)))
@@ -163,5 +172,9 @@ def segments_of(index: Tensor, segments: tuple[slice, ...]) -> tuple[slice, ...]
     """
     if not segments:
         return ()
+    if isinstance(index, range):
+        ends = [s.start for s in segments] + [segments[-1].stop]
+        inside = [min(max(end - index.start, 0), len(index)) for end in ends]
+        return tuple(slice(a, b) for a, b in pairwise(inside))
     bounds = torch.tensor([s.start for s in segments] + [segments[-1].stop], device=index.device)
     return tuple(slice(a, b) for a, b in pairwise(torch.searchsorted(index, bounds).tolist()))

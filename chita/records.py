@@ -107,6 +107,36 @@ class StageRecord(BaseModel):
     seconds: dict[str, float]
 
 
+class EpochRecord(BaseModel):
+    """One epoch of training between pruning events, the first being 1.
+
+    Fields:
+        sparsity: under which it trained; loss: the mean over its batches, in train mode.
+        rate: the learning rate at its end; seconds: wall clock of training.
+        metric: measured after it; pruned_metric: before it, where an event came before; None where
+            nothing was measured.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int
+    sparsity: float
+    loss: float
+    rate: float
+    pruned_metric: float | None = None
+    metric: float | None = None
+    seconds: float
+
+
+class TrainingRecord(BaseModel):
+    """The `epochs` of training, and why it was `stopped` early, None where it was not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: tuple[EpochRecord, ...]
+    stopped: str | None = None
+
+
 class LevelRecord(BaseModel):
     """A level of sparsity that a `tensor` could have, and by how much the `loss` grew at it.
 
@@ -153,6 +183,7 @@ class RunRecord(BaseModel):
         objective: Q at the result, None where nothing was collected; lower_bound: what Q is not
             below at any allowed mask, where it was asked for; status, iterations: how the
             solver ended; all three of the last stage; stages: every stage.
+        training: the epochs between and after pruning events, None where none were trained.
         batch_norm: what estimating its statistics anew did, None where that was not done.
         layers: the counts of each tensor, which sum to nnz and prunable.
         levels: the table of losses that a choice of levels by tensor was made from.
@@ -193,6 +224,7 @@ class RunRecord(BaseModel):
     status: str
     iterations: int
     stages: tuple[StageRecord, ...] = ()
+    training: TrainingRecord | None = None
     batch_norm: BatchNormRecord | None = None
     layers: tuple[LayerRecord, ...]
     levels: tuple[LevelRecord, ...] = ()

@@ -21,7 +21,7 @@ from chita.models.prunable import prunable_layout
 from chita.models.targets import decide
 from chita.pruning.budget import Asked, layout_for, make_budget
 from chita.pruning.by_layers import activation_limit, by_layers
-from chita.pruning.layers import check_shares
+from chita.pruning.layers import check_layers, check_shares, layers_of
 from chita.pruning.network import prune as prune_network
 from chita.pruning.pose import make_solver
 from chita.pruning.result import PruneResult
@@ -113,7 +113,7 @@ def prune_by(
     session = open_session(settings, quiet=quiet)
     solver = make_solver(settings.method, settings.options, settings.seed)
     asked = asked_of(settings)
-    _check_budget(session, settings, asked)
+    _check_budget(session, settings, asked, solver)
     _check_samples(session, settings)
     for decision in decide(session.network, settings.targets, settings.ignore):
         if decision.overruled and not quiet:
@@ -133,10 +133,13 @@ def prune_by(
         )
 
 
-def _check_budget(session: Session, settings: PruneSettings, asked: Asked) -> None:
+def _check_budget(session: Session, settings: PruneSettings, asked: Asked, solver: Solver) -> None:
     """Raise `InputError` on a budget that this network cannot meet."""
     budget = make_budget(asked)
     layout = prunable_layout(session.network, settings.targets, settings.ignore)
+    if by_layers(solver, settings.layerwise):
+        check_layers(budget, layers_of(session.network, layout))
+        return
     data, loss = session.calibration, session.loss
     budget.bind(layout_for(budget, layout, session.network, data, loss))
 

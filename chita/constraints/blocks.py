@@ -17,7 +17,7 @@ from chita.constraints.floors import KeepKWithFloors
 from chita.constraints.sparsity import check_floor, check_share, share_kept
 from chita.constraints.unfit import check_fits
 from chita.errors import InputError
-from chita.layout import Layout
+from chita.layout import Layout, Part, as_index
 
 
 @final
@@ -71,25 +71,26 @@ class WholeBlocks(Divisible):
         chosen = self.chosen.restrict(whole.nonzero().squeeze(1), used.all(1).nonzero().squeeze(1))
         return WholeBlocks(size=len(index), blocks=inside[whole], chosen=chosen)
 
-    def split(self, parts: Sequence[Tensor]) -> list[Constraint]:
+    def split(self, parts: Sequence[Part]) -> list[Constraint]:
         """The same share of the blocks of every part.
 
         Raises `InputError` where a block lies in several parts.
         """
         assert isinstance(self.chosen, Divisible)
-        owner = owner_of(self.size, parts)
+        indices = list(map(as_index, parts))
+        owner = owner_of(self.size, indices)
         owners = owner[self.blocks.to(owner.device)]
         if bool((owners != owners[:, :1]).any()):
             raise InputError(
                 "This method chooses blocks part by part, and some lie in several parts. Use one "
                 "that takes all of a layer's blocks together, such as alps."
             )
-        inside = [(owners[:, 0] == i).nonzero().squeeze(1) for i in range(len(parts))]
-        blocks = [places(self.size, part, part)[0] for part in parts]
+        inside = [(owners[:, 0] == i).nonzero().squeeze(1) for i in range(len(indices))]
+        blocks = [places(self.size, index, index)[0] for index in indices]
         return [
-            WholeBlocks(size=len(part), blocks=place[self.blocks.to(place.device)[own]], chosen=c)
-            for part, place, own, c in zip(
-                parts, blocks, inside, self.chosen.split(inside), strict=True
+            WholeBlocks(size=len(index), blocks=place[self.blocks.to(place.device)[own]], chosen=c)
+            for index, place, own, c in zip(
+                indices, blocks, inside, self.chosen.split(inside), strict=True
             )
         ]
 

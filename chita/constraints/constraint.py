@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from chita.layout import Layout
+from chita.layout import Layout, Part
 
 
 class Constraint(ABC):
@@ -60,7 +60,7 @@ class Divisible(Constraint):
     """A constraint that may be met part by part, each part with its share of the budget."""
 
     @abstractmethod
-    def split(self, parts: Sequence[Tensor]) -> list[Constraint]:
+    def split(self, parts: Sequence[Part]) -> list[Constraint]:
         """Return a constraint for each of several ascending indices that cover all weights once.
 
         Masks that each allows are together a mask that this allows. Shares are proportional to the
@@ -79,6 +79,11 @@ class Budget(ABC):
     @abstractmethod
     def kept(self, layout: Layout) -> int:
         """Return how many weights are kept, or at most where something else may bind first."""
+
+    @property
+    def local(self) -> bool:
+        """Whether this budget is met where every tensor meets it by itself."""
+        return False
 
     def removed(self, layout: Layout) -> float:
         """Return the share removed in the end, of what schedules count: weights, if possible."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from chita.constraints.constraint import Budget, Constraint, Divisible
 from chita.errors import InputError
-from chita.layout import Layout
+from chita.layout import Layout, Part, as_index
 
 
 @final
@@ -46,9 +46,10 @@ class Exactly(Divisible):
         """The mask of the named weights."""
         return Exactly(mask=self.mask[index.to(self.mask.device)])
 
-    def split(self, parts: Sequence[Tensor]) -> list[Constraint]:
+    def split(self, parts: Sequence[Part]) -> list[Constraint]:
         """The mask of every part."""
-        return [self.restrict(part, part[:0]) for part in parts]
+        indices = map(as_index, parts)
+        return [self.restrict(index, index[:0]) for index in indices]
 
 
 @final

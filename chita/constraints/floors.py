@@ -13,7 +13,7 @@ from chita.constraints.apportion import apportion
 from chita.constraints.constraint import Constraint, Divisible
 from chita.constraints.keep_k import KeepK
 from chita.errors import InputError
-from chita.layout import segments_of
+from chita.layout import Part, segments_of
 from chita.linalg.select import largest
 from chita.space import SerialSpace, Space
 
@@ -99,7 +99,7 @@ class KeepKWithFloors(Divisible):
             space=self.space,
         )
 
-    def split(self, parts: Sequence[Tensor]) -> list[Constraint]:
+    def split(self, parts: Sequence[Part]) -> list[Constraint]:
         """The same share of every part, and of a segment's floor what the part has of it."""
         sizes = [len(part) for part in parts]
         segments = [segments_of(part, self.segments) for part in parts]

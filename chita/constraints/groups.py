@@ -15,6 +15,7 @@ from chita.constraints.apportion import apportion
 from chita.constraints.constraint import Constraint, Divisible, owner_of, places
 from chita.constraints.keep_k import KeepK
 from chita.errors import InputError
+from chita.layout import Part, as_index
 from chita.linalg.select import check_ranked
 
 _SMALL = 8  # members of a group
@@ -111,22 +112,23 @@ class KeepKInGroups(Divisible):
             least=tuple(least),
         )
 
-    def split(self, parts: Sequence[Tensor]) -> list[Constraint]:
+    def split(self, parts: Sequence[Part]) -> list[Constraint]:
         """The same share of every part, and of a group's floor what the part has of it."""
-        owner = owner_of(self.size, parts)
+        indices = list(map(as_index, parts))
+        owner = owner_of(self.size, indices)
         place = torch.empty_like(owner)
-        for part in parts:
-            place[part] = torch.arange(len(part), device=part.device)
-        members: list[list[Tensor]] = [[] for _ in parts]
-        least: list[list[Tensor]] = [[] for _ in parts]
+        for index in indices:
+            place[index] = torch.arange(len(index), device=index.device)
+        members: list[list[Tensor]] = [[] for _ in indices]
+        least: list[list[Tensor]] = [[] for _ in indices]
         for own, needed in zip(self.members, self.least, strict=True):
             own, needed = own.to(place.device), needed.to(place.device)
             there = torch.where(own >= 0, owner[own.clamp_min(0)], -1)
-            for i, (rows, share) in _shared(there, needed, len(parts)).items():
+            for i, (rows, share) in _shared(there, needed, len(indices)).items():
                 inside = there[rows] == i
                 members[i].append(torch.where(inside, place[own[rows].clamp_min(0)], -1))
                 least[i].append(share)
-        sizes = [len(part) for part in parts]
+        sizes = list(map(len, indices))
         needs = [sum(int(share.sum()) for share in own) for own in least]
         shares = apportion(self.k, sizes, most=sizes, least=needs)
         return [

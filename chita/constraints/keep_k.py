@@ -12,6 +12,7 @@ from torch import Tensor
 from chita.constraints.apportion import apportion
 from chita.constraints.constraint import Constraint, Divisible
 from chita.errors import InputError
+from chita.layout import Part
 from chita.linalg.select import largest
 from chita.space import SerialSpace, Space
 
@@ -53,7 +54,7 @@ class KeepK(Divisible):
         """What is left of k for the named weights, or all of them where that is fewer."""
         return KeepK(size=len(index), k=min(len(index), self.k - len(kept)), space=self.space)
 
-    def split(self, parts: Sequence[Tensor]) -> list[Constraint]:
+    def split(self, parts: Sequence[Part]) -> list[Constraint]:
         """The same share of every part."""
         sizes = [len(part) for part in parts]
         shares = apportion(self.k, sizes, most=sizes, least=[0] * len(sizes))

@@ -62,6 +62,11 @@ class NofM(Budget):
             )
         return cls(n=int(n), m=int(m))
 
+    @property
+    def local(self) -> bool:
+        """Yes."""
+        return True
+
     def kept(self, layout: Layout) -> int:
         """Return p·n/m."""
         return layout.size // self.m * self.n

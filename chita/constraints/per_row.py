@@ -30,6 +30,11 @@ class PerRow(Budget):
         check_floor(self.min_keep)
         check_share(self.sparsity)
 
+    @property
+    def local(self) -> bool:
+        """Yes."""
+        return True
+
     def kept(self, layout: Layout) -> int:
         """Return the sum over rows."""
         return sum(int(least.sum()) for _, least in self._rows(layout))

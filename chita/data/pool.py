@@ -43,6 +43,19 @@ class Pool(ABC):
     def some(self, count: int) -> Examples:
         """Return the same first `count` samples whenever asked, or all where there are fewer."""
 
+    @abstractmethod
+    def epoch(self, number: int, size: int) -> Iterator[Any]:
+        """Iterate over all samples that are not held out once, in batches of `size`.
+
+        Samples at once, or by index, come in an order of its own for each number of an epoch; a
+        last batch of fewer is left out, unless it is the only one. Batches come as they are given;
+        a loader that shuffles does so by the number, unless samples are held out of it.
+        """
+
+    @abstractmethod
+    def batches(self, size: int) -> int:
+        """Return how many batches an epoch has; of a loader that does not tell, it is counted."""
+
 
 def make_pool(data: Data, *, seed: int, held_out: int = 0) -> Pool:
     """Return a pool of the data.
@@ -67,7 +80,7 @@ def draw(data: Data, count: int, seed: int) -> Examples:
 @final
 class _IndexedPool(Pool):
     def __init__(self, samples: Indexed, seed: int, held_out: int) -> None:
-        self._samples = samples
+        self._samples, self._seed = samples, seed
         self._generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(samples), generator=self._generator)
         if held_out:
@@ -88,6 +101,16 @@ class _IndexedPool(Pool):
 
     def some(self, count: int) -> Examples:
         return self._samples.take(self._first[:count])
+
+    def epoch(self, number: int, size: int) -> Iterator[Any]:
+        generator = torch.Generator().manual_seed((self._seed + 1_000_003 * (number + 1)) % 2**63)
+        order = self._first[torch.randperm(len(self._first), generator=generator)]
+        for index in order.split(size):
+            if len(index) == min(size, len(order)):
+                yield from self._samples.take(index).batches(size)
+
+    def batches(self, size: int) -> int:
+        return max(1, len(self._first) // size)
 
 
 @final
@@ -114,6 +137,18 @@ class _Stream(Pool):
         other = _Stream(self._batches, self._seed, self._held_out)
         return _enough(other._read(count), 1, self._held_out)
 
+    def epoch(self, number: int, size: int) -> Iterator[Any]:
+        # Another order would hold out other samples.
+        seed = self._seed if self._held_out else (self._seed + number) % 2**63
+        other = _Stream(self._batches, seed, self._held_out)
+        if other._left is not None:
+            yield from other._left.parts
+        while (batch := other._next()) is not None:
+            yield from Examples(batch).parts
+
+    def batches(self, size: int) -> int:
+        return sum(1 for _ in self.epoch(0, size))
+
     def _start(self) -> Examples | None:
         """Begin to read, and return what is held out."""
         self._left: Examples | None = None
@@ -130,23 +165,25 @@ class _Stream(Pool):
         """The next `count` samples, or those that are left, if any."""
         found: list[Any] = [] if self._left is None else list(self._left.parts)
         total = 0 if self._left is None else len(self._left)
-        with self._seeded():
-            while total < count:
-                batch = next(self._reading, None)
-                if batch is None:
-                    break
-                if is_single(batch):
-                    raise InputError(
-                        f"A batch is {nested.described(batch)}: a single sample. Wrap a data set "
-                        "of single samples in torch.utils.data.DataLoader."
-                    )
-                found.append(batch)
-                size = nested.count(batch)
-                total += 1 if size is None else size
+        while total < count and (batch := self._next()) is not None:
+            found.append(batch)
+            size = nested.count(batch)
+            total += 1 if size is None else size
         if not total:
             return None
         taken, self._left = Examples(*found).split(count)
         return taken
+
+    def _next(self) -> Any:
+        """The next batch, None where there is no other."""
+        with self._seeded():
+            batch = next(self._reading, None)
+        if is_single(batch):
+            raise InputError(
+                f"A batch is {nested.described(batch)}: a single sample. Wrap a data set of single "
+                "samples in torch.utils.data.DataLoader."
+            )
+        return batch
 
     def _check_again(self) -> None:
         with self._seeded():

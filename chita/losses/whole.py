@@ -26,14 +26,14 @@ class OwnLoss(Loss):
 
     def mean(self, model: nn.Module, batch: Any) -> Tensor:
         """The entry `loss` of the outputs."""
-        return self._called(model, batch)[0]
+        return self.called(model, batch)[0]
 
     def measure(self, model: nn.Module, batch: Any) -> Measure:
         """The accuracy, where logits are (b, classes) and labels (b,); else the mean loss.
 
         Perplexity over tokens, where logits are (b, t, classes) and labels (b, t) their tokens.
         """
-        loss, logits = self._called(model, batch)
+        loss, logits = self.called(model, batch)
         labels = batch.get("labels")
         if isinstance(logits, Tensor) and isinstance(labels, Tensor) and _classify(logits, labels):
             return CrossEntropy().score(logits, labels)
@@ -50,7 +50,7 @@ class OwnLoss(Loss):
         """
         copied = nested.map_tensors(torch.clone, batch)
         with torch.no_grad():
-            logits = self._called(model, copied)[1]
+            logits = self.called(model, copied)[1]
         labels = batch.get("labels")
         if isinstance(logits, Tensor) and isinstance(labels, Tensor) and _classify(logits, labels):
             classes = CrossEntropy()
@@ -58,7 +58,11 @@ class OwnLoss(Loss):
             return {**batch, "labels": classes.counted_alone(drawn, labels)}
         return super().relabelled(model, batch, generator)
 
-    def _called(self, model: nn.Module, batch: Any) -> tuple[Tensor, Any]:
+    def called(self, model: nn.Module, batch: Any) -> tuple[Tensor, Any]:
+        """Return the loss, a scalar, and the entry `logits`, None where there is none.
+
+        Raises `InputError` when the batch is no dict or the network returns no loss.
+        """
         if not isinstance(batch, Mapping):
             raise InputError(
                 f"A batch is {nested.described(batch)}; the network's own loss needs dicts for "

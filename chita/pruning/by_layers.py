@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from chita.arguments import real_number
 from chita.constraints import Budget
 from chita.data.batches import Data
-from chita.data.examples import as_examples
+from chita.data.examples import Examples, as_examples
 from chita.errors import InputError
 from chita.layout import Layout
 from chita.losses import Loss, OutputLoss
@@ -84,7 +84,7 @@ def run_layers(
 
     Raises as `chita.prune` does.
     """
-    _check_asked(pose, stages, bound=bound)
+    check_asked(pose, stages, bound=bound)
     check_shares(budget)
     limit = activation_limit(max_memory)
     network = unwrapped(model)
@@ -99,37 +99,36 @@ def run_layers(
     if unfinished is not None:
         asked = {**settings_of(solver, sampling, pose, settings), "data": given.digest()}
         kept = Unfinished(Path(unfinished), resume=resume, settings=asked, network=network)
-    device = network.get_parameter(layout.names[0]).device
-    staged = Staged(mask=torch.ones(0), rows=len(given), loss=loss.name)
+    normed = None
     with (
         evaluation_mode(network),
         uncompiled(network),
         without_cache(network),
-        restored_on_error(network, layout),
+        restored_on_error(network, layout, inplace=inplace),
     ):
         found = None if kept is None else kept.restored()
         with state_kept(network):
-            run = LayerwiseRun(
+            run = run_on(
                 network,
                 layout,
+                given,
+                loss,
                 budget=budget,
                 solver=solver,
                 pose=pose,
-                run=lambda batch: _called(network, batch, loss),
-                batches=[*given.to(device).batches(_BATCH)],
                 limit=limit,
                 progress=progress or Silent(),
-                shares=None if found is None else found[1]["shares"],
+                shares=None if found is None else found.done["shares"],
             )
             if found is not None:
-                _restore(run, layout, *found)
+                _restore(run, layout, found.mask, found.done)
             run.run(lambda done: _keep(kept, done, layout))
         if bn_recalibrate and batch_norms(network):
-            staged.batch_norm = _recalibrated(network, source, loss, run.seconds)
+            normed = _recalibrated(network, source, loss, run.seconds)
         if kept is not None:
             kept.remove()
-    staged.mask = layout.flatten(run.masks)
-    staged.records = [_stage(run, staged.mask, given.digest())]
+    staged = staged_of(run, layout, given, loss)
+    staged.batch_norm = normed
     record = make_record(
         network,
         command="prune",
@@ -146,6 +145,38 @@ def run_layers(
     return PruneResult(model=network, masks=dict(run.masks), record=record)
 
 
+def run_on(
+    network: nn.Module,
+    layout: Layout,
+    given: Examples,
+    loss: Loss,
+    *,
+    shares: dict[str, float] | None = None,
+    **arguments: Any,
+) -> LayerwiseRun:
+    """Return the run that prunes a network's layers on given samples; see `LayerwiseRun`."""
+    device = network.get_parameter(layout.names[0]).device
+    return LayerwiseRun(
+        network,
+        layout,
+        run=lambda batch: _called(network, batch, loss),
+        batches=[*given.to(device).batches(_BATCH)],
+        shares=shares,
+        **arguments,
+    )
+
+
+def staged_of(run: LayerwiseRun, layout: Layout, given: Examples, loss: Loss) -> Staged:
+    """Return what a run that is done came to, as one stage."""
+    mask = layout.flatten(run.masks)
+    return Staged(
+        mask=mask,
+        records=[_stage(run, mask, given.digest())],
+        rows=len(given),
+        loss=loss.name,
+    )
+
+
 def _recalibrated(
     network: nn.Module, source: Source, loss: Loss, seconds: dict[str, float]
 ) -> BatchNormRecord:
@@ -159,7 +190,7 @@ def _recalibrated(
     )
 
 
-def _check_asked(pose: Pose, stages: Stages, *, bound: bool) -> None:
+def check_asked(pose: Pose, stages: Stages, *, bound: bool) -> None:
     """Raise `InputError` on what has no part here."""
     idle = [
         name

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import final
 
-import torch
 from torch import Tensor, nn
 
 from chita.collect.inputs import sees
-from chita.constraints import Budget, Constraint, Divisible
+from chita.constraints import Budget, ByOutliers, Constraint, Divisible
 from chita.errors import InputError
 from chita.layout import Axes, Layout
 
@@ -20,14 +20,14 @@ from chita.layout import Axes, Layout
 class Layer:
     """A weight as a layer's matrix: `name`, the `module` that owns it, its canonical layout.
 
-    In `canonical`, one tensor, outputs come first: (outputs, inputs of a group, *kernel). `places`
-    are where its flat entries lie in the weight, None where they lie as they are.
+    In `canonical`, one tensor, outputs come first: (outputs, inputs of a group, *kernel). `turned`
+    tells of a matrix that is stored with its inputs first.
     """
 
     name: str
     module: nn.Module
     canonical: Layout
-    places: Tensor | None
+    turned: bool
 
     @property
     def groups(self) -> int:
@@ -41,14 +41,12 @@ class Layer:
 
     def taken(self, flat: Tensor) -> Tensor:
         """A flat weight in canonical order."""
-        return flat if self.places is None else flat[self.places]
+        outputs, *inputs = self.canonical.shapes[0]
+        return flat.view(*inputs, outputs).T.flatten() if self.turned else flat
 
     def given(self, canonical: Tensor) -> Tensor:
         """A canonical vector in the order of the weight."""
-        if self.places is None:
-            return canonical
-        places = self.places.to(canonical.device)
-        return torch.empty_like(canonical).index_copy_(0, places, canonical)
+        return canonical.view(self.canonical.shapes[0]).T.flatten() if self.turned else canonical
 
 
 def layers_of(model: nn.Module, layout: Layout) -> list[Layer]:
@@ -63,14 +61,14 @@ def layers_of(model: nn.Module, layout: Layout) -> list[Layer]:
         if not sees(module, attribute):
             unfit.append(f"{name} ({type(module).__name__})")
             continue
-        places = None
-        if axes.output != 0:
-            turned = torch.arange(shape[0] * shape[1]).view(shape).T
-            places, shape = turned.flatten(), tuple(turned.shape)
+        turned = axes.output != 0
         canonical = Layout(
-            names=(name,), shapes=(shape,), axes=(Axes(groups=axes.groups),), width=layout.width
+            names=(name,),
+            shapes=(shape[::-1] if turned else shape,),
+            axes=(Axes(groups=axes.groups),),
+            width=layout.width,
         )
-        found.append(Layer(name=name, module=module, canonical=canonical, places=places))
+        found.append(Layer(name=name, module=module, canonical=canonical, turned=turned))
     if unfit:
         names = " ".join(f"--ignore {name.split(' ')[0]}" for name in unfit)
         raise InputError(
@@ -80,8 +78,10 @@ def layers_of(model: nn.Module, layout: Layout) -> list[Layer]:
     return found
 
 
-def constraints_of(budget: Budget, layers: Sequence[Layer]) -> list[Constraint]:
-    """Return the constraint of every layer: its share of the budget.
+def constraints_of(budget: Budget, layers: Sequence[Layer]) -> list[Callable[[], Constraint]]:
+    """Return what makes the constraint of every layer: its share of the budget.
+
+    Made when a layer is pruned, so that no more than one layer's index sets are in memory.
 
     Raises `InputError` when the budget cannot be met, or has no shares.
     """
@@ -92,10 +92,25 @@ def constraints_of(budget: Budget, layers: Sequence[Layer]) -> list[Constraint]:
         width=layers[0].canonical.width,
     )
     check_shares(budget)
+    if budget.local:
+        try:
+            for layer in layers:
+                budget.bind(layer.canonical)
+        except InputError:
+            budget.bind(whole)  # tells of all layers at once
+        return [partial(budget.bind, layer.canonical) for layer in layers]
     constraint = budget.bind(whole)
     if not isinstance(constraint, Divisible):
         raise _without_shares(budget)
-    return constraint.split([torch.arange(part.start, part.stop) for part in whole.segments])
+    split = constraint.split([range(part.start, part.stop) for part in whole.segments])
+    return [lambda share=share: share for share in split]  # type: ignore[misc]
+
+
+def check_layers(budget: Budget, layers: Sequence[Layer]) -> None:
+    """Raise `InputError` when layers cannot have their shares of a budget, before any is pruned."""
+    if isinstance(budget, ByOutliers):  # what is measured later is alike for all here
+        budget = replace(budget, shares={layer.name: 0.0 for layer in layers})
+    constraints_of(budget, layers)
 
 
 def check_shares(budget: Budget) -> None:

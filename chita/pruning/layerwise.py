@@ -141,7 +141,7 @@ class LayerwiseRun:
         )
         w_bar = layer.taken(read_weights(self._network, own))
         curvature = InputGram(seen.gram.to(w_bar.device), layer.outputs, dtype=w_bar.dtype)
-        problem, solution = self._solved(w_bar, curvature, self._constraints[layer.name])
+        problem, solution = self._solved(w_bar, curvature, self._constraints[layer.name]())
         write_weights(self._network, own, layer.given(solution.weights))
         mask = layer.given(solution.mask)
         self.masks[layer.name] = mask.view(own.shapes[0]).cpu()

@@ -22,6 +22,7 @@ from chita.progress import Progress, Silent
 from chita.pruning.allocation import Searched
 from chita.pruning.budget import Asked, PerLayerLike, layout_for, make_budget
 from chita.pruning.by_layers import by_layers, run_layers
+from chita.pruning.gradually import run_gradually
 from chita.pruning.pose import Pose, make_solver
 from chita.pruning.result import PruneResult, make_record, settings_of
 from chita.pruning.samples import Sampling
@@ -31,6 +32,7 @@ from chita.pruning.staged import Staged, StagedRun
 from chita.pruning.unfinished import Unfinished
 from chita.pruning.working_copy import copied, restored_on_error
 from chita.solvers import Solver
+from chita.training.recipe import Training
 
 
 def prune(
@@ -51,6 +53,8 @@ def prune(
     stages: int | None = None,
     schedule: str | Sequence[float] = "exp",
     regrow: bool = True,
+    training: Training | None = None,
+    measure: Callable[[nn.Module], float] | None = None,
     layerwise: bool | None = None,
     max_memory: float | None = None,
     rows: int | None = None,
@@ -110,6 +114,11 @@ def prune(
         schedule: how sparsity grows over the stages: "exp", "poly" (cubic), "linear", "constant"
             or "geometric" (`chita.pruning.schedule`), or the sparsities of all stages.
         regrow: whether a weight that one stage removes may be kept by a later one.
+        training: epochs of fine-tuning with pruning events between them (`chita.Training`), in
+            place of pruning alone; `stages` are then those inside each event. All parameters that
+            require gradients are trained on `data`, but those samples that are held out.
+        measure: with `training`, told of the network after every event and epoch, for the record:
+            `lambda network: chita.evaluate(network, test).value`.
         layerwise: prune layer by layer, each so that its outputs change least (`alps` and others
             do nothing else), in place of all together by a model of the loss; None for what the
             method does. See `chita.pruning.layerwise`. `rows` are then samples.
@@ -138,7 +147,7 @@ def prune(
         bn_recalibrate: estimate the running statistics of batch norms anew after every stage, from
             2,000 samples.
         bound: also prove how low the objective can be at all (`lower_bound` in the record).
-        unfinished: a file in which finished stages are kept while a run of several lasts.
+        unfinished: a file in which finished stages, or epochs, are kept while a run lasts.
         resume: go on from that file, if it is there, to the same bits; its settings must be these.
         inplace: prune `model` itself. On an error it is left as it was.
         progress: told how stages, collecting and solving advance.
@@ -148,7 +157,8 @@ def prune(
 
     Raises:
         InputError: an argument, the network or the data cannot be used as given.
-        NumericalError: a loss or the linear system is not finite or not definite.
+        NumericalError: a loss or the linear system is not finite or not definite, or training
+            diverged before the last event.
     """
     asked = Asked(
         sparsity=sparsity,
@@ -186,7 +196,11 @@ def prune(
         "inplace": inplace,
         "progress": progress,
     }
-    if by_layers(solver, layerwise):
+    layers = by_layers(solver, layerwise)
+    if training is not None:
+        how: dict[str, Any] = {"training": training, "measure": measure, "layers": layers}
+        return run_gradually(model, data, **how, max_memory=max_memory, **shared)
+    if layers:
         return run_layers(model, data, max_memory=max_memory, **shared)
     return run_stages(model, data, command="prune", **shared)
 
@@ -222,7 +236,11 @@ def run_stages(
     if unfinished is not None and stages.number > 1:
         asked = settings_of(solver, sampling, pose, settings)
         kept = Unfinished(Path(unfinished), resume=resume, settings=asked, network=network)
-    with evaluation_mode(network), uncompiled(network), restored_on_error(network, layout):
+    with (
+        evaluation_mode(network),
+        uncompiled(network),
+        restored_on_error(network, layout, inplace=inplace),
+    ):
         began = time.perf_counter()
         budget = searched(
             budget,
@@ -249,13 +267,7 @@ def run_stages(
             bound=bound,
             progress=progress,
         )
-        if kept is None:
-            staged = run.run()
-        else:
-            found = kept.restored()
-            begun = None if found is None else Staged.of(*found)
-            staged = run.run(begun, lambda done: kept.keep(done.mask, done.plain()))
-            kept.remove()
+        staged = _resumed(run, kept)
     return PruneResult(
         model=network,
         masks=layout.unflatten(staged.mask),
@@ -272,3 +284,14 @@ def run_stages(
             settings=settings,
         ),
     )
+
+
+def _resumed(run: StagedRun, kept: Unfinished | None) -> Staged:
+    """Run, from what was kept on, and keep every stage."""
+    if kept is None:
+        return run.run()
+    found = kept.restored()
+    begun = None if found is None else Staged.of(found.mask, found.done)
+    staged = run.run(begun, lambda done: kept.keep(done.mask, done.plain()))
+    kept.remove()
+    return staged

@@ -21,6 +21,7 @@ from chita.records import (
     LevelRecord,
     RunRecord,
     SolvedRecord,
+    TrainingRecord,
     peak_rss_mb,
     versions,
 )
@@ -80,14 +81,16 @@ def make_record(
     pose: Pose,
     settings: dict[str, Any],
     solved: Mapping[str, SolvedRecord] | None = None,
+    training: TrainingRecord | None = None,
 ) -> RunRecord:
     """Return the record of a run whose stages are done.
 
     `settings` are those of the command that `sampling` and `pose` do not hold; `searching`, the
     seconds that the table of `levels` took, where there is one; `solved`, what came of each layer,
-    where they were pruned one by one.
+    where they were pruned one by one; `training`, of the epochs between events.
     """
     last = staged.records[-1]
+    trained = {"train": sum(epoch.seconds for epoch in training.epochs)} if training else {}
     asked = settings_of(solver, sampling, pose, settings)
     return RunRecord(
         command=command,
@@ -111,12 +114,13 @@ def make_record(
         status=last.status,
         iterations=last.iterations,
         stages=tuple(staged.records),
+        training=training,
         batch_norm=staged.batch_norm,
         layers=_layers(layout, staged.mask, staged.ways, solved or {}),
         levels=_levels(levels or {}),
         flops=_flops(layout, staged.mask),
         dense_flops=_flops(layout, torch.ones_like(staged.mask)),
-        seconds={**({"search": searching} if levels else {}), **staged.seconds},
+        seconds={**({"search": searching} if levels else {}), **staged.seconds, **trained},
         data_hash=staged.digest,
         model=type(model).__name__,
         peak_rss_mb=peak_rss_mb(),

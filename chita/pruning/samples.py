@@ -125,7 +125,8 @@ class Sampling:
 class Source:
     """The samples of a run: those of one stage after another, and those that judge.
 
-    Fields: `held`, the latter, None where there are none; `rows`, n of every stage.
+    Fields: `held`, the latter, None where there are none; `rows`, n of every stage; `pool`, all
+    others, which stages draw from.
 
     Raises `InputError` when the data are too few, or judges are asked for and none are left.
     """
@@ -142,8 +143,8 @@ class Source:
         self.rows, held_out = _shares(sampling, size, judged=judged)
         others = _without(data, sampling)
         self._free = len(others) if isinstance(others, _Part) else None
-        self._pool: Pool = make_pool(others, seed=sampling.seed, held_out=held_out)
-        self.held = self._pool.held
+        self.pool: Pool = make_pool(others, seed=sampling.seed, held_out=held_out)
+        self.held = self.pool.held
         self._stages = 0
 
     def next(self) -> Examples:
@@ -151,13 +152,13 @@ class Source:
         self._stages += 1
         if self._named is not None:
             return self._named
-        return self._pool.draw(self.rows * self._sampling.row_size)
+        return self.pool.draw(self.rows * self._sampling.row_size)
 
     def some(self, count: int) -> Examples:
         """Return the same `count` samples whenever asked, or as many as there are."""
         if self._named is not None and self._free == 0:
             return self._named.first(count)
-        return self._pool.some(count)
+        return self.pool.some(count)
 
     def judges(self, model: nn.Module, device: torch.device) -> Examples | None:
         """Return the samples held out, on a device, with their labels."""

@@ -70,15 +70,21 @@ class Stages:
         listed = 1 if isinstance(self.schedule, str) else len(self.schedule)
         return listed if self.count is None else int(self.count)
 
-    def sparsities(self, final: float, size: int | None = None) -> tuple[float, ...]:
+    def sparsities(
+        self, final: float, size: int | None = None, begin: float = 0.0
+    ) -> tuple[float, ...]:
         """Return the sparsities of all stages, the last of which is the `final` one.
+
+        A named schedule runs from `begin`, the share that is removed already.
 
         Raises `InputError` when a list ends elsewhere, by more than one weight of `size`.
         """
         if isinstance(self.schedule, str):
             share = SCHEDULES[self.schedule]
-            stages = range(1, self.number)
-            return (*(min(share(t, self.number, final), final) for t in stages), final)
+            shares = (share(t, self.number, final) for t in range(1, self.number))
+            # All of a schedule is scaled, so that its shape is that of one from nothing.
+            way = (begin + (s / final) * (final - begin) if begin else s for s in shares)
+            return (*(min(s, final) for s in way), final)
         if abs(self.schedule[-1] - final) > (1 / size if size else 0):
             raise InputError(
                 f"The schedule ends at sparsity {self.schedule[-1]}, but the budget asks for "

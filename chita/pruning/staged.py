@@ -108,6 +108,8 @@ class StagedRun:
         bn_recalibrate: estimate the statistics of batch norms anew after every stage.
         bound: prove a lower bound in the last stage.
         progress: told of every step.
+        begin: share of the weights that is removed already.
+        drawn: stages before the first of these, whose samples are drawn already.
 
     Raises:
         InputError: the budget cannot be met, or the data are too few.
@@ -127,11 +129,14 @@ class StagedRun:
         bn_recalibrate: bool,
         bound: bool,
         progress: Progress,
+        begin: float = 0.0,
+        drawn: int = 0,
     ) -> None:
         self._network, self._layout = network, layout
         self._solver, self._sampling, self._bound = solver, sampling, bound
         self._progress = progress
-        self._constraints = _constraints(budget, stages, layout)
+        self._constraints = _constraints(budget, stages, layout, begin)
+        self._begin, self._drawn = begin, drawn
         self._data, self._budget, self._stages = data, budget, stages
         self._pose = pose = pose.settled(solver)
         self._device = network.get_parameter(layout.names[0]).device
@@ -140,6 +145,8 @@ class StagedRun:
         self._source = None
         if solver.curvatures or self._normed:
             self._source = Source(sampling, data, judged=judged)
+            for _ in range(drawn if solver.curvatures else 0):
+                self._source.next()
         held = self._source.judges(network, self._device) if self._source else None
         self._judge: Judge | None = None
         if held is not None:
@@ -228,6 +235,8 @@ class StagedRun:
             bn_recalibrate=self._normed,
             bound=False,
             progress=Placed(self._progress, place),
+            begin=self._begin,
+            drawn=self._drawn,
         )
 
     def _run_stage(
@@ -325,10 +334,10 @@ class StagedRun:
         )
 
 
-def _constraints(budget: Budget, stages: Stages, layout: Layout) -> list[Constraint]:
+def _constraints(budget: Budget, stages: Stages, layout: Layout, begin: float) -> list[Constraint]:
     """The constraint of every stage, the last one that of the budget."""
     final = budget.removed(layout)
-    way = stages.sparsities(final, layout.size)[:-1]
+    way = stages.sparsities(final, layout.size, begin)[:-1]
     # A sparsity that is the final one but for its last bit must not keep one weight fewer.
     capped = (max(0.0, min(sparsity, final - 1e-12)) for sparsity in way)
     return [*(budget.on_the_way(s, layout).bind(layout) for s in capped), budget.bind(layout)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -16,7 +18,17 @@ from chita.errors import InputError, OutputError
 from chita.files import replacing
 
 _FORMAT = "chita-unfinished-2"
-_MASK, _STATE = "mask", "state."
+_MASK, _STATE, _OTHERS = "mask", "state.", "others."
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What was kept: a `mask` (p,), plain data `done`, and `others`, named tensors."""
+
+    mask: Tensor
+    done: Any
+    others: dict[str, Tensor]
 
 
 @final
@@ -50,7 +62,7 @@ class Unfinished:
                 )
             self._check_settings()
 
-    def restored(self) -> tuple[Tensor, Any] | None:
+    def restored(self) -> Kept | None:
         """Return what was kept, with the network as it was then; None where nothing was."""
         if self._found is None:
             return None
@@ -58,12 +70,15 @@ class Unfinished:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
         mask = state.pop(_MASK)
         device = next(self._network.parameters()).device
-        found = {name.removeprefix(_STATE): tensor for name, tensor in state.items()}
+        found, others = (
+            {n.removeprefix(kind): t for n, t in state.items() if n.startswith(kind)}
+            for kind in (_STATE, _OTHERS)
+        )
         self._network.load_state_dict(found, strict=False)  # extra state is no tensor
-        return mask.to(device), self._done()
+        return Kept(mask=mask.to(device), done=self._done(), others=others)
 
-    def keep(self, mask: Tensor, done: Any) -> None:
-        """Write a mask (p,), plain data and the network, in place of what was there.
+    def keep(self, mask: Tensor, done: Any, others: Mapping[str, Tensor] | None = None) -> None:
+        """Write a mask (p,), plain data, the network and other tensors, in place of what was there.
 
         Raises `OutputError` when it cannot be written; what was there is then as it was.
         """
@@ -72,6 +87,7 @@ class Unfinished:
             for name, tensor in self._network.state_dict().items()
             if isinstance(tensor, torch.Tensor)
         }
+        state |= {f"{_OTHERS}{name}": tensor.clone() for name, tensor in (others or {}).items()}
         about = {
             "format": _FORMAT,
             "settings": json.dumps(self._settings),

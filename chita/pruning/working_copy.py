@@ -14,9 +14,18 @@ from chita.layout import Layout
 
 
 @contextmanager
-def restored_on_error(network: nn.Module, layout: Layout) -> Iterator[None]:
-    """Give the network its weights and buffers back when a block fails."""
-    tensors = [*map(network.get_parameter, layout.names), *network.buffers()]
+def restored_on_error(
+    network: nn.Module, layout: Layout | None, *, inplace: bool
+) -> Iterator[None]:
+    """Give the network its weights of a layout, or all, and its buffers back when a block fails.
+
+    Nothing is done for a network that is not the user's own.
+    """
+    if not inplace:
+        yield
+        return
+    weights = network.parameters() if layout is None else map(network.get_parameter, layout.names)
+    tensors = [*weights, *network.buffers()]
     before = [tensor.detach().clone() for tensor in tensors]
     try:
         yield

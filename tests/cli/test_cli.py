@@ -250,3 +250,10 @@ def test_the_shipped_weights_are_small():
     files = [folder / str(spec.bundled) for spec in MODELS.values() if spec.bundled]
     assert sum(pathlib.Path(file).stat().st_size for file in files) < 300_000
     assert load_model("digits-mlp")[1] == ()
+
+
+def test_levels_by_outliers_are_measured_layer_by_layer():
+    arguments = ("--sparsity", "0.5", "--per-layer", "owl", "--method", "alps", "--rows", "100")
+    told = run_chita("prune", *arguments, "--json")
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["nnz"] == 8512

@@ -52,7 +52,7 @@ def one_after_another(model, layout, batch, sparsity, solver, ridge=0.01):
         modules = {tensor: layers[tensor].module for tensor in units[name].tensors}
         for tensor, x in inputs_of(model, modules, batch).items():
             layer, weight = layers[tensor], modules[tensor].weight
-            turned = layer.places is not None
+            turned = layer.turned
             w = (weight.T if turned else weight).detach().clone()
             gram = x.double().T @ x.double() / len(x)
             curvature = InputGram(gram, len(w), dtype=w.dtype)

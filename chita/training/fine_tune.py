@@ -1,0 +1,188 @@
+"""Epochs of training under masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from chita import nested
+from chita.data.pool import Pool
+from chita.errors import ChitaError, InputError
+from chita.losses import Loss
+from chita.masks.enforce import Enforcer
+from chita.models.forward import failures_named
+from chita.progress import Progress, track
+from chita.training.augment import crop_flip
+from chita.training.channels_last import (
+    channels_last,
+    in_channels_last,
+    trains_in_channels_last,
+)
+from chita.training.objective import Objective
+from chita.training.recipe import Training
+
+DIVERGED = 10.0
+"""Training has diverged when a batch's loss is no finite number, or above so many times 1 + L, with
+L the largest mean of an epoch before and the loss of the epoch's first batch."""
+
+_OPTIMIZER = "optimizer."
+
+
+class Diverged(Exception):
+    """Training has diverged; the message tells where."""
+
+
+@final
+class FineTuner:
+    """Trains a network in place, epoch by epoch, under whatever masks it is given.
+
+    Each epoch is a function of the weights, the optimizer's state and its own number: the order of
+    samples, augmentation and dropout are drawn by `seed` and the number alone.
+
+    Args:
+        network: all its parameters that require gradients are trained, in train mode.
+        pool: the samples.
+        training: the recipe.
+        loss: of network and samples.
+        seed: see above.
+        teacher: the dense network, where there is distillation.
+        progress: told of every batch.
+
+    Raises:
+        InputError: nothing can be trained, or the recipe does not fit the loss.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        pool: Pool,
+        training: Training,
+        loss: Loss,
+        *,
+        seed: int,
+        teacher: nn.Module | None,
+        progress: Progress,
+    ) -> None:
+        self._network, self._pool, self._training = network, pool, training
+        self._objective = Objective(loss, training, teacher)
+        self._seed, self._progress = seed, progress
+        self._trained = [p for p in network.parameters() if p.requires_grad]
+        if not self._trained:
+            raise InputError(
+                "No parameter of the network requires a gradient, so there is nothing to train. "
+                "Call network.requires_grad_()."
+            )
+        self._optimizer = training.optimizer_of(self._trained)
+        self._enforcer: Enforcer | None = None
+        self._steps = pool.batches(training.batch)
+        self._device = self._trained[0].device
+        few = pool.some(2).to(self._device).parts[0]
+        self._channels_last = trains_in_channels_last(network, loss, few)
+
+    def hold(self, masks: Mapping[str, Tensor]) -> None:
+        """Train under these masks from now on."""
+        if self._enforcer is not None:
+            self._enforcer.detach()
+        self._enforcer = Enforcer(self._network, masks)
+        self._enforcer.attach(self._optimizer)
+
+    def epoch(self, number: int, largest: float) -> float:
+        """Train for one epoch (from 0) and return the mean loss over its batches.
+
+        `largest` is the largest mean of an epoch before, 0 where there is none.
+
+        Raises `Diverged`, see `DIVERGED`.
+        """
+        total, seen = 0.0, 0
+        what = f"epoch {number + 1} of {self._training.epochs}"
+        with (
+            self._training_mode(number),
+            track(self._progress, what, self._steps, "batches"),
+        ):
+            for step, batch in enumerate(self._pool.epoch(number, self._training.batch)):
+                rate = self._training.rate_at(number + step / self._steps)
+                value = self._step(batch, rate)
+                largest = largest if step else max(largest, value)
+                if not math.isfinite(value) or value > DIVERGED * (1 + largest):
+                    raise Diverged(f"epoch {number + 1}, batch {step + 1}: the loss is {value:.4g}")
+                total, seen = total + value, seen + 1
+                self._progress.advance(1)
+        if not all(bool(torch.isfinite(weight).all()) for weight in self._trained):
+            raise Diverged(f"epoch {number + 1}: weights are not finite")
+        return total / seen
+
+    def _step(self, batch: Any, rate: float) -> float:
+        # Copied, since a network may write into it.
+        batch = nested.map_tensors(lambda t: t.to(self._device, copy=True), batch)
+        if self._training.augmentation == "crop-flip":
+            batch = crop_flip(batch)
+        if self._channels_last:
+            batch = in_channels_last(batch)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad()
+        try:
+            loss = self._objective.mean(self._network, batch)
+        except ChitaError:
+            raise
+        except Exception:  # a forward pass is the user's code and may raise anything
+            with failures_named(self._network, batch):
+                self._objective.mean(self._network, batch)
+            raise
+        loss.backward()
+        if self._training.clip is not None:
+            nn.utils.clip_grad_norm_(self._trained, self._training.clip)
+        self._optimizer.step()
+        return float(loss.detach())
+
+    @contextmanager
+    def _training_mode(self, number: int) -> Iterator[None]:
+        """Train mode, gradients, and random numbers of this epoch's own."""
+        flags = {module: module.training for module in self._network.modules()}
+        devices = [] if self._device.type == "cpu" else [self._device]
+        with (
+            torch.random.fork_rng(devices, device_type=self._device.type)
+            if devices
+            else torch.random.fork_rng([]),
+            torch.enable_grad(),
+            channels_last(self._network, wanted=self._channels_last),
+        ):
+            torch.manual_seed((self._seed + 7_368_787 * (number + 1)) % 2**63)
+            self._network.train()
+            try:
+                yield
+            finally:
+                self._optimizer.zero_grad()
+                self._straighten()
+                for module, training in flags.items():
+                    module.training = training
+
+    def _straighten(self) -> None:
+        """Lay the optimizer's state out as a run does that goes on from a file."""
+        for values in self._optimizer.state.values():
+            for value in values.values():
+                if isinstance(value, Tensor):
+                    value.data = value.contiguous()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the optimizer's state as named tensors."""
+        return {
+            f"{_OPTIMIZER}{index}.{name}": value.detach().cpu()
+            for index, values in self._optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+            if isinstance(value, Tensor)
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Give the optimizer the state that `tensors` returned."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            index, _, own = name.removeprefix(_OPTIMIZER).partition(".")
+            state.setdefault(int(index), {})[own] = value
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
