@@ -171,6 +171,17 @@ Schedule = Annotated[
         "sparsities themselves: 0.5,0.8,0.9. [default: exp]"
     ),
 ]
+Gradual = Annotated[
+    Path | None,
+    typer.Option(
+        help="TOML file of settings, as --config, with a table [training] (epochs, events, rate "
+        "and more: help(chita.Training)): prune in events and train between them."
+    ),
+]
+Train = Annotated[
+    list[str] | None,
+    typer.Option("--train", help="name=value for the table [training]; may be repeated."),
+]
 Layerwise = Annotated[
     bool | None,
     typer.Option(

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from chita.cli import options as opt
 from chita.cli.console import stderr
 from chita.cli.report import report
@@ -29,6 +31,7 @@ from chita.pruning.schedule import Stages
 from chita.records import RunRecord
 from chita.solvers import Solver
 from chita.training.evaluate import Score
+from chita.training.recipe import Training
 
 
 def prune(
@@ -59,6 +62,8 @@ def prune(
     stages: opt.Stages = None,
     schedule: opt.Schedule = None,
     regrow: opt.Regrow = None,
+    gradual: opt.Gradual = None,
+    train: opt.Train = None,
     layerwise: opt.Layerwise = None,
     max_memory: opt.MaxMemory = None,
     rows: opt.Rows = None,
@@ -81,7 +86,11 @@ def prune(
 ) -> None:
     """Prune a network, at once or in stages, and measure it before and after."""
     began = time.perf_counter()
-    settings = merge_settings(PruneSettings, config, locals(), option or [])
+    if config is not None and gradual is not None:
+        raise InputError(f"--config {config} and --gradual {gradual} are two files. Give one.")
+    settings = merge_settings(PruneSettings, gradual or config, locals(), option or [], train or [])
+    if gradual is not None and settings.training is None:
+        settings = settings.model_copy(update={"training": Training()})
     record = prune_by(settings, began=began)
     report(record, as_json=as_json, out=settings.out)
 
@@ -97,18 +106,25 @@ def check_prune(settings: PruneSettings) -> None:
 
 
 def prune_by(
-    settings: PruneSettings, *, began: float, quiet: bool = False, dense: Score | None = None
+    settings: PruneSettings,
+    *,
+    began: float,
+    quiet: bool = False,
+    dense: Score | None = None,
+    kept: Path | None = None,
 ) -> RunRecord:
     """Prune, measure and write as the settings say; `quiet` shows no progress.
 
-    `dense` is what the network measures, where an earlier run has found it.
+    `dense` is what the network measures, where an earlier run has found it; `kept`, a file for what
+    is finished, by which a run without a run folder goes on.
 
     Everything that can be refused is refused before any work.
     """
     check_prune(settings)
     if settings.out:
         check_target(settings.out, force=settings.force)
-    unfinished = _unfinished(settings)
+    unfinished = kept or _unfinished(settings)
+    resume = settings.resume or kept is not None
     arguments = settings.row_arguments()
     session = open_session(settings, quiet=quiet)
     solver = make_solver(settings.method, settings.options, settings.seed)
@@ -126,7 +142,7 @@ def prune_by(
     with _told_of(unfinished):
         return run(
             session,
-            lambda: _pruned(session, settings, asked, solver, arguments, unfinished),
+            lambda: _pruned(session, settings, asked, solver, arguments, unfinished, resume),
             settings,
             began=began,
             dense=dense,
@@ -158,6 +174,7 @@ def _pruned(
     solver: Solver,
     arguments: dict[str, Any],
     unfinished: Path | None,
+    resume: bool,
 ) -> PruneResult:
     return prune_network(
         session.network,
@@ -169,15 +186,23 @@ def _pruned(
         stages=settings.stages,
         schedule=schedule_of(settings),
         regrow=settings.regrow,
+        training=settings.training,
+        measure=None if session.evaluation is None else lambda n: _value(session, n),
         layerwise=settings.layerwise,
         max_memory=settings.max_memory,
         **arguments,
         loss=session.loss,
         bound=settings.bound,
         unfinished=unfinished,
-        resume=settings.resume,
+        resume=resume,
         progress=session.progress,
     )
+
+
+def _value(session: Session, network: nn.Module) -> float:
+    score = session.measured(network)
+    assert score is not None
+    return score.value
 
 
 def _unfinished(settings: PruneSettings) -> Path | None:

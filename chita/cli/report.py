@@ -49,6 +49,8 @@ def summary(record: RunRecord) -> dict[str, object]:
         "method": record.method,
         "step": record.step,
         "stages": len(record.stages),
+        "epochs": record.training
+        and [epoch.model_dump(mode="json") for epoch in record.training.epochs],
         "seconds": record.seconds,
         "peak_rss_mb": record.peak_rss_mb,
         "seed": record.seed,
@@ -93,6 +95,7 @@ def _show(record: RunRecord) -> None:
     lines += _left(record)
     if len(record.stages) > 1:
         lines.append(_stages(record))
+    lines += _trained(record)
     if record.batch_norm is not None:
         lines.append(_batch_norm(record.batch_norm))
     if record.gap is not None:
@@ -124,6 +127,17 @@ def _stages(record: RunRecord) -> str:
     if last is not None:
         told += f", held-out loss {record.stages[0].held_out_loss:.4g} to {last:.4g}"
     return told
+
+
+def _trained(record: RunRecord) -> list[str]:
+    """The epochs, and why they ended early."""
+    if record.training is None:
+        return []
+    epochs, stopped = record.training.epochs, record.training.stopped
+    told = f"{len(epochs)} epochs"
+    if epochs:
+        told += f", training loss {epochs[0].loss:.4g} to {epochs[-1].loss:.4g}"
+    return [told, *([f"training stopped: {stopped}"] if stopped else [])]
 
 
 def _batch_norm(done: BatchNormRecord) -> str:

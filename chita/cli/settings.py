@@ -15,6 +15,7 @@ from chita.constraints.per_layer import DISTRIBUTIONS
 from chita.errors import InputError
 from chita.naming import nearest
 from chita.pruning.budget import Asked, PerLayerLike
+from chita.training.recipe import Training
 
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
@@ -100,7 +101,8 @@ class RefitSettings(RowSettings):
 class PruneSettings(RowSettings):
     """Those of `chita prune` and `chita plan`.
 
-    `options` are the fields of the solver (`chita methods` lists them).
+    `options` are the fields of the solver (`chita methods` lists them), `training` those of
+    `chita.Training`, None for pruning alone.
     """
 
     sparsity: Number | None = None
@@ -117,6 +119,7 @@ class PruneSettings(RowSettings):
     stages: Whole | None = None
     schedule: str | tuple[Number, ...] = "exp"
     regrow: Flag = True
+    training: Training | None = None
     layerwise: Flag | None = None
     max_memory: Number | None = None
     resume: Flag = False
@@ -133,7 +136,11 @@ _S = TypeVar("_S", bound=NetworkSettings)
 
 
 def merge_settings(
-    kind: type[_S], config: Path | None, given: Mapping[str, Any], options: Sequence[str] = ()
+    kind: type[_S],
+    config: Path | None,
+    given: Mapping[str, Any],
+    options: Sequence[str] = (),
+    training: Sequence[str] = (),
 ) -> _S:
     """Return the run file's settings, overridden by what the command line gives.
 
@@ -142,6 +149,7 @@ def merge_settings(
         config: a TOML file, or None.
         given: setting to value; None where the command line is silent; other names are left out.
         options: "name=value" texts for the solver.
+        training: such texts for the table `training`.
 
     Raises:
         InputError: the file is no TOML, or a setting is unknown or of the wrong type; all at once.
@@ -153,18 +161,26 @@ def merge_settings(
         settings = {k: v for k, v in settings.items() if k not in _BUDGETS}
     if given.get("method", settings.get("method")) != settings.get("method"):
         settings = {k: v for k, v in settings.items() if k != "options"}  # of another method
-    chosen = dict(option.partition("=")[::2] for option in options)
-    file_options = settings.get("options", {})
-    if chosen and isinstance(file_options, dict):
-        given["options"] = {**file_options, **chosen}
+    for name, texts in (("options", options), ("training", training)):
+        chosen = dict(text.partition("=")[::2] for text in texts)
+        of_file = settings.get(name, {})
+        if chosen and isinstance(of_file, dict):
+            given[name] = {**of_file, **chosen}
     check_known(config, settings, kind)
     try:
         return kind(**{**settings, **given})
     except ValidationError as error:
-        faults = "; ".join(
-            f"{_place(e['loc'])} is {e['input']!r}: {e['msg']}" for e in error.errors()
-        )
+        faults = "; ".join(map(_fault, error.errors()))
         raise InputError(f"Settings that cannot be used: {faults}. Correct them.") from None
+
+
+def _fault(error: Any) -> str:
+    """One fault as people read it."""
+    if error["type"] == "unexpected_keyword_argument":
+        name = error["loc"][-1]
+        return f"[training] has {name!r}: {nearest(name, [f.name for f in fields(Training)])}"
+    told = error["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{_place(error['loc'])} is {error['input']!r}: {told}"
 
 
 def check_known(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -27,6 +28,7 @@ from chita.cli.settings import NetworkSettings, PruneSettings
 from chita.errors import ChitaError, InputError, OutputError
 from chita.files import replacing
 from chita.reports.accuracy import Table, as_markdown, make_table
+from chita.reports.curves import curves as write_curves
 from chita.reports.plot import plot as write_plot
 from chita.training.evaluate import Score
 
@@ -49,6 +51,10 @@ Against = Annotated[
     str,
     typer.Option(help="Columns: budget, or flops, the measured share of FLOPs that is left."),
 ]
+Curves = Annotated[
+    Path | None,
+    typer.Option(help="Picture to write at the end: the measure over the epochs of training."),
+]
 Plot = Annotated[
     Path | None,
     typer.Option(
@@ -64,6 +70,7 @@ def sweep(
     jobs: Jobs = None,
     table: Markdown = None,
     plot: Plot = None,
+    curves: Curves = None,
     against: Against = "budget",
 ) -> None:
     """Prune by every combination of some settings; go on where an earlier sweep was stopped."""
@@ -88,6 +95,8 @@ def sweep(
             (line["dense_metric"] for line in known.values() if "dense_metric" in line), None
         )
         write_plot(found, plot, dense=dense)
+    if curves:
+        write_curves(list(known.values()), curves)
     if failed:
         raise ChitaError(
             f"{len(failed)} of {len(runs)} runs failed. The first: {failed[0]} The others are in "
@@ -121,7 +130,8 @@ def _work_off(
                 while queue and len(waiting) < jobs:
                     run = queue.pop(0)
                     settings = run.settings.model_dump_json()
-                    waiting[pool.submit(_pruned, settings, _dense(run, known))] = run
+                    kept = _unfinished(out, run)
+                    waiting[pool.submit(_pruned, settings, _dense(run, known), kept)] = run
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     run = waiting.pop(future)
@@ -175,12 +185,20 @@ def _measured(settings: Mapping[str, Any]) -> list[Any]:
     return [settings.get(name) for name in NetworkSettings.model_fields]
 
 
-def _pruned(settings: str, dense: Score | None) -> dict[str, Any]:
+def _unfinished(out: Path, run: Run) -> Path | None:
+    """Where a run keeps its finished epochs; those without are short enough to begin anew."""
+    if run.settings.training is None:
+        return None
+    own = hashlib.sha256(run.key.encode()).hexdigest()[:12]
+    return out.with_name(f"{out.name}.{own}.unfinished")
+
+
+def _pruned(settings: str, dense: Score | None, kept: Path | None) -> dict[str, Any]:
     """One run, in a process of its own."""
     began = time.perf_counter()
     asked = PruneSettings.model_validate_json(settings)
     try:
-        record = prune_by(asked, began=began, quiet=True, dense=dense)
+        record = prune_by(asked, began=began, quiet=True, dense=dense, kept=kept)
     except ChitaError as error:
         return {"error": str(error)}
     return summary(record)

@@ -79,13 +79,13 @@ def make_table(lines: Sequence[Line], against: str = "budget") -> Table:
         if by_flops:
             row, column = f"{row}, {_kind(line)}", f"flops {_share(line):.2f}"
         else:
-            column = _column(line)
+            column = column_of(line)
         groups.setdefault((row, column), []).append(line)
     columns = dict.fromkeys(column for _, column in groups)
     return Table(
         metric=next((line["metric"] for found in groups.values() for line in found), ""),
         against=against,
-        columns=tuple(sorted(columns, key=_order)),
+        columns=tuple(sorted(columns, key=order_of)),
         rows=tuple(dict.fromkeys(row for row, _ in groups)),
         cells={place: _cell(found) for place, found in groups.items()},
     )
@@ -131,8 +131,8 @@ def row_of(run: Mapping[str, Any]) -> str:
     return ", ".join([*words, *(f"{name} {value}" for name, value in varied.items())]) or "all"
 
 
-def _column(line: Line) -> str:
-    """The budget, whether it was varied or the same in all runs."""
+def column_of(line: Line) -> str:
+    """Return the budget of a run, whether it was varied or the same in all runs."""
     given = {**line["settings"], **line["run"]}
     return next(f"{name} {given[name]}" for name in COLUMNS if given.get(name) is not None)
 
@@ -147,8 +147,8 @@ def _share(line: Line) -> float:
     return float(line["flops"] / line["dense_flops"])
 
 
-def _order(column: str) -> tuple[float, ...]:
-    """Where a budget stands among others, such as 0.5 or 2:4."""
+def order_of(column: str) -> tuple[float, ...]:
+    """Return where a budget stands among others, such as 0.5 or 2:4."""
     return tuple(map(float, column.rsplit(maxsplit=1)[-1].split(":")))
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from chita.errors import InputError
-from chita.files import replacing
 from chita.reports.accuracy import Table
+from chita.reports.figure import figure_of
 
 _ROOM = 0.5  # per cent that the scale adds above 100, which has no logarithm of what is missing
 _TICKS = (0, 20, 40, 50, 60, 70, 75, 80, 85, 88, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100)
@@ -22,34 +21,19 @@ def plot(table: Table, path: Path, *, dense: float | None = None) -> None:
     is a point; rows that differ only in what was varied last are joined, and it is written beside.
     What is missing from 100 per cent, and what a sparsity keeps, have logarithmic scales, and so
     has perplexity. Budgets that are no numbers (2:4) have no place on an axis and are left out.
-    The kind of picture is that of the file's name. Raises `InputError` without matplotlib, or
-    when the file cannot be written.
+    Raises `InputError` as `figure_of` does.
     """
-    try:
-        from matplotlib import colormaps  # noqa: PLC0415 (optional)
-        from matplotlib.figure import Figure  # noqa: PLC0415 (optional)
-    except ImportError:
-        raise InputError("A plot needs matplotlib: pip install matplotlib.") from None
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    ten = colormaps["tab10"].colors  # type: ignore[attr-defined]
-    axes.set_prop_cycle(color=[*ten, *ten], linestyle=[style for style in ("-", "--") for _ in ten])
-    draw = _against_time if len(table.columns) == 1 else _against_budget
-    draw(axes, table)
-    if dense is not None:
-        axes.axhline(dense, color="grey", linestyle=":", label="dense")
-    axes.set_ylabel(table.metric)
-    if "per cent" in table.metric:
-        _stretch(axes, table, dense)
-    elif table.metric == "perplexity":
-        axes.set_yscale("log")
-    axes.grid(alpha=0.3)
-    figure.legend(fontsize="small", loc="outside right upper")
-    try:
-        with replacing(path) as draft:
-            figure.savefig(draft, dpi=150, format=path.suffix.lstrip(".") or None)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} could not be written: {error}. Choose another --plot.") from None
+    with figure_of(path) as (figure, (axes,)):
+        draw = _against_time if len(table.columns) == 1 else _against_budget
+        draw(axes, table)
+        if dense is not None:
+            axes.axhline(dense, color="grey", linestyle=":", label="dense")
+        axes.set_ylabel(table.metric)
+        if "per cent" in table.metric:
+            _stretch(axes, table, dense)
+        elif table.metric == "perplexity":
+            axes.set_yscale("log")
+        figure.legend(fontsize="small", loc="outside right upper")
 
 
 def _stretch(axes: Any, table: Table, dense: float | None) -> None:

@@ -53,6 +53,8 @@ class Training:
     (0.5, 0.85, 0.9)
     """
 
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (pydantic reads it off the class)
+
     epochs: int = 8
     events: int = 4
     every: int = 1
