@@ -163,7 +163,8 @@ class GradualRun:
         self._tuner.hold(self._layout.unflatten(mask))
 
     def _measured(self) -> float | None:
-        return None if self._measure is None else self._measure(self._network)
+        with torch.no_grad():
+            return None if self._measure is None else self._measure(self._network)
 
     def _tensors(self) -> dict[str, Tensor]:
         state = self._network.state_dict()

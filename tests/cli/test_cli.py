@@ -33,7 +33,8 @@ FIELDS = [
         "lower_bound",
         "gap",
     ),
-    *("ridge", "first_order", "method", "step", "stages", "seconds", "peak_rss_mb", "seed"),
+    *("ridge", "first_order", "method", "step", "stages", "epochs", "seconds", "peak_rss_mb"),
+    "seed",
 ]
 
 
@@ -257,3 +258,43 @@ def test_levels_by_outliers_are_measured_layer_by_layer():
     told = run_chita("prune", *arguments, "--json")
     assert told.returncode == 0, told.stderr
     assert json.loads(told.stdout)["nnz"] == 8512
+
+
+GRADUAL = """
+model = "digits-cnn"
+rows = 100
+method = "magnitude"
+[training]
+epochs = 3
+events = 2
+"""
+
+
+def test_gradual_pruning_from_a_run_file(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text(GRADUAL)
+    out = tmp_path / "out"
+    told = run_chita(
+        *("prune", "--gradual", file, "--sparsity", "0.9", "--train", "batch=50"),
+        *("--json", "--out", out),
+    )
+    assert told.returncode == 0, told.stderr
+    found = json.loads(told.stdout)
+    assert found["nnz"] == 2382
+    assert [epoch["epoch"] for epoch in found["epochs"]] == [1, 2, 3]
+    assert found["epochs"][-1]["metric"] == found["accuracy"]
+    record = json.loads((out / "record.json").read_text())
+    assert record["settings"]["training"]["batch"] == 50
+    assert run_chita("verify", out).returncode == 0
+    shown = run_chita("prune", "--config", file, "--sparsity", "0.9")
+    assert "3 epochs, training loss" in shown.stdout
+
+
+def test_wrong_tables_of_training_get_one_message(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text(GRADUAL)
+    given = ("prune", "--gradual", str(file), "--sparsity", "0.9")
+    assert "Did you mean epochs" in refused(*given, "--train", "epoch=2")
+    assert "need more than 1 epochs" in refused(*given, "--train", "epochs=1")
+    assert "training.rate is 'fast'" in refused(*given, "--train", "rate=fast")
+    assert "two files" in refused(*given, "--config", str(file))

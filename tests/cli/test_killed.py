@@ -1,8 +1,10 @@
-"""Pruning layer by layer that is killed goes on to the same bits."""
+"""Long runs that are killed go on to the same bits."""
 
+import random
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -83,3 +85,45 @@ def test_a_killed_run_is_not_begun_anew_unasked(start, tmp_path):
     again = run(SOLVE, 0, tmp_path / "out")
     assert again.returncode == 2
     assert "holds the finished part of an earlier run" in " ".join(again.stderr.split())
+
+
+GRADUAL = """
+model = "digits-cnn"
+sparsity = 0.9
+rows = 200
+[training]
+epochs = 24
+events = 4
+batch = 32
+augmentation = "crop-flip"
+"""
+
+
+@pytest.mark.slow
+def test_gradual_pruning_killed_at_five_random_moments_goes_on_to_the_same_bits(tmp_path):
+    (tmp_path / "run.toml").write_text(GRADUAL)
+    command = [sys.executable, "-m", "chita", "prune", "--gradual", str(tmp_path / "run.toml")]
+    whole = tmp_path / "whole"
+    began = time.monotonic()
+    subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)
+    took = time.monotonic() - began
+    expected = load_file(whole / "model.safetensors")
+    moments = random.Random(7)
+    for attempt in range(5):
+        out = tmp_path / f"out{attempt}"
+        unfinished = tmp_path / f"out{attempt}.unfinished"
+        with subprocess.Popen(
+            [*command, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as run:
+            while not unfinished.exists():  # the first epoch takes a share of the time to load
+                time.sleep(0.01)
+            time.sleep(moments.uniform(0, took / 4))
+            run.kill()
+        if run.returncode != -signal.SIGKILL:
+            continue  # it was done before, on a machine that became faster
+        assert not out.exists()
+        subprocess.run([*command, "--out", str(out), "--resume"], check=True, capture_output=True)
+        found = load_file(out / "model.safetensors")
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+        assert not unfinished.exists()
