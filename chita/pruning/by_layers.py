@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from chita.arguments import real_number
-from chita.constraints import Budget
 from chita.data.batches import Data
-from chita.data.examples import Examples, as_examples
+from chita.data.examples import Examples
 from chita.errors import InputError
 from chita.layout import Layout
 from chita.losses import Loss, OutputLoss
 from chita.losses.outputs import split
 from chita.machine import available_memory
 from chita.models.forward import failures_named, outputs_of
-from chita.models.mode import evaluation_mode, state_kept, without_cache
-from chita.models.wrappers import uncompiled, unwrapped
+from chita.models.mode import state_kept
 from chita.problem import GradientGram, InputGram
-from chita.progress import Progress, Silent
-from chita.pruning.budget import layout_for
+from chita.pruning.job import Job
 from chita.pruning.layers import check_shares
 from chita.pruning.layerwise import LayerwiseRun
 from chita.pruning.pose import AUTO, Pose
-from chita.pruning.result import PruneResult, make_record, settings_of
-from chita.pruning.samples import Sampling, Source
+from chita.pruning.result import PruneResult
+from chita.pruning.samples import Source
 from chita.pruning.schedule import Stages
 from chita.pruning.staged import BATCH_NORM_SAMPLES, Staged
 from chita.pruning.unfinished import Unfinished
-from chita.pruning.working_copy import copied, restored_on_error
 from chita.records import BatchNormRecord, SolvedRecord, StageRecord
 from chita.solvers import Solver
 from chita.training.batch_norm import batch_norms, recalibrate
@@ -62,50 +57,21 @@ def by_layers(solver: Solver, asked: bool | None) -> bool:
 
 @torch.inference_mode(False)
 def run_layers(
-    model: nn.Module,
-    data: Data | None,
-    *,
-    choose: Callable[[nn.Module], Layout],
-    budget: Budget,
-    solver: Solver,
-    sampling: Sampling,
-    pose: Pose,
-    settings: dict[str, Any],
-    stages: Stages,
-    max_memory: float | None,
-    bn_recalibrate: bool,
-    bound: bool,
-    unfinished: str | Path | None,
-    resume: bool,
-    inplace: bool,
-    progress: Progress | None,
+    model: nn.Module, data: Data | None, job: Job, max_memory: float | None
 ) -> PruneResult:
     """Prune the units of a network one after another; see `LayerwiseRun`.
 
     Raises as `chita.prune` does.
     """
-    check_asked(pose, stages, bound=bound)
-    check_shares(budget)
+    check_asked(job.pose, job.stages, bound=job.bound)
+    check_shares(job.budget)
     limit = activation_limit(max_memory)
-    network = unwrapped(model)
-    data = as_examples(data) or data
-    layout = layout_for(budget, choose(network), network, data, sampling.loss, recorded=True)
-    network = network if inplace else copied(network)
-    source = Source(sampling, data, judged=False)
+    network, layout, data = job.opened(model, data)
+    source = Source(job.sampling, data, judged=False)
     given = source.next()
-    loss = sampling.loss_for(given.parts[0])
-    settings = {**settings, "layerwise": True, "bn_recalibrate": bn_recalibrate}
-    kept = None
-    if unfinished is not None:
-        asked = {**settings_of(solver, sampling, pose, settings), "data": given.digest()}
-        kept = Unfinished(Path(unfinished), resume=resume, settings=asked, network=network)
-    normed = None
-    with (
-        evaluation_mode(network),
-        uncompiled(network),
-        without_cache(network),
-        restored_on_error(network, layout, inplace=inplace),
-    ):
+    loss = job.sampling.loss_for(given.parts[0])
+    kept, normed = job.kept(network, layerwise=True, data=given.digest()), None
+    with job.at_work(network, layout):
         found = None if kept is None else kept.restored()
         with state_kept(network):
             run = run_on(
@@ -113,36 +79,23 @@ def run_layers(
                 layout,
                 given,
                 loss,
-                budget=budget,
-                solver=solver,
-                pose=pose,
+                budget=job.budget,
+                solver=job.solver,
+                pose=job.pose,
                 limit=limit,
-                progress=progress or Silent(),
+                progress=job.progress,
                 shares=None if found is None else found.done["shares"],
             )
             if found is not None:
                 _restore(run, layout, found.mask, found.done)
             run.run(lambda done: _keep(kept, done, layout))
-        if bn_recalibrate and batch_norms(network):
+        if job.bn_recalibrate and batch_norms(network):
             normed = _recalibrated(network, source, loss, run.seconds)
         if kept is not None:
             kept.remove()
     staged = staged_of(run, layout, given, loss)
     staged.batch_norm = normed
-    record = make_record(
-        network,
-        command="prune",
-        solver=solver,
-        staged=staged,
-        layout=layout,
-        levels=None,
-        searching=0.0,
-        sampling=sampling,
-        pose=pose,
-        settings=settings,
-        solved=run.solved,
-    )
-    return PruneResult(model=network, masks=dict(run.masks), record=record)
+    return job.result(network, layout, staged, solved=run.solved, layerwise=True)
 
 
 def run_on(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,27 +12,20 @@ from torch import nn
 
 from chita.constraints import Budget
 from chita.data.batches import Data
-from chita.data.examples import as_examples
 from chita.errors import InputError
 from chita.layout import Layout
-from chita.models.mode import evaluation_mode, state_kept, without_cache
-from chita.models.wrappers import uncompiled, unwrapped
-from chita.progress import Progress, Silent
-from chita.pruning.allocation import Searched
-from chita.pruning.budget import layout_for
+from chita.models.mode import state_kept
+from chita.progress import Progress
 from chita.pruning.by_layers import activation_limit, check_asked, run_on, staged_of
 from chita.pruning.gradual import Event, Gradual, GradualRun
+from chita.pruning.job import SHARED, Job
 from chita.pruning.layers import check_shares
-from chita.pruning.pose import Pose
-from chita.pruning.result import PruneResult, make_record, settings_of
-from chita.pruning.samples import Sampling, Source
-from chita.pruning.schedule import Stages
+from chita.pruning.result import PruneResult
+from chita.pruning.samples import Source
 from chita.pruning.search import searched
 from chita.pruning.staged import Staged, StagedRun
 from chita.pruning.unfinished import Unfinished
-from chita.pruning.working_copy import copied, restored_on_error
 from chita.records import TrainingRecord
-from chita.solvers import Solver
 from chita.training.recipe import Training
 
 
@@ -41,86 +33,55 @@ from chita.training.recipe import Training
 def run_gradually(
     model: nn.Module,
     data: Data | None,
-    *,
+    job: Job,
     training: Training,
     measure: Callable[[nn.Module], float] | None,
+    *,
     layers: bool,
     max_memory: float | None,
-    choose: Callable[[nn.Module], Layout],
-    budget: Budget,
-    solver: Solver,
-    sampling: Sampling,
-    pose: Pose,
-    settings: dict[str, Any],
-    stages: Stages,
-    bn_recalibrate: bool,
-    bound: bool,
-    unfinished: str | Path | None,
-    resume: bool,
-    inplace: bool,
-    progress: Progress | None,
 ) -> PruneResult:
     """Prune in events and train between them; see `GradualRun`.
 
     `layers` says that events prune layer by layer; all else is as in `chita.prune`, and so is what
     is raised.
     """
-    _check_asked(stages, sampling, pose, layers=layers, bound=bound, budget=budget)
-    limit, progress = activation_limit(max_memory), progress or Silent()
-    network = unwrapped(model)
-    data = as_examples(data) or data
-    layout = layout_for(budget, choose(network), network, data, sampling.loss, recorded=True)
-    network = network if inplace else copied(network)
-    settings = {**settings, **stages.asked(), "bn_recalibrate": bn_recalibrate}
-    settings |= {"layerwise": layers, "training": asdict(training)}
-    kept = None
-    if unfinished is not None:
-        asked = settings_of(solver, sampling, pose, settings)
-        kept = Unfinished(Path(unfinished), resume=resume, settings=asked, network=network)
-    shared: dict[str, Any] = {"solver": solver, "sampling": sampling, "pose": pose}
-    with (
-        evaluation_mode(network),
-        uncompiled(network),
-        without_cache(network),
-        restored_on_error(network, None, inplace=inplace),
-    ):
-        began, judged = time.perf_counter(), False
+    _check_asked(job, layers=layers)
+    limit, searching, judged = activation_limit(max_memory), 0.0, False
+    network, layout, data = job.opened(model, data)
+    told: dict[str, Any] = {"layerwise": layers, "training": asdict(training)}
+    kept, budget = job.kept(network, **told), job.budget
+    with job.at_work(network, None):
         if layers:
-            event = _by_layers(network, layout, data, limit=limit, **shared)
+            event = _by_layers(network, layout, data, job, limit)
         else:
-            shared["bn_recalibrate"] = bn_recalibrate
-            budget = searched(budget, network, layout, data, **shared, progress=progress)
-            last = budget if bound else None
-            event = _by_rows(network, layout, data, stages=stages, proved=last, **shared)
-            judged = bool(solver.curvatures) and (pose.judged or solver.judges)
-        searching = time.perf_counter() - began
+            began = time.perf_counter()
+            how: dict[str, Any] = {name: getattr(job, name) for name in SHARED}
+            budget = searched(job.budget, network, layout, data, **how)
+            searching = time.perf_counter() - began
+            event = _by_rows(network, layout, data, job, last=budget)
+            judged = bool(job.solver.curvatures) and (job.pose.judged or job.solver.judges)
         run = GradualRun(
             network,
             layout,
-            Source(sampling, data, judged=judged).pool,
+            Source(job.sampling, data, judged=judged).pool,
             budget=budget,
             training=training,
-            loss=sampling.loss,
-            seed=sampling.seed,
+            loss=job.sampling.loss,
+            seed=job.sampling.seed,
             event=event,
             measure=measure,
-            progress=progress,
+            progress=job.progress,
         )
         done = _resumed(run, kept)
-    record = make_record(
+    return job.result(
         network,
-        command="prune",
-        solver=solver,
-        staged=done.staged,
-        layout=layout,
-        levels=budget.levels if isinstance(budget, Searched) else None,
+        layout,
+        done.staged,
+        budget=budget,
         searching=searching,
-        sampling=sampling,
-        pose=pose,
-        settings=settings,
-        training=TrainingRecord(epochs=tuple(done.epochs), stopped=done.stopped),
+        trained=TrainingRecord(epochs=tuple(done.epochs), stopped=done.stopped),
+        **told,
     )
-    return PruneResult(model=network, masks=layout.unflatten(done.staged.mask), record=record)
 
 
 def _resumed(run: GradualRun, kept: Unfinished | None) -> Gradual:
@@ -138,26 +99,22 @@ def _resumed(run: GradualRun, kept: Unfinished | None) -> Gradual:
 
 
 def _by_rows(
-    network: nn.Module,
-    layout: Layout,
-    data: Data | None,
-    *,
-    proved: Budget | None,
-    **shared: Any,
+    network: nn.Module, layout: Layout, data: Data | None, job: Job, *, last: Budget
 ) -> Event:
-    """Events that prune by a model of the loss, with a bound of it for one budget."""
+    """Events that prune by a model of the loss, each in as many stages as asked for."""
 
     def event(budget: Budget, before: Staged, progress: Progress) -> Staged:
+        how: dict[str, Any] = {name: getattr(job, name) for name in SHARED}
         run = StagedRun(
             network,
             layout,
             data,
             budget=budget,
-            bound=budget is proved,
-            progress=progress,
+            stages=job.stages,
+            bound=job.bound and budget is last,
             begin=1 - float(before.mask.double().mean()),
             drawn=len(before.records),
-            **shared,
+            **{**how, "progress": progress},
         )
         return run.run(Staged(mask=before.mask))
 
@@ -165,21 +122,26 @@ def _by_rows(
 
 
 def _by_layers(
-    network: nn.Module,
-    layout: Layout,
-    data: Data | None,
-    *,
-    sampling: Sampling,
-    **shared: Any,
+    network: nn.Module, layout: Layout, data: Data | None, job: Job, limit: int
 ) -> Event:
     """Events that prune one layer after another, each on samples of its own."""
 
     def event(budget: Budget, before: Staged, progress: Progress) -> Staged:
-        source = Source(sampling, data, judged=False)
+        source = Source(job.sampling, data, judged=False)
         given = [source.next() for _ in range(len(before.records) + 1)][-1]
-        loss = sampling.loss_for(given.parts[0])
+        loss = job.sampling.loss_for(given.parts[0])
         with state_kept(network):
-            run = run_on(network, layout, given, loss, budget=budget, progress=progress, **shared)
+            run = run_on(
+                network,
+                layout,
+                given,
+                loss,
+                budget=budget,
+                solver=job.solver,
+                pose=job.pose,
+                limit=limit,
+                progress=progress,
+            )
             run.run()
         found = staged_of(run, layout, given, loss)
         found.mask = found.mask.to(before.mask.device)
@@ -188,28 +150,20 @@ def _by_layers(
     return event
 
 
-def _check_asked(
-    stages: Stages,
-    sampling: Sampling,
-    pose: Pose,
-    *,
-    layers: bool,
-    bound: bool,
-    budget: Budget,
-) -> None:
+def _check_asked(job: Job, *, layers: bool) -> None:
     """Raise `InputError` on what does not go with training."""
-    if not isinstance(stages.schedule, str):
+    if not isinstance(job.stages.schedule, str):
         raise InputError(
             "schedule lists sparsities, but with training the events have theirs (`initial` and "
             "the number of `events`). Name a schedule for the stages inside an event."
         )
-    if sampling.row_indices is not None:
+    if job.sampling.row_indices is not None:
         raise InputError(
             "row_indices name the samples of one problem, and training has one for each event. "
             "Leave them out."
         )
     if layers:
-        check_asked(pose, stages, bound=bound)
-        check_shares(budget)
-        if not stages.regrow:
+        check_asked(job.pose, job.stages, bound=job.bound)
+        check_shares(job.budget)
+        if not job.stages.regrow:
             raise InputError("regrow=False has no part in pruning layer by layer. Leave it out.")

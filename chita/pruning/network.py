@@ -10,27 +10,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from chita.constraints import Budget
 from chita.data.batches import Data
-from chita.data.examples import as_examples
-from chita.layout import Layout
 from chita.losses import LossLike
-from chita.models.mode import evaluation_mode
 from chita.models.prunable import prunable_layout
-from chita.models.wrappers import uncompiled, unwrapped
 from chita.progress import Progress, Silent
-from chita.pruning.allocation import Searched
-from chita.pruning.budget import Asked, PerLayerLike, layout_for, make_budget
+from chita.pruning.budget import Asked, PerLayerLike, make_budget
 from chita.pruning.by_layers import by_layers, run_layers
 from chita.pruning.gradually import run_gradually
+from chita.pruning.job import SHARED, Job
 from chita.pruning.pose import Pose, make_solver
-from chita.pruning.result import PruneResult, make_record, settings_of
+from chita.pruning.result import PruneResult
 from chita.pruning.samples import Sampling
 from chita.pruning.schedule import Stages
 from chita.pruning.search import searched
 from chita.pruning.staged import Staged, StagedRun
 from chita.pruning.unfinished import Unfinished
-from chita.pruning.working_copy import copied, restored_on_error
 from chita.solvers import Solver
 from chita.training.recipe import Training
 
@@ -171,11 +165,12 @@ def prune(
         flops=flops,
     )
     solver = make_solver(method, seed=seed)
-    shared: dict[str, Any] = {
-        "choose": lambda network: prunable_layout(network, targets, ignore),
-        "budget": make_budget(asked),
-        "solver": solver,
-        "sampling": Sampling(
+    job = Job(
+        command="prune",
+        choose=lambda network: prunable_layout(network, targets, ignore),
+        budget=make_budget(asked),
+        solver=solver,
+        sampling=Sampling(
             rows=rows,
             row_size=row_size,
             rows_dtype=rows_dtype,
@@ -186,104 +181,39 @@ def prune(
             seed=seed,
             row_indices=row_indices,
         ),
-        "pose": Pose(ridge=ridge, first_order=first_order, step=step),
-        "settings": {**asked.plain(), "targets": targets, "ignore": ignore, "bound": bound},
-        "stages": Stages(count=stages, schedule=schedule, regrow=regrow),
-        "bn_recalibrate": bn_recalibrate,
-        "bound": bound,
-        "unfinished": unfinished,
-        "resume": resume,
-        "inplace": inplace,
-        "progress": progress,
-    }
+        pose=Pose(ridge=ridge, first_order=first_order, step=step),
+        settings={**asked.plain(), "targets": targets, "ignore": ignore, "bound": bound},
+        stages=Stages(count=stages, schedule=schedule, regrow=regrow),
+        bn_recalibrate=bn_recalibrate,
+        bound=bound,
+        unfinished=unfinished,
+        resume=resume,
+        inplace=inplace,
+        progress=progress or Silent(),
+    )
     layers = by_layers(solver, layerwise)
     if training is not None:
-        how: dict[str, Any] = {"training": training, "measure": measure, "layers": layers}
-        return run_gradually(model, data, **how, max_memory=max_memory, **shared)
-    if layers:
-        return run_layers(model, data, max_memory=max_memory, **shared)
-    return run_stages(model, data, command="prune", **shared)
+        return run_gradually(
+            model, data, job, training, measure, layers=layers, max_memory=max_memory
+        )
+    return run_layers(model, data, job, max_memory) if layers else run_stages(model, data, job)
 
 
 @torch.inference_mode(False)
-def run_stages(
-    model: nn.Module,
-    data: Data | None,
-    *,
-    command: str,
-    choose: Callable[[nn.Module], Layout],
-    budget: Budget,
-    solver: Solver,
-    sampling: Sampling,
-    pose: Pose,
-    settings: dict[str, Any],
-    inplace: bool,
-    progress: Progress | None,
-    stages: Stages | None = None,
-    bn_recalibrate: bool = True,
-    bound: bool = False,
-    unfinished: str | Path | None = None,
-    resume: bool = False,
-) -> PruneResult:
+def run_stages(model: nn.Module, data: Data | None, job: Job) -> PruneResult:
     """Choose weights, then collect, pose, solve and write in stages; also the path of refitting."""
-    network = unwrapped(model)
-    data = as_examples(data) or data  # checked once
-    layout = layout_for(budget, choose(network), network, data, sampling.loss, recorded=True)
-    network = network if inplace else copied(network)
-    stages = stages or Stages()
-    settings = {**settings, **stages.asked(), "bn_recalibrate": bn_recalibrate}
-    progress, kept = progress or Silent(), None
-    if unfinished is not None and stages.number > 1:
-        asked = settings_of(solver, sampling, pose, settings)
-        kept = Unfinished(Path(unfinished), resume=resume, settings=asked, network=network)
-    with (
-        evaluation_mode(network),
-        uncompiled(network),
-        restored_on_error(network, layout, inplace=inplace),
-    ):
+    network, layout, data = job.opened(model, data)
+    kept = job.kept(network) if job.stages.number > 1 else None
+    with job.at_work(network, layout):
         began = time.perf_counter()
-        budget = searched(
-            budget,
-            network,
-            layout,
-            data,
-            solver=solver,
-            sampling=sampling,
-            pose=pose,
-            bn_recalibrate=bn_recalibrate,
-            progress=progress,
-        )
+        how: dict[str, Any] = {name: getattr(job, name) for name in SHARED}
+        budget = searched(job.budget, network, layout, data, **how)
         searching = time.perf_counter() - began
         run = StagedRun(
-            network,
-            layout,
-            data,
-            budget=budget,
-            stages=stages,
-            solver=solver,
-            sampling=sampling,
-            pose=pose,
-            bn_recalibrate=bn_recalibrate,
-            bound=bound,
-            progress=progress,
+            network, layout, data, budget=budget, stages=job.stages, bound=job.bound, **how
         )
         staged = _resumed(run, kept)
-    return PruneResult(
-        model=network,
-        masks=layout.unflatten(staged.mask),
-        record=make_record(
-            network,
-            command=command,
-            solver=solver,
-            staged=staged,
-            layout=layout,
-            levels=budget.levels if isinstance(budget, Searched) else None,
-            searching=searching,
-            sampling=sampling,
-            pose=pose,
-            settings=settings,
-        ),
-    )
+    return job.result(network, layout, staged, budget=budget, searching=searching)
 
 
 def _resumed(run: StagedRun, kept: Unfinished | None) -> Staged:

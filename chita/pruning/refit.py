@@ -14,7 +14,8 @@ from chita.errors import InputError
 from chita.losses import LossLike
 from chita.masks.fit import Masks, fit_masks
 from chita.models.wrappers import unwrapped
-from chita.progress import Progress
+from chita.progress import Progress, Silent
+from chita.pruning.job import Job
 from chita.pruning.network import run_stages
 from chita.pruning.pose import AUTO, Pose
 from chita.pruning.result import PruneResult
@@ -79,9 +80,7 @@ def refit(
             "The weights that the mask removes are zero already, so refitting changes nothing. "
             "Give the network as it was before pruning."
         )
-    return run_stages(
-        network,
-        data,
+    job = Job(
         command="refit",
         choose=lambda _: layout,
         budget=FixedMasks(masks=fitted),
@@ -101,8 +100,9 @@ def refit(
         settings={"mask": _source(masks)},
         bn_recalibrate=bn_recalibrate,
         inplace=inplace,
-        progress=progress,
+        progress=progress or Silent(),
     )
+    return run_stages(network, data, job)
 
 
 def apply_masks(model: nn.Module, masks: Masks, *, inplace: bool = False) -> PruneResult:
@@ -119,9 +119,7 @@ def apply_masks(model: nn.Module, masks: Masks, *, inplace: bool = False) -> Pru
     """
     network = unwrapped(model)
     fitted, layout = fit_masks(network, masks)
-    return run_stages(
-        network,
-        None,
+    job = Job(
         command="apply",
         choose=lambda _: layout,
         budget=FixedMasks(masks=fitted),
@@ -130,8 +128,8 @@ def apply_masks(model: nn.Module, masks: Masks, *, inplace: bool = False) -> Pru
         pose=Pose(),
         settings={"mask": _source(masks)},
         inplace=inplace,
-        progress=None,
     )
+    return run_stages(network, None, job)
 
 
 def _nothing_to_do(model: nn.Module, masks: Mapping[str, Tensor]) -> bool:
