@@ -8,14 +8,13 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from chita.constraints import Constraint
 from chita.problem import Curvature, LocalQuadratic
-from chita.solvers.solver import Effort, Found, Solver
+from chita.solvers.solver import Selection
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Random(Solver):
+class Random(Selection):
     """Keep the weights of largest score, scores drawn evenly from (0, 1]; change none of them.
 
     The floor of a comparison: whoever is not above it has learned nothing. Under a plain number of
@@ -26,22 +25,9 @@ class Random(Solver):
     seed: int = 0
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = ()
-    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
 
-    @property
-    def effort(self) -> Effort:
-        """One selection."""
-        return Effort(streams=0, systems=0)
-
-    @property
-    def chosen(self) -> frozenset[str]:
-        """Nothing."""
-        return frozenset()
-
-    def _search(
-        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
-    ) -> Found:
+    def values(self, problem: LocalQuadratic) -> Tensor:
+        """Scores drawn evenly."""
         generator = torch.Generator().manual_seed(self.seed % 2**63)
         scores = 1 - torch.rand(len(problem.w_bar), generator=generator)
-        mask = constraint.select(scores.to(problem.w_bar))
-        return Found.mask_alone(problem, mask)
+        return scores.to(problem.w_bar)

@@ -7,14 +7,13 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from chita.constraints import Constraint
 from chita.problem import Curvature, GradientGram, LocalQuadratic
-from chita.solvers.solver import Effort, Found, Solver
+from chita.solvers.solver import Selection
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class SNIP(Solver):
+class SNIP(Selection):
     """Keep the weights of largest |w̄_j g_j|, g the mean of the rows; change none of them.
 
     g is the gradient of the loss over the samples of the rows where rows are gradients
@@ -25,21 +24,8 @@ class SNIP(Solver):
     """
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (GradientGram,)
-    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
 
-    @property
-    def effort(self) -> Effort:
-        """One pass over the rows and one selection."""
-        return Effort(streams=1, systems=0)
-
-    @property
-    def chosen(self) -> frozenset[str]:
-        """Nothing."""
-        return frozenset()
-
-    def _search(
-        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
-    ) -> Found:
+    def values(self, problem: LocalQuadratic) -> Tensor:
+        """w̄_j g_j."""
         gradient = problem.curvature.pullback(problem.curvature.constant(1.0))
-        mask = constraint.select(problem.w_bar * gradient.to(problem.w_bar))
-        return Found.mask_alone(problem, mask)
+        return problem.w_bar * gradient.to(problem.w_bar)

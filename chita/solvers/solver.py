@@ -221,6 +221,31 @@ class Solver(ABC):
             raise InputError(f"Sizes differ: {given} weights. Bind them to one layout.")
 
 
+class Selection(Solver):
+    """A method that keeps the weights of largest value and changes none of them."""
+
+    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
+
+    @abstractmethod
+    def values(self, problem: LocalQuadratic) -> Tensor:
+        """Return what weights (p,) are worth: the mask is the allowed one of most Σ values²."""
+
+    @property
+    def effort(self) -> Effort:
+        """One pass over the rows, if any, and one selection."""
+        return Effort(streams=len(self.curvatures), systems=0)
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """Nothing: no weight changes, so minima of Q cannot choose for it."""
+        return frozenset()
+
+    def _search(
+        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
+    ) -> Found:
+        return Found.mask_alone(problem, constraint.select(self.values(problem)))
+
+
 def _lower_bound(problem: LocalQuadratic, constraint: Constraint, mask: Tensor) -> float | None:
     """The bound from a support; None where nothing is known of the loss."""
     if isinstance(problem.curvature, NoCurvature):
