@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from chita.cli.app import app
+from chita.masks.storage import load_masks
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -21,12 +23,33 @@ def blocks(language):
 
 
 def test_the_example_runs_as_written(tmp_path, monkeypatch, capsys):
-    (example,) = blocks("python")
+    example, training = blocks("python")
     assert len([line for line in example.splitlines() if line.strip()]) <= 10
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "README.md", "exec"), {})
     assert "851 of 17024 weights kept" in capsys.readouterr().out
     assert (tmp_path / "pruned" / "model.safetensors").exists()
+    names: dict[str, object] = {}
+    exec(compile(training, "README.md", "exec"), names)
+    names["model"](torch.ones(1, 1, 8, 8)).sum().backward()
+    names["optimizer"].step()
+    masks = load_masks(tmp_path / "sparse" / "masks.safetensors")
+    assert not any(names["model"].get_parameter(n)[~mask].any() for n, mask in masks.items())
+
+
+def test_the_training_example_runs_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text(next(text for text in blocks("toml") if "[training]" in text))
+    gradual, verifying = (text for text in blocks("sh") if "gradual" in text or "verify" in text)
+    for command in gradual.splitlines():
+        arguments = shlex.split(command, comments=True)[1:]
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, (command, done.output)
+    Path("gradual").rename("pruned")
+    shutil.copytree("pruned", "checkpoint-200")
+    for command in verifying.splitlines():
+        done = CliRunner().invoke(app, shlex.split(command, comments=True)[1:])
+        assert done.exit_code == 0, (command, done.output)
 
 
 def test_the_figures_are_lines_of_the_tables_that_commands_wrote():
