@@ -24,7 +24,6 @@ FAULTS_OF_TRAINING = [
     ("masks/lora.py", "    Enforcer(merged, fitted)\n", "", TRAINER),
     ("masks/lora.py", "update[~mask].sum()", "update[mask].sum()", TRAINER),
     ("masks/lightning.py", "                self._enforcer.attach(optimizer)", "                pass", LIGHTNING),
-    ("masks/lightning.py", "            Enforcer(self._network(pl_module), self._masks)", "            pass", LIGHTNING),
     ("masks/torch_prune.py", "for own in names[name]:", "for own in names[name][:1]:", TORCH),
     ("masks/torch_prune.py", "prune.remove(module, tensor)", "pass", TORCH),
     ("pruning/verify.py", "torch.count_nonzero(tensor[~mask])", "0 * torch.count_nonzero(tensor[~mask])", VERIFY),

@@ -76,6 +76,7 @@ def plan(
         ignore=settings.ignore,
         method=solver,
         stages=stages_asked.number,
+        training=settings.training,
         layerwise=settings.layerwise,
         rows=settings.rows,
         row_size=settings.row_size,
@@ -91,8 +92,9 @@ def plan(
 
 def _show(name: str, found: Plan) -> None:
     table = Table(title=f"{name}: what would be pruned")
-    for column in ("tensor", "shape", "weights", "pruned", "by the rule", "rows, MB"):
-        right = column in ("shape", "weights", "rows, MB")
+    last = "Gram, MB" if found.layerwise else "rows, MB"
+    for column in ("tensor", "shape", "weights", "pruned", "by the rule", last):
+        right = column in ("shape", "weights", last)
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for tensor in found.tensors:
         shape = "x".join(map(str, tensor.shape))
@@ -105,12 +107,21 @@ def _show(name: str, found: Plan) -> None:
     free = "" if found.free_bytes is None else f" of {found.free_bytes / 1e6:,.0f} MB available"
     collect = found.collect_seconds
     told = "unknown without a sample" if collect is None else f"about {collect:.1f} s"
+    seen = "inputs" if found.layerwise else "rows"
+    size = f"{found.row_bytes / 1e6:,.1f} MB"
+    if found.layerwise:
+        size = f"Gram matrices of a block {size}"
+    times = f"{seen} {told}, solve about {found.solve_seconds:.1f} s"
+    if found.train_seconds != 0:
+        trained = found.train_seconds
+        told = "unknown without samples" if trained is None else f"about {trained:.0f} s"
+        times += f", training {told}"
     lines = [
         f"{found.prunable:,} weights would compete{kept}",
         *map(_limit, found.limits),
-        f"{found.rows:,} rows: {found.row_bytes / 1e6:,.1f} MB",
+        f"{found.rows:,} {'samples' if found.layerwise else 'rows'}: {size}",
         f"predicted peak memory {found.peak_bytes / 1e6:,.0f} MB{free}",
-        f"predicted time: rows {told}, solve about {found.solve_seconds:.1f} s",
+        f"predicted time: {times}",
     ]
     stdout.print("\n".join(lines), highlight=False, soft_wrap=True)
 

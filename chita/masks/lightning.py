@@ -20,20 +20,11 @@ class KeepZeros(lightning.Callback):
         masks: named masks, or a run folder or file that holds them.
         network: name of the pruned network in the LightningModule, such as "net"; "" where the
             masks name the weights as the LightningModule does.
-
-    Put it before callbacks that copy weights, such as `WeightAveraging`.
     """
 
     def __init__(self, masks: Masks, *, network: str = "") -> None:
         self._masks, self._name = masks, network
         self._enforcer: Enforcer | None = None
-
-    def setup(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
-    ) -> None:
-        """Set the zeros, before other callbacks copy weights."""
-        if stage == "fit":
-            Enforcer(self._network(pl_module), self._masks)
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule

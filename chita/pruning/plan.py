@@ -15,8 +15,8 @@ from chita.collect.cost import Cost, sample_cost
 from chita.collect.gradients import rows_type
 from chita.collect.ways import chunk_rows, worth_factoring
 from chita.constraints import Constraint, UnderFlops
-from chita.data.batches import Data, batches_of
-from chita.data.examples import Examples
+from chita.data.batches import Data, Indexed, batches_of
+from chita.data.examples import Examples, as_examples
 from chita.layout import Layout
 from chita.losses import Loss, LossLike, OutputLoss
 from chita.machine import available_memory, resident_memory, speed
@@ -25,12 +25,14 @@ from chita.models.targets import Decision, decide
 from chita.models.wrappers import unwrapped
 from chita.pruning.budget import Asked, PerLayerLike, layout_for, make_budget
 from chita.pruning.by_layers import by_layers
+from chita.pruning.layers import check_layers, layers_of
 from chita.pruning.plan_layers import gram_bytes, layers_plan
 from chita.pruning.pose import make_solver
 from chita.pruning.samples import Sampling
 from chita.pruning.schedule import Stages
 from chita.records import peak_rss_mb
 from chita.solvers import Solver
+from chita.training.recipe import Training
 
 _LOADED_LATER = 30e6  # bytes of code that PyTorch loads when it is first used
 _FUNC_LOADED = 70e6  # those of torch.func
@@ -82,7 +84,9 @@ class Plan:
     None without a budget; `limits`, where there are several; `rows`, n; `row_bytes`, of all rows;
     `peak_bytes`, predicted peak memory of the process; `free_bytes`, available now, None where
     unknown; `collect_seconds`, None where no sample tells what the network costs, and
-    `solve_seconds`, both predicted from a measured speed of this machine.
+    `solve_seconds`, both predicted from a measured speed of this machine; `train_seconds`, of all
+    epochs, 0 without training and None where samples cannot be counted. `layerwise` tells that
+    layers are pruned one by one: rows are then samples, and bytes those of Gram matrices.
     """
 
     tensors: tuple[PlannedTensor, ...]
@@ -95,6 +99,8 @@ class Plan:
     free_bytes: int | None
     collect_seconds: float | None
     solve_seconds: float
+    train_seconds: float | None = 0.0
+    layerwise: bool = False
 
 
 def plan(
@@ -113,6 +119,7 @@ def plan(
     ignore: str | Sequence[str] = (),
     method: str | Solver = "chita",
     stages: int | None = None,
+    training: Training | None = None,
     layerwise: bool | None = None,
     rows: int | None = None,
     row_size: int = 1,
@@ -141,6 +148,7 @@ def plan(
         ignore: as in `prune`.
         method: as in `prune`.
         stages: as in `prune`; times are those of all.
+        training: as in `prune`; rows and solves are those of all events.
         layerwise: as in `prune`. Bytes are then those of Gram matrices.
         rows: as in `prune`.
         row_size: as in `prune`.
@@ -156,8 +164,6 @@ def plan(
         rows=rows, row_size=row_size, rows_dtype=rows_dtype, loss=loss, row_indices=row_indices
     )
     layout = prunable_layout(network, targets, ignore)
-    kept: int | None = None
-    limits: tuple[Limit, ...] = ()
     asked = Asked(
         sparsity=sparsity,
         nnz=nnz,
@@ -168,17 +174,14 @@ def plan(
         per_layer=per_layer,
         flops=flops,
     )
-    if asked.given:
-        budget = make_budget(asked)
-        layout = layout_for(budget, layout, network, data, loss)
-        constraint = budget.bind(layout)
-        kept = budget.kept(layout)
-        limits = _limits(constraint, network, layout)
     layered = by_layers(solver, layerwise)
+    layout, kept, limits = _budgeted(asked, layout, network, data, loss, layered=layered)
     samples, rows = sampling.count, sampling.count if solver.curvatures and not layered else 0
     wide = rows_type(network, layout)
     each = rows * (sampling.storage or wide).itemsize  # bytes per weight
-    cost = _cost(network, data, sampling) if rows or layered else None
+    cost = _cost(network, data, sampling) if rows or layered or training else None
+    trained = _trained(training, data, cost)
+    events = 1 if training is None else training.events
     ruled = data is not None and isinstance(_loss(data, sampling), OutputLoss)
     factored = _factored(cost, sampling) if ruled else frozenset()
     own = None if layered else (factored, each, rows * wide.itemsize)
@@ -190,11 +193,13 @@ def plan(
             kept=kept,
             limits=limits,
             free_bytes=available_memory(),
-            **layers_plan(network, layout, solver, cost, samples),
+            train_seconds=trained,
+            layerwise=True,
+            **layers_plan(network, layout, solver, cost, samples, events),
         )
     stored = sum(tensor.bytes for tensor in tensors)
     collect, solve = _seconds(solver, sampling, cost, rows, layout.size, kept or layout.size)
-    count = Stages(count=stages).number
+    count = events * Stages(count=stages).number
     if collect is not None:
         collect = count * collect + (0 if ruled else _FUNC_SECONDS)
     return Plan(
@@ -208,7 +213,39 @@ def plan(
         free_bytes=available_memory(),
         collect_seconds=collect,
         solve_seconds=count * solve,
+        train_seconds=trained,
     )
+
+
+def _budgeted(
+    asked: Asked,
+    layout: Layout,
+    network: nn.Module,
+    data: Data | None,
+    loss: LossLike,
+    *,
+    layered: bool,
+) -> tuple[Layout, int | None, tuple[Limit, ...]]:
+    """The layout with what a budget needs, what the budget keeps, and its limits."""
+    if not asked.given:
+        return layout, None, ()
+    budget = make_budget(asked)
+    layout = layout_for(budget, layout, network, data, loss)
+    if layered:
+        check_layers(budget, layers_of(network, layout))
+        return layout, budget.kept(layout), ()
+    return layout, budget.kept(layout), _limits(budget.bind(layout), network, layout)
+
+
+def _trained(training: Training | None, data: Data | None, cost: Cost | None) -> float | None:
+    """Seconds of all epochs, a backward pass being two forward ones."""
+    if training is None:
+        return 0.0
+    indexed = as_examples(data) or data
+    if cost is None or not isinstance(indexed, Indexed):
+        return None
+    samples = training.epochs * len(indexed)
+    return 3 * cost.flops * samples / (_EFFICIENCY * speed().flops)
 
 
 def _planned(decision: Decision, rows: tuple[frozenset[str], int, int] | None) -> PlannedTensor:

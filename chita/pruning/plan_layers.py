@@ -26,9 +26,9 @@ def gram_bytes(shape: tuple[int, ...]) -> int:
 
 
 def layers_plan(
-    model: nn.Module, layout: Layout, solver: Solver, cost: Cost | None, samples: int
+    model: nn.Module, layout: Layout, solver: Solver, cost: Cost | None, samples: int, times: int
 ) -> dict[str, Any]:
-    """Return the fields of a `Plan` that tell of memory and time.
+    """Return the fields of a `Plan` that tell of memory, and of the time of so many runs.
 
     Memory is that of the Grams of one unit and of the largest solve, without activations, which
     `max_memory` bounds. Raises `InputError` as `layers_of` does.
@@ -52,8 +52,8 @@ def layers_plan(
         "rows": samples,
         "row_bytes": unit,
         "peak_bytes": int(resident_memory() + _LOADED_LATER + copied + unit + largest),
-        "collect_seconds": collect,
-        "solve_seconds": seconds,
+        "collect_seconds": None if collect is None else times * collect,
+        "solve_seconds": times * seconds,
     }
 
 

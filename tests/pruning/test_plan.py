@@ -94,3 +94,22 @@ def test_a_plan_tells_which_of_two_limits_binds():
     assert chita.plan(model, digits()[0], sparsity=0.9).limits == ()
     with pytest.raises(InputError, match="needs a sample"):
         chita.plan(model, flops=0.3)
+
+
+def test_a_plan_of_layers_and_one_of_training():
+    model, _ = chita.load_model("digits-cnn")
+    data = digits()[0]
+    layers = chita.plan(model, data, sparsity=0.5, per_layer="owl", method="alps", rows=100)
+    assert layers.layerwise
+    assert layers.kept == 11_912
+    grams = [8 * width**2 for width in (9, 16 * 9, 32 * 9, 64)]
+    assert [t.bytes for t in layers.tensors if t.pruned] == grams
+    once = chita.plan(model, data, sparsity=0.5, rows=100)
+    assert once.train_seconds == 0
+    training = chita.Training(epochs=6, events=3)
+    trained = chita.plan(model, data, sparsity=0.5, rows=100, training=training)
+    assert trained.train_seconds > 0
+    ratio = trained.collect_seconds / once.collect_seconds
+    assert 1.5 < ratio < 6  # three events, at a speed that is measured anew
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data.batch))
+    assert chita.plan(model, loader, rows=100, training=training).train_seconds is None

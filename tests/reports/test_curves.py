@@ -1,0 +1,48 @@
+"""Curves over epochs show what records tell."""
+
+import pytest
+from matplotlib.axes import Axes
+
+from chita.errors import InputError
+from chita.reports.curves import curves, points_of
+
+
+def line(method, seed, sparsity=0.9, shift=0.0):
+    epochs = [
+        {"epoch": 1, "pruned_metric": 60.0 + shift, "metric": 80.0 + shift},
+        {"epoch": 2, "pruned_metric": None, "metric": 85.0 + shift},
+    ]
+    return {
+        "run": {"method": method, "sparsity": sparsity, "seed": seed},
+        "settings": {},
+        "metric": "top-1 accuracy, per cent",
+        "dense_metric": 90.0,
+        "pruned_metric": 85.0 + shift,
+        "epochs": epochs,
+    }
+
+
+def test_points_fall_at_an_event_and_rise_with_an_epoch():
+    assert points_of(line("chita", 0)) == [(0, 90.0), (0, 60.0), (1, 80.0), (2, 85.0)]
+
+
+def test_means_and_panels_are_drawn(tmp_path, monkeypatch):
+    drawn = []
+    plot = Axes.plot
+
+    def note(self, x, y, **words):
+        drawn.append((words["label"], list(x), list(y)))
+        return plot(self, x, y, **words)
+
+    monkeypatch.setattr(Axes, "plot", note)
+    lines = [line("chita", 0), line("chita", 1, shift=2.0), line("magnitude", 0)]
+    lines += [line("chita", 0, sparsity=0.5), {"run": {"method": "failed"}, "error": "no"}]
+    curves(lines, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    assert [label for label, _, _ in drawn] == ["chita", "chita", "magnitude"]  # 0.5 comes first
+    assert drawn[1][2] == [90.0, 61.0, 81.0, 86.0]
+
+
+def test_runs_without_epochs_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no epochs to show"):
+        curves([{**line("chita", 0), "epochs": None}], tmp_path / "curves.png")
