@@ -33,6 +33,7 @@ def plot(table: Table, path: Path, *, dense: float | None = None) -> None:
             _stretch(axes, table, dense)
         elif table.metric == "perplexity":
             axes.set_yscale("log")
+            _plain_ticks(axes.yaxis)
         figure.legend(fontsize="small", loc="outside right upper")
 
 
@@ -83,9 +84,16 @@ def _times_removed(sparsity: Any) -> Any:
     return -np.log10(np.maximum(1 - np.asarray(sparsity, dtype=float), 1e-6))
 
 
-def _against_time(axes: Any, table: Table) -> None:
+def _plain_ticks(axis: Any) -> None:
+    """Label a logarithmic axis at 1, 2 and 5 times powers of ten, in plain numbers."""
     from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415 (optional)
 
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _against_time(axes: Any, table: Table) -> None:
     (column,) = table.columns
     lines: dict[str, list[tuple[str, Any]]] = {}
     for row in table.rows:
@@ -105,9 +113,7 @@ def _against_time(axes: Any, table: Table) -> None:
             place = (cell.seconds, cell.mean)
             axes.annotate(last, place, (4, -9), textcoords="offset points", fontsize="x-small")
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    _plain_ticks(axes.xaxis)
     axes.margins(x=0.1)
     axes.set_xlabel("seconds")
     axes.set_title(column)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from chita import nested
 from chita.data.batches import Data, Indexed, batches_of
-from chita.data.examples import as_examples
+from chita.data.examples import Examples, as_examples
 from chita.errors import InputError
 from chita.losses import LossLike, check_loss, make_loss
 from chita.models.forward import failures_named
@@ -19,7 +20,8 @@ from chita.models.mode import evaluation_mode, state_kept
 from chita.models.wrappers import unwrapped
 from chita.progress import Progress, Silent, track
 
-_BATCH = 500
+_BATCH = 500  # samples that run together
+_TOKENS = 2048  # the same of text, whose outputs may be as many as words for each token
 _LARGEST = 700.0  # of a mean whose exponential is a number
 
 
@@ -86,7 +88,7 @@ def evaluate(
         state_kept(model),
         torch.no_grad(),
     ):
-        for batch in batches_of(data, _BATCH):
+        for batch in batches_of(data, _together(indexed)):
             # Copied, since a network may write into it.
             copied = nested.map_tensors(lambda t: t.to(device, copy=True), batch)
             with failures_named(model, batch):
@@ -101,3 +103,12 @@ def evaluate(
     if logs == {True}:
         value = math.exp(min(value, _LARGEST))
     return Score(metric=" / ".join(sorted(names)), value=value, count=count)
+
+
+def _together(data: object) -> int:
+    """How many samples run at a time."""
+    batch = data.parts[0] if isinstance(data, Examples) else None
+    ids = batch.get("input_ids") if isinstance(batch, Mapping) else None
+    if not isinstance(ids, torch.Tensor) or ids.ndim != 2:
+        return _BATCH
+    return max(1, min(_BATCH, _TOKENS // max(1, ids.shape[1])))

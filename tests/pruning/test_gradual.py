@@ -127,7 +127,8 @@ def test_no_regrowth_over_events_and_regrowth(monkeypatch):
     assert any(bool((~b[n] & a[n]).any()) for b, a in pairs for n in b)
 
 
-def test_held_out_samples_are_not_trained_on(monkeypatch):
+@pytest.mark.parametrize("loaded", [False, True])
+def test_held_out_samples_are_not_trained_on(monkeypatch, loaded):
     seen = []
     step = FineTuner._step
 
@@ -137,7 +138,9 @@ def test_held_out_samples_are_not_trained_on(monkeypatch):
 
     monkeypatch.setattr(FineTuner, "_step", note)
     x, y = digits()[0].first(300).batch
-    found = pruned(data=(x, y), training=training(epochs=2, batch=10))
+    rows = torch.utils.data.TensorDataset(x, y)
+    data = torch.utils.data.DataLoader(rows, batch_size=10) if loaded else (x, y)
+    found = pruned(data=data, training=training(epochs=2, batch=10))
     trained = {tuple(row.flatten().tolist()) for batch in seen for row in batch}
     held = 300 - len({tuple(row.flatten().tolist()) for row in x} & trained)
     assert found.record.held_out == 30
@@ -210,9 +213,9 @@ def diverging(at):
 def test_divergence_before_the_last_event_is_an_error_and_leaves_the_network(monkeypatch):
     model = network()
     before = copy.deepcopy(model.state_dict())
-    monkeypatch.setattr(FineTuner, "epoch", diverging(0))
+    monkeypatch.setattr(FineTuner, "epoch", diverging(1))
     with pytest.raises(NumericalError, match="diverged before the last pruning event"):
-        pruned(model, inplace=True)
+        pruned(model, inplace=True, training=training(epochs=4, events=3))
     assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
 
 

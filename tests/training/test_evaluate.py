@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -60,3 +62,19 @@ def test_data_that_can_be_read_once_are_refused():
         evaluate(nn.Identity(), iter([(torch.eye(4), torch.arange(4))]))
     with pytest.raises(InputError, match="yield no batch"):
         evaluate(nn.Identity(), [])
+
+
+def test_text_runs_in_few_sequences_at_a_time():
+    sizes = []
+
+    class Teller(nn.Module):
+        def forward(self, input_ids, labels):
+            sizes.append(len(input_ids))
+            logits = torch.zeros(*input_ids.shape, 7)
+            return {"loss": torch.tensor(2.0), "logits": logits}
+
+    ids = torch.randint(7, (20, 600))
+    score = evaluate(Teller(), {"input_ids": ids, "labels": ids})
+    assert sizes == [3] * 6 + [2]
+    assert score.metric == "perplexity"
+    assert score.value == pytest.approx(math.exp(2))
