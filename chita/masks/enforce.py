@@ -96,6 +96,14 @@ class Enforcer:
         }
         return {name: count for name, count in counts.items() if count}
 
+    @torch.no_grad()
+    def mask_gradients(self) -> None:
+        """Set the gradients of the removed weights to zero, as every step does: before clipping."""
+        for name in self._removed:
+            gradient = self._weight(name).grad
+            if gradient is not None and gradient.layout == torch.strided:
+                self._fill(gradient, name)
+
     def _weight(self, name: str) -> nn.Parameter:
         return self._network.get_parameter(name)
 
@@ -111,25 +119,18 @@ class Enforcer:
         """Mask the gradients, also those that a closure computes inside the step."""
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)  # args[0] is `self`
         if closure is None:
-            self._mask_gradients()
+            self.mask_gradients()
             return None
 
         def masked() -> Any:
             with torch.enable_grad():
                 loss = closure()
-            self._mask_gradients()
+            self.mask_gradients()
             return loss
 
         if "closure" in kwargs:
             return args, {**kwargs, "closure": masked}
         return (args[0], masked, *args[2:]), kwargs
-
-    @torch.no_grad()
-    def _mask_gradients(self) -> None:
-        for name in self._removed:
-            gradient = self._weight(name).grad
-            if gradient is not None and gradient.layout == torch.strided:
-                self._fill(gradient, name)
 
     @torch.no_grad()
     def _clear(self, optimizer: torch.optim.Optimizer) -> None:

@@ -67,6 +67,7 @@ class GradualRun:
         loss: of network and samples.
         seed: of the order of samples and all else that is drawn in training.
         event: prunes, see `Event`.
+        check: raises `InputError` on the budget of an event that cannot be met.
         measure: told of the network after every event and epoch, for the record.
         progress: told of every step.
 
@@ -85,6 +86,7 @@ class GradualRun:
         loss: LossLike,
         seed: int,
         event: Event,
+        check: Callable[[Budget], object],
         measure: Callable[[nn.Module], float] | None,
         progress: Progress,
     ) -> None:
@@ -93,7 +95,7 @@ class GradualRun:
         shares = training.sparsities(budget.removed(layout))
         self._budgets = [*(budget.on_the_way(share, layout) for share in shares[:-1]), budget]
         for each in self._budgets:
-            each.bind(layout)  # what cannot be met is refused before any work
+            check(each)  # before any work
         self._tuner = FineTuner(
             network,
             pool,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from chita.progress import Progress
 from chita.pruning.by_layers import activation_limit, check_asked, run_on, staged_of
 from chita.pruning.gradual import Event, Gradual, GradualRun
 from chita.pruning.job import SHARED, Job
-from chita.pruning.layers import check_shares
+from chita.pruning.layers import check_layers, check_shares, layers_of
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Source
 from chita.pruning.search import searched
@@ -51,14 +52,17 @@ def run_gradually(
     told: dict[str, Any] = {"layerwise": layers, "training": asdict(training)}
     kept, budget = job.kept(network, **told), job.budget
     with job.at_work(network, None):
+        check: Callable[[Budget], object]
         if layers:
             event = _by_layers(network, layout, data, job, limit)
+            check = partial(check_layers, layers=layers_of(network, layout))
         else:
             began = time.perf_counter()
             how: dict[str, Any] = {name: getattr(job, name) for name in SHARED}
             budget = searched(job.budget, network, layout, data, **how)
             searching = time.perf_counter() - began
             event = _by_rows(network, layout, data, job, last=budget)
+            check = partial(_check_bound, layout=layout)
             judged = bool(job.solver.curvatures) and (job.pose.judged or job.solver.judges)
         run = GradualRun(
             network,
@@ -69,6 +73,7 @@ def run_gradually(
             loss=job.sampling.loss,
             seed=job.sampling.seed,
             event=event,
+            check=check,
             measure=measure,
             progress=job.progress,
         )
@@ -148,6 +153,11 @@ def _by_layers(
         return found
 
     return event
+
+
+def _check_bound(budget: Budget, layout: Layout) -> None:
+    """Raise `InputError` when a budget cannot be met."""
+    budget.bind(layout)
 
 
 def _check_asked(job: Job, *, layers: bool) -> None:

@@ -105,7 +105,7 @@ class FineTuner:
             track(self._progress, what, self._steps, "batches"),
         ):
             for step, batch in enumerate(self._pool.epoch(number, self._training.batch)):
-                rate = self._training.rate_at(number + step / self._steps)
+                rate = self._training.rate_at(number + min(step / self._steps, 1 - 1e-9))
                 value = self._step(batch, rate)
                 largest = largest if step else max(largest, value)
                 if not math.isfinite(value) or value > DIVERGED * (1 + largest):
@@ -136,6 +136,8 @@ class FineTuner:
             raise
         loss.backward()
         if self._training.clip is not None:
+            if self._enforcer is not None:  # their norm is that of the weights that are trained
+                self._enforcer.mask_gradients()
             nn.utils.clip_grad_norm_(self._trained, self._training.clip)
         self._optimizer.step()
         return float(loss.detach())

@@ -99,6 +99,11 @@ def test_layer_by_layer_on_a_transformer():
     assert len(found.record.training.epochs) == 3
 
 
+def test_levels_by_outliers_layer_by_layer():
+    found = pruned(method="alps", per_layer="owl")
+    assert found.record.nnz == 3404
+
+
 def test_inner_stages_go_from_event_to_event():
     found = pruned(stages=3, schedule="linear", training=training(initial=0.4), sparsity=0.8)
     expected = [0.4 / 3, 0.8 / 3, 0.4, 0.4 + 0.4 / 3, 0.4 + 0.8 / 3, 0.8]

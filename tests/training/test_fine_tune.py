@@ -68,6 +68,31 @@ def test_an_epoch_is_that_of_a_plain_loop(optimizer):
         assert torch.equal(mine, theirs)
 
 
+def test_clipping_looks_at_the_weights_that_are_kept_alone():
+    model = network()
+    mask = torch.zeros(12, 6, dtype=torch.bool)
+    mask[0] = True
+    with torch.no_grad():  # nothing but the first row has a gradient worth a limit
+        model[0].weight.mul_(mask)
+    free, clipped = copy.deepcopy(model), copy.deepcopy(model)
+    x, y = data()
+    functional.cross_entropy(model(10 * x), y).backward()
+    kept = [p.grad * mask if p.shape == mask.shape else p.grad for p in model.parameters()]
+    norms = [sum(float(g.square().sum()) for g in grads) ** 0.5 for grads in (kept, _grads(model))]
+    assert norms[0] < 0.95 * norms[1]
+    for other, clip in ((free, None), (clipped, (norms[0] + norms[1]) / 2)):
+        recipe = Training(epochs=1, events=1, batch=40, momentum=0, warm_up=0, clip=clip)
+        own = tuner(other, recipe, (10 * x, y))
+        own.hold({"0.weight": mask})
+        own.epoch(0, 0.0)
+    for mine, theirs in zip(free.parameters(), clipped.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def _grads(model):
+    return [weight.grad for weight in model.parameters()]
+
+
 def test_samples_come_once_in_an_order_of_each_epoch_and_none_that_is_held_out():
     x = torch.arange(30.0).view(-1, 1)
     pool = make_pool(Examples((x, torch.zeros(30, dtype=torch.long))), seed=4, held_out=5)
