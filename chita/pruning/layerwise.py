@@ -143,8 +143,8 @@ class LayerwiseRun:
         curvature = InputGram(seen.gram.to(w_bar.device), layer.outputs, dtype=w_bar.dtype)
         problem, solution = self._solved(w_bar, curvature, self._constraints[layer.name]())
         write_weights(self._network, own, layer.given(solution.weights))
-        mask = layer.given(solution.mask)
-        self.masks[layer.name] = mask.view(own.shapes[0]).cpu()
+        # Into memory that was there before: what lasts must not lie between what is given back.
+        self.masks[layer.name].view(-1).copy_(layer.given(solution.mask))
         change = solution.weights - w_bar
         whole = curvature.inner(w_bar, w_bar)
         return SolvedRecord(
