@@ -155,7 +155,6 @@ def _excess(result, objective):
 def methods():
     """The page docs/methods.md."""
     reference, growth = load("reference"), load("growth")
-    measured = (RESULTS / "layers.json").is_file()
     plot_growth(growth)
     lines = []
     for name, kind in SOLVERS.items():
@@ -190,7 +189,7 @@ hundreds of rounds where many weights must move. `local-search` afterwards gains
 time, so it is left to those who ask.
 
 {summary(reference, "parts")}
-{by_layers(load("layers")) if measured else ""}
+{by_layers(load("layers"))}
 {growing(growth)}"""
 
 
