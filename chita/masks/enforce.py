@@ -39,7 +39,7 @@ class Enforcer:
     >>> enforcer.attach(optimizer)
     >>> layer(torch.ones(1, 2)).sum().backward()
     >>> optimizer.step()
-    >>> float(layer.weight[0, 1])
+    >>> layer.weight[0, 1].item()
     0.0
     """
 

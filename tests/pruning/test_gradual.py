@@ -35,6 +35,7 @@ def same(one, other):
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", SOLVERS)
 def test_every_method_keeps_exactly_the_count_and_trains_what_is_kept(method):
     dense = network()
