@@ -19,7 +19,7 @@ FAULTS_OF_TRAINING = [
     ("masks/enforce.py", "        self.apply()\n", "", ENFORCE),
     ("masks/enforce.py", "            handle.remove()", "            pass", ENFORCE),
     ("masks/trainer.py", "self._enforcer.attach(optimizer)", "pass", TRAINER),
-    ("masks/trainer.py", 'save_masks(self._enforcer.masks, folder / "masks.safetensors")', "pass", TRAINER),
+    ("masks/trainer.py", 'save_masks(self._enforcer.masks, folder / MASKS)', "pass", TRAINER),
     ("masks/trainer.py", 'if hasattr(model, "merge_and_unload"):', "if False:", TRAINER),
     ("masks/lora.py", "    Enforcer(merged, fitted)\n", "", TRAINER),
     ("masks/lora.py", "update[~mask].sum()", "update[mask].sum()", TRAINER),

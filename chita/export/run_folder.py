@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from chita.errors import OutputError
 from chita.export import hugging_face
 from chita.files import draft_of
-from chita.masks.storage import save_masks
+from chita.masks.storage import MASKS, save_masks
 from chita.naming import plain_name
 from chita.records import LevelRecord, RunRecord
 
-MODEL, MASKS, RECORD = "model.safetensors", "masks.safetensors", "record.json"
+MODEL, RECORD = "model.safetensors", "record.json"
 LEVELS = "levels.csv"  # where levels of sparsity were searched
 HASHES = "SHA256SUMS"  # of all other files, as `sha256sum -c` reads them
 OWN = {MODEL, MASKS, RECORD, LEVELS, HASHES, *hugging_face.FILES}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from chita.errors import CheckpointError, InputError
 from chita.layout import Layout
 from chita.masks.sources import masks_beside, zeros_of
-from chita.masks.storage import is_mask_file, load_masks
+from chita.masks.storage import is_mask_file, load_masks, mask_file
 from chita.models.checkpoint import known_name, read_tensors
 from chita.models.prunable import prunable_layout
 from chita.models.targets import decide
@@ -28,7 +28,7 @@ def read_masks(path: Path, model: nn.Module, *, allow_pickle: bool = False) -> d
 
     Raises `CheckpointError` when the file cannot be read or holds no masks.
     """
-    file = path / "masks.safetensors" if path.is_dir() else path
+    file = mask_file(path)
     if is_mask_file(file):
         return load_masks(file)
     known = model.state_dict()

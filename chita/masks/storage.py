@@ -15,6 +15,7 @@ from torch import Tensor
 
 from chita.errors import CheckpointError
 
+MASKS = "masks.safetensors"  # the name of the file in a folder
 _FORMAT = {"format": "chita-masks", "version": "1"}
 
 
@@ -30,6 +31,11 @@ def save_masks(masks: Mapping[str, Tensor], path: Path) -> None:
     }
     shapes = json.dumps({name: list(mask.shape) for name, mask in masks.items()})
     save_file(packed, path, metadata={**_FORMAT, "shapes": shapes})
+
+
+def mask_file(path: Path) -> Path:
+    """Return where a folder keeps its masks, or the path itself where it is no folder."""
+    return path / MASKS if path.is_dir() else path
 
 
 def is_mask_file(path: Path) -> bool:

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from chita.errors import InputError
 from chita.masks.enforce import Enforcer
 from chita.masks.fit import Masks
-from chita.masks.storage import save_masks
+from chita.masks.storage import MASKS, save_masks
 
 
 @final
@@ -58,7 +58,7 @@ class KeepZeros(TrainerCallback):
         """Write the masks beside the checkpoint."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self._enforcer is not None and state.is_world_process_zero and folder.is_dir():
-            save_masks(self._enforcer.masks, folder / "masks.safetensors")
+            save_masks(self._enforcer.masks, folder / MASKS)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Detach."""

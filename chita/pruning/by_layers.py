@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from chita.arguments import real_number
+from chita.constraints import Budget
 from chita.data.batches import Data
 from chita.data.examples import Examples
 from chita.errors import InputError
@@ -20,6 +21,7 @@ from chita.machine import available_memory
 from chita.models.forward import failures_named, outputs_of
 from chita.models.mode import state_kept
 from chita.problem import GradientGram, InputGram
+from chita.progress import Progress
 from chita.pruning.job import Job
 from chita.pruning.layers import check_shares
 from chita.pruning.layerwise import LayerwiseRun
@@ -79,11 +81,8 @@ def run_layers(
                 layout,
                 given,
                 loss,
-                budget=job.budget,
-                solver=job.solver,
-                pose=job.pose,
+                job,
                 limit=limit,
-                progress=job.progress,
                 shares=None if found is None else found.done["shares"],
             )
             if found is not None:
@@ -103,11 +102,17 @@ def run_on(
     layout: Layout,
     given: Examples,
     loss: Loss,
+    job: Job,
     *,
+    limit: int,
     shares: dict[str, float] | None = None,
-    **arguments: Any,
+    budget: Budget | None = None,
+    progress: Progress | None = None,
 ) -> LayerwiseRun:
-    """Return the run that prunes a network's layers on given samples; see `LayerwiseRun`."""
+    """Return the run that prunes a network's layers on given samples; see `LayerwiseRun`.
+
+    `budget` and `progress` are those of the job unless others are given.
+    """
     device = network.get_parameter(layout.names[0]).device
     return LayerwiseRun(
         network,
@@ -115,7 +120,11 @@ def run_on(
         run=lambda batch: _called(network, batch, loss),
         batches=[*given.to(device).batches(_BATCH)],
         shares=shares,
-        **arguments,
+        budget=budget or job.budget,
+        solver=job.solver,
+        pose=job.pose,
+        limit=limit,
+        progress=progress or job.progress,
     )
 
 

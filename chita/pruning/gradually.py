@@ -137,15 +137,7 @@ def _by_layers(
         loss = job.sampling.loss_for(given.parts[0])
         with state_kept(network):
             run = run_on(
-                network,
-                layout,
-                given,
-                loss,
-                budget=budget,
-                solver=job.solver,
-                pose=job.pose,
-                limit=limit,
-                progress=progress,
+                network, layout, given, loss, job, limit=limit, budget=budget, progress=progress
             )
             run.run()
         found = staged_of(run, layout, given, loss)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from chita.constraints.blocks import WholeBlocks
 from chita.errors import CheckpointError, InputError
-from chita.export.run_folder import HASHES, MASKS, RECORD, digest
+from chita.export.run_folder import HASHES, RECORD, digest
 from chita.layout import Axes, Layout
-from chita.masks.storage import is_mask_file, load_masks
+from chita.masks.storage import is_mask_file, load_masks, mask_file
 from chita.models.checkpoint import known_name, read_tensors
 from chita.pruning.budget import Asked, make_budget
 from chita.records import RunRecord
@@ -79,7 +79,7 @@ def verify(
 
 def _mask_file(folder: Path, masks: str | Path | None) -> Path:
     given = folder if masks is None else Path(masks)
-    file = given / MASKS if given.is_dir() else given
+    file = mask_file(given)
     if not is_mask_file(file):
         raise InputError(
             f"{given} holds no masks to check zeros by. Name the run folder that the network comes "
