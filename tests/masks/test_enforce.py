@@ -44,6 +44,15 @@ def masks_of(model, share=0.5):
     }
 
 
+def held():
+    """A network whose masks hold, what trains it, and what holds them."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    enforcer = Enforcer(model, masks_of(model))
+    enforcer.attach(optimizer)
+    return model, optimizer, enforcer
+
+
 def step(model, optimizer, seed=0, scale=1.0):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(8, 1, 4, 4, generator=generator)
@@ -158,11 +167,7 @@ def test_state_dicts_that_replace_parameters_are_found():
 
 
 def test_gradients_are_accumulated_over_backward_passes():
-    model = network()
-    masks = masks_of(model)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    enforcer = Enforcer(model, masks)
-    enforcer.attach(optimizer)
+    model, optimizer, enforcer = held()
     for _ in range(3):
         for _ in range(4):
             model(torch.randn(2, 1, 4, 4)).sum().backward()
@@ -172,11 +177,7 @@ def test_gradients_are_accumulated_over_backward_passes():
 
 
 def test_mixed_precision_skips_a_step_and_scales_another():
-    model = network()
-    masks = masks_of(model)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    enforcer = Enforcer(model, masks)
-    enforcer.attach(optimizer)
+    model, optimizer, enforcer = held()
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**14)
     for scale in (1.0, float("inf"), 1.0):
         optimizer.zero_grad()
@@ -190,11 +191,7 @@ def test_mixed_precision_skips_a_step_and_scales_another():
 
 
 def test_gradients_that_are_no_numbers_leave_zeros():
-    model = network()
-    masks = masks_of(model)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    enforcer = Enforcer(model, masks)
-    enforcer.attach(optimizer)
+    model, optimizer, enforcer = held()
     for weight in model.parameters():
         weight.grad = torch.full_like(weight, torch.nan)
     optimizer.step()
