@@ -252,6 +252,53 @@ Seconds of `select` on a network's initial weights, {budgets["threads"]} threads
 {table(head, lines)}"""
 
 
+def depths(memory):
+    """The section on memory layer by layer."""
+    lines = [
+        [
+            str(r["blocks"]),
+            f"{r['weights'] / 1e6:.1f}",
+            "in files" if r["max_memory"] == 0 else "in memory",
+            f"{r['added_mb']:.0f}",
+            f"{r['seconds']['collect']:.0f}",
+            f"{r['seconds']['solve']:.0f}",
+        ]
+        for r in memory["results"]
+    ]
+    head = ["blocks", "million weights", "activations", "MB added", "s, inputs", "s, solving"]
+    return f"""## Memory layer by layer
+
+Llama-shaped networks of width 512, `alps` at 0.7, in place (`benchmarks/layer_memory.py`). Beside
+the network, a block makes {memory["needed_mb"]:.0f} MB necessary (its Gram matrices, three more of
+the largest and ten of that layer's weights), its activations {memory["activations_mb"]:.0f} MB,
+masks a byte a weight.
+
+{table(head, lines)}"""
+
+
+def holding(masks):
+    """The section on what holding masks costs."""
+    lines = [
+        [
+            r["network"],
+            r["optimizer"],
+            f"{r['weights']:,}",
+            f"{1000 * r['seconds_without'] / r['steps']:.1f}",
+            f"{100 * (r['ratio'] - 1):+.1f} %",
+        ]
+        for r in masks["results"]
+    ]
+    head = ["network", "optimizer", "weights in masks", "ms a step without", "an epoch with masks"]
+    return f"""## Holding masks
+
+An epoch under masks against one without, batches of 128, the median of pairs that took turns
+(`benchmarks/masks.py`). Of what AdamW adds on the perceptron, most is PyTorch's: on a CPU the
+square root of a zero takes it ten times as long as that of another number, and second moments of
+removed weights are zero.
+
+{table(head, lines)}"""
+
+
 def performance():
     """The page docs/performance.md."""
     solvers, reference, machine = load("solvers"), load("reference"), load("environment")
@@ -312,13 +359,17 @@ Q, on float32 rows, of the weights found with 16-bit rows lies above that found 
 `iht` makes {solvers["iht_iterations"]} iterations here; the share of the speed of copying counts
 a byte copied twice, once read and once written.
 
-{speeds(results)}
-{selecting(load("budgets"))}"""
+{speeds(results)}"""
 
 
 def main():
     """Write the page."""
-    (ROOT / "docs" / "performance.md").write_text(performance())
+    others = [
+        selecting(load("budgets")),
+        depths(load("layer_memory")),
+        holding(load("masks")),
+    ]
+    (ROOT / "docs" / "performance.md").write_text("\n".join([performance(), *others]))
 
 
 if __name__ == "__main__":

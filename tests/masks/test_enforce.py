@@ -198,6 +198,21 @@ def test_gradients_that_are_no_numbers_leave_zeros():
     assert not enforcer.refilled()
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_networks_that_change_their_type_or_the_order_of_their_memory(kind, memory):
+    model = network()
+    enforcer = Enforcer(model, masks_of(model))
+    model.to(memory_format=memory).to(kind)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(-1.5)
+    enforcer.apply()
+    for name, mask in masks_of(model).items():
+        expected = torch.where(mask, torch.tensor(-1.5, dtype=kind), 0)
+        assert torch.equal(model.get_parameter(name), expected)
+
+
 def test_a_moving_average_has_the_zeros_too_even_those_of_a_later_mask():
     model = network()
     average = torch.optim.swa_utils.AveragedModel(
