@@ -119,6 +119,25 @@ class Layout:
         ends = tuple(accumulate(self.counts))
         return tuple(slice(e - c, e) for e, c in zip(ends, self.counts, strict=True))
 
+    def alone(self, name: str) -> Layout:
+        """Return the layout of one of its tensors."""
+        at = self.names.index(name)
+        return Layout(names=(name,), shapes=(self.shapes[at],), axes=(self.axes[at],))
+
+    @property
+    def outputs(self) -> Iterator[slice]:
+        """The weights of every output, consecutive; of a tensor that has its inputs first, all.
+
+        >>> layout = Layout(names=("a", "b"), shapes=((2, 3), (4,)), axes=(Axes(), Axes()))
+        >>> [(output.start, output.stop) for output in layout.outputs]
+        [(0, 3), (3, 6), (6, 10)]
+        """
+        for at, shape, axes in zip(self.segments, self.shapes, self.axes, strict=True):
+            split = len(shape) > 1 and axes.output == 0
+            width = math.prod(shape[1:]) if split else math.prod(shape)
+            for start in range(at.start, at.stop, width):
+                yield slice(start, start + width)
+
     def __iter__(self) -> Iterator[tuple[str, slice]]:
         """Iterate over (name, slice of the flat vector)."""
         return iter(zip(self.names, self.segments, strict=True))

@@ -63,7 +63,7 @@ class LayerRecord(BaseModel):
 
 
 class TrialRecord(BaseModel):
-    """One try of `ridge`, `first_order` and `step`, with the `loss` on samples held out.
+    """One try of what "auto" chooses, with the `loss` on samples held out.
 
     That of weights, or of a network after the first `stages` of a rehearsal.
     """
@@ -73,6 +73,7 @@ class TrialRecord(BaseModel):
     ridge: float
     first_order: float
     step: float
+    fisher_blocks: str = "whole"
     loss: float | None
     stages: int = 0
 
@@ -82,10 +83,11 @@ class StageRecord(BaseModel):
 
     Fields:
         sparsity, nnz: as counted after it.
-        objective: Q at its result; ridge, first_order, step: λ, s and τ as used; all None where
+        objective: Q at its result; ridge, first_order, step: λ, s and τ as used; fisher_blocks:
+            "whole", or "outputs" where H was zero between outputs; all None where
             nothing was collected.
         held_out_loss: mean loss on the samples held out, None where there are none.
-        trials: what was tried to choose ridge, first_order and step; empty where they were given.
+        trials: what was tried to choose these; empty where they were given.
         status, iterations: how the solver ended.
         data_hash: SHA-256 of the samples of its rows.
         seconds: wall clock by phase: collect, choose, solve, and batch_norm where there is one.
@@ -99,6 +101,7 @@ class StageRecord(BaseModel):
     ridge: float | None = None
     first_order: float | None = None
     step: float | None = None
+    fisher_blocks: str | None = None
     held_out_loss: float | None = None
     trials: tuple[TrialRecord, ...] = ()
     status: str

@@ -1,8 +1,17 @@
 """Random problems: the same instance as ours and as dense algebra."""
 
+from itertools import pairwise
+
 import torch
 
-from chita.problem import Curvature, DenseRows, GradientGram, InputGram, LocalQuadratic
+from chita.problem import (
+    BlockGram,
+    Curvature,
+    DenseRows,
+    GradientGram,
+    InputGram,
+    LocalQuadratic,
+)
 from tests.dense import DenseProblem
 
 
@@ -19,6 +28,27 @@ def random_problem(n, p, *, ridge, first_order, seed, dtype=torch.float64):
         shift=curvature.constant(first_order),
     )
     return problem, DenseProblem(a, w_bar, ridge, first_order)
+
+
+def block_problem(n, p, *, ridge, first_order, seed, dtype=torch.float64, cuts=(4,)):
+    """The rows of `random_problem`, of which blocks that end at `cuts` and at p are told apart."""
+    generator = torch.Generator().manual_seed(seed)
+    a = _uneven(n, p, generator)
+    w_bar = torch.randn(p, generator=generator, dtype=torch.float64)
+    blocks = [slice(start, stop) for start, stop in pairwise((0, *cuts, p))]
+    curvature = BlockGram(DenseRows(a.T.to(dtype).contiguous()), blocks)
+    problem = LocalQuadratic(
+        w_bar=w_bar.to(dtype),
+        curvature=curvature,
+        ridge=ridge,
+        shift=curvature.constant(first_order),
+    )
+    dense = DenseProblem(a, w_bar, ridge, first_order)
+    for one in blocks:
+        for other in blocks:
+            if one != other:
+                dense.hessian[one, other] = 0
+    return problem, dense
 
 
 def layer_problem(n, shape, *, ridge, seed, dtype=torch.float64):
@@ -53,7 +83,11 @@ def rounded(problem, ridge, first_order):
     if isinstance(curvature, GradientGram):
         rows = torch.stack([curvature.image(column) for column in torch.eye(p)], 1)
         return DenseProblem(rows, problem.w_bar, ridge, first_order)
-    dense = DenseProblem(torch.zeros(1, p), problem.w_bar, ridge, 0.0)
+    rows = torch.zeros(1, p)
+    if isinstance(curvature, BlockGram):  # for the gradient
+        rows = curvature._rows.gather(torch.arange(p)).T
+    dense = DenseProblem(rows, problem.w_bar, ridge, first_order)
+    dense.hessian = ridge * torch.eye(p, dtype=torch.float64)
     dense.hessian = dense.hessian + curvature.block(torch.arange(p))
     return dense
 

@@ -37,6 +37,7 @@ def test_the_example_runs_as_written(tmp_path, monkeypatch, capsys):
     assert not any(names["model"].get_parameter(n)[~mask].any() for n, mask in masks.items())
 
 
+@pytest.mark.slow
 def test_the_training_example_runs_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("run.toml").write_text(next(text for text in blocks("toml") if "[training]" in text))

@@ -160,6 +160,13 @@ Step = Annotated[
         "[default: auto]",
     ),
 ]
+FisherBlocks = Annotated[
+    str | None,
+    typer.Option(
+        help="whole, or outputs: the Fisher between weights of one output alone. [default: auto, "
+        "by held-out loss where ridge is]",
+    ),
+]
 Stages = Annotated[
     int | None,
     typer.Option(help="Rounds of pruning, each with fresh rows. [default: 1]"),

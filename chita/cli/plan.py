@@ -10,10 +10,17 @@ from rich.table import Table
 from chita.cli import options as opt
 from chita.cli.console import stdout
 from chita.cli.session import open_session
-from chita.cli.settings import PruneSettings, asked_of, merge_settings, read_indices, schedule_of
+from chita.cli.settings import (
+    PruneSettings,
+    asked_of,
+    merge_settings,
+    pose_of,
+    read_indices,
+    schedule_of,
+)
 from chita.pruning.plan import Limit, Plan
 from chita.pruning.plan import plan as plan_network
-from chita.pruning.pose import Pose, make_solver
+from chita.pruning.pose import make_solver
 from chita.pruning.schedule import Stages
 
 
@@ -54,6 +61,7 @@ def plan(
     ridge: opt.Ridge = None,
     first_order: opt.FirstOrder = None,
     step: opt.Step = None,
+    fisher_blocks: opt.FisherBlocks = None,
     seed: opt.Seed = None,
     row_indices: opt.RowIndices = None,
     config: opt.Config = None,
@@ -65,7 +73,7 @@ def plan(
     stages_asked = Stages(
         count=settings.stages, schedule=schedule_of(settings), regrow=settings.regrow
     )
-    Pose(ridge=settings.ridge, first_order=settings.first_order, step=settings.step)
+    pose_of(settings)
     session = open_session(settings, needs_data=False)
     indices = read_indices(settings.row_indices) if settings.row_indices else None
     found = plan_network(

@@ -14,7 +14,13 @@ from chita.cli import options as opt
 from chita.cli.console import stderr
 from chita.cli.report import report
 from chita.cli.session import Session, check_rows, open_session, run
-from chita.cli.settings import PruneSettings, asked_of, merge_settings, schedule_of
+from chita.cli.settings import (
+    PruneSettings,
+    asked_of,
+    merge_settings,
+    pose_of,
+    schedule_of,
+)
 from chita.data.batches import Indexed, check_enough
 from chita.data.examples import as_examples
 from chita.errors import InputError
@@ -74,6 +80,7 @@ def prune(
     ridge: opt.Ridge = None,
     first_order: opt.FirstOrder = None,
     step: opt.Step = None,
+    fisher_blocks: opt.FisherBlocks = None,
     seed: opt.Seed = None,
     row_indices: opt.RowIndices = None,
     bn_recalibrate: opt.BnRecalibrate = None,
@@ -98,8 +105,11 @@ def prune(
 def check_prune(settings: PruneSettings) -> None:
     """Raise `InputError` for settings that no network and no data could make usable."""
     budget = make_budget(asked_of(settings))
-    if by_layers(make_solver(settings.method, settings.options), settings.layerwise):
+    solver = make_solver(settings.method, settings.options)
+    if by_layers(solver, settings.layerwise):
         check_shares(budget)
+    else:
+        pose_of(settings).settled(solver)
     activation_limit(settings.max_memory)
     Stages(count=settings.stages, schedule=schedule_of(settings), regrow=settings.regrow)
     check_rows(settings)

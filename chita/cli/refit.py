@@ -35,6 +35,7 @@ def refit(
     ridge: opt.Ridge = None,
     first_order: opt.FirstOrder = None,
     step: opt.Step = None,
+    fisher_blocks: opt.FisherBlocks = None,
     seed: opt.Seed = None,
     row_indices: opt.RowIndices = None,
     bn_recalibrate: opt.BnRecalibrate = None,

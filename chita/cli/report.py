@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from chita.cli.console import stderr, stdout
+from chita.pruning.posed import OUTPUTS
 from chita.records import BatchNormRecord, LayerRecord, RunRecord
 from chita.training.evaluate import is_accuracy, number
 
@@ -46,6 +47,7 @@ def summary(record: RunRecord) -> dict[str, object]:
         "gap": record.gap,
         "ridge": record.ridge,
         "first_order": record.first_order,
+        "fisher_blocks": record.stages[-1].fisher_blocks,
         "method": record.method,
         "step": record.step,
         "stages": len(record.stages),
@@ -91,6 +93,8 @@ def _show(record: RunRecord) -> None:
         )
     if record.objective is not None:
         posed = f"ridge {record.ridge:.3g}, first-order scale {record.first_order:.3g}"
+        if record.stages[-1].fisher_blocks == OUTPUTS:
+            posed += ", Fisher by outputs"
         lines.append(f"objective {record.objective:.6g} at {posed}, step {record.step:.3g}")
     lines += _left(record)
     if len(record.stages) > 1:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from chita.cli.console import ConsoleProgress, stderr
-from chita.cli.settings import NetworkSettings, OutputSettings, RowSettings
+from chita.cli.settings import NetworkSettings, OutputSettings, RowSettings, pose_of
 from chita.data.batches import Data, batches_of
 from chita.data.examples import Examples
 from chita.data.lines import is_text
@@ -26,7 +26,6 @@ from chita.masks.fit import fit_masks, read_masks
 from chita.models.hugging_face import tokenizer_of
 from chita.models.zoo import find_model, load_model
 from chita.progress import Progress, Silent
-from chita.pruning.pose import Pose
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Sampling
 from chita.records import RunRecord, peak_rss_mb
@@ -166,7 +165,7 @@ def masks_for(session: Session, path: Path) -> dict[str, Tensor]:
 
 def check_rows(settings: RowSettings) -> None:
     """Raise `InputError` on settings of rows and of the problem that no run could use."""
-    Pose(ridge=settings.ridge, first_order=settings.first_order, step=settings.step)
+    pose_of(settings)
     Sampling(
         rows=settings.rows,
         row_size=settings.row_size,

@@ -15,6 +15,7 @@ from chita.constraints.per_layer import DISTRIBUTIONS
 from chita.errors import InputError
 from chita.naming import nearest
 from chita.pruning.budget import Asked, PerLayerLike
+from chita.pruning.pose import Pose
 from chita.training.recipe import Training
 
 Whole = Annotated[int, Strict()]
@@ -78,6 +79,7 @@ class RowSettings(OutputSettings):
     ridge: Number | str = "auto"
     first_order: Number | str = "auto"
     step: Number | str = "auto"
+    fisher_blocks: str = "auto"
     seed: Whole = 0
     row_indices: Path | None = None
     bn_recalibrate: Flag = True
@@ -208,6 +210,16 @@ def schedule_of(settings: PruneSettings) -> str | tuple[float, ...]:
         raise InputError(
             f"--schedule is {schedule!r}; give a name, or sparsities such as 0.5,0.8,0.9."
         ) from None
+
+
+def pose_of(settings: RowSettings) -> Pose:
+    """Return how the problem is posed. Raises `InputError` as `Pose` does."""
+    return Pose(
+        ridge=settings.ridge,
+        first_order=settings.first_order,
+        step=settings.step,
+        fisher_blocks=settings.fisher_blocks,
+    )
 
 
 def asked_of(settings: PruneSettings) -> Asked:

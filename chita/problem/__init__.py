@@ -1,5 +1,6 @@
 """The l0-constrained quadratic model of the loss: rows, curvature, quadratic."""
 
+from chita.problem.block_gram import BlockGram
 from chita.problem.bound import lower_bound
 from chita.problem.curvature import Curvature, Factor, NoCurvature
 from chita.problem.factored_rows import FactoredRows
@@ -11,6 +12,7 @@ from chita.problem.quadratic import LocalQuadratic, Minimum
 from chita.problem.rows import DenseRows, Rows
 
 __all__ = [
+    "BlockGram",
     "Curvature",
     "DenseRows",
     "Factor",

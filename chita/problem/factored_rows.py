@@ -7,6 +7,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from chita.problem.rows import DenseRows
+
 _STRIP = 512  # rows of a Gram at a time, of which the part above the diagonal is left out
 
 
@@ -75,6 +77,34 @@ class FactoredRows:
         """The columns named by index (k,), (k, n)."""
         width = len(self._inputs)
         return self._delta[index // width].mul_(self._inputs[index % width])
+
+    def part(self, segment: slice) -> FactoredRows | DenseRows:
+        """The columns of consecutive weights: as factors where they are those of whole outputs."""
+        width = len(self._inputs)
+        if segment.start % width == 0 == segment.stop % width:
+            return FactoredRows(
+                self._delta[segment.start // width : segment.stop // width], self._inputs
+            )
+        index = torch.arange(segment.start, segment.stop, device=self.device)
+        return DenseRows(self.gather(index))
+
+    def times_each(self, v: Tensor, count: int) -> Tensor:
+        """A_b v_b, where a part is an output by the factors: δ_b ∘ xᵀv_b."""
+        if count != len(self._delta):
+            return self._dense.times_each(v, count)
+        wide = v.dtype if v.dtype == torch.float64 else self.dtype
+        return (v.to(wide).view(count, -1) @ self._inputs.to(wide)) * self._delta.to(wide)
+
+    def transpose_times_each(self, z: Tensor) -> Tensor:
+        """A_bᵀ z_b, where a part is an output by the factors: x (δ_b ∘ z_b)."""
+        if len(z) != len(self._delta):
+            return self._dense.transpose_times_each(z)
+        wide = z.dtype if z.dtype == torch.float64 else self.dtype
+        return ((self._delta.to(wide) * z.to(wide)) @ self._inputs.to(wide).T).flatten()
+
+    @property
+    def _dense(self) -> DenseRows:
+        return DenseRows(self.gather(torch.arange(self.p, device=self.device)))
 
     def squared_norms(self) -> Tensor:
         """Squared norms of the columns (p,)."""

@@ -51,6 +51,10 @@ class GradientGram(Curvature):
         """Number of rows n."""
         return self._rows.n
 
+    def of_rows(self, z: Tensor) -> Tensor:
+        """Return z (n,): its pullback is Aᵀz/n."""
+        return z
+
     def constant(self, value: float) -> Tensor:
         """`value` for each of the n rows, float64."""
         return torch.full((self.num_rows,), value, dtype=torch.float64, device=self._rows.device)

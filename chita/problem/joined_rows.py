@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from chita.layout import segments_of
-from chita.problem.rows import Rows
+from chita.problem.rows import DenseRows, Rows
 
 
 @final
@@ -84,6 +84,44 @@ class JoinedRows:
         if len(found) == 1:
             return found[0]
         return torch.cat(found) if found else index.new_zeros(0, self.n, dtype=self.dtype)
+
+    def part(self, segment: slice) -> Rows:
+        """The columns of consecutive weights: of one part, or several joined."""
+        parts = []
+        for part, own in zip(self._parts, self._segments, strict=True):
+            start, stop = max(segment.start, own.start), min(segment.stop, own.stop)
+            if start < stop:
+                parts.append(part.part(slice(start - own.start, stop - own.start)))
+        if not parts:
+            return self._parts[0].part(slice(0, 0))
+        return parts[0] if len(parts) == 1 else JoinedRows(parts)
+
+    def times_each(self, v: Tensor, count: int) -> Tensor:
+        """A_b v_b, joined from those of the rows that are joined here."""
+        counts = self._counts(count)
+        if counts is None:
+            return self._dense.times_each(v, count)
+        each = zip(self._parts, self._segments, counts, strict=True)
+        return torch.cat([part.times_each(v[at], own) for part, at, own in each])
+
+    def transpose_times_each(self, z: Tensor) -> Tensor:
+        """A_bᵀ z_b, one after another."""
+        counts = self._counts(len(z))
+        if counts is None:
+            return self._dense.transpose_times_each(z)
+        each = zip(self._parts, z.split(counts), strict=True)
+        return torch.cat([part.transpose_times_each(own) for part, own in each])
+
+    def _counts(self, count: int) -> list[int] | None:
+        """How many of so many equal parts lie in each of the rows, None where one is in two."""
+        width = self.p // count
+        if any(part.p % width for part in self._parts):
+            return None
+        return [part.p // width for part in self._parts]
+
+    @property
+    def _dense(self) -> DenseRows:
+        return DenseRows(self.gather(torch.arange(self.p, device=self.device)))
 
     def squared_norms(self) -> Tensor:
         """Squared norms of the columns (p,)."""

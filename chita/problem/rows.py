@@ -13,6 +13,7 @@ from chita.errors import InputError
 from chita.linalg.select import largest_magnitude
 
 _BLOCK = 256  # weights promoted or squared at a time: the block stays in cache
+_ENTRIES = 2**24  # of A in equal parts at a time, where they are not in the type of the product
 _GATHERED = 2048  # columns gathered at a time: as fast as all at once, in little memory
 
 
@@ -51,6 +52,15 @@ class Rows(Protocol):
 
     def gather(self, index: Tensor) -> Tensor:
         """Return the columns of A named by index (k,) as a new tensor (k, n)."""
+
+    def part(self, segment: slice) -> Rows:
+        """Return the columns of consecutive weights, of the same storage where that can be."""
+
+    def times_each(self, v: Tensor, count: int) -> Tensor:
+        """Return A_b v_b (count, n) for each of so many equal parts of the weights, v (p,)."""
+
+    def transpose_times_each(self, z: Tensor) -> Tensor:
+        """Return A_bᵀ z_b (p,) for z (count, n), a row for each equal part of the weights."""
 
     def squared_norms(self) -> Tensor:
         """Return the squared Euclidean norm of every column of A, (p,)."""
@@ -155,6 +165,34 @@ class DenseRows:
     def gather(self, index: Tensor) -> Tensor:
         """The columns of A named by index (k,), copied to (k, n)."""
         return self._columns(index)
+
+    def part(self, segment: slice) -> DenseRows:
+        """The columns of consecutive weights, not copied."""
+        scale = None if self._scale is None else self._scale[segment]
+        return DenseRows(self._data[segment], scale)
+
+    def times_each(self, v: Tensor, count: int) -> Tensor:
+        """A_b v_b, a product for every part, in the type of a float64 v."""
+        wide = v.dtype if v.dtype == torch.float64 else self.dtype
+        parted = v.to(wide).view(count, 1, -1)
+        products = [parted[at] @ part.to(wide) for at, part in self._parted(count)]
+        return torch.cat(products).squeeze(1)
+
+    def transpose_times_each(self, z: Tensor) -> Tensor:
+        """A_bᵀ z_b in one pass; a float64 z is multiplied in float64, any other in `dtype`."""
+        wide = z.dtype if z.dtype == torch.float64 else self.dtype
+        parted = z.to(wide).unsqueeze(2)
+        products = [part.to(wide) @ parted[at] for at, part in self._parted(len(z))]
+        return torch.cat(products).flatten()
+
+    def _parted(self, count: int) -> Iterator[tuple[slice, Tensor]]:
+        """The columns as equal parts, (parts, weights of one, n), some parts at a time."""
+        width = self.p // count
+        some = max(1, _ENTRIES // (width * self.n))
+        for start in range(0, count, some):
+            at = slice(start, min(count, start + some))
+            columns = self._columns(slice(at.start * width, at.stop * width))
+            yield at, columns.view(-1, width, self.n)
 
     def squared_norms(self) -> Tensor:
         """Squared norms of the columns (p,), block by block."""

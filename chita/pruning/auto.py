@@ -1,8 +1,9 @@
-"""Ridge, first-order scale and step, chosen by the true loss on samples held out.
+"""Ridge, first-order scale, step and blocks, chosen by the true loss on samples held out.
 
 A lower Q is often a worse network, since Q is a model of the loss around w̄ that many weights leave
-at once. λ bounds how far they go, s says how much of the way is training, and τ how much of it is
-gone at all; which is right is asked of samples that made no row.
+at once. λ bounds how far they go, s says how much of the way is training, τ how much of it is gone
+at all, and blocks which entries of H are believed; what is right is asked of samples that made no
+row.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from torch import Tensor
 
 from chita.constraints import Constraint
 from chita.errors import NumericalError
-from chita.problem import Curvature, GradientGram, LocalQuadratic
+from chita.problem import BlockGram, Curvature, LocalQuadratic
 from chita.pruning.pose import AUTO, Pose, Ridge
+from chita.pruning.posed import OUTPUTS, WHOLE, Judge, Posed
 from chita.records import StageRecord, TrialRecord
 from chita.solvers import Solution, Solver
-from chita.solvers.bso import costs
 
 _FIRST_RIDGE = 0.5  # the first λ tried, relative to the mean curvature
 _TOLERANCE = 0.02  # share of the loss that a change must gain, while all stages are left
@@ -33,11 +34,8 @@ _CLIMBS = 8  # of λ in one direction at most
 _REHEARSALS = 4  # the same, by rehearsals
 _HALVINGS = 6  # of τ
 
-Rehearse = Callable[[float | str], Sequence[StageRecord]]
-"""The records of the first stages of a run, on a copy of the network, at a ridge."""
-
-Judge = Callable[[Tensor], float]
-"""The mean loss at weights (p,) on the samples held out."""
+Rehearse = Callable[[float | str, str], Sequence[StageRecord]]
+"""The records of the first stages of a run, on a copy of the network, at a ridge and blocks."""
 
 
 @final
@@ -52,7 +50,7 @@ class Followed:
 
 @final
 class Chooser:
-    """Chooses λ, s and τ, and remembers what the stages have in common.
+    """Chooses λ, s, τ and blocks, and remembers what the stages have in common.
 
     Where there are several stages, λ is that of the best of some rehearsals: the first stages run
     at one λ, from the network as it is. λ climbs downhill by factors of 4. All stages but the last
@@ -64,6 +62,10 @@ class Chooser:
     weights that cost most to remove (`chita.solvers.bso.costs`), since a solve for each would cost
     as much as many stages: one Gram serves all λ, one factorisation each, and every s after that
     costs one back-solve. λ climbs by factors of 4, then 2.
+
+    Blocks (`BlockGram`) are chosen once for all stages. In rehearsals they are tried at the λ that
+    is best without; where they lower the loss, they stay, and λ climbs on from there. Without
+    rehearsals, λ and s are chosen for either, and the solver's results compared, in its brief form.
 
     τ is halved while the loss falls, and is zero, the mask alone, where no step lowers the loss.
 
@@ -78,84 +80,104 @@ class Chooser:
     def __init__(self, pose: Pose, judge: Judge | None) -> None:
         self._pose, self._judge = pose, judge
         self._ridge: float | None = None
+        self._blocks = None if pose.fisher_blocks == AUTO else pose.fisher_blocks
         self._tolerance = _NOTHING
         self.trials: list[TrialRecord] = []
         self.shortened = False
 
-    def rehearse(self, run: Rehearse) -> float | None:
-        """Return λ for all stages but the last, None where those tried first cannot be solved."""
-        self._tolerance = _NOTHING + _TOLERANCE
-        losses: dict[float, float] = {}
+    def rehearse(self, run: Rehearse) -> tuple[float, str] | None:
+        """Return λ for all stages but the last, and the blocks for all.
 
-        def tried(ridge: float | str) -> float | None:
+        None where the λ tried first cannot be solved.
+        """
+        self._tolerance = _NOTHING + _TOLERANCE
+        losses: dict[tuple[float, str], float] = {}
+
+        def tried(ridge: float | str, blocks: str) -> float | None:
             """The λ of a rehearsal, None where a system cannot be solved; its loss is noted."""
             try:
-                records = run(ridge)
+                records = run(ridge, blocks)
             except NumericalError:
                 return None
             last = records[-1]
             used, scale, step = last.ridge or 0.0, last.first_order or 0.0, last.step or 0.0
-            losses[used] = self._note(used, scale, step, last.held_out_loss, stages=len(records))
+            losses[used, blocks] = self._note(
+                used, scale, step, last.held_out_loss, blocks, stages=len(records)
+            )
             return used
 
-        def loss(ridge: float) -> float:
-            if ridge not in losses:
-                tried(ridge)
-            return losses.setdefault(ridge, math.inf)
+        def loss(ridge: float, blocks: str) -> float:
+            if (ridge, blocks) not in losses:
+                tried(ridge, blocks)
+            return losses.setdefault((ridge, blocks), math.inf)
 
-        firsts = (tried(f"{_FIRST_RIDGE * 16**i}x") for i in range(3))
-        first = next((ridge for ridge in firsts if ridge is not None), None)
-        if first is not None:
-            self._ridge = self._climbed(loss, first, (_COARSE,), _REHEARSALS)
-        return self._ridge
+        def climbed(ridge: float, blocks: str) -> float:
+            return self._climbed(lambda r: loss(r, blocks), ridge, (_COARSE,), _REHEARSALS)
 
-    def pose(
-        self,
-        w_bar: Tensor,
-        curvature: Curvature,
-        divisors: Tensor,
-        constraint: Constraint,
-        segments: tuple[slice, ...],
-        left: float,
-    ) -> tuple[LocalQuadratic, float]:
+        blocks = self.blocks
+        firsts = (tried(f"{_FIRST_RIDGE * 16**i}x", blocks) for i in range(3))
+        ridge = next((ridge for ridge in firsts if ridge is not None), None)
+        if ridge is None:
+            return None
+        ridge = climbed(ridge, blocks)
+        if self._blocks is None and self._better(loss(ridge, OUTPUTS), loss(ridge, blocks)):
+            blocks, ridge = OUTPUTS, climbed(ridge, OUTPUTS)
+        self._ridge, self._blocks = ridge, blocks
+        return ridge, blocks
+
+    def pose(self, posed: Posed, left: float, solver: Solver) -> tuple[LocalQuadratic, float]:
         """Return the problem of a stage, and s.
 
         Args:
-            w_bar: the weights, (p,).
-            curvature: H; one that is blind leaves nothing to choose.
-            divisors: of the rows, in image space; the shift is s times these.
-            constraint: the masks of the stage.
-            segments: of the tensors.
+            posed: what is known of the stage.
             left: share of the stages that come after this one.
+            solver: of the stage, by whose results blocks are chosen where they are not yet.
         """
         self._tolerance = _NOTHING + _TOLERANCE * left
-
-        def problem(ridge: float, scale: float) -> LocalQuadratic:
-            return LocalQuadratic(
-                w_bar=w_bar,
-                curvature=curvature,
-                ridge=ridge,
-                shift=scale * divisors,
-                segments=segments,
-                loss=self._judge,
-            )
-
-        if not isinstance(curvature, GradientGram):
-            return problem(0.0, 0.0), 0.0
-        ridge, scale = self._given(curvature, keep=left > 0)
-        if ridge is None or scale is None:
-            start = self._ridge or Ridge(value=_FIRST_RIDGE, relative=True).of(curvature)
-            near = problem(start if ridge is None else ridge, 0.0)
-            support = constraint.select(costs(near).sqrt()).nonzero().squeeze(1)
-            candidates = _Candidates(self, near, divisors, support)
-            tried = _SCALES[0] if scale is None else scale
-            if ridge is None:
-                ratios = (_COARSE, _FINE)
-                ridge = self._climbed(lambda r: candidates.loss(r, tried), start, ratios, _CLIMBS)
-            scale = self._best_scale(candidates, ridge, tried) if scale is None else scale
+        if posed.blind:
+            return posed.problem(WHOLE, 0.0, 0.0, self._judge), 0.0
+        ridge, scale = self._chosen(posed, self.blocks, left)
+        if self._blocks is None:
+            whole = self._tried(posed, WHOLE, ridge, scale, solver)
+            rival = self._chosen(posed, OUTPUTS, left, ridge)
+            found = self._tried(posed, OUTPUTS, *rival, solver)
+            self._blocks = WHOLE
+            if self._better(found, whole):
+                self._blocks, (ridge, scale) = OUTPUTS, rival
         if self._pose.hold:
             self._ridge = ridge
-        return problem(ridge, scale), scale
+        return posed.problem(self.blocks, ridge, scale, self._judge), scale
+
+    def _chosen(
+        self, posed: Posed, blocks: str, left: float, start: float | None = None
+    ) -> tuple[float, float]:
+        """λ and s for a stage with the Fisher in some blocks; λ climbs from `start`."""
+        whole = posed.fisher(WHOLE)
+        ridge, scale = self._given(whole, keep=left > 0)
+        if ridge is not None and scale is not None:
+            return ridge, scale
+        first = ridge if ridge is not None else start or self._ridge
+        if first is None:
+            first = Ridge(value=_FIRST_RIDGE, relative=True).of(whole)
+        candidates = _Candidates(self, posed, posed.support(first), blocks)
+        tried = _SCALES[0] if scale is None else scale
+        if ridge is None:
+            ridge = self._climbed(
+                lambda r: candidates.loss(r, tried), first, (_COARSE, _FINE), _CLIMBS
+            )
+        return ridge, self._best_scale(candidates, ridge, tried) if scale is None else scale
+
+    def _tried(
+        self, posed: Posed, blocks: str, ridge: float, scale: float, solver: Solver
+    ) -> float:
+        """The held-out loss of what a solver finds at less effort, infinite if it finds nothing."""
+        try:
+            problem = posed.problem(blocks, ridge, scale, self._judge)
+            solution = solver.brief.solve(problem, posed.constraint)
+        except NumericalError:
+            return math.inf
+        loss = self.follow(problem, scale, solution).loss
+        return math.inf if loss is None else loss
 
     def solved(
         self, solver: Solver, problem: LocalQuadratic, constraint: Constraint, *, bound: bool
@@ -182,7 +204,7 @@ class Chooser:
             self._ridge = max(self._ridge, ridge)
         return replace(problem, ridge=ridge)
 
-    def _given(self, curvature: GradientGram, *, keep: bool) -> tuple[float | None, float | None]:
+    def _given(self, curvature: Curvature, *, keep: bool) -> tuple[float | None, float | None]:
         """λ and s where they are given, or `keep` says that this is not the last stage."""
         ridge = self._ridge if keep or self._pose.hold else None
         if self._pose.ridge != AUTO and ridge is None:
@@ -225,9 +247,10 @@ class Chooser:
             return Followed(
                 weights=weights, step=step, loss=self._judge(weights) if self._judge else None
             )
-        best, loss = 1.0, self.loss(at(1.0), problem.ridge, scale, 1.0)
+        blocks = OUTPUTS if isinstance(problem.curvature, BlockGram) else WHOLE
+        best, loss = 1.0, self.loss(at(1.0), problem.ridge, scale, 1.0, blocks)
         for step in (*(0.5**i for i in range(1, _HALVINGS + 1)), 0.0):
-            shorter = self.loss(at(step), problem.ridge, scale, step)
+            shorter = self.loss(at(step), problem.ridge, scale, step, blocks)
             if self._better(shorter, loss):
                 if self._pose.hold:
                     self.shortened = True
@@ -237,13 +260,20 @@ class Chooser:
                 break
         return Followed(weights=at(best), step=best, loss=loss)
 
-    def loss(self, weights: Tensor, ridge: float, scale: float, step: float) -> float:
+    def loss(self, weights: Tensor, ridge: float, scale: float, step: float, blocks: str) -> float:
         """Judge weights, and note the trial."""
         assert self._judge is not None
-        return self._note(ridge, scale, step, self._judge(weights))
+        return self._note(ridge, scale, step, self._judge(weights), blocks)
 
     def _note(
-        self, ridge: float, scale: float, step: float, loss: float | None, stages: int = 0
+        self,
+        ridge: float,
+        scale: float,
+        step: float,
+        loss: float | None,
+        blocks: str,
+        *,
+        stages: int = 0,
     ) -> float:
         known = loss is not None and math.isfinite(loss)
         self.trials.append(
@@ -251,6 +281,7 @@ class Chooser:
                 ridge=ridge,
                 first_order=scale,
                 step=step,
+                fisher_blocks=blocks,
                 loss=loss if known else None,
                 stages=stages,
             )
@@ -258,27 +289,31 @@ class Chooser:
         return loss if loss is not None and known else math.inf
 
     @property
+    def blocks(self) -> str:
+        """The Fisher's, whole before they are chosen."""
+        return self._blocks or WHOLE
+
+    @property
     def state(self) -> dict[str, Any]:
         """What the next stage needs to know, as plain data."""
-        return {"ridge": self._ridge}
+        return {"ridge": self._ridge, "fisher_blocks": self._blocks}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over the `state` of another."""
-        self._ridge = state["ridge"]
+        self._ridge, self._blocks = state["ridge"], state["fisher_blocks"]
 
 
 @final
 class _Candidates:
     """The minima of Q on one support, for any λ and s, and their held-out losses."""
 
-    def __init__(
-        self, chooser: Chooser, problem: LocalQuadratic, divisors: Tensor, support: Tensor
-    ) -> None:
-        self._chooser, self._problem = chooser, problem
-        self._divisors, self._support = divisors, support
+    def __init__(self, chooser: Chooser, posed: Posed, support: Tensor, blocks: str) -> None:
+        self._chooser, self._posed, self._support, self.blocks = chooser, posed, support, blocks
+        problem = posed.problem(blocks, 0.0, 0.0)
         self._factor = problem.curvature.factor(support)
         self._kept = problem.w_bar[support]
         self._residual = problem.residual(self._kept, support)
+        self._steps: dict[float, tuple[Tensor, Tensor]] = {}
         self._losses: dict[tuple[float, float], float] = {}
 
     def loss(self, ridge: float, scale: float) -> float:
@@ -290,9 +325,14 @@ class _Candidates:
 
     def _judged(self, ridge: float, scale: float) -> float:
         try:
-            step, _ = self._factor.solve(self._residual + scale * self._divisors, ridge)
+            if ridge not in self._steps:
+                self._steps[ridge] = (
+                    self._factor.solve(self._residual, ridge)[0],
+                    self._posed.step(self.blocks, ridge, self._support, self._factor),
+                )
         except NumericalError:
             return math.inf
-        weights = torch.zeros_like(self._problem.w_bar)
-        weights[self._support] = self._kept + step
-        return self._chooser.loss(weights, ridge, scale, 1.0)
+        repaired, trained = self._steps[ridge]
+        weights = torch.zeros_like(self._posed.w_bar)
+        weights[self._support] = self._kept + repaired + scale * trained
+        return self._chooser.loss(weights, ridge, scale, 1.0, self.blocks)

@@ -26,6 +26,7 @@ from chita.pruning.job import Job
 from chita.pruning.layers import check_shares
 from chita.pruning.layerwise import LayerwiseRun
 from chita.pruning.pose import AUTO, Pose
+from chita.pruning.posed import OUTPUTS
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Source
 from chita.pruning.schedule import Stages
@@ -158,6 +159,7 @@ def check_asked(pose: Pose, stages: Stages, *, bound: bool) -> None:
         name
         for name, given in (
             ("first_order", pose.first_order not in (AUTO, 0.0)),
+            ("fisher_blocks", pose.fisher_blocks == OUTPUTS),
             ("step", pose.step not in (AUTO, 1.0)),
             ("stages", stages.number > 1),
             ("bound", bound),

@@ -61,6 +61,7 @@ def prune(
     ridge: float | str = "auto",
     first_order: float | str = "auto",
     step: float | str = "auto",
+    fisher_blocks: str = "auto",
     seed: int = 0,
     row_indices: Sequence[int] | None = None,
     bn_recalibrate: bool = True,
@@ -136,6 +137,9 @@ def prune(
             weights that stay are trained as well.
         step: share of the way to the solution that is gone, in [0, 1], or "auto"; 0 takes the mask
             alone and leaves the weights that stay as they are.
+        fisher_blocks: "whole", or "outputs" for an H whose entries between weights of different
+            outputs are zero (`chita.problem.BlockGram`, `chita.pruning.posed`); "auto" chooses
+            where `ridge` is chosen, and is "whole" where it is given.
         seed: of the draw of samples and labels.
         row_indices: indices of the samples instead of a draw; consecutive groups of m form a row.
         bn_recalibrate: estimate the running statistics of batch norms anew after every stage, from
@@ -181,7 +185,7 @@ def prune(
             seed=seed,
             row_indices=row_indices,
         ),
-        pose=Pose(ridge=ridge, first_order=first_order, step=step),
+        pose=Pose(ridge=ridge, first_order=first_order, step=step, fisher_blocks=fisher_blocks),
         settings={**asked.plain(), "targets": targets, "ignore": ignore, "bound": bound},
         stages=Stages(count=stages, schedule=schedule, regrow=regrow),
         bn_recalibrate=bn_recalibrate,

@@ -11,7 +11,8 @@ from typing import Any, final
 from chita.arguments import real_number
 from chita.errors import InputError, NumericalError
 from chita.naming import nearest
-from chita.problem import Curvature, NoCurvature
+from chita.problem import BlockGram, Curvature, NoCurvature
+from chita.pruning.posed import OUTPUTS, WHOLE
 from chita.solvers import SOLVERS, Solver
 
 
@@ -140,7 +141,7 @@ class Ridge:
 
 
 AUTO = "auto"
-_PLAIN: dict[str, Any] = {"ridge": "0.1x", "first_order": 0.0, "step": 1.0}
+_PLAIN: dict[str, Any] = {"ridge": "0.1x", "first_order": 0.0, "step": 1.0, "fisher_blocks": WHOLE}
 
 
 @final
@@ -150,9 +151,9 @@ class Pose:
 
     Fields, each "auto" or a value: `ridge` as asked for; the first-order scale s; `step` τ in
     [0, 1], the share of the way from w̄ on the solver's mask to its weights: 0 leaves the weights
-    that stay as they are. With `hold`, a ridge
-    that is relative is relative to the curvature of the first stage, in all of them, and a step
-    that is chosen is 1.
+    that stay as they are; `fisher_blocks`, "whole" or "outputs" (`chita.pruning.posed`),
+    chosen only where λ is. With `hold`, a ridge that is relative is relative to the curvature of
+    the first stage, in all of them, and a step that is chosen is 1.
 
     Raises `InputError` when one cannot be used.
     """
@@ -160,6 +161,7 @@ class Pose:
     ridge: float | str = AUTO
     first_order: float | str = AUTO
     step: float | str = AUTO
+    fisher_blocks: str = AUTO
     hold: bool = False
 
     def __post_init__(self) -> None:
@@ -172,24 +174,41 @@ class Pose:
             value = getattr(self, name)
             if value != AUTO:
                 object.__setattr__(self, name, _number(name, value, meaning))
+        if self.fisher_blocks not in (AUTO, WHOLE, OUTPUTS):
+            raise InputError(
+                f"fisher_blocks is {self.fisher_blocks!r}; give {WHOLE!r}, {OUTPUTS!r} (entries of "
+                f"the Fisher between weights of one output alone), or {AUTO!r}."
+            )
         if self.step != AUTO and not 0 <= float(self.step) <= 1:
             raise InputError(f"step is {self.step}; give a share of the step, in [0, 1].")
 
     def settled(self, solver: Solver) -> Pose:
-        """Return the same with plain values where this solver leaves nothing to choose."""
+        """Return the same with plain values where this solver leaves nothing to choose.
+
+        Raises `InputError` where blocks are asked of a method that does not take them.
+        """
+        chosen = solver.chosen
+        if not solver.takes(BlockGram) and self.fisher_blocks == OUTPUTS:
+            raise InputError(
+                f"fisher_blocks is {self.fisher_blocks}, but {solver_name(solver)} takes the "
+                "Fisher whole; leave it out, or use chita, bso, iht or cd. block-bso and "
+                "woodfisher have blocks of their own: their option block_size."
+            )
+        if self.ridge != AUTO or not solver.takes(BlockGram):
+            chosen -= {"fisher_blocks"}
         return replace(
             self,
             **{
                 name: value
                 for name, value in _PLAIN.items()
-                if getattr(self, name) == AUTO and name not in solver.chosen
+                if getattr(self, name) == AUTO and name not in chosen
             },
         )
 
     @property
     def judged(self) -> bool:
         """Whether something is chosen by held-out samples."""
-        return AUTO in (self.ridge, self.first_order, self.step)
+        return AUTO in (self.ridge, self.first_order, self.step, self.fisher_blocks)
 
 
 def _number(name: str, value: float | str, meaning: str) -> float:

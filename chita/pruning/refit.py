@@ -38,6 +38,7 @@ def refit(
     ridge: float | str = "auto",
     first_order: float | str = "auto",
     step: float | str = "auto",
+    fisher_blocks: str = "auto",
     seed: int = 0,
     row_indices: Sequence[int] | None = None,
     bn_recalibrate: bool = True,
@@ -61,6 +62,7 @@ def refit(
         ridge: see `prune`.
         first_order: see `prune`.
         step: see `prune`.
+        fisher_blocks: see `prune`.
         seed: see `prune`.
         row_indices: see `prune`.
         bn_recalibrate: see `prune`.
@@ -96,7 +98,7 @@ def refit(
             seed=seed,
             row_indices=row_indices,
         ),
-        pose=Pose(ridge=ridge, first_order=first_order, step=step),
+        pose=Pose(ridge=ridge, first_order=first_order, step=step, fisher_blocks=fisher_blocks),
         settings={"mask": _source(masks)},
         bn_recalibrate=bn_recalibrate,
         inplace=inplace,

@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 from typing import final
 
-import torch
 from torch import Tensor, nn
 
 from chita.collect.gradients import Collected, collect_gradients
@@ -16,12 +15,12 @@ from chita.data.batches import Data
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.models.prunable import read_weights, write_weights
-from chita.problem import Curvature, DenseRows, GradientGram, NoCurvature
 from chita.progress import Placed, Progress, track
 from chita.pruning.allocation import Searched
 from chita.pruning.auto import Chooser
 from chita.pruning.judge import Judge
 from chita.pruning.pose import AUTO, Pose
+from chita.pruning.posed import Posed
 from chita.pruning.samples import Sampling, Source
 from chita.solvers import Solver
 from chita.training.batch_norm import batch_norms
@@ -95,7 +94,8 @@ class _Search:
         steps = len(self._layout.names) * len(LEVELS)
         with track(Placed(progress, "search: "), "levels", steps, "level") as told:
             for name, segment in self._layout:
-                tensor = _Tensor(w_bar, segment, collected, self._solver, self._pose, self._judge)
+                own = self._layout.alone(name), segment
+                tensor = _Tensor(w_bar, *own, collected, self._solver, self._pose, self._judge)
                 losses = {0: 0.0}
                 for at in (_POSED, *(i for i in range(1, len(LEVELS)) if i != _POSED)):
                     loss = tensor.loss(LEVELS[at])
@@ -128,6 +128,7 @@ class _Tensor:
     def __init__(
         self,
         w_bar: Tensor,
+        layout: Layout,
         segment: slice,
         collected: Collected | None,
         solver: Solver,
@@ -136,29 +137,23 @@ class _Tensor:
     ) -> None:
         self._w_bar, self._segment, self._solver, self._pose = w_bar, segment, solver, pose
         self._own, self._judge = w_bar[segment], judge
-        blind = NoCurvature(len(self._own), w_bar.device)
-        self._curvature: Curvature = blind
-        self._divisors = blind.constant(0.0)
-        if collected is not None:
-            index = torch.arange(segment.start, segment.stop, device=w_bar.device)
-            self._curvature = GradientGram(DenseRows(collected.rows.gather(index)))
-            self._divisors = collected.divisors
+        self._layout = layout
+        self._rows = None if collected is None else collected.rows.part(segment)
+        self._divisors = w_bar.new_zeros(0) if collected is None else collected.divisors
 
     def loss(self, sparsity: float) -> float | None:
         """The loss with that share of the tensor removed, None where no system can be solved."""
         size = len(self._own)
         constraint = KeepK(size=size, k=max(1, share_kept(sparsity, size)))
         chooser = Chooser(self._pose, self._judged)
-        segments = (slice(0, size),)
         try:
-            problem, scale = chooser.pose(
-                self._own, self._curvature, self._divisors, constraint, segments, 0.0
-            )
+            posed = Posed(self._own, self._rows, self._divisors, self._layout, constraint)
+            problem, scale = chooser.pose(posed, 0.0, self._solver)
             problem, solution = chooser.solved(self._solver.brief, problem, constraint, bound=False)
         except NumericalError:
             return None
-        if self._pose.ridge == AUTO and not isinstance(self._curvature, NoCurvature):
-            self._pose = replace(self._pose, ridge=problem.ridge)
+        if self._pose.ridge == AUTO and self._rows is not None:
+            self._pose = replace(self._pose, ridge=problem.ridge, fisher_blocks=chooser.blocks)
         loss = chooser.follow(problem, scale, solution).loss
         return loss if loss is not None and math.isfinite(loss) else None
 

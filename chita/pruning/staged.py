@@ -21,11 +21,12 @@ from chita.errors import InputError
 from chita.layout import Layout
 from chita.models.mode import state_kept
 from chita.models.prunable import read_weights, write_weights
-from chita.problem import GradientGram, LocalQuadratic, NoCurvature
+from chita.problem import LocalQuadratic
 from chita.progress import Placed, Progress, track
 from chita.pruning.auto import Chooser
 from chita.pruning.judge import Judge
 from chita.pruning.pose import AUTO, Pose
+from chita.pruning.posed import Posed
 from chita.pruning.samples import Drawn, Sampling, Source
 from chita.pruning.schedule import Stages
 from chita.records import BatchNormRecord, StageRecord, TrialRecord
@@ -197,18 +198,18 @@ class StagedRun:
         return len(self._constraints) > 1 and self._judge is not None and self._pose.ridge == AUTO
 
     def _rehearsed(self) -> Staged | None:
-        """Choose λ by running the first stages on copies of the network.
+        """Choose λ and blocks by running the first stages on copies of the network.
 
-        Return those at the chosen λ, which the network takes over; None where the run would have
+        Return those at the chosen, which the network takes over; None where the run would have
         gone another way, with a larger λ or a shorter step.
         """
         trials = self._chooser.trials
-        ends: dict[float, tuple[StagedRun, Staged]] = {}
+        ends: dict[tuple[float, str], tuple[StagedRun, Staged]] = {}
 
-        def rehearse(ridge: float | str) -> list[StageRecord]:
-            trial = self._copied(ridge, f"rehearsal {len(trials) + 1}: ")
+        def rehearse(ridge: float | str, blocks: str) -> list[StageRecord]:
+            trial = self._copied(ridge, blocks, f"rehearsal {len(trials) + 1}: ")
             end = trial.run(until=min(_REHEARSED, max(1, round(len(self._constraints) / 3))))
-            ends[end.records[-1].ridge or 0.0] = trial, end
+            ends[end.records[-1].ridge or 0.0, blocks] = trial, end
             return end.records
 
         chosen = self._chooser.rehearse(rehearse)
@@ -218,8 +219,8 @@ class StagedRun:
         self._network.load_state_dict(trial._network.state_dict())
         return staged
 
-    def _copied(self, ridge: float | str, place: str) -> StagedRun:
-        """The same run at a given λ, on a copy of the network."""
+    def _copied(self, ridge: float | str, blocks: str, place: str) -> StagedRun:
+        """The same run at a given λ and blocks, on a copy of the network."""
         assert self._source is not None
         assert self._judge is not None
         rows = None if self._sampling.row_indices is not None else self._source.rows
@@ -231,7 +232,7 @@ class StagedRun:
             stages=self._stages,
             solver=self._solver,
             sampling=replace(self._sampling, rows=rows, held_out=len(self._judge)),
-            pose=replace(self._pose, ridge=ridge, hold=True),
+            pose=replace(self._pose, ridge=ridge, fisher_blocks=blocks, hold=True),
             bn_recalibrate=self._normed,
             bound=False,
             progress=Placed(self._progress, place),
@@ -278,6 +279,7 @@ class StagedRun:
                 ridge=problem.ridge if known else None,
                 first_order=scale if known else None,
                 step=followed.step if known else None,
+                fisher_blocks=self._chooser.blocks if known else None,
                 held_out_loss=followed.loss,
                 trials=tuple(self._chooser.trials),
                 status=solution.status,
@@ -315,11 +317,14 @@ class StagedRun:
     def _posed(
         self, w_bar: Tensor, collected: Collected | None, constraint: Constraint, left: float
     ) -> tuple[LocalQuadratic, float]:
-        blind = NoCurvature(len(w_bar), w_bar.device)
-        curvature = blind if collected is None else GradientGram(collected.rows)
-        divisors = blind.constant(0.0) if collected is None else collected.divisors
-        segments = self._layout.segments
-        return self._chooser.pose(w_bar, curvature, divisors, constraint, segments, left)
+        posed = Posed(
+            w_bar,
+            None if collected is None else collected.rows,
+            w_bar.new_zeros(0) if collected is None else collected.divisors,
+            self._layout,
+            constraint,
+        )
+        return self._chooser.pose(posed, left, self._solver)
 
     def _recalibrated(self) -> BatchNormRecord:
         assert self._normal is not None

@@ -85,8 +85,8 @@ class CBS(Solver):
 
     @property
     def chosen(self) -> frozenset[str]:
-        """Nothing where the weights that stay do not change."""
-        return EVERYTHING if self.update else frozenset()
+        """Not the blocks, as E couples all weights; nothing where those that stay do not change."""
+        return EVERYTHING - {"fisher_blocks"} if self.update else frozenset()
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None

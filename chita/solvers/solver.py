@@ -86,7 +86,7 @@ class Effort:
     systems: int
 
 
-EVERYTHING = frozenset(("ridge", "first_order", "step"))
+EVERYTHING = frozenset(("ridge", "first_order", "step", "fisher_blocks"))
 """What `Solver.chosen` names at most."""
 
 
@@ -141,7 +141,7 @@ class Solver(ABC):
 
     @property
     def chosen(self) -> frozenset[str]:
-        """Which of λ, s and τ "auto" chooses by samples held out: all three, unless overridden.
+        """What "auto" chooses by samples held out, of λ, s, τ and the Fisher's blocks: all.
 
         What is not among them takes a plain value under "auto": s and τ since they have no effect
         on what the method finds, λ also where a choice by the minima of Q would not be one for it.

@@ -84,6 +84,8 @@ VALUES = [
     (["--ridge", "strong"], "ridge is 'strong'; give a number"),
     (["--ridge", "-1"], "ridge is '-1'"),
     (["--first-order", "inf"], "first_order is inf"),
+    (["--fisher-blocks", "500"], "fisher_blocks is '500'; give 'whole', 'outputs'"),
+    (["--method", "mfac", "--fisher-blocks", "outputs"], "mfac takes the Fisher whole"),
     (["--rows", 0], "rows is 0; it is the number of gradients"),
     (["--row-size", 0], "row_size is 0"),
     (["--seed", -1], "seed is -1"),

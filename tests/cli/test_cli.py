@@ -33,7 +33,17 @@ FIELDS = [
         "lower_bound",
         "gap",
     ),
-    *("ridge", "first_order", "method", "step", "stages", "epochs", "seconds", "peak_rss_mb"),
+    *(
+        "ridge",
+        "first_order",
+        "fisher_blocks",
+        "method",
+        "step",
+        "stages",
+        "epochs",
+        "seconds",
+        "peak_rss_mb",
+    ),
     "seed",
 ]
 

@@ -86,6 +86,7 @@ def test_memory_is_that_of_each_run(tmp_path):
     assert "memory" not in unknown
 
 
+@pytest.mark.slow
 def test_the_dense_network_is_measured_once(tmp_path):
     """The first line tells the others, where network and data are the same."""
     (tmp_path / "g.toml").write_text(

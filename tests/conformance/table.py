@@ -22,7 +22,7 @@ from chita.layout import Axes, Layout, Operations
 from chita.problem import GradientGram, InputGram, LocalQuadratic, NoCurvature
 from chita.pruning.allocation import Searched
 from chita.solvers import CD, IHT, SOLVERS, ActiveSet
-from tests.problems import layer_problem, random_problem
+from tests.problems import block_problem, layer_problem, random_problem
 
 LAYOUT = Layout(
     names=("a", "b", "c"),
@@ -38,6 +38,18 @@ def gradient_gram(dtype, n=N):
 
     def make():
         problem, _ = random_problem(n, P, ridge=0.05, first_order=0.5, seed=11, dtype=dtype)
+        return problem
+
+    return make
+
+
+def block_gram(dtype, n):
+    """Blocks within tensors and across them, one of them of a single weight."""
+
+    def make():
+        problem, _ = block_problem(
+            n, P, ridge=0.05, first_order=0.5, seed=11, dtype=dtype, cuts=(50, 51, 120, 160)
+        )
         return problem
 
     return make
@@ -63,6 +75,8 @@ CURVATURES = {
     "GradientGram, float64": gradient_gram(torch.float64),
     "GradientGram, float32": gradient_gram(torch.float32),
     "GradientGram, more rows than weights kept": gradient_gram(torch.float64, n=150),
+    "BlockGram, float32, few rows": block_gram(torch.float32, 10),
+    "BlockGram, float64": block_gram(torch.float64, 60),
     "NoCurvature": no_curvature,
     "InputGram, float64": input_gram(torch.float64, (1, 3, P // 3)),
     "InputGram, float32": input_gram(torch.float32, (1, 3, P // 3)),

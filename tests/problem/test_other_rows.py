@@ -14,6 +14,7 @@ from chita.problem import (
     LocalQuadratic,
     gradient_gram,
 )
+from chita.problem import rows as rows_module
 from chita.solvers import BSO, CHITA
 
 N = 7
@@ -55,6 +56,60 @@ def test_products_are_those_of_the_dense_matrix(name, chosen):
     system = GradientGram(rows).factor(index)._system._gram if len(index) >= N else None
     if system is not None:
         assert torch.allclose(system.tril(), (a[:, index] @ a[:, index].T).tril())
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize(
+    "segment", [(0, 8), (3, 11), (16, 24), (20, 31), (18, 25), (5, 5), (0, 32)]
+)
+def test_a_part_is_the_columns_of_consecutive_weights(name, segment):
+    rows, a = MADE[name]()
+    part = rows.part(slice(*segment))
+    assert (part.n, part.p) == (N, segment[1] - segment[0])
+    assert torch.allclose(part.gather(torch.arange(part.p)), a.T[slice(*segment)])
+    v = torch.randn(part.p).double()
+    assert torch.allclose(part.times(v), a[:, slice(*segment)] @ v)
+    if name == "factored":
+        assert part.factored == (segment[0] % 8 == 0 == segment[1] % 8)
+
+
+@pytest.mark.parametrize("name", [*MADE, "dense"])
+@pytest.mark.parametrize("count", [1, 2, 4, 16, 32])
+def test_products_of_equal_parts(name, count):
+    """Outputs and parts of them, of rows that lie in one piece or in several."""
+    rows, a = MADE[name]() if name in MADE else joined()
+    if name == "dense":
+        rows = DenseRows(a.T.contiguous())
+    v, z = torch.randn(32).double(), torch.randn(count, N).double()
+    parted = a.view(N, count, -1)
+    times = torch.einsum("ncw,cw->cn", parted, v.view(count, -1))
+    back = torch.einsum("ncw,cn->cw", parted, z).flatten()
+    assert torch.allclose(rows.times_each(v, count), times)
+    assert torch.allclose(rows.transpose_times_each(z), back)
+
+
+@pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16, torch.float16])
+def test_products_of_equal_parts_in_the_type_that_is_asked_for(storage, monkeypatch):
+    monkeypatch.setattr(rows_module, "_ENTRIES", 60)  # some parts at a time
+    a = torch.randn(5, 24) * torch.logspace(-4, 0, 24)
+    rows = DenseRows(a.T.contiguous()).stored_as(storage, (slice(0, 24),))
+    exact = rows.gather(torch.arange(24)).T.double().view(5, 6, 4)
+    v, z = torch.randn(24), torch.randn(6, 5)
+    times = torch.einsum("ncw,cw->cn", exact, v.view(6, 4).double())
+    back = torch.einsum("ncw,cn->cw", exact, z.double()).flatten()
+    assert torch.allclose(rows.times_each(v.double(), 6), times, rtol=1e-12)
+    assert torch.allclose(rows.transpose_times_each(z.double()), back, rtol=1e-12)
+    assert rows.times_each(v, 6).dtype == torch.float32
+    assert rows.transpose_times_each(z).dtype == torch.float32
+    assert torch.allclose(rows.times_each(v, 6).double(), times, atol=1e-5)
+
+
+def test_a_part_of_dense_rows_is_not_copied_and_keeps_its_scale():
+    a = torch.randn(5, 9) * torch.logspace(-6, 0, 9)
+    rows = DenseRows(a.T.contiguous())
+    assert rows.part(slice(2, 6))._data.data_ptr() == rows._data[2].data_ptr()
+    stored = rows.stored_as(torch.float16, (slice(0, 4), slice(4, 9))).part(slice(2, 6))
+    assert torch.allclose(stored.gather(torch.arange(4)), a.T[2:6], rtol=1e-3)
 
 
 def test_a_gram_of_all_is_had_from_the_factors_alone():

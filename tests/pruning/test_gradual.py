@@ -225,6 +225,7 @@ def test_divergence_before_the_last_event_is_an_error_and_leaves_the_network(mon
     assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_divergence_after_it_ends_with_the_last_good_epoch(monkeypatch):
     good = pruned(training=training(epochs=3))
     monkeypatch.setattr(FineTuner, "epoch", diverging(2))

@@ -11,12 +11,13 @@ from chita.pruning.pose import Pose, make_solver, solver_options
 from chita.solvers import CBS, CHITA, MFAC, OBD, SNIP, LocalSearch, Random, WoodFisher
 from tests.conformance.table import BY_GRADIENTS
 
-NOTHING = {"ridge": "0.1x", "first_order": 0.0, "step": 1.0}
+NOTHING = {"ridge": "0.1x", "first_order": 0.0, "step": 1.0, "fisher_blocks": "whole"}
 CHOSEN = [
     (CHITA(), {}),
-    (CBS(), {}),
-    (WoodFisher(), {"first_order": 0.0}),
-    (MFAC(), {"first_order": 0.0}),
+    (CBS(), {"fisher_blocks": "whole"}),
+    (WoodFisher(), {"first_order": 0.0, "fisher_blocks": "whole"}),
+    (MFAC(), {"first_order": 0.0, "fisher_blocks": "whole"}),
+    (LocalSearch(), {"fisher_blocks": "whole"}),
     (WoodFisher(update=False), NOTHING),
     (MFAC(update=False), NOTHING),
     (CBS(update=False), NOTHING),
@@ -32,7 +33,7 @@ def test_what_a_method_pays_no_heed_is_not_chosen(solver, plain):
     auto = dict.fromkeys(NOTHING, "auto")
     found = {name: getattr(settled, name) for name in NOTHING}
     assert found == {**auto, **plain}
-    given = Pose(ridge=0.3, first_order=0.5, step=0.25)
+    given = Pose(ridge=0.3, first_order=0.5, step=0.25, fisher_blocks="whole")
     assert given.settled(solver) == given
 
 

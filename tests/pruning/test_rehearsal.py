@@ -20,8 +20,15 @@ def calibration():
     return digits()[0]
 
 
-@pytest.mark.parametrize("schedule", ["exp", "constant"])
-@pytest.mark.parametrize("regrow", [True, False])
+@pytest.mark.parametrize(
+    ("schedule", "regrow"),
+    [
+        ("constant", False),
+        pytest.param("exp", True, marks=pytest.mark.slow),
+        pytest.param("exp", False, marks=pytest.mark.slow),
+        pytest.param("constant", True, marks=pytest.mark.slow),
+    ],
+)
 def test_a_rehearsal_is_the_first_stages_of_a_run(calibration, schedule, regrow):
     model, _ = chita.load_model("digits-cnn")
     options = {"rows": 80, "held_out": 60, "seed": 3, "regrow": regrow}
@@ -31,21 +38,25 @@ def test_a_rehearsal_is_the_first_stages_of_a_run(calibration, schedule, regrow)
     assert {trial.stages for trial in rehearsed} == {2}
     assert {trial.first_order for trial in rehearsed} == {1.0}
     assert len(rehearsed) >= 3
-    (chosen,) = {stage.ridge for stage in found[:-1]}
+    ((chosen, blocks),) = {(stage.ridge, stage.fisher_blocks) for stage in found[:-1]}
+    assert {trial.fisher_blocks for trial in rehearsed} == {"whole", "outputs"}
     for trial in rehearsed:
-        by_hand = chita.prune(model, calibration, ridge=trial.ridge, step=1.0, **options)
+        posed = {"ridge": trial.ridge, "fisher_blocks": trial.fisher_blocks}
+        by_hand = chita.prune(model, calibration, **posed, step=1.0, **options)
         assert by_hand.record.stages[1].held_out_loss == trial.loss
         assert trial.step == 1.0
-    losses = {trial.ridge: trial.loss for trial in rehearsed}
-    assert losses[chosen] <= min(losses.values()) * 1.025
+    losses = {(trial.ridge, trial.fisher_blocks): trial.loss for trial in rehearsed}
+    assert losses[chosen, blocks] <= min(losses.values()) * 1.025
     assert all(not trial.stages for stage in found[1:] for trial in stage.trials)
-    by_hand = chita.prune(model, calibration, ridge=chosen, **options).record.stages
+    posed = {"ridge": chosen, "fisher_blocks": blocks}
+    by_hand = chita.prune(model, calibration, **posed, **options).record.stages
     assert [same(stage) for stage in found[:-1]] == [same(stage) for stage in by_hand[:-1]]
 
 
 def test_a_rehearsal_that_wanted_a_shorter_step_is_not_kept(calibration):
     model, _ = chita.load_model("digits-cnn")
     options = {"sparsity": 0.97, "stages": 6, "schedule": "constant", "rows": 80, "held_out": 60}
+    options["fisher_blocks"] = "whole"
     found = chita.prune(model, calibration, **options).record.stages
     assert found[0].step < 1
     assert {trial.step for trial in found[0].trials if trial.stages} == {1.0}
@@ -59,21 +70,25 @@ def same(stage):
     return stage.model_dump(exclude={"trials", "seconds"})
 
 
-def told(losses, **given):
-    """What a `Chooser` chooses by rehearsals with losses of λ = 1, 4, 16 ... as listed from 4⁻²."""
+def told(losses, outputs=(), **given):
+    """What a `Chooser` chooses by rehearsals with losses of λ = 1, 4, 16 ... as listed from 4⁻².
+
+    `outputs` are those with the Fisher in blocks.
+    """
     tried = []
 
-    def run(ridge):
+    def run(ridge, blocks):
         used = 1.0 if isinstance(ridge, str) else ridge
-        tried.append(used)
+        tried.append((used, blocks))
         place = round(math.log(used, 4)) + 2
-        loss = losses[place] if 0 <= place < len(losses) else 9.0
+        listed = losses if blocks == "whole" else outputs
+        loss = listed[place] if 0 <= place < len(listed) else 9.0
         if loss is None:
             raise NumericalError("no system")
         return [SimpleNamespace(ridge=used, held_out_loss=loss, first_order=1.0, step=1.0)]
 
     chooser = Chooser(Pose(**given), judge=lambda weights: 0.0)
-    assert chooser.rehearse(run) == chooser.state["ridge"]
+    assert chooser.rehearse(run) == tuple(chooser.state.values())
     return chooser.state, tried
 
 
@@ -89,8 +104,33 @@ def told(losses, **given):
 )
 def test_rehearsals_climb_downhill_by_clear_steps(losses, ridge):
     state, tried = told(losses)
-    assert state == {"ridge": ridge}
+    assert state == {"ridge": ridge, "fisher_blocks": "whole"}
     assert len(tried) == len(set(tried))
+    assert [blocks for _, blocks in tried].count("outputs") == 1
+
+
+@pytest.mark.parametrize(
+    ("outputs", "ridge", "blocks"),
+    [
+        ([9.0, 9.0, 0.99, 0.5, 0.1, 0.1], 1.0, "whole"),  # no clear gain at the λ of the whole
+        ([9.0, 0.9, 0.95, 0.95, 0.1, 0.1], 0.25, "outputs"),
+        ([0.7, 0.8, 0.9, 1.0, 1.0, 1.0], 1 / 16, "outputs"),
+        ([0.7, None, 0.9, 1.0, 1.0, 1.0], 1.0, "outputs"),
+        ([0.7, 0.8, None, 1.0, 1.0, 1.0], 1.0, "whole"),
+    ],
+)
+def test_blocks_are_tried_at_the_best_ridge_and_climb_on_from_there(outputs, ridge, blocks):
+    state, tried = told([3.0, 2.0, 1.0, 2.0, 3.0, 4.0], outputs)
+    assert state == {"ridge": ridge, "fisher_blocks": blocks}
+    assert tried[:4] == [(1.0, "whole"), (4.0, "whole"), (0.25, "whole"), (1.0, "outputs")]
+
+
+@pytest.mark.parametrize("blocks", ["whole", "outputs"])
+def test_blocks_that_are_given_are_not_tried(blocks):
+    losses = [3.0, 2.0, 1.0, 2.0, 3.0, 4.0]
+    state, tried = told(losses, losses, fisher_blocks=blocks)
+    assert state == {"ridge": 1.0, "fisher_blocks": blocks}
+    assert {tried_blocks for _, tried_blocks in tried} == {blocks}
 
 
 def test_nothing_is_rehearsed_where_nothing_is_to_be_chosen_or_there_is_one_stage(calibration):

@@ -1,0 +1,351 @@
+"""The empirical Fisher without what it says of weights that lie in different blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import groupby, pairwise
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from chita.layout import segments_of
+from chita.linalg.cholesky import cholesky
+from chita.problem.curvature import Curvature, Factor
+from chita.problem.gradient_gram import GradientGram
+from chita.problem.rows import DenseRows, Rows
+
+_GATHERED = 2**23  # entries of A in a batch of blocks: 64 MB in float64
+_BLOCK_ENTRIES = 2**17  # of A: a block with fewer takes longer to call than to multiply
+
+
+@final
+class BlockGram(Curvature):
+    """H = diag(A₁ᵀA₁, ..., A_BᵀA_B)/n for rows A = [A₁ ... A_B] (n, p) in B blocks of weights.
+
+    From n rows, n directions are known of p: where p is much larger, most of what AᵀA/n says of
+    weights far apart is chance, and a step that trusts it may only move in these n directions. Each
+    block by itself has n rows for its own few weights, and the first-order term stays the mean of
+    all rows.
+
+    Every block has a residual of its own: image(v) = (A₁v₁, ..., A_Bv_B), shape (B·n,),
+    pullback(z) = (A₁ᵀz₁, ..., A_Bᵀz_B)/n, inner(a, b) = aᵀb/n.
+
+    Singh & Alistarh, WoodFisher (2020), section 3.3; Benbaki et al., CHITA (2023), Algorithm 6.
+    There a block's weights alone are solved for; here blocks are a curvature, of which one support
+    is chosen for all.
+
+    Args:
+        rows: A.
+        blocks: consecutive slices that cover the p weights; some may be empty.
+
+    >>> rows = DenseRows(torch.tensor([[1.0, 1.0], [2.0, 0.0]]))
+    >>> BlockGram(rows, [slice(0, 1), slice(1, 2)]).block(torch.tensor([0, 1]))
+    tensor([[1., 0.],
+            [0., 2.]], dtype=torch.float64)
+    """
+
+    def __init__(self, rows: Rows, blocks: Sequence[slice]) -> None:
+        self._rows = rows
+        self._blocks = tuple(blocks)
+        self._parts = [rows.part(block) for block in self._blocks]
+
+    @property
+    def size(self) -> int:
+        """Number of weights p."""
+        return self._rows.p
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows n."""
+        return self._rows.n
+
+    def of_rows(self, z: Tensor) -> Tensor:
+        """Return z (n,) for every block: its pullback is Aᵀz/n, over all p weights."""
+        return z.repeat(len(self._blocks))
+
+    def constant(self, value: float) -> Tensor:
+        """`value` for each row of each block, float64."""
+        size = self.num_rows * len(self._blocks)
+        return torch.full((size,), value, dtype=torch.float64, device=self._rows.device)
+
+    def image(self, v: Tensor, support: Tensor | None = None) -> Tensor:
+        """The blocks' products with their part of v, (B·n,)."""
+        if support is not None and not self._in_bulk(support):
+            wide = v.dtype if v.dtype == torch.float64 else self._rows.dtype
+            products = v.new_zeros(len(self._blocks), self.num_rows, dtype=wide)
+            for place in self._places(support):
+                products[place.block] = self._parts[place.block].times(v[place.at], place.own)
+            return products.flatten()
+        if support is not None:
+            v = v.new_zeros(self.size).index_copy_(0, support, v)
+        wide = v.dtype if v.dtype == torch.float64 else self._rows.dtype
+        each = [
+            strip.rows.times_each(v[strip.at], strip.blocks)
+            if strip.rows
+            else v.new_zeros(strip.blocks, self.num_rows, dtype=wide)
+            for strip in self._strips
+        ]
+        return torch.cat(each).flatten()
+
+    def pullback(self, z: Tensor, support: Tensor | None = None, *, exact: bool = False) -> Tensor:
+        """The blocks' pullbacks of their part of z, (p,) or (k,)."""
+        parted = z.view(len(self._blocks), self.num_rows)
+        if support is not None and not self._in_bulk(support):
+            pulled = [
+                self.gram(place.block).pullback(parted[place.block], place.own, exact=exact)
+                for place in self._places(support)
+            ]
+            return torch.cat(pulled) if pulled else z.new_zeros(0, dtype=self._rows.dtype)
+        scaled = parted.to(torch.float64 if exact else self._rows.dtype) / self.num_rows
+        counts = [strip.blocks for strip in self._strips]
+        each = zip(self._strips, scaled.split(counts), strict=True)
+        whole = torch.cat([s.rows.transpose_times_each(own) for s, own in each if s.rows])
+        return whole if support is None else whole[support]
+
+    def _in_bulk(self, support: Tensor) -> bool:
+        """Whether a product with all of A costs less than one block after another."""
+        ends = torch.searchsorted(support, self.bounds)
+        asked = int(torch.count_nonzero(ends.diff()))
+        apart = len(support) * self.num_rows + asked * _BLOCK_ENTRIES
+        return self.size * self.num_rows < apart
+
+    @cached_property
+    def bounds(self) -> Tensor:
+        """Where blocks begin, and p, (B + 1,)."""
+        starts = [block.start for block in self._blocks]
+        return torch.tensor([*starts, self.size], device=self._rows.device)
+
+    @cached_property
+    def _strips(self) -> list[_Strip]:
+        """Consecutive blocks of equal size, taken together."""
+        strips = []
+        for width, blocks in groupby(self._blocks, key=lambda block: block.stop - block.start):
+            own = list(blocks)
+            at = slice(own[0].start, own[-1].stop)
+            strips.append(_Strip(self._rows.part(at) if width else None, at, len(own)))
+        return strips
+
+    def inner(self, a: Tensor, b: Tensor) -> float:
+        """aᵀb/n in float64."""
+        return float(a.double() @ b.double()) / self.num_rows
+
+    def diagonal(self) -> Tensor:
+        """Mean squared gradient of every weight, (p,)."""
+        return self._diagonal
+
+    @cached_property
+    def _diagonal(self) -> Tensor:
+        return self._rows.squared_norms() / self._rows.n
+
+    def block(self, index: Tensor) -> Tensor:
+        """A_BᵀA_B/n within blocks, zero between them, (k, k)."""
+        columns = self._rows.gather(index)
+        where = self.block_of(index)
+        same = where.unsqueeze(1) == where
+        return torch.where(same, (columns @ columns.T).double() / self.num_rows, 0.0)
+
+    def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
+        """The systems of all blocks; one whose support is that of `near` is not solved anew."""
+        known = near if isinstance(near, _BlockFactor) and near.curvature is self else None
+        return _BlockFactor(self, support, known)
+
+    def restrict(self, index: Tensor) -> Curvature:
+        """The same rows and blocks, seen from the named weights alone."""
+        return BlockGram(DenseRows(self._rows.gather(index)), segments_of(index, self._blocks))
+
+    def gram(self, block: int) -> GradientGram:
+        """Return the Fisher of the weights of one block."""
+        return GradientGram(self._parts[block])
+
+    def columns(self, index: Tensor) -> Tensor:
+        """Return the columns of A named by an ascending index (b, m), (b, m, n)."""
+        return self._rows.gather(index.flatten()).view(*index.shape, self.num_rows)
+
+    def block_of(self, index: Tensor) -> Tensor:
+        """Return the block of every weight of an index (k,)."""
+        return torch.searchsorted(self.bounds[1:].contiguous(), index, right=True)
+
+    def _places(self, support: Tensor | None) -> Iterator[_Place]:
+        """The blocks that hold some of an ascending index, or of all weights for None."""
+        if support is None:
+            support = torch.arange(self.size, device=self._rows.device)
+        ends = torch.searchsorted(support, self.bounds).tolist()
+        for number, (start, stop) in enumerate(pairwise(ends)):
+            if stop > start:
+                at = slice(start, stop)
+                yield _Place(number, at, support[at] - self._blocks[number].start)
+
+
+class _Strip(NamedTuple):
+    """So many `blocks` of equal size: their `rows`, None where they are empty; which weights."""
+
+    rows: Rows | None
+    at: slice
+    blocks: int
+
+
+class _Place(NamedTuple):
+    """Some weights of a `block`: where they lie in an index, and which `own` weights they are."""
+
+    block: int
+    at: slice
+    own: Tensor
+
+
+class _Solved(NamedTuple):
+    """What a factor was asked last, and gave.
+
+    Fields: `ridge`; `kept` (p,), the support; `residual` (B, n); `step` (p,), zero off the support;
+    `left` (B, n).
+    """
+
+    ridge: float
+    kept: Tensor
+    residual: Tensor
+    step: Tensor
+    left: Tensor
+
+
+class _Batch(NamedTuple):
+    """Some `blocks` (b,) that keep about as many weights each, at most m.
+
+    Fields: `support` (b, m), ascending, the last weight again for what a block lacks; `there`
+    (b, m), which are; `gram` (b, m, m), A_bᵀA_b in float64.
+    """
+
+    blocks: Tensor
+    support: Tensor
+    there: Tensor
+    gram: Tensor
+
+
+class _BlockFactor(Factor):
+    """The systems of all blocks, made when they are asked for: small ones many at a time.
+
+    They are kept while they take no more room than A. A block that is asked what it, or `near` with
+    the same support there, was asked before gives what it gave.
+    """
+
+    def __init__(self, curvature: BlockGram, support: Tensor, near: _BlockFactor | None) -> None:
+        self.curvature, self._support = curvature, support
+        ends = torch.searchsorted(support, curvature.bounds)
+        self._starts, self._counts = ends[:-1], ends.diff()
+        self._factors: dict[int, Factor] = {}
+        self._batches: tuple[Tensor, list[_Batch]] | None = None
+        self._solved: _Solved | None = near._solved if near is not None else None
+        self._room = curvature.num_rows * curvature.size
+        for block, factor in near._factors.items() if near is not None else ():
+            assert near is not None
+            if torch.equal(self._own(block), near._own(block)):
+                self._keep(block, factor)
+
+    def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+        curvature, support = self.curvature, self._support
+        asked = residual.double().view(-1, curvature.num_rows)
+        left = asked.clone()
+        step = torch.zeros(curvature.size, dtype=curvature.diagonal().dtype, device=asked.device)
+        kept = torch.zeros_like(step, dtype=torch.bool).index_fill_(0, support, True)
+        todo = self._counts > 0
+        if self._solved is not None and self._solved.ridge == ridge:
+            known = (self._solved.residual == asked).all(1)
+            known[curvature.block_of((self._solved.kept ^ kept).nonzero().squeeze(1))] = False
+            step[support] = self._solved.step[support]
+            left[known] = self._solved.left[known]
+            todo &= ~known
+        few = self._counts < curvature.num_rows
+        for batch in self._batched(todo & few):
+            columns = curvature.columns(batch.support).double()
+            columns.mul_(batch.there.unsqueeze(2))
+            own = self._step(batch, columns, asked[batch.blocks], ridge)
+            step[batch.support[batch.there]] = own[batch.there].to(step.dtype)
+            left[batch.blocks] += (own.unsqueeze(1) @ columns).squeeze(1)
+        for block in (todo & ~few).nonzero().squeeze(1).tolist():
+            own, left[block] = self._factor(block).solve(asked[block], ridge)
+            step[self._slice(block)] = own
+        self._solved = _Solved(ridge, kept, asked.clone(), step, left)
+        return step[support], left.flatten()
+
+    def _step(self, batch: _Batch, columns: Tensor, asked: Tensor, ridge: float) -> Tensor:
+        """-(C_b + nλI)⁻¹A_bᵀr_b for every block, (b, m), zero for what a block lacks."""
+        systems = batch.gram.clone()
+        added = torch.full(batch.there.shape, self.curvature.num_rows * ridge).to(systems)
+        systems.diagonal(dim1=1, dim2=2).add_(added.masked_fill_(~batch.there, 1.0))
+        pulled = columns @ asked.unsqueeze(2)
+        return -torch.cholesky_solve(pulled, cholesky(systems)).squeeze(2)
+
+    def _batched(self, blocks: Tensor) -> Iterator[_Batch]:
+        """Blocks (B,) that are True, in batches; those asked last are kept where there is room."""
+        if self._batches is not None and torch.equal(self._batches[0], blocks):
+            yield from self._batches[1]
+            return
+        made, room = [], self._room
+        for some in alike(self._counts, blocks.nonzero().squeeze(1), self.curvature.num_rows):
+            counts = self._counts[some].unsqueeze(1)
+            rank = torch.arange(int(counts.max()), device=some.device)
+            support = self._support[self._starts[some].unsqueeze(1) + rank.minimum(counts - 1)]
+            there = rank < counts
+            columns = self.curvature.columns(support) * there.unsqueeze(2)
+            batch = _Batch(some, support, there, (columns @ columns.mT).double())
+            room -= 2 * batch.gram.numel()
+            if room >= 0:
+                made.append(batch)
+            yield batch
+        self._batches = (blocks, made) if room >= 0 else None
+
+    def cross(self, index: Tensor, ridge: float) -> Tensor:
+        crossed = torch.zeros(len(index), len(index), dtype=torch.float64, device=index.device)
+        where = self.curvature.block_of(index)
+        for block in where.unique().tolist():
+            at = (where == block).nonzero().squeeze(1)
+            own = index[at] - self.curvature.bounds[block]
+            crossed[at.unsqueeze(1), at] = self._factor(block).cross(own, ridge)
+        return crossed
+
+    def _slice(self, block: int) -> Tensor:
+        """The support in a block, as an index of all weights."""
+        start = int(self._starts[block])
+        return self._support[start : start + int(self._counts[block])]
+
+    def _own(self, block: int) -> Tensor:
+        """The support in a block, as an index of its weights."""
+        return self._slice(block) - self.curvature.bounds[block]
+
+    def _factor(self, block: int) -> Factor:
+        if block in self._factors:
+            return self._factors[block]
+        factor = self.curvature.gram(block).factor(self._own(block))
+        self._keep(block, factor)
+        return factor
+
+    def _keep(self, block: int, factor: Factor) -> None:
+        """Hold a factor, where there is room for its Gram and that of two ridges."""
+        k, n = int(self._counts[block]), self.curvature.num_rows
+        room = 6 * min(k, n) ** 2 + (k * n if k < n else 0)  # in numbers of 4 bytes
+        if room <= self._room:
+            self._room -= room
+            self._factors[block] = factor
+
+
+def alike(counts: Tensor, blocks: Tensor, n: int) -> Iterator[Tensor]:
+    """Cut blocks into batches, each ascending, that keep a similar number of weights.
+
+    Args:
+        counts: weights kept by every block, (B,).
+        blocks: which are asked for, an index.
+        n: rows; a batch gathers no more than `_GATHERED` entries of them.
+    """
+    blocks = blocks[counts[blocks].argsort(stable=True)]
+    kept = counts[blocks].tolist()
+    start = 0
+    while start < len(blocks):
+        stop, widest = start + 1, kept[start] + kept[start] // 8 + 8
+        while (
+            stop < len(blocks)
+            and kept[stop] <= widest
+            and (stop + 1 - start) * kept[stop] * n <= _GATHERED
+        ):
+            stop += 1
+        yield blocks[start:stop].sort().values
+        start = stop

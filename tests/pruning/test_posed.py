@@ -1,0 +1,135 @@
+"""The problem of a stage, its Fisher whole or by outputs, against dense algebra."""
+
+import pytest
+import torch
+
+import chita
+from chita.collect.gradients import collect_gradients
+from chita.constraints import KeepK
+from chita.data.digits import digits
+from chita.errors import InputError
+from chita.layout import Axes, Layout
+from chita.losses import make_loss
+from chita.models.prunable import prunable_layout, read_weights
+from chita.problem import BlockGram, DenseRows, GradientGram
+from chita.progress import Silent
+from chita.pruning.pose import Pose
+from chita.pruning.posed import OUTPUTS, WHOLE, Posed
+from chita.pruning.samples import Sampling, Source
+from chita.solvers import CHITA, WoodFisher
+
+LAYOUT = Layout(
+    names=("a", "b", "c"),
+    shapes=((3, 2, 2), (5,), (2, 4)),
+    axes=(Axes(), Axes(), Axes(output=1, input=0)),
+)
+ENDS = [4, 8, 12, 17, 25]  # every output of a; b and c whole
+
+
+def stage(k=25, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    a = torch.randn(6, 25, generator=generator, dtype=torch.float64)
+    a += 0.5 * torch.randn(6, 1, generator=generator).double()  # of one sign over many weights
+    w_bar = torch.randn(25, generator=generator, dtype=torch.float64)
+    divisors = torch.rand(6, generator=generator, dtype=torch.float64)
+    posed = Posed(w_bar, DenseRows(a.T.contiguous()), divisors, LAYOUT, KeepK(size=25, k=k))
+    return posed, a, divisors
+
+
+def test_blocks_are_the_outputs_of_tensors_that_have_outputs_first():
+    assert [output.stop for output in LAYOUT.outputs] == ENDS
+    posed, a, _ = stage()
+    assert isinstance(posed.fisher(WHOLE), GradientGram)
+    assert isinstance(posed.fisher(OUTPUTS), BlockGram)
+    assert posed.fisher(OUTPUTS) is posed.fisher(OUTPUTS)
+    block = posed.fisher(OUTPUTS).block(torch.arange(25))
+    where = torch.searchsorted(torch.tensor(ENDS), torch.arange(25), right=True)
+    same = where.unsqueeze(1) == where
+    assert torch.allclose(block, torch.where(same, a.T @ a / 6, 0.0))
+
+
+@pytest.mark.parametrize("k", [25, 12])
+@pytest.mark.parametrize("ridge", [0.01, 1.0])
+def test_the_first_order_term_of_blocks_goes_to_the_minimum_of_the_whole_along_their_step(k, ridge):
+    posed, a, divisors = stage(k)
+    whole = a.T @ a / 6 + ridge * torch.eye(25).double()
+    gradient = a.T @ divisors / 6
+    worth = whole.diagonal() * posed.w_bar**2
+    support = worth.topk(k).indices.sort().values
+    assert torch.equal(posed.support(ridge), support)
+    blocks = posed.fisher(OUTPUTS).block(torch.arange(25)) + ridge * torch.eye(25).double()
+    step = -torch.linalg.solve(blocks[support][:, support], gradient[support])
+    along = torch.linspace(0, 1.2, 100_001).double()
+    bend = step @ whole[support][:, support] @ step
+    share = float(along[(along * (gradient[support] @ step) + along**2 * bend / 2).argmin()])
+    assert 0.01 < share < 0.99
+    for scale in (1.0, 0.5, -0.25):
+        problem = posed.problem(OUTPUTS, ridge, scale)
+        assert torch.allclose(problem.gradient, scale * share * gradient, rtol=1e-3)
+    factor = posed.fisher(OUTPUTS).factor(support)
+    assert torch.allclose(posed.step(OUTPUTS, ridge, support, factor), share * step, rtol=1e-3)
+    plain = posed.problem(WHOLE, ridge, 0.5)
+    assert torch.allclose(plain.gradient, 0.5 * gradient)
+    assert not posed.problem(OUTPUTS, ridge, 0.0).shift.any()
+
+
+def test_a_network_refitted_by_outputs_is_the_best_of_every_output_alone():
+    model, _ = chita.load_model("digits-mlp")
+    calibration, _ = digits()
+    layout = prunable_layout(model)
+    w_bar = read_weights(model, layout)
+    mask = w_bar.abs() > w_bar.abs().quantile(0.8)
+    options = {"rows": 40, "ridge": 0.01, "first_order": 0, "step": 1, "held_out": 0}
+    found = chita.refit(
+        model, calibration, layout.unflatten(mask), fisher_blocks="outputs", **options
+    )
+    assert found.record.stages[0].fisher_blocks == "outputs"
+    plain = chita.refit(model, calibration, layout.unflatten(mask), **options)
+    assert plain.record.stages[0].fisher_blocks == "whole"
+    a = rows_of(model, layout, calibration, options)
+    weights, expected = read_weights(found.model, layout).double(), w_bar.double().clone()
+    expected[~mask] = 0
+    for output in layout.outputs:
+        index = torch.arange(output.start, output.stop)
+        kept, removed = index[mask[index]], index[~mask[index]]
+        if len(kept):
+            h = a[:, index].T @ a[:, index] / 40
+            own, rest = kept - output.start, removed - output.start
+            pull = h[own][:, rest] @ w_bar[removed].double()
+            system = h[own][:, own] + 0.01 * torch.eye(len(kept)).double()
+            expected[kept] += torch.linalg.solve(system, pull)
+    assert torch.allclose(weights, expected, rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(read_weights(plain.model, layout).double(), expected, atol=1e-3)
+
+
+def rows_of(model, layout, calibration, options):
+    """The rows of a run with seed 0 that holds nothing out."""
+    sampling = Sampling(rows=options["rows"], held_out=0)
+    source = Source(sampling, calibration, judged=False)
+    drawn = source.drawn(source.next(), model, torch.device("cpu"))
+    found = collect_gradients(
+        model.eval(),
+        layout,
+        drawn.examples,
+        row_size=1,
+        loss=make_loss(None, drawn.examples.parts[0]),
+        storage=None,
+        improved=drawn.improved,
+        progress=Silent(),
+    )
+    return found.rows.gather(torch.arange(layout.size)).T.double()
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(InputError, match="give 'whole', 'outputs'"):
+        Pose(fisher_blocks="2000")
+    with pytest.raises(InputError, match="woodfisher takes the Fisher whole"):
+        Pose(fisher_blocks="outputs").settled(WoodFisher())
+    assert Pose(fisher_blocks="whole").settled(WoodFisher()).fisher_blocks == "whole"
+    assert Pose(ridge=0.1).settled(CHITA()).fisher_blocks == "whole"
+    assert Pose(ridge=0.1, fisher_blocks="outputs").settled(CHITA()).fisher_blocks == "outputs"
+    model, _ = chita.load_model("digits-mlp")
+    with pytest.raises(InputError, match="fisher_blocks has no part"):
+        chita.prune(
+            model, digits()[0], sparsity=0.5, method="bso", layerwise=True, fisher_blocks="outputs"
+        )
