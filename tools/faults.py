@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from faults_of_blocks import FAULTS_OF_BLOCKS
 from faults_of_training import FAULTS_OF_TRAINING
 
 QUADRATIC, CONFORM = "tests/problem/test_quadratic.py", "tests/conformance/test_solvers.py"
@@ -27,6 +28,7 @@ SHAPES = "tests/pruning/test_layer_shapes.py"
 
 # (file under chita/, text, its replacement, tests that must then fail)
 FAULTS = [
+    *FAULTS_OF_BLOCKS,
     *FAULTS_OF_TRAINING,
     ("layout.py", "slice(e - c, e)", "slice(e - c, e - 1)", "tests/test_layout.py"),
     ("layout.py", ".detach().reshape(-1) for", ".detach().T.reshape(-1) for", "tests/test_layout.py"),
@@ -177,7 +179,7 @@ FAULTS = [
     ("export/run_folder.py", "    finally:\n        shutil.rmtree(draft, ignore_errors=True)", "    finally:\n        pass", FOLDER),
     ("pruning/job.py", "network if self.inplace else copied(network)", "network", NETWORK),
     ("pruning/pose.py", "self.value * float(", "float(", NETWORK),
-    ("pruning/auto.py", "shift=scale * divisors", "shift=0 * divisors", NETWORK),
+    ("pruning/posed.py", "shift = scale * share *", "shift = 0 * share *", NETWORK),
     ("models/prunable.py", "remove_duplicate=False", "remove_duplicate=True", "tests/models/test_prunable.py"),
     ("arguments.py", "number < at_least", "False", NETWORK),
     ("arguments.py", "math.isfinite(value)", "True", NETWORK),
@@ -313,10 +315,10 @@ FAULTS = [
     ("collect/store.py", "2.0 ** -self._powers[n]", "2.0 ** self._powers[n]", STORE),
     ("collect/store.py", "*= 2.0 ** (fitting", "*= 1.0 ** (fitting", STORE),
     ("pruning/auto.py", "loss < than - self._tolerance * abs(than)", "loss > than", STAGED),
-    ("pruning/auto.py", "losses[used] = self._note", "self._note", REHEARSAL),
+    ("pruning/auto.py", "losses[used, blocks] = self._note", "self._note", REHEARSAL),
     ("pruning/auto.py", "problem.ridge * _COARSE", "problem.ridge / _COARSE", REHEARSAL),
     ("pruning/auto.py", "self._ridge if keep or self._pose.hold else None", "None", REHEARSAL),
-    ("pruning/staged.py", "ridge=ridge, hold=True)", "hold=True)", REHEARSAL),
+    ("pruning/staged.py", "ridge=ridge, fisher_blocks=blocks, hold=True)", "fisher_blocks=blocks, hold=True)", REHEARSAL),
     ("pruning/staged.py", "self._network.load_state_dict(trial._network.state_dict())", "pass", REHEARSAL),
     ("pruning/auto.py", "self.shortened = True", "pass", REHEARSAL),
     ("pruning/auto.py", "if self._pose.hold:\n                    self", "if False:\n                    self", REHEARSAL),
@@ -370,9 +372,9 @@ FAULTS = [
     ("pruning/pose.py", "make_solver(value, seed=seed)", "make_solver(value)", POSE),
     ("cli/grid.py", "    _check_told_apart(runs.values())\n", "", f"{SWEEP} -m slow"),
     ("linalg/select.py", "if not 0 < count < len(values):", "if False:", "tests/linalg"),
-    ("pruning/auto.py", "loss=self._judge,", "loss=None,", CBS),
-    ("pruning/pose.py", "== AUTO and name not in solver.chosen", "== AUTO", POSE),
-    ("pruning/pose.py", "and name not in solver.chosen", "and False", POSE),
+    ("pruning/posed.py", "loss=judge,", "loss=None,", CBS),
+    ("pruning/pose.py", "== AUTO and name not in chosen", "== AUTO", POSE),
+    ("pruning/pose.py", "and name not in chosen", "and False", POSE),
     ("pruning/pose.py", "math.nan if isinstance(value, bool) else kind(value)", "kind(value)", POSE),
     ("pruning/network.py", "make_solver(method, seed=seed)", "make_solver(method)", POSE),
     ("pruning/staged.py", "pose.settled(solver)", "pose", POSE),

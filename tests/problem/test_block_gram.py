@@ -1,5 +1,7 @@
 """A block-diagonal Fisher against dense algebra."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -156,6 +158,19 @@ def test_blocks_that_do_not_change_are_not_solved_again(monkeypatch, n):
     assert torch.allclose(third.weights, problem.minimise_on(moved).weights, rtol=1e-10)
     gone = problem.minimise_on(torch.arange(0, 20, 2), near=third.factor)
     assert torch.allclose(gone.weights, problem.minimise_on(torch.arange(0, 20, 2)).weights)
+
+
+@pytest.mark.parametrize("n", [3, 30])
+def test_weights_that_are_zero_already_change_sides_without_a_change_of_the_residual(n):
+    made, _ = block_problem(n, 40, ridge=0.1, first_order=1.0, seed=2, cuts=range(10, 40, 10))
+    w_bar = made.w_bar.clone()
+    w_bar[20:22] = 0
+    problem = replace(made, w_bar=w_bar)
+    first = problem.minimise_on(torch.arange(0, 40, 2))
+    moved = torch.cat([torch.arange(0, 20, 2), torch.tensor([21]), torch.arange(22, 40, 2)])
+    second = problem.minimise_on(moved, near=first.factor)
+    assert second.weights[20] == 0 != second.weights[21]
+    assert torch.allclose(second.weights, problem.minimise_on(moved).weights, rtol=1e-10)
 
 
 @pytest.mark.parametrize("ridges", [(0.1, 0.2, 0.1), (0.1, 0.1, 0.1)])

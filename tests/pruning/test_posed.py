@@ -120,6 +120,28 @@ def rows_of(model, layout, calibration, options):
     return found.rows.gather(torch.arange(layout.size)).T.double()
 
 
+def judged(model, calibration, **options):
+    """The held-out losses of runs with either Fisher and of one that chooses, and the latter."""
+    options |= {"rows": 60, "held_out": 200, "method": "bso"}
+    runs = {
+        blocks: chita.prune(model, calibration, fisher_blocks=blocks, **options).record.stages[0]
+        for blocks in (WHOLE, OUTPUTS, "auto")
+    }
+    return {blocks: run.held_out_loss for blocks, run in runs.items()}, runs["auto"]
+
+
+@pytest.mark.parametrize(("sparsity", "better"), [(0.8, OUTPUTS), (0.95, WHOLE)])
+def test_in_one_shot_the_blocks_are_those_of_the_better_network(sparsity, better):
+    model, _ = chita.load_model("digits-mlp")
+    losses, found = judged(model, digits()[0], sparsity=sparsity)
+    assert losses[better] < 0.998 * losses[WHOLE if better == OUTPUTS else OUTPUTS]
+    assert found.fisher_blocks == better
+    assert {trial.fisher_blocks for trial in found.trials} == {WHOLE, OUTPUTS}
+    tried = [trial for trial in found.trials if trial.fisher_blocks == better]
+    assert found.ridge in {trial.ridge for trial in tried}
+    assert found.held_out_loss == min(trial.loss for trial in tried if trial.ridge == found.ridge)
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(InputError, match="give 'whole', 'outputs'"):
         Pose(fisher_blocks="2000")
