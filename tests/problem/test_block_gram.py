@@ -174,19 +174,37 @@ def test_weights_that_are_zero_already_change_sides_without_a_change_of_the_resi
 
 
 @pytest.mark.parametrize("ridges", [(0.1, 0.2, 0.1), (0.1, 0.1, 0.1)])
-def test_one_factor_serves_many_ridges_and_residuals(ridges):
+@pytest.mark.parametrize("seeds", [(0, 1, 2), (0, 0, 1)])
+def test_one_factor_serves_many_ridges_and_residuals(ridges, seeds):
     problem, dense = block_problem(9, 40, ridge=0.1, first_order=1.0, seed=2, cuts=range(8, 40, 8))
     support = torch.arange(0, 40, 3)
     factor = problem.curvature.factor(support)
-    curvature = dense.hessian - 0.1 * torch.eye(40).double()
-    for ridge, seed in zip(ridges, range(3), strict=True):
-        generator = torch.Generator().manual_seed(seed)
-        residual = torch.randn(5 * 9, generator=generator).double()
-        step, left = factor.solve(residual, ridge)
-        system = curvature[support][:, support] + ridge * torch.eye(len(support)).double()
-        pulled = problem.curvature.pullback(residual, support)
-        assert torch.allclose(step, -torch.linalg.solve(system, pulled))
-        assert torch.allclose(left, residual + problem.curvature.image(step, support))
+    for ridge, seed in zip(ridges, seeds, strict=True):
+        residual = torch.randn(5 * 9, generator=torch.Generator().manual_seed(seed)).double()
+        solved_as_dense(problem, dense, factor, support, residual, ridge)
+    residual = residual.clone()
+    residual[18:27] += 1  # of one block
+    solved_as_dense(problem, dense, factor, support, residual, ridges[-1])
+    solved_as_dense(problem, dense, factor, support, 2 * residual, ridges[-1])
+
+
+def test_systems_for_which_there_is_no_room_are_made_again(monkeypatch):
+    monkeypatch.setattr(block_gram, "_GATHERED", 1)  # one block at a time
+    problem, dense = block_problem(40, 60, ridge=0.1, first_order=1.0, seed=2, cuts=(30,))
+    support, residual = torch.arange(60), torch.randn(80).double()
+    factor = problem.curvature.factor(support)
+    for ridge in (0.1, 0.2):
+        solved_as_dense(problem, dense, factor, support, residual, ridge)
+
+
+def solved_as_dense(problem, dense, factor, support, residual, ridge):
+    """Assert that a factor, asked at a ridge, gives what dense algebra does; `dense` has 0.1."""
+    step, left = factor.solve(residual, ridge)
+    system = dense.hessian[support][:, support]
+    system = system + (ridge - 0.1) * torch.eye(len(support)).double()
+    pulled = problem.curvature.pullback(residual, support)
+    assert torch.allclose(step, -torch.linalg.solve(system, pulled))
+    assert torch.allclose(left, residual + problem.curvature.image(step, support))
 
 
 def test_factors_take_no_more_room_than_the_rows():
