@@ -30,6 +30,7 @@ def stage(k=25, seed=0):
     generator = torch.Generator().manual_seed(seed)
     a = torch.randn(6, 25, generator=generator, dtype=torch.float64)
     a += 0.5 * torch.randn(6, 1, generator=generator).double()  # of one sign over many weights
+    a *= torch.logspace(-1, 0.5, 25)[torch.randperm(25, generator=generator)]
     w_bar = torch.randn(25, generator=generator, dtype=torch.float64)
     divisors = torch.rand(6, generator=generator, dtype=torch.float64)
     posed = Posed(w_bar, DenseRows(a.T.contiguous()), divisors, LAYOUT, KeepK(size=25, k=k))
@@ -138,8 +139,8 @@ def test_in_one_shot_the_blocks_are_those_of_the_better_network(sparsity, better
     assert found.fisher_blocks == better
     assert {trial.fisher_blocks for trial in found.trials} == {WHOLE, OUTPUTS}
     tried = [trial for trial in found.trials if trial.fisher_blocks == better]
-    assert found.ridge in {trial.ridge for trial in tried}
-    assert found.held_out_loss == min(trial.loss for trial in tried if trial.ridge == found.ridge)
+    # bso has no brief form: what decided is what was done then
+    assert [trial.loss for trial in tried].count(found.held_out_loss) == 2
 
 
 def test_what_cannot_be_is_refused():
