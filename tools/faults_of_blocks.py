@@ -7,7 +7,7 @@ OTHER, REHEARSAL = "tests/problem/test_other_rows.py", "tests/pruning/test_rehea
 POSE = "tests/pruning/test_pose.py"
 
 FAULTS_OF_BLOCKS = [
-    ("problem/block_gram.py", "torch.where(same, (columns", "torch.where(same | True, (columns", BLOCKS),
+    ("problem/block_gram.py", "where.unsqueeze(1) == where, self", "where.unsqueeze(1) >= 0, self", BLOCKS),
     ("problem/block_gram.py", "z.repeat(len(self._blocks))", "z.repeat(len(self._blocks)) / 2", BLOCKS),
     ("problem/block_gram.py", "self.gram(place.block).pullback(parted[place.block]", "self.gram(place.block).pullback(parted[0]", BLOCKS),
     ("problem/block_gram.py", "            v = v.new_zeros(self.size).index_copy_(0, support, v)\n", "            pass\n", BLOCKS),
@@ -23,9 +23,9 @@ FAULTS_OF_BLOCKS = [
     ("problem/block_gram.py", "torch.equal(self._batches[0], blocks)", "True", BLOCKS),
     ("problem/block_gram.py", "(blocks, made) if room >= 0 else None", "(blocks, made)", BLOCKS),
     ("problem/block_gram.py", "        if room <= self._room:", "        if True:", BLOCKS),
-    ("problem/block_gram.py", "and kept[stop] <= widest", "and True", BLOCKS),
-    ("problem/block_gram.py", "            and (stop + 1 - start) * kept[stop] * n <= _GATHERED\n", "", BLOCKS),
-    ("problem/block_gram.py", "yield blocks[start:stop].sort().values", "yield blocks[start:stop]", BLOCKS),
+    ("problem/alike.py", "and sizes[stop] <= widest", "and True", BLOCKS),
+    ("problem/alike.py", "            and (stop + 1 - start) * entries(sizes[stop]) <= room\n", "", BLOCKS),
+    ("problem/block_gram.py", "some = some.sort().values", "pass", BLOCKS),
     ("problem/rows.py", "return DenseRows(self._data[segment], scale)", "return DenseRows(self._data[segment])", OTHER),
     ("problem/rows.py", "at.start * width, at.stop * width", "0, (at.stop - at.start) * width", OTHER),
     ("problem/factored_rows.py", "segment.start % width == 0 == segment.stop % width", "True", OTHER),

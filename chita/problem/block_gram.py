@@ -12,6 +12,7 @@ from torch import Tensor
 
 from chita.layout import segments_of
 from chita.linalg.cholesky import cholesky
+from chita.problem.alike import alike
 from chita.problem.curvature import Curvature, Factor
 from chita.problem.gradient_gram import GradientGram
 from chita.problem.rows import DenseRows, Rows
@@ -47,19 +48,19 @@ class BlockGram(Curvature):
     """
 
     def __init__(self, rows: Rows, blocks: Sequence[slice]) -> None:
-        self._rows = rows
+        self._rows, self._whole = rows, GradientGram(rows)
         self._blocks = tuple(blocks)
         self._parts = [rows.part(block) for block in self._blocks]
 
     @property
     def size(self) -> int:
         """Number of weights p."""
-        return self._rows.p
+        return self._whole.size
 
     @property
     def num_rows(self) -> int:
         """Number of rows n."""
-        return self._rows.n
+        return self._whole.num_rows
 
     def of_rows(self, z: Tensor) -> Tensor:
         """Return z (n,) for every block: its pullback is Aᵀz/n, over all p weights."""
@@ -67,20 +68,18 @@ class BlockGram(Curvature):
 
     def constant(self, value: float) -> Tensor:
         """`value` for each row of each block, float64."""
-        size = self.num_rows * len(self._blocks)
-        return torch.full((size,), value, dtype=torch.float64, device=self._rows.device)
+        return self.of_rows(self._whole.constant(value))
 
     def image(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """The blocks' products with their part of v, (B·n,)."""
+        wide = v.dtype if v.dtype == torch.float64 else self._rows.dtype
         if support is not None and not self._in_bulk(support):
-            wide = v.dtype if v.dtype == torch.float64 else self._rows.dtype
             products = v.new_zeros(len(self._blocks), self.num_rows, dtype=wide)
             for place in self._places(support):
                 products[place.block] = self._parts[place.block].times(v[place.at], place.own)
             return products.flatten()
         if support is not None:
             v = v.new_zeros(self.size).index_copy_(0, support, v)
-        wide = v.dtype if v.dtype == torch.float64 else self._rows.dtype
         each = [
             strip.rows.times_each(v[strip.at], strip.blocks)
             if strip.rows
@@ -129,22 +128,16 @@ class BlockGram(Curvature):
 
     def inner(self, a: Tensor, b: Tensor) -> float:
         """aᵀb/n in float64."""
-        return float(a.double() @ b.double()) / self.num_rows
+        return self._whole.inner(a, b)
 
     def diagonal(self) -> Tensor:
         """Mean squared gradient of every weight, (p,)."""
-        return self._diagonal
-
-    @cached_property
-    def _diagonal(self) -> Tensor:
-        return self._rows.squared_norms() / self._rows.n
+        return self._whole.diagonal()
 
     def block(self, index: Tensor) -> Tensor:
         """A_BᵀA_B/n within blocks, zero between them, (k, k)."""
-        columns = self._rows.gather(index)
         where = self.block_of(index)
-        same = where.unsqueeze(1) == where
-        return torch.where(same, (columns @ columns.T).double() / self.num_rows, 0.0)
+        return torch.where(where.unsqueeze(1) == where, self._whole.block(index), 0.0)
 
     def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
         """The systems of all blocks; one whose support is that of `near` is not solved anew."""
@@ -161,16 +154,14 @@ class BlockGram(Curvature):
 
     def columns(self, index: Tensor) -> Tensor:
         """Return the columns of A named by an ascending index (b, m), (b, m, n)."""
-        return self._rows.gather(index.flatten()).view(*index.shape, self.num_rows)
+        return self._whole.columns(index.flatten()).view(*index.shape, self.num_rows)
 
     def block_of(self, index: Tensor) -> Tensor:
         """Return the block of every weight of an index (k,)."""
         return torch.searchsorted(self.bounds[1:].contiguous(), index, right=True)
 
-    def _places(self, support: Tensor | None) -> Iterator[_Place]:
-        """The blocks that hold some of an ascending index, or of all weights for None."""
-        if support is None:
-            support = torch.arange(self.size, device=self._rows.device)
+    def _places(self, support: Tensor) -> Iterator[_Place]:
+        """The blocks that hold some of an ascending index."""
         ends = torch.searchsorted(support, self.bounds).tolist()
         for number, (start, stop) in enumerate(pairwise(ends)):
             if stop > start:
@@ -281,7 +272,9 @@ class _BlockFactor(Factor):
             yield from self._batches[1]
             return
         made, room = [], self._room
-        for some in alike(self._counts, blocks.nonzero().squeeze(1), self.curvature.num_rows):
+        n = self.curvature.num_rows
+        for some in alike(self._counts, blocks.nonzero().squeeze(1), lambda m: m * n, _GATHERED):
+            some = some.sort().values  # so that the batch's support ascends
             counts = self._counts[some].unsqueeze(1)
             rank = torch.arange(int(counts.max()), device=some.device)
             support = self._support[self._starts[some].unsqueeze(1) + rank.minimum(counts - 1)]
@@ -326,26 +319,3 @@ class _BlockFactor(Factor):
         if room <= self._room:
             self._room -= room
             self._factors[block] = factor
-
-
-def alike(counts: Tensor, blocks: Tensor, n: int) -> Iterator[Tensor]:
-    """Cut blocks into batches, each ascending, that keep a similar number of weights.
-
-    Args:
-        counts: weights kept by every block, (B,).
-        blocks: which are asked for, an index.
-        n: rows; a batch gathers no more than `_GATHERED` entries of them.
-    """
-    blocks = blocks[counts[blocks].argsort(stable=True)]
-    kept = counts[blocks].tolist()
-    start = 0
-    while start < len(blocks):
-        stop, widest = start + 1, kept[start] + kept[start] // 8 + 8
-        while (
-            stop < len(blocks)
-            and kept[stop] <= widest
-            and (stop + 1 - start) * kept[stop] * n <= _GATHERED
-        ):
-            stop += 1
-        yield blocks[start:stop].sort().values
-        start = stop

@@ -12,6 +12,7 @@ from torch import Tensor
 from chita.errors import InputError, NumericalError
 from chita.linalg.cholesky import cholesky
 from chita.machine import at_once
+from chita.problem.alike import alike
 from chita.problem.curvature import Curvature, Factor
 
 _ENTRIES = 2**24  # of the systems solved at a time: 128 MB
@@ -237,17 +238,9 @@ class _OutputFactor(Factor):
 
     def _batches(self, rows: Tensor) -> Iterator[_Batch]:
         """Cut outputs (all with kept weights) into batches of similar counts."""
-        rows = rows[self._counts[rows].argsort(stable=True)]
-        start, entries = 0, at_once(_ENTRIES, rows.device)
-        counts = self._counts[rows].tolist()
-        while start < len(rows):
-            stop, widest = start + 1, counts[start] + counts[start] // 8 + 8
-            while stop < len(rows) and counts[stop] <= min(
-                widest, (entries / (stop + 1 - start)) ** 0.5
-            ):
-                stop += 1
-            yield self._batch(rows[start:stop], counts[stop - 1])
-            start = stop
+        room = at_once(_ENTRIES, rows.device)
+        for some in alike(self._counts, rows, lambda count: count**2, room):
+            yield self._batch(some, int(self._counts[some].max()))
 
     def _batch(self, rows: Tensor, width: int) -> _Batch:
         curvature, counts = self._curvature, self._counts[rows].unsqueeze(1)

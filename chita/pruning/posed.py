@@ -87,7 +87,7 @@ class Posed:
         else:
             curvature = self.fisher(blocks)
             share = self._share(blocks, ridge) if scale else 0.0
-            shift = scale * share * self.fisher(blocks).of_rows(self._divisors)
+            shift = scale * share * self._shift(blocks)
         return LocalQuadratic(
             w_bar=self.w_bar,
             curvature=curvature,
@@ -107,16 +107,19 @@ class Posed:
 
         `factor` is that of the support in these blocks. Raises `NumericalError` as it does.
         """
-        step, _ = factor.solve(self.fisher(blocks).of_rows(self._divisors), ridge)
+        step, _ = factor.solve(self._shift(blocks), ridge)
         return step if blocks == WHOLE else step * self._along(step, ridge, support)
+
+    def _shift(self, blocks: str) -> Tensor:
+        """The divisors in image space."""
+        return self.fisher(blocks).of_rows(self._divisors)
 
     def _share(self, blocks: str, ridge: float) -> float:
         """κ, on the weights that cost most to remove."""
         if blocks == WHOLE:
             return 1.0
         support = self.support(ridge)
-        fisher = self.fisher(blocks)
-        step, _ = fisher.factor(support).solve(fisher.of_rows(self._divisors), ridge)
+        step, _ = self.fisher(blocks).factor(support).solve(self._shift(blocks), ridge)
         return self._along(step, ridge, support)
 
     def _along(self, step: Tensor, ridge: float, support: Tensor) -> float:
@@ -130,5 +133,4 @@ class Posed:
     @cached_property
     def _gradient(self) -> Tensor:
         """The mean gradient (p,), in float64."""
-        whole = self.fisher(WHOLE)
-        return whole.pullback(whole.of_rows(self._divisors)).double()
+        return self.fisher(WHOLE).pullback(self._shift(WHOLE)).double()

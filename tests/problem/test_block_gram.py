@@ -18,6 +18,7 @@ from chita.problem import (
     Prices,
     block_gram,
 )
+from chita.problem.alike import alike
 from chita.solvers import BSO, CHITA
 from tests.problems import block_problem, random_problem
 
@@ -188,6 +189,16 @@ def test_one_factor_serves_many_ridges_and_residuals(ridges, seeds):
     solved_as_dense(problem, dense, factor, support, 2 * residual, ridges[-1])
 
 
+def test_a_batch_has_its_blocks_in_their_order():
+    problem, _ = block_problem(30, 40, ridge=0.1, first_order=1.0, seed=2, cuts=range(10, 40, 10))
+    support = torch.tensor([0, 1, 2, 3, 10, 11, 20, 21, 22, 30])  # 4, 2, 3 and 1 of them
+    batches = problem.minimise_on(support).factor._batches[1]
+    assert sorted(len(batch.blocks) for batch in batches) == [4]
+    for batch in batches:
+        assert batch.blocks.tolist() == sorted(batch.blocks.tolist())
+        assert batch.support.flatten().tolist() == sorted(batch.support.flatten().tolist())
+
+
 def test_systems_for_which_there_is_no_room_are_made_again(monkeypatch):
     monkeypatch.setattr(block_gram, "_GATHERED", 1)  # one block at a time
     problem, dense = block_problem(40, 60, ridge=0.1, first_order=1.0, seed=2, cuts=(30,))
@@ -222,15 +233,13 @@ def test_factors_take_no_more_room_than_the_rows():
 def test_batches_hold_every_block_once_and_little(counts, n):
     kept = torch.tensor(counts)
     asked = torch.arange(len(counts))[::2]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(block_gram, "_GATHERED", 4000)
-        batches = list(block_gram.alike(kept, asked, n))
+    batches = list(alike(kept, asked, lambda count: count * n, 4000))
     assert torch.cat(batches).sort().values.tolist() == asked.tolist()
     for batch in batches:
         widest, least = int(kept[batch].max()), int(kept[batch].min())
         assert len(batch) == 1 or len(batch) * widest * n <= 4000
         assert widest <= least + least // 8 + 8
-        assert batch.tolist() == sorted(batch.tolist())
+        assert kept[batch].tolist() == sorted(kept[batch].tolist())
 
 
 def test_rows_that_are_factors_or_joined():
