@@ -32,10 +32,16 @@ _SCALES = (1.0, 0.5, 0.0)  # of the first-order term
 _LARGEST = 1e12  # λ
 _CLIMBS = 8  # of λ in one direction at most
 _REHEARSALS = 4  # the same, by rehearsals
+_HOPELESS = 0.05  # share by which a rehearsal is behind the best after as many stages
 _HALVINGS = 6  # of τ
 
-Rehearse = Callable[[float | str, str], Sequence[StageRecord]]
-"""The records of the first stages of a run, on a copy of the network, at a ridge and blocks."""
+Rehearse = Callable[
+    [float | str, str, Callable[[Sequence[StageRecord]], bool]], Sequence[StageRecord]
+]
+"""The records of the first stages of a run, on a copy of the network, at a ridge and blocks.
+
+It ends early where the callable says of the records so far that they are hopeless.
+"""
 
 
 @final
@@ -53,19 +59,19 @@ class Chooser:
     """Chooses λ, s, τ and blocks, and remembers what the stages have in common.
 
     Where there are several stages, λ is that of the best of some rehearsals: the first stages run
-    at one λ, from the network as it is. λ climbs downhill by factors of 4. All stages but the last
-    keep it, with s = 1. The rehearsal at the chosen λ is the beginning of the run, unless a step
-    of it would have been shorter: rehearsals go the whole way, for a λ that needs short steps is no
-    good one.
+    at one λ, from the network as it is. λ climbs downhill by factors of 4. A rehearsal that falls
+    behind the best by 5 % is not finished. All stages but the last keep its λ, with s = 1. The best
+    rehearsal is the beginning of the run, unless a step of it would have been shorter: rehearsals
+    go the whole way, for a λ that needs short steps is no good one.
 
     In the last stage, or the only one, the candidates are the minima of Q on one support, the
     weights that cost most to remove (`chita.solvers.bso.costs`), since a solve for each would cost
     as much as many stages: one Gram serves all λ, one factorisation each, and every s after that
     costs one back-solve. λ climbs by factors of 4, then 2.
 
-    Blocks (`BlockGram`) are chosen once for all stages. In rehearsals they are tried at the λ that
-    is best without; where they lower the loss, they stay, and λ climbs on from there. Without
-    rehearsals, λ and s are chosen for either, and the solver's results compared, in its brief form.
+    Blocks (`BlockGram`) are chosen once for all stages. In rehearsals they are tried at the first
+    λ; where they lower the loss, they stay, and λ climbs from there. Without rehearsals, λ and s
+    are chosen for either, and the solver's results compared, in its brief form.
 
     τ is halved while the loss falls, and is zero, the mask alone, where no step lowers the loss.
 
@@ -92,18 +98,26 @@ class Chooser:
         """
         self._tolerance = _NOTHING + _TOLERANCE
         losses: dict[tuple[float, str], float] = {}
+        path: list[float] = []  # the losses of the best rehearsal, stage by stage
+
+        def hopeless(records: Sequence[StageRecord]) -> bool:
+            if len(records) > len(path):
+                return False
+            best = path[len(records) - 1]
+            return not _known(records[-1].held_out_loss) <= best + _HOPELESS * abs(best)
 
         def tried(ridge: float | str, blocks: str) -> float | None:
             """The λ of a rehearsal, None where a system cannot be solved; its loss is noted."""
             try:
-                records = run(ridge, blocks)
+                records = run(ridge, blocks, hopeless)
             except NumericalError:
                 return None
             last = records[-1]
             used, scale, step = last.ridge or 0.0, last.first_order or 0.0, last.step or 0.0
-            losses[used, blocks] = self._note(
-                used, scale, step, last.held_out_loss, blocks, stages=len(records)
-            )
+            loss = self._note(used, scale, step, last.held_out_loss, blocks, stages=len(records))
+            losses[used, blocks] = loss if len(records) >= len(path) else math.inf
+            if losses[used, blocks] <= min(losses.values()):
+                path[:] = [_known(record.held_out_loss) for record in records]
             return used
 
         def loss(ridge: float, blocks: str) -> float:
@@ -111,17 +125,14 @@ class Chooser:
                 tried(ridge, blocks)
             return losses.setdefault((ridge, blocks), math.inf)
 
-        def climbed(ridge: float, blocks: str) -> float:
-            return self._climbed(lambda r: loss(r, blocks), ridge, (_COARSE,), _REHEARSALS)
-
         blocks = self.blocks
         firsts = (tried(f"{_FIRST_RIDGE * 16**i}x", blocks) for i in range(3))
         ridge = next((ridge for ridge in firsts if ridge is not None), None)
         if ridge is None:
             return None
-        ridge = climbed(ridge, blocks)
         if self._blocks is None and self._better(loss(ridge, OUTPUTS), loss(ridge, blocks)):
-            blocks, ridge = OUTPUTS, climbed(ridge, OUTPUTS)
+            blocks = OUTPUTS
+        ridge = self._climbed(lambda r: loss(r, blocks), ridge, (_COARSE,), _REHEARSALS)
         self._ridge, self._blocks = ridge, blocks
         return ridge, blocks
 
@@ -275,18 +286,18 @@ class Chooser:
         *,
         stages: int = 0,
     ) -> float:
-        known = loss is not None and math.isfinite(loss)
+        known = _known(loss)
         self.trials.append(
             TrialRecord(
                 ridge=ridge,
                 first_order=scale,
                 step=step,
                 fisher_blocks=blocks,
-                loss=loss if known else None,
+                loss=known if math.isfinite(known) else None,
                 stages=stages,
             )
         )
-        return loss if loss is not None and known else math.inf
+        return known
 
     @property
     def blocks(self) -> str:
@@ -301,6 +312,11 @@ class Chooser:
     def restore(self, state: dict[str, Any]) -> None:
         """Take over the `state` of another."""
         self._ridge, self._blocks = state["ridge"], state["fisher_blocks"]
+
+
+def _known(loss: float | None) -> float:
+    """A loss, infinite where there is none."""
+    return loss if loss is not None and math.isfinite(loss) else math.inf
 
 
 @final

@@ -161,9 +161,9 @@ class StagedRun:
         self,
         staged: Staged | None = None,
         finished: Callable[[Staged], None] = lambda _: None,
-        until: int | None = None,
+        until: Callable[[Staged], bool] = lambda _: False,
     ) -> Staged:
-        """Run the stages that `staged` does not hold yet, the first `until` of them or all.
+        """Run the stages that `staged` does not hold yet, all or `until` it is true after one.
 
         `finished` is told of each, and of those that were rehearsed at once.
         """
@@ -173,7 +173,7 @@ class StagedRun:
             )
         if staged.choice is not None:
             self._chooser.restore(staged.choice)
-        for stage, constraint in enumerate(self._constraints[:until]):
+        for stage, constraint in enumerate(self._constraints):
             given = self._source.next() if self._source and self._solver.curvatures else None
             if stage < len(staged.records):
                 _check_same(given, staged.records[stage])
@@ -191,6 +191,8 @@ class StagedRun:
                 allowed = Within(constraint=constraint, mask=staged.mask)
             self._run_stage(staged, given, allowed, clock)
             finished(staged)
+            if until(staged):
+                break
         return staged
 
     @property
@@ -205,10 +207,13 @@ class StagedRun:
         """
         trials = self._chooser.trials
         ends: dict[tuple[float, str], tuple[StagedRun, Staged]] = {}
+        stages = min(_REHEARSED, max(1, round(len(self._constraints) / 3)))
 
-        def rehearse(ridge: float | str, blocks: str) -> list[StageRecord]:
+        def rehearse(
+            ridge: float | str, blocks: str, hopeless: Callable[[Sequence[StageRecord]], bool]
+        ) -> list[StageRecord]:
             trial = self._copied(ridge, blocks, f"rehearsal {len(trials) + 1}: ")
-            end = trial.run(until=min(_REHEARSED, max(1, round(len(self._constraints) / 3))))
+            end = trial.run(until=lambda s: len(s.records) == stages or hopeless(s.records))
             ends[end.records[-1].ridge or 0.0, blocks] = trial, end
             return end.records
 
