@@ -263,8 +263,8 @@ class _BlockFactor(Factor):
         systems = batch.gram.clone()
         added = torch.full(batch.there.shape, self.curvature.num_rows * ridge).to(systems)
         systems.diagonal(dim1=1, dim2=2).add_(added.masked_fill_(~batch.there, 1.0))
-        pulled = columns @ asked.unsqueeze(2)
-        return -torch.cholesky_solve(pulled, cholesky(systems)).squeeze(2)
+        pulled = asked.unsqueeze(1) @ columns.mT
+        return -torch.cholesky_solve(pulled.mT, cholesky(systems)).squeeze(2)
 
     def _batched(self, blocks: Tensor) -> Iterator[_Batch]:
         """Blocks (B,) that are True, in batches; those asked last are kept where there is room."""

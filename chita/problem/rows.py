@@ -181,8 +181,8 @@ class DenseRows:
     def transpose_times_each(self, z: Tensor) -> Tensor:
         """A_bᵀ z_b in one pass; a float64 z is multiplied in float64, any other in `dtype`."""
         wide = z.dtype if z.dtype == torch.float64 else self.dtype
-        parted = z.to(wide).unsqueeze(2)
-        products = [part.to(wide) @ parted[at] for at, part in self._parted(len(z))]
+        parted = z.to(wide).unsqueeze(1)  # a row by many columns is a fourth of many by a column
+        products = [parted[at] @ part.to(wide).mT for at, part in self._parted(len(z))]
         return torch.cat(products).flatten()
 
     def _parted(self, count: int) -> Iterator[tuple[slice, Tensor]]:

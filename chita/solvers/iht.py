@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, final
 
 import torch
@@ -14,6 +14,7 @@ from chita.linalg.spectral import largest_eigenvalue
 from chita.problem import Curvature, LocalQuadratic
 from chita.solvers.solver import Effort, Found, Solver, Status
 
+_BRIEF = 50  # iterations between stages at most
 _REFRESH = 25  # iterations between exact residuals, against drift of the updated one
 
 
@@ -69,6 +70,11 @@ class IHT(Solver):
     def effort(self) -> Effort:
         """Two passes an iteration, and a power iteration before."""
         return Effort(streams=2 * self.max_iterations + 40, systems=0)
+
+    @property
+    def brief(self) -> IHT:
+        """Fifty iterations at most."""
+        return replace(self, max_iterations=min(self.max_iterations, _BRIEF))
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None

@@ -244,6 +244,8 @@ def test_brief_solves_are_of_the_same_method_and_are_its_start():
     assert BSO(max_supports=1).brief == BSO(max_supports=1)
     assert CHITA().brief.max_swap_rounds == 0
     assert CHITA(max_rounds=1).brief.max_rounds == 1
+    assert IHT().brief == IHT(max_iterations=50)
+    assert IHT(max_iterations=3).brief == IHT(max_iterations=3)
     for seed in range(5):
         problem, _ = random_problem(20, 60, ridge=0.01, first_order=1.0, seed=seed)
         constraint = KeepK(size=60, k=20)

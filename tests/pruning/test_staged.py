@@ -84,6 +84,8 @@ def test_a_constant_schedule_keeps_the_final_number_in_every_stage(calibration, 
 
 def test_pruned_weights_return_only_where_they_may(calibration):
     model, _ = chita.load_model("digits-mlp")
+    brief = chita.IHT().brief
+    assert brief.brief == brief
     returned = {}
     for regrow in (True, False):
         masks = []
@@ -94,7 +96,7 @@ def test_pruned_weights_return_only_where_they_may(calibration):
                 schedule=sparsities,
                 sparsity=sparsities[-1],
                 rows=200,
-                method="iht",  # which is its own brief form, so that prefixes are the same
+                method=brief,  # which is its own brief form, so that prefixes are the same
                 **{k: v for k, v in FIXED.items() if k != "method"},
                 regrow=regrow,
             )
