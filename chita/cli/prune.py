@@ -12,7 +12,6 @@ from torch import nn
 
 from chita.cli import options as opt
 from chita.cli.console import stderr
-from chita.cli.report import report
 from chita.cli.session import Session, check_rows, open_session, run
 from chita.cli.settings import (
     PruneSettings,
@@ -21,6 +20,7 @@ from chita.cli.settings import (
     pose_of,
     schedule_of,
 )
+from chita.cli.show import show
 from chita.data.batches import Indexed, check_enough
 from chita.data.examples import as_examples
 from chita.errors import InputError
@@ -99,7 +99,7 @@ def prune(
     if gradual is not None and settings.training is None:
         settings = settings.model_copy(update={"training": Training()})
     record = prune_by(settings, began=began)
-    report(record, as_json=as_json, out=settings.out)
+    show(record, as_json=as_json, out=settings.out)
 
 
 def check_prune(settings: PruneSettings) -> None:

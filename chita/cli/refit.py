@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from chita.cli import options as opt
-from chita.cli.report import report
 from chita.cli.session import check_rows, masks_for, open_session, run
 from chita.cli.settings import RefitSettings, merge_settings
+from chita.cli.show import show
 from chita.errors import InputError
 from chita.export.run_folder import check_target
 from chita.pruning.refit import refit as refit_network
@@ -71,4 +71,4 @@ def refit(
         settings,
         began=began,
     )
-    report(record, as_json=as_json, out=settings.out)
+    show(record, as_json=as_json, out=settings.out)

@@ -23,13 +23,13 @@ from rich.table import Table as Picture
 from chita.cli.console import stderr, stdout
 from chita.cli.grid import Run, key_of, read_grid
 from chita.cli.prune import check_prune, prune_by
-from chita.cli.report import summary
 from chita.cli.settings import NetworkSettings, PruneSettings
 from chita.errors import ChitaError, InputError, OutputError
 from chita.files import replacing
 from chita.reports.accuracy import Table, as_markdown, make_table
 from chita.reports.curves import curves as write_curves
 from chita.reports.plot import plot as write_plot
+from chita.reports.summary import summary
 from chita.training.evaluate import Score
 
 Grid = Annotated[
