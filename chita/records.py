@@ -24,7 +24,8 @@ class SolvedRecord(BaseModel):
     Fields:
         inputs: tokens or windows N that it saw.
         error: ‖XŴ - XW‖²/‖XW‖² on these, None where XW is zero.
-        objective: its Q; ridge: λ as used; status: how the solver ended; seconds: of the solve.
+        objective: its Q; ridge: λ as used; status: how the solver ended; seconds: of the solve;
+            trace: Q at the start and after each iteration.
         left: why it was left dense, None where it was pruned.
         raised: whether a system could not be solved with λ as asked for, and it was raised.
     """
@@ -37,6 +38,7 @@ class SolvedRecord(BaseModel):
     ridge: float | None = None
     status: str | None = None
     seconds: float = 0.0
+    trace: tuple[float, ...] = ()
     left: str | None = None
     raised: bool = False
 
@@ -86,11 +88,18 @@ class StageRecord(BaseModel):
         objective: Q at its result; ridge, first_order, step: λ, s and τ as used; fisher_blocks:
             "whole", or "outputs" where H was zero between outputs; all None where
             nothing was collected.
-        held_out_loss: mean loss on the samples held out, None where there are none.
+        lower_bound: as in `RunRecord`, of this stage.
+        loss_before, held_out_loss: mean loss on the samples held out, at the weights that the stage
+            began with and at those it found; None where there are none. Their difference is the
+            truth that `objective` predicts.
+        increases: by tensor, ½δᵀHδ of its own change δ alone: what the model thinks that it
+            costs, λ and the first-order term left out; empty where nothing was collected.
         trials: what was tried to choose these; empty where they were given.
         status, iterations: how the solver ended.
+        trace: Q at the start and after each iteration, as the solver kept it.
         data_hash: SHA-256 of the samples of its rows.
         seconds: wall clock by phase: collect, choose, solve, and batch_norm where there is one.
+        memory_mb: the peak of the process's resident memory by the end of each phase, in MB.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,12 +111,17 @@ class StageRecord(BaseModel):
     first_order: float | None = None
     step: float | None = None
     fisher_blocks: str | None = None
+    lower_bound: float | None = None
+    loss_before: float | None = None
     held_out_loss: float | None = None
+    increases: dict[str, float] = {}
     trials: tuple[TrialRecord, ...] = ()
     status: str
     iterations: int
+    trace: tuple[float, ...] = ()
     data_hash: str | None = None
     seconds: dict[str, float]
+    memory_mb: dict[str, float] = {}
 
 
 class EpochRecord(BaseModel):
@@ -196,6 +210,7 @@ class RunRecord(BaseModel):
         data_hash: SHA-256 of the calibration samples of the rows, in order; of several stages,
             that of their hashes.
         model, data: what was pruned and with what, as named by the user.
+        repeat: the command line that does the same again, None for a run from Python.
         metric, dense_metric, pruned_metric: the measure, before and after, where evaluated.
         neighbours: share of samples, in per cent, whose nearest other one is the same before and
             after, where embeddings were measured.
@@ -237,6 +252,7 @@ class RunRecord(BaseModel):
     data_hash: str | None
     model: str
     data: str | None = None
+    repeat: str | None = None
     metric: str | None = None
     dense_metric: float | None = None
     pruned_metric: float | None = None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from chita.cli.console import ConsoleProgress, stderr
+from chita.cli.repeat import command_of
 from chita.cli.settings import NetworkSettings, OutputSettings, RowSettings, pose_of
 from chita.data.batches import Data, batches_of
 from chita.data.examples import Examples
@@ -141,6 +142,7 @@ def run(
         "pruned_metric": pruned and pruned.value,
         "neighbours": pruned and pruned.neighbours,
         "dropped": session.dropped,
+        "repeat": command_of(result.record.command, settings),
         "peak_rss_mb": peak_rss_mb(),
         "seconds": {
             **result.seconds,

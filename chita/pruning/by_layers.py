@@ -223,4 +223,5 @@ def _stage(run: LayerwiseRun, mask: Tensor, digest: str | None) -> StageRecord:
         iterations=0,
         data_hash=digest,
         seconds=run.seconds,
+        memory_mb=run.memory_mb,
     )

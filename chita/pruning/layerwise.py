@@ -22,7 +22,7 @@ from chita.progress import Progress, track
 from chita.pruning.layers import Layer, constraints_of, layers_of
 from chita.pruning.outliers import outlier_shares
 from chita.pruning.pose import AUTO, Pose, Ridge
-from chita.records import SolvedRecord
+from chita.records import SolvedRecord, peak_rss_mb
 from chita.solvers import Solution, Solver
 
 RIDGE = "0.01x"
@@ -90,6 +90,7 @@ class LayerwiseRun:
         }
         self.solved: dict[str, SolvedRecord] = {}
         self.seconds = {"collect": 0.0, "solve": 0.0}
+        self.memory_mb: dict[str, float] = {}
 
     def run(self, finished: Callable[[LayerwiseRun], None] = lambda _: None) -> None:
         """Prune all layers that `solved` does not hold yet; `finished` is told of each unit."""
@@ -153,6 +154,7 @@ class LayerwiseRun:
             objective=solution.objective,
             ridge=problem.ridge,
             status=solution.status,
+            trace=solution.stats.trace,
             seconds=solution.stats.seconds,
             raised=problem.ridge != self._ridge.of(curvature),
         )
@@ -176,20 +178,23 @@ class LayerwiseRun:
         raise AssertionError
 
     def _timed(self, phase: str) -> _Timed:
-        return _Timed(self.seconds, phase)
+        return _Timed(self, phase)
 
 
 class _Timed:
-    """Adds the time of a block to a phase."""
+    """Adds the time of a block to a phase of a run, and notes the peak of memory after it."""
 
-    def __init__(self, seconds: dict[str, float], phase: str) -> None:
-        self._seconds, self._phase = seconds, phase
+    def __init__(self, run: LayerwiseRun, phase: str) -> None:
+        self._run, self._phase = run, phase
 
     def __enter__(self) -> None:
         self._began = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        self._seconds[self._phase] += time.perf_counter() - self._began
+        self._run.seconds[self._phase] += time.perf_counter() - self._began
+        peak = peak_rss_mb()
+        if peak is not None:
+            self._run.memory_mb[self._phase] = peak
 
 
 def _left_dense(seen: Seen, most: int) -> str | None:

@@ -70,8 +70,23 @@ class Posed:
     def fisher(self, blocks: str) -> GradientGram | BlockGram:
         """Return H, where something was collected; asked again, the same."""
         if blocks not in self._fishers:
-            self._fishers[blocks] = BlockGram(self._rows, list(self._layout.outputs))
+            self._fishers[blocks] = _fisher(blocks, self._rows, self._layout)
         return self._fishers[blocks]
+
+    def increases(self, blocks: str, weights: Tensor) -> dict[str, float]:
+        """Return ½δᵀHδ of each tensor's change δ to weights (p,) alone, by its name.
+
+        H in these blocks, without λ and the first-order term: what the model thinks that changing
+        this tensor costs. Empty where nothing was collected.
+        """
+        if self.blind:
+            return {}
+        found = {}
+        for name, segment in self._layout:
+            own = _fisher(blocks, self._rows.part(segment), self._layout.alone(name))
+            image = own.image(weights[segment] - self.w_bar[segment])
+            found[name] = 0.5 * own.inner(image, image)
+        return found
 
     def problem(
         self, blocks: str, ridge: float, scale: float, judge: Judge | None = None
@@ -134,3 +149,7 @@ class Posed:
     def _gradient(self) -> Tensor:
         """The mean gradient (p,), in float64."""
         return self.fisher(WHOLE).pullback(self._shift(WHOLE)).double()
+
+
+def _fisher(blocks: str, rows: Rows, layout: Layout) -> GradientGram | BlockGram:
+    return GradientGram(rows) if blocks == WHOLE else BlockGram(rows, list(layout.outputs))

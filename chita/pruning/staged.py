@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, final
@@ -21,9 +20,9 @@ from chita.errors import InputError
 from chita.layout import Layout
 from chita.models.mode import state_kept
 from chita.models.prunable import read_weights, write_weights
-from chita.problem import LocalQuadratic
 from chita.progress import Placed, Progress, track
 from chita.pruning.auto import Chooser
+from chita.pruning.clock import Clock
 from chita.pruning.judge import Judge
 from chita.pruning.pose import AUTO, Pose
 from chita.pruning.posed import Posed
@@ -178,7 +177,7 @@ class StagedRun:
             if stage < len(staged.records):
                 _check_same(given, staged.records[stage])
                 continue
-            clock, self._chooser.trials = _Clock(), []
+            clock, self._chooser.trials = Clock(), []
             if not stage and given is not None and self._rehearses:
                 ahead = self._rehearsed()
                 clock.stop("rehearse")
@@ -250,7 +249,7 @@ class StagedRun:
         staged: Staged,
         given: Examples | None,
         constraint: Constraint,
-        clock: _Clock,
+        clock: Clock,
     ) -> None:
         left = 1 - (len(staged.records) + 1) / len(self._constraints)
         progress = Placed(self._progress, _place(staged.records, len(self._constraints)))
@@ -259,8 +258,10 @@ class StagedRun:
         if given is not None:
             drawn, collected = self._collected(given, progress)
         clock.stop("collect")
+        before = self._judge(w_bar) if self._judge else None
+        posed = self._posed(w_bar, collected, constraint)
         with track(progress, "solve", 1, "problem"):
-            problem, scale = self._posed(w_bar, collected, constraint, left)
+            problem, scale = self._chooser.pose(posed, left, self._solver)
             clock.stop("choose")
             solver = self._solver.brief if left else self._solver
             prove = self._bound and not left
@@ -268,6 +269,7 @@ class StagedRun:
             clock.stop("solve")
             followed = self._chooser.follow(problem, scale, solution)
             progress.advance(1)
+        increases = posed.increases(self._chooser.blocks, followed.weights)
         write_weights(self._network, self._layout, followed.weights)
         clock.stop("choose")
         if self._normed:
@@ -285,12 +287,17 @@ class StagedRun:
                 first_order=scale if known else None,
                 step=followed.step if known else None,
                 fisher_blocks=self._chooser.blocks if known else None,
+                lower_bound=solution.lower_bound,
+                loss_before=_finite(before),
                 held_out_loss=followed.loss,
+                increases=increases,
                 trials=tuple(self._chooser.trials),
                 status=solution.status,
                 iterations=solution.stats.iterations,
+                trace=solution.stats.trace if known else (),
                 data_hash=drawn.digest if drawn else None,
                 seconds=clock.seconds,
+                memory_mb=clock.memory_mb,
             )
         )
         staged.mask, staged.choice = solution.mask, self._chooser.state
@@ -319,17 +326,14 @@ class StagedRun:
                 progress=progress,
             )
 
-    def _posed(
-        self, w_bar: Tensor, collected: Collected | None, constraint: Constraint, left: float
-    ) -> tuple[LocalQuadratic, float]:
-        posed = Posed(
+    def _posed(self, w_bar: Tensor, collected: Collected | None, constraint: Constraint) -> Posed:
+        return Posed(
             w_bar,
             None if collected is None else collected.rows,
             w_bar.new_zeros(0) if collected is None else collected.divisors,
             self._layout,
             constraint,
         )
-        return self._chooser.pose(posed, left, self._solver)
 
     def _recalibrated(self) -> BatchNormRecord:
         assert self._normal is not None
@@ -353,7 +357,7 @@ def _constraints(budget: Budget, stages: Stages, layout: Layout, begin: float) -
     return [*(budget.on_the_way(s, layout).bind(layout) for s in capped), budget.bind(layout)]
 
 
-def _preceded(staged: Staged, trials: Sequence[TrialRecord], clock: _Clock) -> Staged:
+def _preceded(staged: Staged, trials: Sequence[TrialRecord], clock: Clock) -> Staged:
     """The stages of a rehearsal, the first with all trials and the time of the other rehearsals."""
     first = staged.records[0]
     own = sum(sum(record.seconds.values()) for record in staged.records)
@@ -373,21 +377,6 @@ def _check_same(given: Examples | None, record: StageRecord) -> None:
 
 def _finite(loss: float | None) -> float | None:
     return loss if loss is not None and math.isfinite(loss) else None
-
-
-@final
-class _Clock:
-    """Adds up the seconds of phases, which follow each other."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def stop(self, phase: str) -> None:
-        """The phase that ran until now."""
-        now = time.perf_counter()
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
-        self._last = now
 
 
 def _place(done: Sequence[StageRecord], stages: int) -> str:

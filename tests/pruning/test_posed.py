@@ -49,6 +49,19 @@ def test_blocks_are_the_outputs_of_tensors_that_have_outputs_first():
     assert torch.allclose(block, torch.where(same, a.T @ a / 6, 0.0))
 
 
+@pytest.mark.parametrize("blocks", [WHOLE, OUTPUTS])
+def test_what_each_tensor_costs_is_the_quadratic_form_of_its_own_change(blocks):
+    posed, _, _ = stage()
+    whole = posed.fisher(blocks).block(torch.arange(25))
+    weights = posed.w_bar * (torch.rand(25) > 0.5)
+    increases = posed.increases(blocks, weights)
+    assert list(increases) == ["a", "b", "c"]
+    for name, at in LAYOUT:
+        change = (weights - posed.w_bar)[at]
+        expected = 0.5 * float(change @ whole[at, at] @ change)
+        assert increases[name] == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("k", [25, 12])
 @pytest.mark.parametrize("ridge", [0.01, 1.0])
 def test_the_first_order_term_of_blocks_goes_to_the_minimum_of_the_whole_along_their_step(k, ridge):

@@ -118,6 +118,30 @@ def test_the_held_out_loss_is_that_of_samples_that_made_no_row(calibration):
     assert result.record.held_out == 100
 
 
+def test_a_stage_tells_what_it_began_with_and_how_it_went(calibration):
+    model, _ = chita.load_model("digits-mlp")
+    record = chita.prune(
+        model, calibration, sparsity=0.9, stages=3, rows=150, method="iht", bound=True
+    ).record
+    pool = make_pool(calibration, seed=0, held_out=record.held_out)
+    with evaluation_mode(model), torch.no_grad():
+        inputs, targets = pool.held.batch
+        loss = float(torch.nn.functional.cross_entropy(model(inputs), targets))
+    assert record.stages[0].loss_before == pytest.approx(loss, rel=1e-5)
+    for before, after in itertools.pairwise(record.stages):
+        assert after.loss_before == pytest.approx(before.held_out_loss, rel=1e-6)
+    for stage in record.stages:
+        assert len(stage.trace) == stage.iterations + 1
+        assert stage.trace[-1] < stage.trace[0]
+        assert list(stage.increases) == [layer.name for layer in record.layers]
+        assert all(cost > 0 for cost in stage.increases.values())
+        assert stage.memory_mb.keys() == stage.seconds.keys() - {"rehearse"}
+    assert [stage.lower_bound for stage in record.stages] == [None, None, record.lower_bound]
+    blind = chita.prune(model, calibration, sparsity=0.9, method="magnitude").record.stages[0]
+    assert not blind.trace
+    assert not blind.increases
+
+
 def test_what_is_chosen_was_the_best_of_what_was_tried(calibration):
     model, _ = chita.load_model("digits-mlp")
     stage = chita.prune(model, calibration, sparsity=0.9, rows=400).record.stages[0]
