@@ -11,8 +11,8 @@ from chita.cli.console import stdout
 from chita.cli.session import open_session
 from chita.cli.settings import NetworkSettings, merge_settings
 from chita.errors import InputError
+from chita.metrics import is_accuracy
 from chita.models.targets import decide
-from chita.training.evaluate import is_accuracy
 
 
 def evaluate(

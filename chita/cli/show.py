@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.table import Table
 
 from chita.cli.console import stderr, stdout
+from chita.metrics import number
 from chita.pruning.posed import OUTPUTS
 from chita.records import BatchNormRecord, LayerRecord, RunRecord
 from chita.reports.summary import summary
-from chita.training.evaluate import number
 
 
 def show(record: RunRecord, *, as_json: bool, out: Path | None) -> None:

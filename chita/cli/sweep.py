@@ -27,8 +27,9 @@ from chita.cli.settings import NetworkSettings, PruneSettings
 from chita.errors import ChitaError, InputError, OutputError
 from chita.files import replacing
 from chita.reports.accuracy import Table, as_markdown, make_table
-from chita.reports.curves import curves as write_curves
-from chita.reports.plot import plot as write_plot
+from chita.reports.curves import curves as curves_of
+from chita.reports.picture import write_picture
+from chita.reports.plot import chart_of
 from chita.reports.summary import summary
 from chita.training.evaluate import Score
 
@@ -94,9 +95,9 @@ def sweep(
         dense = next(
             (line["dense_metric"] for line in known.values() if "dense_metric" in line), None
         )
-        write_plot(found, plot, dense=dense)
+        write_picture([chart_of(found, dense=dense)], plot)
     if curves:
-        write_curves(list(known.values()), curves)
+        write_picture(curves_of(list(known.values())), curves)
     if failed:
         raise ChitaError(
             f"{len(failed)} of {len(runs)} runs failed. The first: {failed[0]} The others are in "

@@ -25,6 +25,7 @@ from chita.records import (
     peak_rss_mb,
     versions,
 )
+from chita.reports.notebook import html_of
 from chita.solvers import Solver
 
 
@@ -54,6 +55,10 @@ class PruneResult:
     def seconds(self) -> dict[str, float]:
         """Wall-clock seconds by phase."""
         return self.record.seconds
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return html_of(self.record)
 
     def described(self, **fields: Any) -> PruneResult:
         """Return the result with fields of its record replaced, such as measured metrics."""

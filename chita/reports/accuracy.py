@@ -132,9 +132,13 @@ def row_of(run: Mapping[str, Any]) -> str:
 
 
 def column_of(line: Line) -> str:
-    """Return the budget of a run, whether it was varied or the same in all runs."""
+    """Return the budget of a run, whether it was varied or the same in all runs.
+
+    The share removed where it had none of its own: a mask that was given, sparsities by tensor.
+    """
     given = {**line["settings"], **line["run"]}
-    return next(f"{name} {given[name]}" for name in COLUMNS if given.get(name) is not None)
+    asked = (f"{name} {given[name]}" for name in COLUMNS if given.get(name) is not None)
+    return next(asked, None) or f"removed {line['sparsity']:.4f}"
 
 
 def _kind(line: Line) -> str:

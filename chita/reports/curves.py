@@ -1,22 +1,21 @@
-"""Plots of a measure over the epochs of gradual pruning."""
+"""Charts of a measure over the epochs of gradual pruning."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from chita.errors import InputError
 from chita.reports.accuracy import Line, column_of, order_of, row_of
-from chita.reports.figure import figure_of
+from chita.reports.chart import Axis, Chart, Series
 
 
-def curves(lines: Sequence[Line], path: Path) -> None:
-    """Write a plot of means over seeds against epochs, with a panel for each budget.
+def curves(lines: Sequence[Line]) -> tuple[Chart, ...]:
+    """Return charts of means over seeds against epochs, one for each budget.
 
     A pruning event is a vertical stroke: the measure before it, and right after it. Runs without
-    epochs are left out. Raises `InputError` where there are none, and as `figure_of` does.
+    epochs are left out. Raises `InputError` where there are none.
     """
     trained = [line for line in lines if line.get("epochs") and line.get("metric")]
     if not trained:
@@ -25,28 +24,28 @@ def curves(lines: Sequence[Line], path: Path) -> None:
     for line in trained:
         rows = panels.setdefault(column_of(line), {})
         rows.setdefault(row_of(line["run"]), []).append(line)
-    names = sorted(panels, key=order_of)
-    with figure_of(path, len(names)) as (_, axes):
-        for panel, name in zip(axes, names, strict=True):
-            for row, runs in panels[name].items():
-                points = [points_of(run) for run in runs]
-                x = [place for place, _ in points[0]]
-                values = list(zip(*([y for _, y in own] for own in points), strict=True))
-                mean = [statistics.fmean(v) for v in values]
-                spread = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values]
-                (drawn,) = panel.plot(x, mean, marker="o", markersize=3, label=row)
-                panel.fill_between(
-                    x,
-                    [m - s for m, s in zip(mean, spread, strict=True)],
-                    [m + s for m, s in zip(mean, spread, strict=True)],
-                    alpha=0.15,
-                    color=drawn.get_color(),
-                )
-            panel.axhline(trained[0]["dense_metric"], color="grey", linestyle=":", label="dense")
-            panel.set_title(name)
-            panel.set_xlabel("epochs")
-            panel.legend(fontsize="small", loc="lower right")
-        axes[0].set_ylabel(trained[0]["metric"])
+    return tuple(
+        Chart(
+            key=f"epochs-{name}".replace(" ", "-").replace(":", "-"),
+            title=name,
+            x=Axis(label="epochs"),
+            y=Axis(label=trained[0]["metric"]),
+            series=tuple(_curve(row, runs) for row, runs in panels[name].items()),
+            level=(trained[0]["dense_metric"], "dense"),
+        )
+        for name in sorted(panels, key=order_of)
+    )
+
+
+def _curve(row: str, runs: Sequence[Line]) -> Series:
+    points = [points_of(run) for run in runs]
+    values = list(zip(*([y for _, y in own] for own in points), strict=True))
+    return Series(
+        name=row,
+        x=tuple(place for place, _ in points[0]),
+        y=tuple(statistics.fmean(v) for v in values),
+        spread=tuple(statistics.stdev(v) if len(v) > 1 else 0.0 for v in values),
+    )
 
 
 def points_of(line: Mapping[str, Any]) -> list[tuple[float, float]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from chita.metrics import is_accuracy
 from chita.records import RunRecord
-from chita.training.evaluate import is_accuracy
 
 
 def summary(record: RunRecord) -> dict[str, object]:
@@ -39,4 +39,5 @@ def summary(record: RunRecord) -> dict[str, object]:
         "seconds": record.seconds,
         "peak_rss_mb": record.peak_rss_mb,
         "seed": record.seed,
+        "repeat": record.repeat,
     }

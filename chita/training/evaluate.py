@@ -15,6 +15,7 @@ from chita.data.batches import Data, Indexed, batches_of
 from chita.data.examples import Examples, as_examples
 from chita.errors import InputError
 from chita.losses import LossLike, check_loss, make_loss
+from chita.metrics import number
 from chita.models.forward import failures_named
 from chita.models.mode import evaluation_mode, state_kept
 from chita.models.wrappers import unwrapped
@@ -43,20 +44,6 @@ class Score:
 
     def __str__(self) -> str:
         return f"{self.metric}: {number(self.metric, self.value)}"
-
-
-def number(metric: str, value: float) -> str:
-    """Return a value of a metric as shown to people: two decimals for per cents.
-
-    >>> number("mean squared error", 0.0123456)
-    '0.01235'
-    """
-    return f"{value:.2f}" if is_accuracy(metric) else f"{value:.4g}"
-
-
-def is_accuracy(metric: str) -> bool:
-    """Return whether a metric is an accuracy in per cent."""
-    return metric.endswith("per cent")
 
 
 def evaluate(

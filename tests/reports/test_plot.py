@@ -3,7 +3,8 @@
 import pytest
 
 from chita.reports.accuracy import as_markdown, make_table
-from chita.reports.plot import plot
+from chita.reports.picture import write_picture
+from chita.reports.plot import chart_of
 
 figure = pytest.importorskip("matplotlib.figure")
 
@@ -36,7 +37,7 @@ def drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(figure.Figure, "savefig", saved)
 
     def draw(found, dense=None):
-        plot(make_table(found), tmp_path / "p.png", dense=dense)
+        write_picture([chart_of(make_table(found), dense=dense)], tmp_path / "p.png")
         (axes,) = kept
         (line, *_) = axes.lines
         return axes, axes.transData.transform(line.get_xydata())

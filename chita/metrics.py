@@ -1,0 +1,26 @@
+"""What measures of a network mean: how they are shown, and which way is better."""
+
+from __future__ import annotations
+
+
+def number(metric: str, value: float) -> str:
+    """Return a value of a metric as shown to people: two decimals for per cents.
+
+    >>> number("mean squared error", 0.0123456)
+    '0.01235'
+    """
+    return f"{value:.2f}" if is_accuracy(metric) else f"{value:.4g}"
+
+
+def is_accuracy(metric: str) -> bool:
+    """Return whether a metric is an accuracy in per cent."""
+    return metric.endswith("per cent")
+
+
+def more_is_better(metric: str) -> bool:
+    """Return whether a higher value is a better network: accuracies and cosines, no loss.
+
+    >>> more_is_better("top-1 accuracy, per cent"), more_is_better("perplexity")
+    (True, False)
+    """
+    return is_accuracy(metric) or "cosine" in metric

@@ -1,0 +1,239 @@
+"""One page that tells what runs did: a single file that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, final
+
+from chita.errors import InputError, OutputError
+from chita.files import replacing
+from chita.metrics import number
+from chita.records import versions
+from chita.reports.accuracy import Line
+from chita.reports.chart import Chart
+from chita.reports.interactive import figure_of
+from chita.reports.of_many import comparison
+from chita.reports.of_one import charts_of
+from chita.reports.runs import Reading, Reported
+from chita.reports.story import comparison_story, story_of
+
+_PARTS = ("page.html", "page.css", "page.js")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a page shows.
+
+    Fields: `title`; `reading`, the runs; `groups`, those that can be compared; `charts`, of each
+    group that is a comparison, and of each run.
+    """
+
+    title: str
+    reading: Reading
+    groups: tuple[tuple[Reported, ...], ...]
+    group_charts: tuple[tuple[Chart, ...], ...]
+    run_charts: tuple[tuple[Chart, ...], ...]
+
+    @property
+    def charts(self) -> list[Chart]:
+        """All charts, each with a key of its own."""
+        return [chart for own in (*self.group_charts, *self.run_charts) for chart in own]
+
+
+def make_report(reading: Reading, title: str | None = None) -> Report:
+    """Return what the page of some runs shows."""
+    subjects: dict[tuple[str, ...], list[Reported]] = {}
+    for run in reading.runs:
+        subjects.setdefault(run.subject, []).append(run)
+    groups = tuple(tuple(runs) for runs in subjects.values())
+    alone = reading.runs[0].name if len(reading.runs) == 1 else f"{len(reading.runs)} runs"
+    return Report(
+        title=title or f"Pruning: {alone}",
+        reading=reading,
+        groups=groups,
+        group_charts=tuple(
+            _keyed(comparison(runs) if len(runs) > 1 else (), f"g{at}")
+            for at, runs in enumerate(groups, 1)
+        ),
+        run_charts=tuple(_keyed(charts_of(run), f"r{at}") for at, run in _numbered(reading)),
+    )
+
+
+def _numbered(reading: Reading) -> Iterator[tuple[int, Reported]]:
+    return enumerate(reading.runs, 1)
+
+
+def _keyed(charts: Sequence[Chart], place: str) -> tuple[Chart, ...]:
+    return tuple(replace(chart, key=f"{place}-{chart.key}") for chart in charts)
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Write a page, whole or not at all.
+
+    Raises `InputError` without Plotly or Jinja, `OutputError` when it cannot be written.
+    """
+    text = page_of(report)
+    try:
+        with replacing(path) as draft:
+            draft.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} could not be written: {error}. Choose another --out.") from None
+
+
+def page_of(report: Report) -> str:
+    """Return a page as HTML. All that comes from runs is escaped.
+
+    Raises `InputError` without Plotly or Jinja.
+    """
+    try:
+        from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 (optional)
+        from markupsafe import Markup  # noqa: PLC0415 (optional)
+        from plotly.offline import get_plotlyjs  # noqa: PLC0415 (optional)
+    except ImportError:
+        raise InputError("A page needs Plotly and Jinja: pip install 'chita[report]'.") from None
+    html, css, js = (_part(name) for name in _PARTS)
+    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(html)
+    figures = {chart.key: figure_of(chart) for chart in report.charts}
+    return page.render(
+        title=report.title,
+        version=versions()["chita"],
+        counted=_counted(report),
+        skipped=report.reading.skipped,
+        groups=[*_groups(report)],
+        runs=[*_runs(report)],
+        table=_table(report.reading),
+        heights={key: figure["layout"]["height"] for key, figure in figures.items()},
+        # No "<" at all, so that nothing in it ends the element or begins a comment.
+        figures=Markup(json.dumps(figures, separators=(",", ":")).replace("<", "\\u003c")),
+        css=Markup(css),
+        js=Markup(js),
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def _part(name: str) -> str:
+    return resources.files("chita.reports").joinpath("template", name).read_text(encoding="utf-8")
+
+
+def _counted(report: Report) -> str:
+    runs, groups = len(report.reading.runs), len(report.groups)
+    if groups == 1:
+        return f"{runs} run{'s' if runs > 1 else ''} of {_subject(report.groups[0])}"
+    return f"{runs} runs of {groups} networks or data sets"
+
+
+def _subject(runs: Sequence[Reported]) -> str:
+    """What runs are of, in words."""
+    model, weights, data, loss, metric = runs[0].subject
+    measured = metric and f"measured by {metric}"
+    named = (model, weights and f"weights {weights}", data and f"on {data}", loss, measured)
+    return ", ".join(filter(None, named))
+
+
+def _groups(report: Report) -> Iterator[dict[str, Any]]:
+    for runs, charts in zip(report.groups, report.group_charts, strict=True):
+        if len(runs) > 1:
+            yield {"title": _subject(runs), "story": comparison_story(runs), "charts": charts}
+
+
+def _runs(report: Report) -> Iterator[dict[str, Any]]:
+    for (at, run), charts in zip(_numbered(report.reading), report.run_charts, strict=True):
+        record = run.record
+        yield {
+            "key": f"run-{at}",
+            "name": run.name,
+            "story": story_of(run),
+            "charts": charts,
+            "layers": () if record is None else record.layers,
+            "again": _again(run),
+        }
+
+
+def _again(run: Reported) -> dict[str, Any]:
+    """How a run is done again, and what it was done with."""
+    settings = {k: v for k, v in run.line["settings"].items() if v is not None}
+    command = run.line.get("repeat")
+    record = run.record
+    facts: list[tuple[str, str]] = [("record", run.source)]
+    if record is not None:
+        facts += [(name, version) for name, version in record.versions.items()]
+        facts += [("data hash (SHA-256)", record.data_hash)] if record.data_hash else []
+        facts += [("solver ended with", f"{record.status}, {record.iterations} iterations")]
+    if command:
+        how = "This command does the same again, in an environment as below:"
+    elif record is not None and "model" not in settings:
+        how = "This was called from Python, with these arguments beside network and data:"
+    else:
+        how = "These settings, under the names of the options of chita prune:"
+    command = command or "\n".join(f"{name} = {json.dumps(v)}" for name, v in settings.items())
+    return {"how": how, "command": command, "facts": facts}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of the table of runs: its `name`, and whether it holds a `number`."""
+
+    name: str
+    number: bool = True
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """An entry: its `text`, the `value` it is sorted by, and the `link` to its run."""
+
+    text: str
+    value: float | str
+    number: bool = True
+    link: str | None = None
+
+
+def _table(reading: Reading) -> dict[str, Any]:
+    """All runs, with what most people compare."""
+    rows = []
+    for at, run in _numbered(reading):
+        words = (run.name, str(run.line["method"]), run.metric or "")
+        row = [Entry(text=word, value=word, number=False) for word in words]
+        row[0] = replace(row[0], link=f"run-{at}")
+        for find, form in _COLUMNS.values():
+            value = find(run.line)
+            text = "" if value is None else format(value, form) if form else _measure(run, value)
+            row.append(Entry(text=text, value="" if value is None else float(value)))
+        rows.append(row)
+    head = [Column(name=name, number=False) for name in ("run", "method", "measured")]
+    return {"head": [*head, *(Column(name=name) for name in _COLUMNS)], "rows": rows}
+
+
+def _measure(run: Reported, value: float) -> str:
+    return number(run.metric or "", value)
+
+
+def _share(line: Line) -> float | None:
+    flops, dense = line.get("flops"), line.get("dense_flops")
+    return None if flops is None or not dense else float(100 * flops / dense)
+
+
+def _gap(line: Line) -> float | None:
+    gap = line.get("gap")
+    return None if gap is None else float(100 * gap)
+
+
+_COLUMNS: Mapping[str, tuple[Callable[[Line], float | None], str]] = {
+    "removed %": (lambda line: 100 * line["sparsity"], ".2f"),
+    "kept": (itemgetter("nnz"), ",.0f"),
+    "dense": (lambda line: line.get("dense_metric"), ""),
+    "pruned": (lambda line: line.get("pruned_metric"), ""),
+    "seconds": (lambda line: line["seconds"].get("total"), ".1f"),
+    "memory, MB": (lambda line: line.get("peak_rss_mb"), ",.0f"),
+    "FLOPs left %": (_share, ".1f"),
+    "objective Q": (lambda line: line.get("objective"), ".4g"),
+    "gap %": (_gap, ".2f"),
+}
+"""What most people compare: how a line tells it, and how it is written (as the measure, if not)."""

@@ -1,0 +1,247 @@
+"""The page in a real browser: it opens from disk, draws, sorts and filters, and escapes names."""
+
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+import chita
+from chita.cli.app import app
+from chita.data.digits import digits
+from chita.records import EpochRecord, LevelRecord, TrainingRecord
+from chita.reports.page import make_report, page_of, write_page
+from chita.reports.runs import Reading, read_runs, reported
+from tests.chromium import CHROMIUM, browser
+from tests.reports.records import line, record, write_lines, write_record
+
+HOSTILE = "</script><img src=x onerror=alert(1)><b>&amp;\"'%{x}"
+MEGA = 1_000_000
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("chromium")) as found:
+        yield found
+
+
+def two_hundred(folder):
+    """Runs of many kinds: a sweep, records with all charts, a hostile one, and a broken line."""
+    lines = [
+        line(method, seed, 90.0 - 10 * sparsity - seed / 10 - len(method) / 7, sparsity)
+        for method in ("chita", "magnitude", "woodfisher", "obd", "cbs")
+        for sparsity in (0.5, 0.8, 0.9, 0.95)
+        for seed in range(8)
+    ]
+    lines.append(line(HOSTILE, 0, 50.0))
+    paths = [write_lines(folder / "runs.jsonl", [*lines, {"error": HOSTILE}])]
+    epochs = [
+        EpochRecord(epoch=e, sparsity=0.5, loss=0.1, rate=0.1, metric=90.0, seconds=1.0)
+        for e in (1, 2)
+    ]
+    levels = [LevelRecord(tensor=t, sparsity=s, loss=s) for t in ("a", HOSTILE) for s in (0.5, 0.9)]
+    for at in range(39):
+        own = record(
+            names=("a", HOSTILE),
+            levels=levels,
+            training=TrainingRecord(epochs=tuple(epochs)),
+            repeat=f"chita prune --model {HOSTILE}",
+        )
+        paths.append(write_record(folder / f"run-{at}", own))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    path = folder / "page.html"
+    write_page(make_report(read_runs(two_hundred(folder))), path)
+    return path
+
+
+def test_two_hundred_runs_are_under_8_mb(page):
+    assert page.stat().st_size < 8 * MEGA
+    assert len(re.findall(r'<section class="run"', page.read_text())) == 200
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_plot_has_marks_and_nothing_is_asked_for(chromium, page, width):
+    chromium.open(page, width, phone=width < 600)
+    chromium.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    keys = chromium.run("[...document.querySelectorAll('.chart')].map(c => c.id)")
+    assert len(keys) > 39 * 9
+    for key in [*keys[:18], *keys[-9:]]:  # the comparisons, the first and the last run
+        chromium.run(f"document.getElementById('{key}').scrollIntoView()")
+        marks = ".point, .bars path, .hm image"
+        chromium.until(f"document.getElementById('{key}').querySelector('{marks}') !== null")
+    wide = chromium.run("document.documentElement.scrollWidth")
+    assert wide <= width
+    assert chromium.faults == []
+
+
+@needs_chromium
+def test_names_are_shown_as_they_are(chromium, page):
+    chromium.open(page)
+    assert chromium.run("document.querySelectorAll('img, b').length") == 0
+    cells = chromium.run("[...document.querySelectorAll('#runs td')].map(c => c.textContent)")
+    assert HOSTILE in cells
+    assert HOSTILE in chromium.run("document.querySelector('.warn').textContent")
+    key = chromium.run("document.querySelector('#run-200 .chart').id")
+    chromium.run("document.querySelector('#run-200 details').open = true")
+    chromium.run(f"document.getElementById('{key}').scrollIntoView()")
+    chromium.until(f"document.getElementById('{key}').querySelector('.point, .bars path') !== null")
+    ticks = chromium.run(
+        f"[...document.getElementById('{key}').querySelectorAll('.ytick')].map(t => t.textContent)"
+    )
+    assert sorted(ticks) == sorted(["a", HOSTILE])
+    assert chromium.faults == []
+
+
+@needs_chromium
+def test_the_table_sorts_and_filters_by_keyboard(chromium, page):
+    chromium.open(page)
+
+    def column(place):
+        shown = "[...document.querySelectorAll('#runs tbody tr')].filter(r => !r.hidden)"
+        return chromium.run(f"{shown}.map(r => r.cells[{place}].dataset.value)")
+
+    heads = chromium.run("[...document.querySelectorAll('#runs th')].map(h => h.textContent)")
+    pruned = heads.index("pruned")
+    chromium.run(f"document.querySelectorAll('#runs th button')[{pruned}].focus()")
+    chromium.key("Enter", "\r")
+    values = [float(v) for v in column(pruned)]
+    assert values == sorted(values)
+    assert len(values) == 200
+    chromium.key(" ", " ")
+    assert [float(v) for v in column(pruned)] == sorted(values, reverse=True)
+    sort = f"document.querySelectorAll('#runs th')[{pruned}].getAttribute('aria-sort')"
+    assert chromium.run(sort) == "descending"
+    bound = heads.index("objective Q")
+    chromium.run(f"document.querySelectorAll('#runs th button')[{bound}].click()")
+    known = [v != "" for v in column(bound)]
+    assert known == sorted(known, reverse=True)  # what is not known comes last
+    chromium.run("document.getElementById('filter').focus()")
+    chromium.send("Input.insertText", text="WOOD 0.95")
+    assert len(column(0)) == 8
+    assert chromium.run("document.getElementById('shown').textContent") == "8 of 200 runs"
+    chromium.run("document.getElementById('filter').value = ''")
+    chromium.run("document.getElementById('least').focus()")
+    chromium.send("Input.insertText", text="95")
+    assert all(float(v) >= 95 for v in column(heads.index("removed %")))
+    assert len(column(0)) == 40
+    chromium.run("document.querySelector('#runs tbody a[href=\"#run-120\"]').click()")
+    chromium.until("document.querySelector('#run-120 details').open")
+    assert chromium.faults == []
+
+
+@needs_chromium
+def test_it_is_light_or_dark_and_prints_light(chromium, tmp_path):
+    page = tmp_path / "page.html"
+    write_page(make_report(read_runs_of(record())), page)
+    chromium.open(page)
+    back = "getComputedStyle(document.body).backgroundColor"
+    assert chromium.run(back) == "rgb(255, 255, 255)"
+    chromium.run("document.getElementById('theme').focus()")
+    chromium.key("Enter", "\r")
+    assert chromium.run(back) == "rgb(21, 24, 28)"
+    assert chromium.run("document.getElementById('theme').ariaPressed") == "true"
+    chromium.until("document.querySelector('.chart .xtitle') !== null")
+    color = "document.querySelector('.chart .xtitle').style.fill"
+    assert chromium.until(f"{color} === 'rgb(231, 233, 236)'")
+    printed = chromium.send("Page.printToPDF", printBackground=False)["data"]
+    assert len(printed) > 50_000
+    assert chromium.run(back) == "rgb(21, 24, 28)"  # as it was
+    media = [{"name": "prefers-color-scheme", "value": "dark"}]
+    chromium.send("Emulation.setEmulatedMedia", features=media)
+    chromium.open(page)
+    assert chromium.run(back) == "rgb(21, 24, 28)"
+    chromium.send("Emulation.setEmulatedMedia", features=[])
+
+
+@needs_chromium
+def test_numbers_stand_behind_each_plot(chromium, page):
+    chromium.open(page)
+    chromium.run("document.querySelector('.numbers').open = true")
+    rows = (
+        "[...document.querySelectorAll('.numbers tr')].map(r => [...r.cells].map(c => c.innerText))"
+    )
+    found = chromium.until(f"{rows}.length && {rows}")
+    mean = 90 - 5 - 0.35 - 5 / 7
+    first = next(row for row in found if row[0] == "chita" and row[1] == "0.5")
+    assert float(first[2]) == pytest.approx(mean, abs=1e-4)
+
+
+@needs_chromium
+def test_a_run_of_today_makes_a_page_from_the_command_line(chromium, tmp_path):
+    model, _ = chita.load_model("digits-mlp")
+    calibration, _ = digits()
+    chita.prune(
+        model,
+        calibration,
+        sparsity=0.9,
+        rows=100,
+        stages=2,
+        ridge=0.01,
+        first_order=0,
+        method="iht",
+    ).save(tmp_path / "run")
+    asked = ["report", str(tmp_path / "run"), "--out", str(tmp_path / "p.html")]
+    done = CliRunner().invoke(
+        app, [*asked, "--plots", str(tmp_path / "plots"), "--title", "<Mine>"]
+    )
+    assert done.exit_code == 0, done.output
+    chromium.open(tmp_path / "p.html")
+    assert chromium.run("document.querySelector('h1').textContent") == "<Mine>"
+    keys = chromium.run("[...document.querySelectorAll('.chart')].map(c => c.id)")
+    written = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert written == {f"{key}.{kind}" for key in keys for kind in ("png", "svg")}
+    assert chromium.faults == []
+
+
+def test_the_page_asks_the_network_for_nothing():
+    text = page_of(make_report(read_runs_of(record())))
+    without = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    assert not re.search(r"(src|href)\s*=\s*[\"']?\s*(https?:)?//", without)
+    figures = re.search(r'id="figures">(.*?)</script>', text, re.DOTALL)[1]
+    assert json.loads(figures)
+
+
+def read_runs_of(own):
+    return Reading(runs=(reported(own),))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["none", "--out", "p.html"], "No such file"),
+        (["runs.jsonl", "--out", "p.txt"], "ends in .html"),
+        (["runs.jsonl", "--out", "."], "ends in .html"),
+        (["runs.jsonl", "--out", "folder.html"], "is a folder"),
+        (["runs.jsonl", "--out", "no/such/p.html"], "could not be written"),
+        (["runs.jsonl", "--out", "p.html", "--plots", "runs.jsonl"], "cannot hold plots"),
+        ([], "Missing argument"),
+    ],
+)
+def test_bad_input_gets_one_message(tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    write_lines(tmp_path / "runs.jsonl", [line()])
+    (tmp_path / "folder.html").mkdir()
+    before = (tmp_path / "runs.jsonl").read_bytes()
+    done = CliRunner().invoke(app, ["report", *arguments])
+    assert done.exit_code == 2
+    assert words in " ".join(done.output.split())
+    assert done.output.count("Error:") == 1
+    assert (tmp_path / "runs.jsonl").read_bytes() == before
+
+
+def test_a_result_shows_itself_in_a_notebook(tmp_path):
+    model, _ = chita.load_model("digits-mlp")
+    result = chita.prune(model, sparsity=0.9, method="magnitude")
+    shown = result._repr_html_()
+    assert "fc1.weight" in shown
+    assert shown.count("<svg") == 1
+    hostile = result.described(model=HOSTILE)._repr_html_()
+    assert "<img" not in hostile

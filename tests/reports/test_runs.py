@@ -1,0 +1,67 @@
+"""What is read, and what is named and left out."""
+
+import json
+
+import pytest
+
+from chita.errors import InputError
+from chita.reports.page import make_report
+from chita.reports.runs import read_runs
+from tests.reports.records import line, record, write_lines, write_record
+
+BROKEN = {
+    "not JSON": "{",
+    "an array": "[1]",
+    "a number": "3",
+    "deep": "[" * 100_000,
+    "a failure": json.dumps({"run": {}, "settings": {}, "error": "no such method"}),
+    "lacking": json.dumps({"run": {}, "settings": {}}),
+    "settings": json.dumps({**line(), "settings": 3}),
+    "a text for a number": json.dumps({**line(), "pruned_metric": "90"}),
+    "true for a number": json.dumps({**line(), "sparsity": True}),
+    "NaN": json.dumps({**line(), "pruned_metric": float("nan")}),
+    "seconds": json.dumps({**line(), "seconds": {"solve": "fast"}}),
+    "epochs": json.dumps({**line(), "epochs": [{"epoch": 1}]}),
+    "bytes": b"\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_a_broken_line_is_named_and_the_others_are_shown(tmp_path, broken):
+    path = tmp_path / "runs.jsonl"
+    broken = broken if isinstance(broken, bytes) else broken.encode()
+    good = json.dumps(line()).encode()
+    path.write_bytes(b"\n".join([good, broken, good]) + b"\n")
+    reading = read_runs([path])
+    assert len(reading.runs) == 2
+    (skipped,) = reading.skipped
+    assert skipped.startswith(f"{path}, line 2: ")
+    assert make_report(reading).charts
+
+
+def test_a_broken_record_is_named_and_the_others_are_shown(tmp_path):
+    good, bad = write_record(tmp_path / "good"), write_record(tmp_path / "bad")
+    (bad / "record.json").write_text('{"format": 1, "nnz": "many"}')
+    reading = read_runs([good, bad])
+    assert [run.name for run in reading.runs] == ["good"]
+    assert "nnz" in reading.skipped[0] or "command" in reading.skipped[0]
+    assert str(bad) in reading.skipped[0]
+
+
+def test_a_record_says_as_much_as_its_file_whatever_names_it(tmp_path):
+    folder = write_record(tmp_path / "run")
+    by_folder = read_runs([folder]).runs[0]
+    by_file = read_runs([folder / "record.json"]).runs[0]
+    assert by_folder.record == by_file.record == record()
+    assert by_folder.name == by_file.name == "run"
+
+
+def test_nothing_to_read_is_refused(tmp_path):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    only = write_lines(tmp_path / "only.jsonl", [{"error": "x", "run": {}, "settings": {}}])
+    for path, words in ((empty, "no run"), (only, "line 1"), (tmp_path / "none", "No such file")):
+        with pytest.raises(InputError, match=words):
+            read_runs([path])
+    with pytest.raises(InputError, match="No such file"):
+        read_runs([tmp_path])  # a folder without a record
