@@ -40,12 +40,14 @@ class Measured:
     """What pruning each tensor by itself costs.
 
     Fields: `levels`, of every tensor, in the order of the layout and of rising sparsity; `dense`,
-    the loss of the network as it is; `held_out`, samples that told these; `drawn`, those of the
-    rows, and `rows`, n, None and 0 where the method needs none; `seconds`, by phase.
+    the loss of the network as it is; `loss`, its name; `held_out`, samples that told these;
+    `drawn`, those of the rows, and `rows`, n, None and 0 where the method needs none; `seconds`, by
+    phase.
     """
 
     levels: Levels
     dense: float
+    loss: str
     held_out: int
     drawn: Drawn | None
     rows: int
@@ -146,6 +148,7 @@ class _Search:
                 "What pruning a tensor costs is told by the loss on samples held out, and held_out "
                 "is 0. Hold some out, or give levels of sparsity that are known."
             )
+        self._loss = sampling.loss_for(held.parts[0]).name
         normed = normed and bool(batch_norms(network))
         self._judge = Judge(network, layout, held, sampling, normed=normed)
 
@@ -183,6 +186,7 @@ class _Search:
         return Measured(
             levels=found,
             dense=dense,
+            loss=self._loss,
             held_out=len(self._judge),
             drawn=drawn,
             rows=0 if collected is None else collected.rows.n,
