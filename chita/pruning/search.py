@@ -118,7 +118,7 @@ def measured(
         progress: told of rows and of levels.
 
     Raises:
-        InputError: there are no data, or no samples to hold out.
+        InputError: there are no data, or no samples to hold out, or the network fails on them.
         NumericalError: the loss of the network as it is, or its gradients, are not finite.
     """
     search = _Search(network, layout, data, solver, sampling, pose, normed=bn_recalibrate)
@@ -160,6 +160,7 @@ class _Search:
         if self._solver.curvatures:
             drawn, collected = self._collected(progress)
         measuring = time.perf_counter()
+        self._judge.check()
         dense = self._judge(w_bar)
         if not math.isfinite(dense):
             raise NumericalError(

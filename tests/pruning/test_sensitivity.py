@@ -95,6 +95,19 @@ def test_a_network_is_not_touched_and_the_same_seed_gives_the_same_bits(calibrat
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_a_network_is_not_touched_by_a_measuring_that_fails(model, calibration):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def loss(model, batch):
+        if (model.fc2.weight == 0).any():
+            raise KeyError("shard 2")
+        return cross_entropy(model(batch[0]), batch[1])
+
+    with pytest.raises(KeyError, match="shard 2"):
+        chita.sensitivity(model, calibration, loss=loss, **PLAIN)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
 def test_targets_are_measured_alone(model, calibration):
     found = chita.sensitivity(model, calibration, targets="fc2", sparsities=(0.5,), **PLAIN)
     assert [tensor.name for tensor in found.record.tensors] == ["fc2.weight"]
@@ -183,6 +196,20 @@ def test_a_level_at_which_the_loss_is_not_finite_is_left_out(model, calibration)
 def test_what_cannot_be_measured(model, calibration, options, told):
     with pytest.raises(InputError, match=told):
         chita.sensitivity(model, calibration, **options)
+
+
+@pytest.mark.parametrize("run", [chita.sensitivity, chita.prune])
+def test_a_network_or_a_loss_that_fails_is_named_where_nothing_is_collected(calibration, run):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(7, 10))
+    options = {"sparsity": 0.5, "per_layer": "search"} if run is chita.prune else {}
+    with pytest.raises(InputError, match=r"The forward pass fails in 1 \(Linear\)"):
+        run(model, calibration, method="magnitude", **options)
+
+    def loss(model, batch):
+        raise ValueError("boom")
+
+    with pytest.raises(InputError, match="The loss fails: ValueError: boom"):
+        run(model, calibration, method="magnitude", loss=loss, **options)
 
 
 def test_data_are_needed_by_every_method(model):
