@@ -139,7 +139,7 @@ def test_what_is_saved_is_read_again(model, calibration, tmp_path):
     assert plain["tensors"][0] == {"name": "fc1.weight", "shape": [128, 64], "weights": 8192}
     assert (plain["method"], plain["rows"], plain["held_out"]) == ("bso", 60, 40)
     for path in ("levels.csv", "folder"):
-        with pytest.raises(OutputError, match="exists. Choose another --out, or replace"):
+        with pytest.raises(OutputError, match=r"exists\. Choose another --out, or replace"):
             found.save(tmp_path / path)
         found.save(tmp_path / path, force=True)
 
@@ -155,7 +155,7 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(
 
     monkeypatch.setattr("chita.export.run_folder._flush", full)
     for name in ("levels.csv", "new"):
-        with pytest.raises(OutputError, match="could not be written: .*No space"):
+        with pytest.raises(OutputError, match=r"could not be written: .*No space"):
             found.save(tmp_path / name, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["levels.csv"]
     assert (tmp_path / "levels.csv").read_text() == "old"

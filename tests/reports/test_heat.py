@@ -1,7 +1,7 @@
 """Heat maps: every level has its cell and its shade, and files are whole."""
 
 import re
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 
@@ -95,7 +95,7 @@ def test_names_of_sixty_tensors_lie_apart_and_on_the_picture(drawn):
     made.draw_without_rendering()
     boxes = [text.get_window_extent() for text in made.axes[0].get_yticklabels()]
     assert len(boxes) == 60
-    assert all(above.y0 >= below.y1 for above, below in zip(boxes, boxes[1:], strict=False))
+    assert all(above.y0 >= below.y1 for above, below in pairwise(boxes))
     assert min(box.x0 for box in boxes) >= 0
     inside = made.axes[0].get_window_extent()
     cells = [text.get_window_extent() for text in made.axes[0].texts]
