@@ -15,6 +15,7 @@ from chita.pruning.network import prune
 from chita.pruning.plan import Plan, plan
 from chita.pruning.refit import apply_masks, refit
 from chita.pruning.result import PruneResult
+from chita.pruning.sensitivity import Sensitivity, sensitivity
 from chita.solvers import BSO, CD, CHITA, IHT, Magnitude
 from chita.training.evaluate import Score, evaluate
 from chita.training.recipe import Training
@@ -36,6 +37,7 @@ __all__ = [
     "Plan",
     "PruneResult",
     "Score",
+    "Sensitivity",
     "Sparsity",
     "Training",
     "apply_masks",
@@ -44,4 +46,5 @@ __all__ = [
     "plan",
     "prune",
     "refit",
+    "sensitivity",
 ]

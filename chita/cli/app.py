@@ -21,6 +21,7 @@ from chita.cli.plan import plan
 from chita.cli.prune import prune
 from chita.cli.refit import refit
 from chita.cli.report import report
+from chita.cli.sensitivity import sensitivity
 from chita.cli.sweep import sweep
 from chita.cli.verify import verify
 from chita.errors import ChitaError
@@ -98,7 +99,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (prune, plan, refit, apply, verify, evaluate, sweep, report, methods, models, demo):
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    *(prune, plan, sensitivity, refit, apply, verify, evaluate, sweep, report),
+    *(methods, models, demo),
+)
+for _command in _COMMANDS:
     app.command()(_guarded(_command))
 
 

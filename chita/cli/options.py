@@ -62,6 +62,13 @@ Labels = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... [default: cpu]")]
 Sparsity = Annotated[float | None, typer.Option(help="Share of the weights to remove, in [0, 1).")]
+Sparsities = Annotated[
+    str | None,
+    typer.Option(
+        help="Shares of a tensor to remove, each in [0, 1): 0.5,0.8,0.9. [default: "
+        "0.5,0.7,0.8,0.9,0.95]"
+    ),
+]
 Nnz = Annotated[int | None, typer.Option(help="Weights to keep, instead of --sparsity.")]
 Megabytes = Annotated[
     float | None,

@@ -12,7 +12,7 @@ from torch import nn
 
 from chita.cli import options as opt
 from chita.cli.console import stderr
-from chita.cli.session import Session, check_rows, open_session, run
+from chita.cli.session import Session, check_rows, open_session, run, tell_overruled
 from chita.cli.settings import (
     PruneSettings,
     asked_of,
@@ -26,7 +26,6 @@ from chita.data.examples import as_examples
 from chita.errors import InputError
 from chita.export.run_folder import check_target
 from chita.models.prunable import prunable_layout
-from chita.models.targets import decide
 from chita.pruning.budget import Asked, layout_for, make_budget
 from chita.pruning.by_layers import activation_limit, by_layers
 from chita.pruning.layers import check_layers, check_shares, layers_of
@@ -141,9 +140,8 @@ def prune_by(
     asked = asked_of(settings)
     _check_budget(session, settings, asked, solver)
     _check_samples(session, settings)
-    for decision in decide(session.network, settings.targets, settings.ignore):
-        if decision.overruled and not quiet:
-            stderr.print(f"{decision.role.name} is pruned: {decision.rule}", markup=False)
+    if not quiet:
+        tell_overruled(session, settings.targets, settings.ignore)
     if solver.curvatures and session.calibration is None:
         raise InputError(
             f"{settings.model} has no data of its own, and {settings.method} needs calibration "

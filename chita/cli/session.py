@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from chita.cli.console import ConsoleProgress, stderr
 from chita.cli.repeat import command_of
-from chita.cli.settings import NetworkSettings, OutputSettings, RowSettings, pose_of
+from chita.cli.settings import Names, NetworkSettings, OutputSettings, RowSettings, pose_of
 from chita.data.batches import Data, batches_of
 from chita.data.examples import Examples
 from chita.data.lines import is_text
@@ -25,6 +25,7 @@ from chita.imports import imported, is_import
 from chita.losses import LossLike, check_loss
 from chita.masks.fit import fit_masks, read_masks
 from chita.models.hugging_face import tokenizer_of
+from chita.models.targets import decide
 from chita.models.zoo import find_model, load_model
 from chita.progress import Progress, Silent
 from chita.pruning.result import PruneResult
@@ -165,10 +166,23 @@ def masks_for(session: Session, path: Path) -> dict[str, Tensor]:
     return fit_masks(session.network, masks)[0]
 
 
-def check_rows(settings: RowSettings) -> None:
-    """Raise `InputError` on settings of rows and of the problem that no run could use."""
+def tell_overruled(session: Session, targets: Names | None, ignore: Names) -> None:
+    """Say which tensors are pruned though they are to be ignored, since targets are more precise.
+
+    Raises `InputError` on patterns that match nothing.
+    """
+    for decision in decide(session.network, targets, ignore):
+        if decision.overruled:
+            stderr.print(f"{decision.role.name} is pruned: {decision.rule}", markup=False)
+
+
+def check_rows(settings: RowSettings) -> Sampling:
+    """Return how samples are drawn, but for row indices.
+
+    Raises `InputError` on settings of rows and of the problem that no run could use.
+    """
     pose_of(settings)
-    Sampling(
+    return Sampling(
         rows=settings.rows,
         row_size=settings.row_size,
         rows_dtype=settings.rows_dtype,

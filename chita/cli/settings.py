@@ -16,6 +16,7 @@ from chita.errors import InputError
 from chita.naming import nearest
 from chita.pruning.budget import Asked, PerLayerLike
 from chita.pruning.pose import Pose
+from chita.pruning.sensitivity import SPARSITIES
 from chita.training.recipe import Training
 
 Whole = Annotated[int, Strict()]
@@ -98,6 +99,17 @@ class RefitSettings(RowSettings):
     """Those of `chita refit`: a mask, and rows."""
 
     mask: Path | None = None
+
+
+class SensitivitySettings(RowSettings):
+    """Those of `chita sensitivity`: shares to remove, from which tensors, how, and a picture."""
+
+    sparsities: Numbers = SPARSITIES
+    targets: Names | None = None
+    ignore: Names = ()
+    method: str = "chita"
+    options: dict[str, Flag | Whole | Number | str] = {}
+    plot: Path | None = None
 
 
 class PruneSettings(RowSettings):

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from chita.errors import OutputError
 from chita.export import hugging_face
-from chita.files import draft_of
+from chita.files import draft_of, replacing
 from chita.masks.storage import MASKS, save_masks
 from chita.naming import plain_name
 from chita.records import LevelRecord, RunRecord
+from chita.sensitivity_record import SensitivityRecord
 
 MODEL, RECORD = "model.safetensors", "record.json"
-LEVELS = "levels.csv"  # where levels of sparsity were searched
+LEVELS = "levels.csv"  # where the loss at levels of sparsity was measured
 HASHES = "SHA256SUMS"  # of all other files, as `sha256sum -c` reads them
 OWN = {MODEL, MASKS, RECORD, LEVELS, HASHES, *hugging_face.FILES}
 
@@ -82,19 +83,70 @@ def write_run(
 
     Raises `OutputError` when it cannot be written; `path` is then as it was before.
     """
+    with _written(path, force=force) as draft:
+        # Tied tensors are stored under each of their names, so that any loader finds them.
+        state = {plain_name(n): _stored(n, t) for n, t in model.state_dict().items()}
+        save_file(state, draft / MODEL, metadata={"format": "pt"})
+        if hugging_face.is_hugging_face(model):
+            hugging_face.save(model, draft)
+        save_masks({plain_name(name): mask for name, mask in masks.items()}, draft / MASKS)
+        (draft / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
+        if record.levels:
+            _write_levels(draft / LEVELS, record.levels)
+
+
+def write_sensitivity(path: Path, record: SensitivityRecord, *, force: bool) -> None:
+    """Write `record.json` and `levels.csv` as a run folder is written, or the latter alone.
+
+    That is so where the name of `path` ends in .csv.
+
+    Raises `OutputError` when it cannot be written; `path` is then as it was before.
+    """
+    if not _is_table(path):
+        with _written(path, force=force) as draft:
+            (draft / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
+            _write_levels(draft / LEVELS, record.levels)
+        return
+    check_sensitivity_target(path, force=force)
+    try:
+        with replacing(path) as draft:
+            _write_levels(draft, record.levels)
+            _flush(draft)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def check_sensitivity_target(path: Path, *, force: bool) -> None:
+    """Raise `OutputError` when `write_sensitivity` could not write to `path`."""
+    if not _is_table(path):
+        check_target(path, force=force)
+        return
+    try:
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path} exists and is no file. Choose another --out.")
+        if path.exists() and not force:
+            raise OutputError(f"{path} exists. Choose another --out, or replace it with --force.")
+        draft = draft_of(path)
+        draft.touch()
+        draft.unlink()
+    except (OSError, ValueError) as error:
+        if isinstance(error, OutputError):
+            raise
+        raise _unusable(path, error) from None
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
+
+
+@contextmanager
+def _written(path: Path, *, force: bool) -> Iterator[Path]:
+    """A draft that takes the place of `path` at the end of the block, with hashes of its files."""
     check_target(path, force=force)
     path = path.absolute()
     try:
         with _draft_beside(path) as draft:
-            # Tied tensors are stored under each of their names, so that any loader finds them.
-            state = {plain_name(n): _stored(n, t) for n, t in model.state_dict().items()}
-            save_file(state, draft / MODEL, metadata={"format": "pt"})
-            if hugging_face.is_hugging_face(model):
-                hugging_face.save(model, draft)
-            save_masks({plain_name(name): mask for name, mask in masks.items()}, draft / MASKS)
-            (draft / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
-            if record.levels:
-                _write_levels(draft / LEVELS, record)
+            yield draft
             hashes = [f"{digest(file)}  {file.name}\n" for file in sorted(draft.iterdir())]
             (draft / HASHES).write_text("".join(hashes))
             for file in draft.iterdir():
@@ -104,10 +156,14 @@ def write_run(
     except Exception as error:  # safetensors raises its own type when the disk is full
         if isinstance(error, OutputError):
             raise
-        raise OutputError(
-            f"{path} could not be written: {error}. Nothing was left there; free space or choose "
-            "another --out."
-        ) from error
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: Exception) -> OutputError:
+    return OutputError(
+        f"{path} could not be written: {error}. Nothing was left there; free space or choose "
+        "another --out."
+    )
 
 
 def digest(path: Path) -> str:
@@ -116,11 +172,11 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write_levels(path: Path, record: RunRecord) -> None:
+def _write_levels(path: Path, levels: Sequence[LevelRecord]) -> None:
     with path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(LevelRecord.model_fields)
-        table.writerows(level.model_dump().values() for level in record.levels)
+        table.writerows(level.model_dump().values() for level in levels)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from chita import nested
 from chita.data.examples import Examples
 from chita.errors import NumericalError
 from chita.layout import Layout
+from chita.models.forward import failures_named
 from chita.models.mode import state_kept
 from chita.models.prunable import write_weights
 from chita.pruning.samples import Sampling
@@ -60,6 +61,16 @@ class Judge:
             return self.loss()
         with batch_statistics(self._network):
             return self.loss()
+
+    def check(self) -> None:
+        """Raise `InputError`, which names the module, where the network or the loss fails."""
+        sample = nested.map_tensors(torch.clone, next(self._held.batches(1)))
+        with (
+            state_kept(self._network),
+            torch.no_grad(),
+            failures_named(self._network, sample),
+        ):
+            self._loss.mean(self._network, sample)
 
     def loss(self) -> float:
         """Return the loss of the network as it is, its batch norms with their own statistics."""

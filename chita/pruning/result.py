@@ -122,7 +122,7 @@ def make_record(
         training=training,
         batch_norm=staged.batch_norm,
         layers=_layers(layout, staged.mask, staged.ways, solved or {}),
-        levels=_levels(levels or {}),
+        levels=levels_of(levels or {}),
         flops=_flops(layout, staged.mask),
         dense_flops=_flops(layout, torch.ones_like(staged.mask)),
         seconds={**({"search": searching} if levels else {}), **staged.seconds, **trained},
@@ -164,7 +164,8 @@ def _layers(
     )
 
 
-def _levels(levels: Levels) -> tuple[LevelRecord, ...]:
+def levels_of(levels: Levels) -> tuple[LevelRecord, ...]:
+    """Return a table of levels, a record for each tensor and level, in their order."""
     return tuple(
         LevelRecord(tensor=name, sparsity=sparsity, loss=loss)
         for name, listed in levels.items()

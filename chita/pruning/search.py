@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import final
 
 from torch import Tensor, nn
@@ -14,21 +16,42 @@ from chita.constraints.sparsity import share_kept
 from chita.data.batches import Data
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
+from chita.models.mode import state_kept
 from chita.models.prunable import read_weights, write_weights
 from chita.progress import Placed, Progress, track
-from chita.pruning.allocation import Searched
+from chita.pruning.allocation import Levels, Searched
 from chita.pruning.auto import Chooser
 from chita.pruning.judge import Judge
 from chita.pruning.pose import AUTO, Pose
 from chita.pruning.posed import Posed
-from chita.pruning.samples import Sampling, Source
+from chita.pruning.samples import Drawn, Sampling, Source
 from chita.solvers import Solver
 from chita.training.batch_norm import batch_norms
 
 LEVELS = tuple(round(1 - 2 ** (-half / 2), 3) for half in range(14))
 """The shares removed that are tried: none, and densities that fall by the root of two to 1.1 %."""
 
-_POSED = 7  # the level, of 91 %, at which a ridge is chosen
+_POSED = 0.912  # a ridge is chosen at the level nearest to this one
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What pruning each tensor by itself costs.
+
+    Fields: `levels`, of every tensor, in the order of the layout and of rising sparsity; `dense`,
+    the loss of the network as it is; `loss`, its name; `held_out`, samples that told these;
+    `drawn`, those of the rows, and `rows`, n, None and 0 where the method needs none; `seconds`, by
+    phase.
+    """
+
+    levels: Levels
+    dense: float
+    loss: str
+    held_out: int
+    drawn: Drawn | None
+    rows: int
+    seconds: dict[str, float]
 
 
 def searched(
@@ -43,20 +66,63 @@ def searched(
     bn_recalibrate: bool,
     progress: Progress,
 ) -> Budget:
-    """Return a budget with its levels of sparsity measured, where it asks for that.
+    """Return a budget with its levels of sparsity measured at `LEVELS`, where it asks for that.
 
-    Every tensor by itself is pruned to each of `LEVELS` by the run's method, from the rows of its
-    first stage, without the first-order term (which trains); where λ is to be chosen, that is done
-    once for each tensor. A loss is the mean over the samples held out, batch norms as if estimated
-    anew, less that of the network as it is. A level that cannot be solved is left out. The network
-    is left as it was.
-
-    Raises `InputError` when there are no data, or no samples to hold out.
+    Raises as `measured` does.
     """
     if not isinstance(budget, Searched) or budget.levels is not None:
         return budget
+    found = measured(
+        network,
+        layout,
+        data,
+        sparsities=LEVELS,
+        solver=solver,
+        sampling=sampling,
+        pose=pose,
+        bn_recalibrate=bn_recalibrate,
+        progress=Placed(progress, "search: "),
+    )
+    return replace(budget, levels=found.levels)
+
+
+def measured(
+    network: nn.Module,
+    layout: Layout,
+    data: Data | None,
+    *,
+    sparsities: Sequence[float],
+    solver: Solver,
+    sampling: Sampling,
+    pose: Pose,
+    bn_recalibrate: bool,
+    progress: Progress,
+) -> Measured:
+    """Return by how much the loss grows with every tensor by itself pruned to some sparsities.
+
+    A tensor is pruned by the run's method, from the rows of its first stage, without the
+    first-order term (which trains); where λ is to be chosen, that is done once for each tensor. At
+    least one weight is kept. A loss is the mean over the samples held out, batch norms as if
+    estimated anew, less that of the network as it is, so at sparsity 0 it is 0. A level that cannot
+    be solved, or at which the loss is not finite, is left out. The network is left as it was.
+
+    Args:
+        network: in eval mode.
+        layout: the tensors.
+        data: calibration samples.
+        sparsities: two shares removed or more, rising, the first of them 0.
+        solver: the method.
+        sampling: which samples make rows, and which are held out.
+        pose: λ, τ and blocks, or that they are chosen; its first-order scale has no part.
+        bn_recalibrate: whether batch norms are as if estimated anew.
+        progress: told of rows and of levels.
+
+    Raises:
+        InputError: there are no data, or no samples to hold out, or the network fails on them.
+        NumericalError: the loss of the network as it is, or its gradients, are not finite.
+    """
     search = _Search(network, layout, data, solver, sampling, pose, normed=bn_recalibrate)
-    return replace(budget, levels=search.run(progress))
+    return search.run(sparsities, progress)
 
 
 @final
@@ -79,46 +145,72 @@ class _Search:
         held = self._source.judges(network, self._device)
         if held is None:
             raise InputError(
-                "Levels are searched by the loss on samples held out, and held_out is 0. Hold some "
-                "out, or give the levels."
+                "What pruning a tensor costs is told by the loss on samples held out, and held_out "
+                "is 0. Hold some out, or give levels of sparsity that are known."
             )
+        self._loss = sampling.loss_for(held.parts[0]).name
         normed = normed and bool(batch_norms(network))
         self._judge = Judge(network, layout, held, sampling, normed=normed)
 
-    def run(self, progress: Progress) -> dict[str, tuple[tuple[float, float], ...]]:
-        """Return the levels of every tensor."""
+    def run(self, sparsities: Sequence[float], progress: Progress) -> Measured:
+        """Measure every tensor at rising sparsities, the first of them 0."""
+        began = time.perf_counter()
         w_bar = read_weights(self._network, self._layout)
-        collected = self._collected(progress) if self._solver.curvatures else None
+        drawn, collected = None, None
+        if self._solver.curvatures:
+            drawn, collected = self._collected(progress)
+        measuring = time.perf_counter()
+        self._judge.check()
         dense = self._judge(w_bar)
+        if not math.isfinite(dense):
+            raise NumericalError(
+                f"The loss of the network as it is, on the {len(self._judge)} samples held out, is "
+                f"{dense}. Give sound weights and data, or another loss."
+            )
         found: dict[str, tuple[tuple[float, float], ...]] = {}
-        steps = len(self._layout.names) * len(LEVELS)
-        with track(Placed(progress, "search: "), "levels", steps, "level") as told:
+        others = range(1, len(sparsities))
+        posed = min(others, key=lambda at: abs(sparsities[at] - _POSED))
+        order = (posed, *(at for at in others if at != posed))
+        steps = len(self._layout.names) * len(order)
+        with track(progress, "measure", steps, "levels") as told:
             for name, segment in self._layout:
                 own = self._layout.alone(name), segment
                 tensor = _Tensor(w_bar, *own, collected, self._solver, self._pose, self._judge)
                 losses = {0: 0.0}
-                for at in (_POSED, *(i for i in range(1, len(LEVELS)) if i != _POSED)):
-                    loss = tensor.loss(LEVELS[at])
+                for at in order:
+                    loss = tensor.loss(sparsities[at])
                     if loss is not None:
                         losses[at] = loss - dense
                     told.advance(1)
-                found[name] = tuple((LEVELS[at], losses[at]) for at in sorted(losses))
-                told.advance(1)
+                found[name] = tuple((sparsities[at], losses[at]) for at in sorted(losses))
         write_weights(self._network, self._layout, w_bar)
-        return found
-
-    def _collected(self, progress: Progress) -> Collected:
-        drawn = self._source.drawn(self._source.next(), self._network, self._device)
-        return collect_gradients(
-            self._network,
-            self._layout,
-            drawn.examples,
-            row_size=self._sampling.row_size,
-            loss=drawn.loss,
-            storage=self._sampling.storage,
-            improved=drawn.improved,
-            progress=Placed(progress, "search: "),
+        return Measured(
+            levels=found,
+            dense=dense,
+            loss=self._loss,
+            held_out=len(self._judge),
+            drawn=drawn,
+            rows=0 if collected is None else collected.rows.n,
+            seconds={
+                "collect": measuring - began,
+                "measure": time.perf_counter() - measuring,
+            },
         )
+
+    def _collected(self, progress: Progress) -> tuple[Drawn, Collected]:
+        given = self._source.next()
+        with state_kept(self._network):
+            drawn = self._source.drawn(given, self._network, self._device)
+            return drawn, collect_gradients(
+                self._network,
+                self._layout,
+                drawn.examples,
+                row_size=self._sampling.row_size,
+                loss=drawn.loss,
+                storage=self._sampling.storage,
+                improved=drawn.improved,
+                progress=progress,
+            )
 
 
 @final

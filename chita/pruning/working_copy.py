@@ -36,12 +36,9 @@ def restored_on_error(
         raise
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """Return a copy of a network; raise `InputError` where it cannot be copied."""
+def copied(model: nn.Module, advice: str = "Pass inplace=True to prune it itself.") -> nn.Module:
+    """Return a copy of a network; raise `InputError`, with advice, where it cannot be copied."""
     try:
         return copy.deepcopy(model)
     except Exception as error:  # modules may define how they are copied, and fail in any way
-        raise InputError(
-            f"{type(model).__name__} cannot be copied: {error}. Pass inplace=True to prune it "
-            "itself."
-        ) from error
+        raise InputError(f"{type(model).__name__} cannot be copied: {error}. {advice}") from error

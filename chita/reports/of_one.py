@@ -218,13 +218,14 @@ def heat_of(levels: Sequence[LevelRecord]) -> Chart:
     """Return the heat map of what pruning each tensor alone costs in held-out loss."""
     rows: dict[str, list[LevelRecord]] = {}
     for level in levels:
-        rows.setdefault(level.tensor, []).append(level)
+        own = rows.setdefault(level.tensor, [])
+        own += [level] if level.sparsity else []  # at 0 nothing is lost
     return Chart(
         key="sensitivity", title="Increase of the held-out loss, each tensor pruned alone",
         kind="heat", x=Axis(label="share of the tensor removed"),
         y=Axis(label="tensor", scale="log"),
         series=tuple(_row(name, own) for name, own in rows.items()),
-        note="Red is a higher loss, blue a lower one; the shade falls with each power of ten.",
+        note="Red is a higher loss, blue a lower one, in shades by powers of ten.",
     )  # fmt: skip
 
 

@@ -12,12 +12,11 @@ import numpy as np
 from chita.errors import InputError
 from chita.files import replacing
 from chita.reports.chart import SCALES, Axis, Chart
-from chita.reports.shade import shades
+from chita.reports.shade import DARK, shades
 
 _SIDE = 0.05  # of an axis that stays free on each side
 _ROW = 0.22  # inches for a name
-_WRITTEN = 400  # cells of which the numbers are written
-_DARK = 0.75  # a shade on which they are white
+_WRITTEN = 12  # columns at most whose cells have room for a number
 
 
 def write_picture(charts: Sequence[Chart], path: Path) -> None:
@@ -135,18 +134,32 @@ def _bars(axes: Any, chart: Chart) -> None:
 
 def _heat(axes: Any, chart: Chart) -> None:
     cells, columns = chart.cells, chart.columns
-    shade = [
-        [np.nan if own is None else own for own in row] for row in shades(cells, chart.y.scale)
-    ]
+    found = shades(cells, chart.y.scale)
+    shade = np.array([[np.nan if own is None else own for own in row] for row in found])
+    shade = shade.reshape(len(cells), -1) if columns else np.full((len(cells), 1), np.nan)
     axes.imshow(shade, cmap="RdBu_r", vmin=-1.2, vmax=1.2, aspect="auto")
+    axes.set_facecolor("lightgrey")  # of what is not known
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(cells)), [own.name for own in chart.series], fontsize="small")
     axes.set_xlabel(chart.x.label)
-    if len(cells) * len(columns) > _WRITTEN:
+    if len(columns) > _WRITTEN:
         return
     for row, column in np.ndindex(len(cells), len(columns)):
         value = cells[row][column]
         if value is not None:
-            color = "white" if abs(shade[row][column]) > _DARK else "black"
+            color = "white" if abs(shade[row][column]) > DARK else "black"
             how = {"ha": "center", "va": "center", "fontsize": "x-small", "color": color}
             axes.text(column, row, f"{value:.2g}", **how)
+
+
+def check_picture(path: Path) -> None:
+    """Raise `InputError` where `write_picture` could not write to `path`, whatever it shows."""
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase  # noqa: PLC0415 (optional)
+    except ImportError:
+        raise InputError("A plot needs matplotlib: pip install matplotlib.") from None
+    kinds = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.lstrip(".").lower() not in kinds:
+        raise InputError(f"{path} is no kind of picture. Give a name in .png, .svg or .pdf.")
+    if not path.parent.is_dir() or path.is_dir():
+        raise InputError(f"{path} cannot be a file there. Give a path in a folder that exists.")

@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import final
 
-_ORDERS = 4.0  # of magnitude below the largest, at which there is no colour left
+import numpy as np
+
+DARK = 0.6  # shades above which a number is white
+_DECADES = 4  # that shades tell apart at most
+
+Cells = Sequence[Sequence[float | None]]
 
 
-def shades(table: Sequence[Sequence[float | None]], scale: str) -> list[list[float | None]]:
-    """Return a shade in -1 to 1 for each number: its sign, and how near it is to the largest.
+@final
+@dataclass(frozen=True, kw_only=True)
+class Shades:
+    """Shades of numbers, by arsinh(v/`width`): nearly linear below `width`, logarithmic above.
 
-    On the scale "log" it falls by a quarter with every order of magnitude below the largest
-    absolute value, on "linear" in proportion.
-
-    >>> shades([[100.0, -10.0], [0.0, None]], "log")
-    [[1.0, -0.75], [0.0, None]]
+    `most` is the largest absolute value, whose shade is 1 or -1.
     """
-    largest = max((abs(v) for row in table for v in row if v is not None), default=0.0)
-    return [[None if v is None else _shade(v, largest, scale) for v in row] for row in table]
+
+    width: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Iterable[float], scale: str = "log") -> Shades:
+        """Return the shades of some numbers, in proportion to them on the scale "linear".
+
+        On "log" one number in ten lies below the width, which is at most four decades below the
+        largest.
+        """
+        sizes = [abs(value) for value in values if value != 0] or [1.0]
+        if scale == "linear":
+            return cls(width=1e6 * max(sizes), most=max(sizes))
+        low = float(np.quantile(sizes, 0.1))
+        return cls(width=max(low, max(sizes) * 10.0**-_DECADES), most=max(sizes))
+
+    def shade(self, value: float) -> float:
+        """Return a number in [-1, 1], of the sign of the value.
+
+        >>> Shades(width=1.0, most=100.0).shade(-100.0)
+        -1.0
+        """
+        return float(np.arcsinh(value / self.width) / np.arcsinh(self.most / self.width))
 
 
-def _shade(value: float, largest: float, scale: str) -> float:
-    if not value:
-        return 0.0
-    if scale == "linear":
-        return value / largest
-    below = math.log10(largest / abs(value))
-    return math.copysign(max(0.0, 1 - below / _ORDERS), value)
+def shades(cells: Cells, scale: str) -> list[list[float | None]]:
+    """Return the shade of each cell, None where there is no value."""
+    own = Shades.of((v for row in cells for v in row if v is not None), scale)
+    return [[None if v is None else own.shade(v) for v in row] for row in cells]

@@ -18,7 +18,7 @@ from chita.masks.storage import save_masks
 from chita.models.zoo import load_model
 
 WORK = re.compile(r"[\w ]+: [\d,]+( of [\d,]+)? \w+, [\d.]+ s")  # what progress leaves behind
-WRITES = {"prune", "refit", "apply"}
+WRITES = {"prune", "refit", "apply", "sensitivity"}
 
 
 class Hostile:

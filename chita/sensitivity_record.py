@@ -1,0 +1,67 @@
+"""What pruning each tensor by itself costs, as plain data: one JSON object."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from chita.records import LevelRecord
+
+
+class TensorRecord(BaseModel):
+    """One prunable tensor: its `name`, `shape` and number of `weights`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    shape: tuple[int, ...]
+    weights: int
+
+
+class SensitivityRecord(BaseModel):
+    """By how much the loss grows with each tensor alone pruned.
+
+    Fields:
+        command: tells this record from that of a run; settings: as asked for, under the names of
+            the options.
+        method, options: the solver's name and its fields.
+        model, data: what was measured and on what, as named by the user.
+        seed: of the draw, None where samples were named by their indices.
+        rows, row_size: n and m, zero where nothing was collected; data_hash: SHA-256 of the samples
+            of the rows, None where there are none; fisher: improved or empirical.
+        held_out: samples that told the losses; loss: its name; dense_loss: its mean on them, of the
+            network as it is.
+        sparsities: at which tensors were measured, rising.
+        tensors: in the order of the network.
+        levels: for each tensor, in that order, sparsity 0, whose loss is 0, and those of the
+            sparsities at which it could be solved and the loss was finite, rising.
+        seconds: wall clock by phase.
+        dropped: tensors of the checkpoint that were dropped on loading.
+        peak_rss_mb: peak resident memory of the process; versions: of what computed it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    command: Literal["sensitivity"] = "sensitivity"
+    settings: dict[str, Any]
+    method: str
+    options: dict[str, Any]
+    model: str
+    data: str | None = None
+    seed: int | None
+    rows: int
+    row_size: int
+    data_hash: str | None
+    fisher: str | None
+    held_out: int
+    loss: str
+    dense_loss: float
+    sparsities: tuple[float, ...]
+    tensors: tuple[TensorRecord, ...]
+    levels: tuple[LevelRecord, ...]
+    seconds: dict[str, float]
+    dropped: tuple[str, ...] = ()
+    peak_rss_mb: float | None
+    versions: dict[str, str]
