@@ -6,9 +6,14 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+CHROMIUM: str | None = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None
+)
 _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-quic", "--no-first-run",
@@ -22,9 +27,10 @@ class Browser:
     Fields: `events`, all that the page reported: requests, messages on the console, errors.
     """
 
-    def __init__(self, read, write):
+    def __init__(self, read: int, write: int) -> None:
         self._read, self._write = os.fdopen(read, "rb"), os.fdopen(write, "wb")
-        self._count, self._session, self.events = 0, None, []
+        self._count, self._session = 0, ""
+        self.events: list[dict[str, Any]] = []
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)[
             "sessionId"
@@ -32,10 +38,10 @@ class Browser:
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.send(f"{domain}.enable")
 
-    def send(self, method, **params):
+    def send(self, method: str, **params: Any) -> dict[str, Any]:
         """Give a command, and return its result."""
         self._count += 1
-        message = {"id": self._count, "method": method, "params": params}
+        message: dict[str, Any] = {"id": self._count, "method": method, "params": params}
         if self._session:
             message["sessionId"] = self._session
         self._write.write(json.dumps(message).encode() + b"\0")
@@ -44,19 +50,21 @@ class Browser:
             answer = self._next()
             if answer.get("id") == self._count:
                 assert "error" not in answer, answer
-                return answer["result"]
+                return dict(answer["result"])
 
-    def _next(self):
+    def _next(self) -> dict[str, Any]:
         parts = bytearray()
         while (byte := self._read.read(1)) != b"\0":
             assert byte, "the browser has gone"
             parts += byte
-        answer = json.loads(parts)
+        answer: dict[str, Any] = json.loads(parts)
         if "id" not in answer:
             self.events.append(answer)
         return answer
 
-    def open(self, path, width=1280, height=900, *, phone=False):
+    def open(
+        self, path: Path, width: int = 1280, height: int = 900, *, phone: bool = False
+    ) -> float:
         """Open a file, and return the seconds until it was loaded."""
         self.events.clear()
         self.send(
@@ -69,7 +77,7 @@ class Browser:
             self._next()
         return time.perf_counter() - began
 
-    def run(self, script):
+    def run(self, script: str) -> Any:
         """Run a script, wait for what it promises, and return its value."""
         found = self.send(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
@@ -77,7 +85,7 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def until(self, script, seconds=20):
+    def until(self, script: str, seconds: float = 20) -> Any:
         """Wait until a script gives something true, and return it."""
         end = time.monotonic() + seconds
         while not (value := self.run(script)):
@@ -85,7 +93,7 @@ class Browser:
             time.sleep(0.05)
         return value
 
-    def key(self, name, text=""):
+    def key(self, name: str, text: str = "") -> None:
         """Press a key."""
         codes = {"Tab": 9, "Enter": 13, " ": 32}
         for kind in ("keyDown", "keyUp"):
@@ -95,15 +103,15 @@ class Browser:
                 windowsVirtualKeyCode=codes[name], **extra,
             )  # fmt: skip
 
-    def picture(self, path, *, whole=False):
+    def picture(self, path: Path, *, whole: bool = False) -> None:
         """Write what is seen, or the whole page, as a PNG."""
         found = self.send("Page.captureScreenshot", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(found["data"]))
 
     @property
-    def faults(self):
+    def faults(self) -> list[Any]:
         """Errors and warnings on the console, exceptions, and requests beyond the page itself."""
-        found = []
+        found: list[Any] = []
         for event in self.events:
             params = event["params"]
             if event["method"] == "Runtime.exceptionThrown":
@@ -120,7 +128,7 @@ class Browser:
 
 
 @contextmanager
-def browser(folder):
+def browser(folder: Path) -> Iterator[Browser]:
     """A browser with nothing in its profile, which lies in a folder."""
     to_read, write = os.pipe()
     read, to_write = os.pipe()
@@ -128,7 +136,7 @@ def browser(folder):
     begin = f'exec "$@" 3<&{to_read} 4>&{to_write}'  # the protocol reads from 3 and writes to 4
     command = ["bash", "-c", begin, "-", CHROMIUM, f"--user-data-dir={folder / 'profile'}"]
     process = subprocess.Popen(
-        [*command, *_FLAGS],
+        [*map(str, command), *_FLAGS],
         pass_fds=(to_read, to_write),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,6 @@ from chita.reports.shade import shades
 
 _NATIVE = {"linear", "log"}  # scales that Plotly has, too
 _ROW = 22  # pixels for a name
-_LINE = 20  # pixels for a line of the legend
-_WIDE = 18  # letters of a name that has a line of its own
 _HEIGHT = 320
 _COLORS = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd",
@@ -27,21 +24,11 @@ def figure_of(chart: Chart) -> dict[str, Any]:
 
     Values on an axis that Plotly has no scale for are given as places, with the values as ticks.
     """
-    named = [own.name for own in chart.series if own.name]
-    named += [] if chart.level is None else [chart.level[1]]
-    lines = _legend_lines(named) if len(named) > 1 else 0
     layout: dict[str, Any] = {
-        "height": max(_HEIGHT, 130 + _ROW * chart.rows) + _LINE * lines,
-        "margin": {"l": 60, "r": 15, "t": 10, "b": 60 + _LINE * lines},
+        "height": max(_HEIGHT, 130 + _ROW * chart.rows),
+        "margin": {"l": 60, "r": 15, "t": 10, "b": 50},
         "hovermode": "closest",
-        "legend": {
-            "orientation": "h",
-            "yref": "container",
-            "y": 0,
-            "yanchor": "bottom",
-            "maxheight": _LINE * (lines + 1),
-        },
-        "showlegend": lines > 0,
+        "showlegend": False,  # the page has one of its own, which keys reach
     }
     if chart.kind == "heat":
         return _heat(chart, layout)
@@ -61,11 +48,6 @@ def figure_of(chart: Chart) -> dict[str, Any]:
             "line": {"color": "#888888", "dash": "dot"},
         })  # fmt: skip
     return {"data": data, "layout": layout}
-
-
-def _legend_lines(names: Sequence[str]) -> int:
-    """How many lines a legend of some names takes, at the width of a phone."""
-    return math.ceil(sum(1 if len(name) > _WIDE else 0.5 for name in names))
 
 
 def _points(chart: Chart, own: Series, place: int) -> dict[str, Any]:
@@ -155,7 +137,7 @@ def _heat(chart: Chart, layout: dict[str, Any]) -> dict[str, Any]:
         "xaxis": {"title": {"text": _shown(chart.x.label)}, "type": "category", "side": "top"},
         "yaxis": {"autorange": "reversed", "automargin": True, "type": "category"},
     }
-    layout["margin"] |= {"t": 60}
+    layout["margin"] |= {"t": 60, "b": 15}
     return {"data": [data], "layout": layout}
 
 
@@ -167,7 +149,7 @@ def _axis(axis: Axis, values: Sequence[float]) -> dict[str, Any]:
     }
     ticks = axis.ticks(values)
     if axis.scale == "log":
-        found |= {"type": "log"}
+        found |= {"type": "log", "exponentformat": "power"}
     elif ticks is not None:
         found |= {
             "tickvals": [_sharp(axis.place(tick)) for tick in ticks],

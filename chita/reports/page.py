@@ -18,9 +18,10 @@ from chita.reports.accuracy import Line
 from chita.reports.chart import Chart
 from chita.reports.interactive import figure_of
 from chita.reports.of_many import comparison
-from chita.reports.of_one import charts_of
+from chita.reports.of_one import charts_of, heat_of
 from chita.reports.runs import Reading, Reported
 from chita.reports.story import comparison_story, story_of
+from chita.sensitivity_record import SensitivityRecord
 
 _PARTS = ("page.html", "page.css", "page.js")
 
@@ -30,20 +31,23 @@ _PARTS = ("page.html", "page.css", "page.js")
 class Report:
     """What a page shows.
 
-    Fields: `title`; `reading`, the runs; `groups`, those that can be compared; `charts`, of each
-    group that is a comparison, and of each run.
+    Fields: `title`; `reading`, the runs; `groups`, those that can be compared; `group_charts`, of
+    each group that is a comparison; `heats`, of each table of sensitivities; `run_charts`, of each
+    run.
     """
 
     title: str
     reading: Reading
     groups: tuple[tuple[Reported, ...], ...]
     group_charts: tuple[tuple[Chart, ...], ...]
+    heats: tuple[Chart, ...]
     run_charts: tuple[tuple[Chart, ...], ...]
 
     @property
     def charts(self) -> list[Chart]:
         """All charts, each with a key of its own."""
-        return [chart for own in (*self.group_charts, *self.run_charts) for chart in own]
+        every = (*self.group_charts, self.heats, *self.run_charts)
+        return [chart for own in every for chart in own]
 
 
 def make_report(reading: Reading, title: str | None = None) -> Report:
@@ -52,7 +56,8 @@ def make_report(reading: Reading, title: str | None = None) -> Report:
     for run in reading.runs:
         subjects.setdefault(run.subject, []).append(run)
     groups = tuple(tuple(runs) for runs in subjects.values())
-    alone = reading.runs[0].name if len(reading.runs) == 1 else f"{len(reading.runs)} runs"
+    names = [*(run.name for run in reading.runs), *(name for name, _ in reading.tables)]
+    alone = names[0] if len(names) == 1 else f"{len(names)} records"
     return Report(
         title=title or f"Pruning: {alone}",
         reading=reading,
@@ -61,8 +66,16 @@ def make_report(reading: Reading, title: str | None = None) -> Report:
             _keyed(comparison(runs) if len(runs) > 1 else (), f"g{at}")
             for at, runs in enumerate(groups, 1)
         ),
+        heats=tuple(_heat(at, *table) for at, table in enumerate(reading.tables, 1)),
         run_charts=tuple(_keyed(charts_of(run), f"r{at}") for at, run in _numbered(reading)),
     )
+
+
+def _heat(at: int, name: str, record: SensitivityRecord) -> Chart:
+    title = f"{name}: {record.model}, growth of the loss with each tensor alone pruned"
+    how = f"By {record.method}; {record.loss} {record.dense_loss:.4g} before, on "
+    note = f"{how}{record.held_out:,} samples held out."
+    return replace(heat_of(record.levels), key=f"s{at}-sensitivity", title=title, note=note)
 
 
 def _numbered(reading: Reading) -> Iterator[tuple[int, Reported]]:
@@ -106,6 +119,7 @@ def page_of(report: Report) -> str:
         counted=_counted(report),
         skipped=report.reading.skipped,
         groups=[*_groups(report)],
+        heats=report.heats,
         runs=[*_runs(report)],
         table=_table(report.reading),
         heights={key: figure["layout"]["height"] for key, figure in figures.items()},
@@ -123,8 +137,10 @@ def _part(name: str) -> str:
 
 def _counted(report: Report) -> str:
     runs, groups = len(report.reading.runs), len(report.groups)
+    if not groups:
+        return "sensitivity alone, no run"
     if groups == 1:
-        return f"{runs} run{'s' if runs > 1 else ''} of {_subject(report.groups[0])}"
+        return f"{runs} run{'s' if runs > 1 else ''}, {_subject(report.groups[0])}"
     return f"{runs} runs of {groups} networks or data sets"
 
 

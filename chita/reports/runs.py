@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from chita.errors import InputError
 from chita.records import RunRecord
 from chita.reports.accuracy import COLUMNS, row_of
 from chita.reports.summary import summary
+from chita.sensitivity_record import SensitivityRecord
 
 RECORD = "record.json"
+_SENSITIVITY = re.compile(rb'"command"\s*:\s*"sensitivity"')
 _NUMBERS = ("sparsity", "nnz", "prunable")
 _MAYBE = (
     "dense_metric", "pruned_metric", "peak_rss_mb", "flops", "dense_flops", "objective",
@@ -57,42 +60,54 @@ class Reported:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The `runs` that could be read, and of the others, in `skipped`, where they are and why."""
+    """The `runs` and the `tables` of sensitivities, by name, that could be read.
 
-    runs: tuple[Reported, ...]
+    Of the others `skipped` tells where they are and why they are left out.
+    """
+
+    runs: tuple[Reported, ...] = ()
+    tables: tuple[tuple[str, SensitivityRecord], ...] = ()
     skipped: tuple[str, ...] = ()
 
 
 def read_runs(paths: Sequence[Path]) -> Reading:
     """Return the runs of some paths: run folders, `record.json` files, results of sweeps (.jsonl).
 
+    What `chita sensitivity` wrote may be among them.
+
     A line or a record that cannot be read, or tells of a run that failed, is skipped and named.
 
     Raises `InputError` where a path cannot be read at all, or no run is left.
     """
     runs: list[Reported] = []
+    tables: list[tuple[str, SensitivityRecord]] = []
     skipped: list[str] = []
     for path in dict.fromkeys(paths):
         single = path.is_dir() or path.suffix == ".json"
         for found in [_recorded(path)] if single else _lines(path):
             if isinstance(found, str):
                 skipped.append(found)
+            elif isinstance(found, tuple):
+                tables.append(found)
             else:
                 runs.append(found)
-    if not runs:
+    if not runs and not tables:
         told = f" {skipped[0]}" if skipped else ""
         raise InputError(
             f"There is no run to report.{told} Give run folders (--out of chita prune), or results "
             "of chita sweep (--out)."
         )
-    return Reading(runs=tuple(runs), skipped=tuple(skipped))
+    return Reading(runs=tuple(runs), tables=tuple(tables), skipped=tuple(skipped))
 
 
-def _recorded(path: Path) -> Reported | str:
-    """The run of a folder, or of a record; or what is wrong with it."""
+def _recorded(path: Path) -> Reported | tuple[str, SensitivityRecord] | str:
+    """The run, or the sensitivities, of a folder or of a record; or what is wrong with it."""
     file = path / RECORD if path.is_dir() else path
     content = _read(file)
+    name = (path.name if path.is_dir() else path.parent.name or path.stem) or str(path)
     try:
+        if _SENSITIVITY.search(content):
+            return name, SensitivityRecord.model_validate_json(content)
         record = RunRecord.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
@@ -100,8 +115,7 @@ def _recorded(path: Path) -> Reported | str:
         return f"{file}: no record of a run; {place}: {first['msg']}."
     if not record.stages:
         return f"{file}: no record of a run; it has no stage."
-    name = path.name if path.is_dir() else path.parent.name or path.stem
-    return reported(record, name or str(path), str(file))
+    return reported(record, name, str(file))
 
 
 def reported(record: RunRecord, name: str = "run", source: str = "") -> Reported:

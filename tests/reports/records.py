@@ -3,7 +3,8 @@
 import json
 
 from chita.cli.settings import PruneSettings
-from chita.records import LayerRecord, RunRecord, StageRecord
+from chita.records import LayerRecord, LevelRecord, RunRecord, StageRecord
+from chita.sensitivity_record import SensitivityRecord, TensorRecord
 
 ACCURACY = "top-1 accuracy, per cent"
 
@@ -86,6 +87,21 @@ def record(names=("a", "b"), stages=None, **fields):
         "versions": {"chita": "0.1.0", "torch": "2"},
     }
     return RunRecord.model_validate({**given, **fields})
+
+
+def sensitivities(names=("a", "b"), sparsities=(0.5, 0.9)):
+    """What `chita sensitivity` writes, of losses that grow with what is removed."""
+    levels = [
+        LevelRecord(tensor=name, sparsity=sparsity, loss=sparsity * (1 + at))
+        for at, name in enumerate(names)
+        for sparsity in (0.0, *sparsities)
+    ]
+    return SensitivityRecord(
+        settings={}, method="chita", options={}, model="Net", seed=0, rows=10, row_size=1,
+        data_hash=None, fisher="improved", held_out=40, loss="cross_entropy", dense_loss=0.1,
+        sparsities=sparsities, levels=levels, seconds={}, peak_rss_mb=None, versions={},
+        tensors=[TensorRecord(name=name, shape=(2, 2), weights=4) for name in names],
+    )  # fmt: skip
 
 
 def write_lines(path, lines):

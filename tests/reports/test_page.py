@@ -13,7 +13,7 @@ from chita.records import EpochRecord, LevelRecord, TrainingRecord
 from chita.reports.page import make_report, page_of, write_page
 from chita.reports.runs import Reading, read_runs, reported
 from tests.chromium import CHROMIUM, browser
-from tests.reports.records import line, record, write_lines, write_record
+from tests.reports.records import line, record, sensitivities, write_lines, write_record
 
 HOSTILE = "</script><img src=x onerror=alert(1)><b>&amp;\"'%{x}"
 MEGA = 1_000_000
@@ -50,7 +50,7 @@ def two_hundred(folder):
             repeat=f"chita prune --model {HOSTILE}",
         )
         paths.append(write_record(folder / f"run-{at}", own))
-    return paths
+    return [*paths, write_record(folder / "sens", sensitivities(("a", HOSTILE)))]
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +159,25 @@ def test_it_is_light_or_dark_and_prints_light(chromium, tmp_path):
     chromium.open(page)
     assert chromium.run(back) == "rgb(21, 24, 28)"
     chromium.send("Emulation.setEmulatedMedia", features=[])
+
+
+@needs_chromium
+def test_the_legend_hides_a_series(chromium, page):
+    chromium.open(page)
+    chromium.until("document.querySelector('.legend') !== null")
+    names = chromium.run(
+        "[...document.querySelectorAll('.legend')[0].children].map(e => e.innerText)"
+    )
+    assert names == ["chita", "magnitude", "woodfisher", "obd", "cbs", HOSTILE, "dense"]
+    lines = "document.querySelector('.chart').querySelectorAll('.scatter').length"
+    assert chromium.until(f"{lines} === 7")
+    chromium.run("document.querySelector('.legend button').focus()")
+    chromium.key("Enter", "\r")
+    assert chromium.until(f"{lines} === 6")
+    assert chromium.run("document.querySelector('.legend button').ariaPressed") == "false"
+    chromium.key("Enter", "\r")
+    assert chromium.until(f"{lines} === 7")
+    assert chromium.faults == []
 
 
 @needs_chromium

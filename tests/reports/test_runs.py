@@ -7,7 +7,7 @@ import pytest
 from chita.errors import InputError
 from chita.reports.page import make_report
 from chita.reports.runs import read_runs
-from tests.reports.records import line, record, write_lines, write_record
+from tests.reports.records import line, record, sensitivities, write_lines, write_record
 
 BROKEN = {
     "not JSON": "{",
@@ -54,6 +54,19 @@ def test_a_record_says_as_much_as_its_file_whatever_names_it(tmp_path):
     by_file = read_runs([folder / "record.json"]).runs[0]
     assert by_folder.record == by_file.record == record()
     assert by_folder.name == by_file.name == "run"
+
+
+def test_sensitivities_are_told_from_runs(tmp_path):
+    table = write_record(tmp_path / "sens", sensitivities())
+    reading = read_runs([table, write_record(tmp_path / "run")])
+    assert reading.tables == (("sens", sensitivities()),)
+    assert [run.name for run in reading.runs] == ["run"]
+    (heat,) = make_report(reading).heats
+    assert [(row.name, row.x, row.y) for row in heat.series] == [
+        ("a", ("0.5", "0.9"), (0.5, 0.9)),
+        ("b", ("0.5", "0.9"), (1.0, 1.8)),
+    ]
+    assert make_report(read_runs([table])).charts == [heat]
 
 
 def test_nothing_to_read_is_refused(tmp_path):

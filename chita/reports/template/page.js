@@ -3,6 +3,7 @@
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const root = document.documentElement;
   const drawn = new Set();
+  const plain = (text) => new DOMParser().parseFromString(String(text), "text/html").body.textContent;
 
   // Charts are drawn when they come near the window, so that a page of many opens at once.
   function themed(layout) {
@@ -18,8 +19,34 @@
   function draw(key) {
     const { data, layout } = figures[key];
     const config = { responsive: true, displaylogo: false, displayModeBar: false };
+    if (!drawn.has(key)) legend(key);
     drawn.add(key);
     return Plotly.react(document.getElementById(key), data, themed(layout), config);
+  }
+  // The legend: a button for each series, which hides it.
+  function legend(key) {
+    const { data } = figures[key];
+    if (data.length < 2) return;
+    const list = document.createElement("ul");
+    list.className = "legend";
+    for (const series of data) {
+      const button = document.createElement("button");
+      const mark = button.appendChild(document.createElement("span"));
+      const kind = series.mode === "lines" || series.mode?.startsWith("lines+") ? series.line.dash
+        : series.type === "bar" ? "bar" : "point";
+      mark.className = `mark ${kind}`;
+      mark.style.color = (series.marker ?? series.line).color;
+      button.append(plain(series.name));
+      button.type = "button";
+      button.setAttribute("aria-pressed", "true");
+      button.addEventListener("click", () => {
+        series.visible = series.visible === false;
+        button.setAttribute("aria-pressed", String(series.visible));
+        draw(key);
+      });
+      list.appendChild(document.createElement("li")).append(button);
+    }
+    document.getElementById(key).after(list);
   }
   const near = new IntersectionObserver((seen) => {
     for (const { isIntersecting, target } of seen) {
@@ -29,7 +56,6 @@
   document.querySelectorAll(".chart").forEach((chart) => near.observe(chart));
 
   // What a chart shows, as a table, for those who do not see it.
-  const plain = (text) => new DOMParser().parseFromString(String(text), "text/html").body.textContent;
   function numbers({ data }) {
     if (data[0].type === "heatmap") {
       const [{ x, y, text }] = data;

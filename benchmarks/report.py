@@ -1,0 +1,54 @@
+"""How large a page of 200 runs is, and how fast it opens in Chromium."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from chita.records import versions  # noqa: E402
+from chita.reports.page import make_report, write_page  # noqa: E402
+from chita.reports.runs import read_runs  # noqa: E402
+from tests.chromium import browser  # noqa: E402
+from tests.reports.test_page import two_hundred  # noqa: E402
+
+TIMES = 7
+
+
+def main() -> None:
+    """Measure, and write benchmarks/results/report.json."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        began = time.perf_counter()
+        write_page(make_report(read_runs(two_hundred(folder))), folder / "page.html")
+        making = time.perf_counter() - began
+        opened = []
+        with browser(folder) as chromium:
+            chromium.open(folder / "page.html")  # the first time starts the browser's processes
+            for _ in range(TIMES):
+                seconds = chromium.open(folder / "page.html")
+                began = time.perf_counter()
+                chromium.until("document.querySelector('.chart .point') !== null")
+                opened.append((seconds, seconds + time.perf_counter() - began))
+        found = {
+            "runs": 200,
+            "megabytes": round((folder / "page.html").stat().st_size / 1e6, 2),
+            "seconds to make, the test's records among it": round(making, 2),
+            "seconds until loaded, median": round(statistics.median(a for a, _ in opened), 3),
+            "seconds until the first marks, median": round(
+                statistics.median(b for _, b in opened), 3
+            ),
+            "environment": versions(),
+        }
+    (ROOT / "benchmarks/results/report.json").write_text(json.dumps(found, indent=2) + "\n")
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
