@@ -9,6 +9,7 @@ from chita.errors import (
     NumericalError,
     OutputError,
 )
+from chita.logger import TensorBoard
 from chita.masks.enforce import Enforcer
 from chita.models.zoo import load_model
 from chita.pruning.network import prune
@@ -37,6 +38,7 @@ __all__ = [
     "PruneResult",
     "Score",
     "Sparsity",
+    "TensorBoard",
     "Training",
     "apply_masks",
     "evaluate",

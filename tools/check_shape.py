@@ -11,7 +11,17 @@ from pathlib import Path
 FILE_LINES, BODY_LINES = 400, 60
 NAMELESS = {"utils", "helpers", "common", "misc"}
 BELOW_NETWORKS = {
-    *("errors", "naming", "arguments", "linalg", "layout", "space", "records", "progress"),
+    *(
+        "errors",
+        "naming",
+        "arguments",
+        "linalg",
+        "layout",
+        "space",
+        "records",
+        "progress",
+        "logger",
+    ),
     *("nested", "imports", "pickles", "machine", "image_format"),
     *("problem", "constraints", "solvers"),
 }

@@ -11,7 +11,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from chita.cli.console import ConsoleProgress, stderr
+from chita.cli.feedback import Feedback
 from chita.cli.settings import NetworkSettings, OutputSettings, RowSettings, pose_of
 from chita.data.batches import Data, batches_of
 from chita.data.examples import Examples
@@ -25,7 +25,7 @@ from chita.losses import LossLike, check_loss
 from chita.masks.fit import fit_masks, read_masks
 from chita.models.hugging_face import tokenizer_of
 from chita.models.zoo import find_model, load_model
-from chita.progress import Progress, Silent
+from chita.progress import Progress
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Sampling
 from chita.records import RunRecord, peak_rss_mb
@@ -63,19 +63,18 @@ class Session:
         data = self.evaluation
         if network is self.network:  # alike to itself: two samples tell that there are embeddings
             data = Examples(next(batches_of(data, 2)))
-        found = fidelity(self.network, network, data)
+        found = fidelity(self.network, network, data, self.progress)
         return Score(
             metric=COSINE, value=found.cosine, count=found.count, neighbours=found.neighbours
         )
 
 
 def open_session(
-    settings: NetworkSettings, *, needs_data: bool = True, quiet: bool = False
+    settings: NetworkSettings, *, feedback: Feedback, needs_data: bool = True
 ) -> Session:
     """Load the network and the data of the settings.
 
-    With `quiet`, no progress is shown. Without `needs_data`, data that belong to the network but
-    are not here are done without.
+    Without `needs_data`, data that belong to the network but are not here are done without.
 
     Raises `InputError` and `CheckpointError` on what cannot be loaded.
     """
@@ -86,7 +85,7 @@ def open_session(
         settings.model, settings.weights, allow_pickle=settings.allow_pickle
     )
     if dropped:
-        stderr.print(f"Dropped from the checkpoint: {', '.join(dropped)}", highlight=False)
+        feedback.notice(f"Dropped from the checkpoint: {', '.join(dropped)}")
     network = _on_device(network, device, settings.model)
     _check_finite(network, settings.model)
     name = spec.data if settings.data is None else settings.data
@@ -108,7 +107,7 @@ def open_session(
         evaluation=evaluation,
         data=name,
         loss=loss,
-        progress=Silent() if quiet else ConsoleProgress(),
+        progress=feedback.progress(),
         embeds=spec.text is not None and not spec.text.causal and loss is None and _text(name),
     )
 

@@ -92,7 +92,7 @@ class _Search:
         dense = self._judge(w_bar)
         found: dict[str, tuple[tuple[float, float], ...]] = {}
         steps = len(self._layout.names) * len(LEVELS)
-        with track(Placed(progress, "search: "), "levels", steps, "level") as told:
+        with track(progress, "search", steps, "levels") as told:
             for name, segment in self._layout:
                 own = self._layout.alone(name), segment
                 tensor = _Tensor(w_bar, *own, collected, self._solver, self._pose, self._judge)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, final
@@ -24,6 +23,8 @@ from chita.models.prunable import read_weights, write_weights
 from chita.problem import LocalQuadratic
 from chita.progress import Placed, Progress, track
 from chita.pruning.auto import Chooser
+from chita.pruning.clock import Clock
+from chita.pruning.journal import outcome, place
 from chita.pruning.judge import Judge
 from chita.pruning.pose import AUTO, Pose
 from chita.pruning.posed import Posed
@@ -178,22 +179,29 @@ class StagedRun:
             if stage < len(staged.records):
                 _check_same(given, staged.records[stage])
                 continue
-            clock, self._chooser.trials = _Clock(), []
+            clock, self._chooser.trials = Clock(), []
             if not stage and given is not None and self._rehearses:
                 ahead = self._rehearsed()
                 clock.stop("rehearse")
                 if ahead is not None:
                     staged = _preceded(ahead, self._chooser.trials, clock)
+                    self._tell(staged)
                     finished(staged)
                     continue
             allowed = constraint
             if not self._stages.regrow:
                 allowed = Within(constraint=constraint, mask=staged.mask)
             self._run_stage(staged, given, allowed, clock)
+            self._tell(staged)
             finished(staged)
             if until(staged):
                 break
         return staged
+
+    def _tell(self, staged: Staged) -> None:
+        name, values = outcome(staged.records, len(self._constraints))
+        if values:
+            self._progress.tell(name, values)
 
     @property
     def _rehearses(self) -> bool:
@@ -250,20 +258,22 @@ class StagedRun:
         staged: Staged,
         given: Examples | None,
         constraint: Constraint,
-        clock: _Clock,
+        clock: Clock,
     ) -> None:
         left = 1 - (len(staged.records) + 1) / len(self._constraints)
-        progress = Placed(self._progress, _place(staged.records, len(self._constraints)))
+        progress = Placed(self._progress, place(len(staged.records), len(self._constraints)))
         w_bar = read_weights(self._network, self._layout)
         drawn, collected = None, None
         if given is not None:
             drawn, collected = self._collected(given, progress)
         clock.stop("collect")
-        with track(progress, "solve", 1, "problem"):
+        with track(progress, "choose", 1, "problem"):
             problem, scale = self._posed(w_bar, collected, constraint, left)
-            clock.stop("choose")
+            progress.advance(1)
+        clock.stop("choose")
+        prove = self._bound and not left
+        with track(progress, "solve and bound" if prove else "solve", 1, "problem"):
             solver = self._solver.brief if left else self._solver
-            prove = self._bound and not left
             problem, solution = self._chooser.solved(solver, problem, constraint, bound=prove)
             clock.stop("solve")
             followed = self._chooser.follow(problem, scale, solution)
@@ -271,7 +281,7 @@ class StagedRun:
         write_weights(self._network, self._layout, followed.weights)
         clock.stop("choose")
         if self._normed:
-            staged.batch_norm = self._recalibrated()
+            staged.batch_norm = self._recalibrated(progress)
             clock.stop("batch_norm")
         nnz = int(solution.mask.sum())
         known = collected is not None
@@ -331,11 +341,12 @@ class StagedRun:
         )
         return self._chooser.pose(posed, left, self._solver)
 
-    def _recalibrated(self) -> BatchNormRecord:
+    def _recalibrated(self, progress: Progress) -> BatchNormRecord:
         assert self._normal is not None
         before = self._judge.loss() if self._judge else None
         samples = self._normal.to(self._device)
-        recalibrate(self._network, samples, self._sampling.loss_for(samples.parts[0]))
+        loss = self._sampling.loss_for(samples.parts[0])
+        recalibrate(self._network, samples, loss, progress)
         return BatchNormRecord(
             layers=len(batch_norms(self._network)),
             samples=len(samples),
@@ -353,7 +364,7 @@ def _constraints(budget: Budget, stages: Stages, layout: Layout, begin: float) -
     return [*(budget.on_the_way(s, layout).bind(layout) for s in capped), budget.bind(layout)]
 
 
-def _preceded(staged: Staged, trials: Sequence[TrialRecord], clock: _Clock) -> Staged:
+def _preceded(staged: Staged, trials: Sequence[TrialRecord], clock: Clock) -> Staged:
     """The stages of a rehearsal, the first with all trials and the time of the other rehearsals."""
     first = staged.records[0]
     own = sum(sum(record.seconds.values()) for record in staged.records)
@@ -373,27 +384,3 @@ def _check_same(given: Examples | None, record: StageRecord) -> None:
 
 def _finite(loss: float | None) -> float | None:
     return loss if loss is not None and math.isfinite(loss) else None
-
-
-@final
-class _Clock:
-    """Adds up the seconds of phases, which follow each other."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def stop(self, phase: str) -> None:
-        """The phase that ran until now."""
-        now = time.perf_counter()
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
-        self._last = now
-
-
-def _place(done: Sequence[StageRecord], stages: int) -> str:
-    """Where a run is, and how long all stages that are left would take, from the mean of others."""
-    if stages == 1:
-        return ""
-    spent = sum(sum(r.seconds.values()) - r.seconds.get("rehearse", 0.0) for r in done)
-    left = f", about {spent / len(done) * (stages - len(done)):.0f} s left" if done else ""
-    return f"stage {len(done) + 1} of {stages}{left}: "
