@@ -14,6 +14,7 @@ import chita.cli.prune
 import chita.cli.sweep
 from chita.cli.app import app
 from chita.cli.feedback import Feedback, LogFormat
+from chita.errors import InputError
 from chita.progress import track
 from tests.cli.refusals import message_of, write_masks
 
@@ -137,7 +138,7 @@ def test_interrupts_and_mistakes_of_ours_are_objects_too(monkeypatch):
     assert isinstance(done.exception, ZeroDivisionError)
 
 
-def test_warnings_of_others_are_objects_too(capsys):
+def test_warnings_of_others_are_objects_too(capsys, monkeypatch):
     for quiet, count in ((False, 1), (True, 0)):
         with Feedback(quiet=quiet, log_format=LogFormat.JSON).heard():
             warnings.simplefilter("always")
@@ -145,6 +146,16 @@ def test_warnings_of_others_are_objects_too(capsys):
         lines = capsys.readouterr().err.splitlines()
         expected = {"event": "warning", "message": "something is [old]"}
         assert [json.loads(line) for line in lines] == [expected] * count
+
+    def warning(*_, **__):
+        warnings.simplefilter("always")
+        warnings.warn("of the run", stacklevel=1)
+        raise InputError("and an error")
+
+    monkeypatch.setattr(chita.cli.prune, "prune_network", warning)
+    *_, warned, error = events(told(*PRUNE, *JSON, code=2))
+    assert warned == {"event": "warning", "message": "of the run"}
+    assert error == {"event": "error", "message": "and an error"}
 
 
 def test_commands_with_masks_data_and_no_settings(monkeypatch):

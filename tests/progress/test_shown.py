@@ -194,10 +194,12 @@ def test_a_notebook_shows_one_output_that_changes(ipython):
 
 def test_what_is_no_notebook_gets_lines(ipython, monkeypatch):
     outputs, shell = ipython
-    monkeypatch.setitem(sys.modules, "IPython.display", None)
-    assert isinstance(shown(console()), Lines)
+    with monkeypatch.context() as patch:
+        for absent in (None, ModuleType("IPython.display")):
+            patch.setitem(sys.modules, "IPython.display", absent)
+            assert isinstance(shown(console()), Lines)
+    assert isinstance(shown(console()), Notebook)
     del shell.kernel
-    monkeypatch.setitem(sys.modules, "IPython.display", ModuleType("IPython.display"))
     assert isinstance(shown(console()), Lines)
     assert isinstance(shown(console(terminal=True)), Bar)
     assert not outputs
