@@ -89,7 +89,7 @@ def amount(running: Running) -> str:
 def meanwhile(running: Running) -> str:
     """Return the same with the time left, and the values told so far."""
     told, left, values = amount(running), running.seconds_left, running.values
-    if left is not None:
+    if left:
         told += f", about {_duration(left)} left"
     return f"{told}; {in_words(values)}" if values else told
 

@@ -67,6 +67,7 @@ def test_words_by_hand():
         "left; objective -0.5, held out loss 0.25, about 8 min left in all"
     )
     running.advance(8000)
+    assert "rows/s; objective" in words.event("advance", running)  # nothing is left
     assert words.event("finish", running) == (
         "stage 2 of 9: collect gradients: 10,000 of 10,000 rows, 50.00 s, 200 rows/s"
     )
