@@ -11,18 +11,8 @@ from pathlib import Path
 FILE_LINES, BODY_LINES = 400, 60
 NAMELESS = {"utils", "helpers", "common", "misc"}
 BELOW_NETWORKS = {
-    *(
-        "errors",
-        "naming",
-        "arguments",
-        "linalg",
-        "layout",
-        "space",
-        "records",
-        "progress",
-        "logger",
-    ),
-    *("nested", "imports", "pickles", "machine", "image_format"),
+    *("errors", "naming", "arguments", "linalg", "layout", "space", "records", "progress"),
+    *("nested", "imports", "pickles", "machine", "image_format", "logger"),
     *("problem", "constraints", "solvers"),
 }
 NETWORK_LIBRARIES = ("torch.nn", "torchvision", "timm", "transformers")
