@@ -9,6 +9,7 @@ from chita.errors import (
     NumericalError,
     OutputError,
 )
+from chita.logger import TensorBoard
 from chita.masks.enforce import Enforcer
 from chita.models.zoo import load_model
 from chita.pruning.network import prune
@@ -39,6 +40,7 @@ __all__ = [
     "Score",
     "Sensitivity",
     "Sparsity",
+    "TensorBoard",
     "Training",
     "apply_masks",
     "evaluate",

@@ -12,7 +12,7 @@ FILE_LINES, BODY_LINES = 400, 60
 NAMELESS = {"utils", "helpers", "common", "misc"}
 BELOW_NETWORKS = {
     *("errors", "naming", "arguments", "linalg", "layout", "space", "records", "progress"),
-    *("nested", "imports", "pickles", "machine", "image_format", "sensitivity_record"),
+    *("nested", "imports", "pickles", "machine", "image_format", "sensitivity_record", "logger"),
     *("problem", "constraints", "solvers"),
 }
 NETWORK_LIBRARIES = ("torch.nn", "torchvision", "timm", "transformers")

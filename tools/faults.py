@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from faults_of_blocks import FAULTS_OF_BLOCKS
+from faults_of_progress import FAULTS_OF_PROGRESS
 from faults_of_training import FAULTS_OF_TRAINING
 
 QUADRATIC, CONFORM = "tests/problem/test_quadratic.py", "tests/conformance/test_solvers.py"
@@ -29,6 +30,7 @@ SHAPES = "tests/pruning/test_layer_shapes.py"
 # (file under chita/, text, its replacement, tests that must then fail)
 FAULTS = [
     *FAULTS_OF_BLOCKS,
+    *FAULTS_OF_PROGRESS,
     *FAULTS_OF_TRAINING,
     ("layout.py", "slice(e - c, e)", "slice(e - c, e - 1)", "tests/test_layout.py"),
     ("layout.py", ".detach().reshape(-1) for", ".detach().T.reshape(-1) for", "tests/test_layout.py"),
@@ -327,7 +329,7 @@ FAULTS = [
     ("pruning/staged.py", "self._chooser.restore(staged.choice)", "pass", STAGED),
     ("pruning/staged.py", "_check_same(given, staged.records[stage])", "pass", STAGED),
     ("pruning/staged.py", "final - 1e-12", "final", STAGED),
-    ("pruning/staged.py", "staged.batch_norm = self._recalibrated()", "pass", STAGED),
+    ("pruning/staged.py", "staged.batch_norm = self._recalibrated(progress)", "pass", STAGED),
     ("pruning/unfinished.py", "if differing:", "if False:", STAGED),
     ("pruning/working_copy.py", "tensor.copy_(kept)", "pass", STAGED),
     ("pruning/schedule.py", "if later < earlier or later >= 1:", "if False:", NETWORK),

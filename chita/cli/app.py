@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -12,9 +13,9 @@ from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from chita.cli.apply import apply
-from chita.cli.console import stderr
 from chita.cli.demo import demo
 from chita.cli.evaluate import evaluate
+from chita.cli.feedback import Feedback, LogFormat
 from chita.cli.methods import methods
 from chita.cli.models import models
 from chita.cli.plan import plan
@@ -29,24 +30,22 @@ from chita.errors import ChitaError
 _P = ParamSpec("_P")
 
 
-def _say(message: str) -> None:
-    stderr.print(f"Error: {message}", highlight=False, soft_wrap=True)
-
-
 def _guarded(command: Callable[_P, None]) -> Callable[_P, None]:
     """The command, with one message and an exit code for each way to fail on purpose."""
 
     @wraps(command)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        feedback = _feedback_of(kwargs)
         try:
-            command(*args, **kwargs)
+            with feedback.heard():
+                command(*args, **kwargs)
         except ChitaError as error:
-            _say(str(error))
+            feedback.error(str(error))
             raise typer.Exit(2) from None
         except SystemExit as error:  # networks and data are code of the user, which may call exit
             if isinstance(error.__context__, BrokenPipeError):  # rich makes it of that
                 raise typer.Exit(141) from None
-            _say(
+            feedback.error(
                 f"Code named by --model, --data or --loss ended the program (exit code "
                 f"{error.code}). Take its sys.exit out, or put what is no definition under "
                 "if __name__ == '__main__'."
@@ -55,13 +54,28 @@ def _guarded(command: Callable[_P, None]) -> Callable[_P, None]:
         except BrokenPipeError:  # the reader of our output has left
             raise typer.Exit(141) from None
         except OSError as error:
-            _say(f"{error}. Check the path.")
+            feedback.error(f"{error}. Check the path.")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            stderr.print("Interrupted; no result was written.", highlight=False)
+            feedback.error("Interrupted; no result was written.", sign="")
             raise typer.Exit(130) from None
+        except typer.Exit:
+            raise
+        except Exception:  # a mistake of ours: people get its trace as it is
+            if not feedback.json:
+                raise
+            feedback.error(traceback.format_exc())
+            raise typer.Exit(1) from None
 
     return run
+
+
+def _feedback_of(arguments: Mapping[str, Any]) -> Feedback:
+    """What a command was asked to say, where it can be asked."""
+    return Feedback(
+        quiet=bool(arguments.get("quiet")),
+        log_format=LogFormat(arguments.get("log_format", LogFormat.TEXT)),
+    )
 
 
 class _Program(TyperGroup):
@@ -74,12 +88,13 @@ class _Program(TyperGroup):
         except Exception as error:
             if not hasattr(error, "format_message"):  # a usage error has it in every typer
                 raise
-            _say_usage(error)
+            given = kwargs.get("args") or (args[0] if args else None) or sys.argv[1:]
+            _say_usage(error, Feedback.asked(given))
             code = 2
         sys.exit(code or 0)
 
 
-def _say_usage(error: Any) -> None:
+def _say_usage(error: Any, feedback: Feedback) -> None:
     message = error.format_message()
     if not message:  # there were no arguments at all, and help was shown
         return
@@ -88,7 +103,7 @@ def _say_usage(error: Any) -> None:
         message += f"; got {cause.errors()[0]['input']!r}"
     context = getattr(error, "ctx", None)
     dot = "" if message[-1] in ".?" else "."
-    _say(f"{message}{dot} See {context.command_path if context else 'chita'} --help.")
+    feedback.error(f"{message}{dot} See {context.command_path if context else 'chita'} --help.")
 
 
 app = typer.Typer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from chita.cli import options as opt
+from chita.cli.feedback import Feedback, LogFormat
 from chita.cli.session import masks_for, open_session, run
 from chita.cli.settings import ApplySettings, merge_settings
 from chita.cli.show import show
@@ -30,6 +31,8 @@ def apply(
     force: opt.Force = None,
     config: opt.Config = None,
     as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    log_format: opt.LogFormat = LogFormat.TEXT,
 ) -> None:
     """Set to zero what a mask removes, change nothing else, and measure it."""
     began = time.perf_counter()
@@ -38,7 +41,8 @@ def apply(
         raise InputError("There is no mask. Give a file of masks with --mask.")
     if settings.out:
         check_target(settings.out, force=settings.force)
-    session = open_session(settings, needs_data=False)
+    feedback = Feedback(quiet=quiet, log_format=log_format)
+    session = open_session(settings, feedback=feedback, needs_data=False)
     masks = masks_for(session, settings.mask)
     record = run(
         session,
@@ -46,4 +50,4 @@ def apply(
         settings,
         began=began,
     )
-    show(record, as_json=as_json, out=settings.out)
+    show(record, feedback, as_json=as_json, out=settings.out)

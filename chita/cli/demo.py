@@ -7,7 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
-from chita.cli.console import ConsoleProgress, stderr, stdout
+from chita.cli import options as opt
+from chita.cli.console import stdout
+from chita.cli.feedback import Feedback, LogFormat
 from chita.data.digits import digits
 from chita.models.zoo import MODELS, load_model
 from chita.progress import track
@@ -22,7 +24,7 @@ _WAYS: dict[str, dict[str, Any]] = {  # name in the table to settings
 }
 
 
-def demo() -> None:
+def demo(quiet: opt.Quiet = False, log_format: opt.LogFormat = LogFormat.TEXT) -> None:
     """Prune the two shipped networks at five sparsities and show what is left of them."""
     began = time.perf_counter()
     table = Table(title="top-1 accuracy, per cent, by share of weights removed")
@@ -32,7 +34,8 @@ def demo() -> None:
     for column in ("dense", *(f"{s:.0%}" for s in _SPARSITIES)):
         table.add_column(column, justify="right")
     shipped = [name for name, spec in MODELS.items() if spec.bundled]
-    progress = ConsoleProgress()
+    feedback = Feedback(quiet=quiet, log_format=log_format)
+    progress = feedback.progress()
     for name in shipped:
         model, _ = load_model(name)
         calibration, evaluation = digits()
@@ -47,4 +50,4 @@ def demo() -> None:
             table.add_row(name, method, dense, *row)
         table.add_section()
     stdout.print(table)
-    stderr.print(f"{time.perf_counter() - began:.1f} s in all", highlight=False)
+    feedback.notice(f"{time.perf_counter() - began:.1f} s in all")

@@ -8,6 +8,7 @@ import torch
 
 from chita.cli import options as opt
 from chita.cli.console import stdout
+from chita.cli.feedback import Feedback, LogFormat
 from chita.cli.session import open_session
 from chita.cli.settings import NetworkSettings, merge_settings
 from chita.errors import InputError
@@ -28,9 +29,13 @@ def evaluate(
     loss: opt.Loss = None,
     device: opt.Device = None,
     as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    log_format: opt.LogFormat = LogFormat.TEXT,
 ) -> None:
     """Measure a network on its evaluation data, and count its zeros."""
-    session = open_session(merge_settings(NetworkSettings, None, locals()))
+    settings = merge_settings(NetworkSettings, None, locals())
+    feedback = Feedback(quiet=quiet, log_format=log_format)
+    session = open_session(settings, feedback=feedback)
     score = session.measured(session.network)
     if score is None:
         raise InputError(

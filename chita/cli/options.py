@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from chita.cli.feedback import LogFormat as Format
+
 Model = Annotated[
     str | None,
     typer.Option(
@@ -261,4 +263,21 @@ Config = Annotated[
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object, alone on standard output.")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Show no progress and no notices, only results and errors.")
+]
+LogFormat = Annotated[
+    Format,
+    typer.Option(
+        help="Of progress, notices and errors on standard error: text, or json, one object a line."
+    ),
+]
+TensorBoard = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorboard",
+        help="Folder for TensorBoard: the numbers of every stage, epoch and layer. Needs the extra "
+        "tensorboard.",
+    ),
 ]

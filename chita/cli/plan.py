@@ -9,6 +9,7 @@ from rich.table import Table
 
 from chita.cli import options as opt
 from chita.cli.console import stdout
+from chita.cli.feedback import Feedback, LogFormat
 from chita.cli.session import open_session
 from chita.cli.settings import (
     PruneSettings,
@@ -66,6 +67,8 @@ def plan(
     row_indices: opt.RowIndices = None,
     config: opt.Config = None,
     as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    log_format: opt.LogFormat = LogFormat.TEXT,
 ) -> None:
     """Show what `chita prune` would do with the same options, and what it would cost."""
     settings = merge_settings(PruneSettings, config, locals(), option or [])
@@ -74,7 +77,8 @@ def plan(
         count=settings.stages, schedule=schedule_of(settings), regrow=settings.regrow
     )
     pose_of(settings)
-    session = open_session(settings, needs_data=False)
+    feedback = Feedback(quiet=quiet, log_format=log_format)
+    session = open_session(settings, feedback=feedback, needs_data=False)
     indices = read_indices(settings.row_indices) if settings.row_indices else None
     found = plan_network(
         session.network,

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from chita.cli import options as opt
-from chita.cli.console import stderr
+from chita.cli.feedback import Feedback, LogFormat
 from chita.cli.session import Session, check_rows, open_session, run, tell_overruled
 from chita.cli.settings import (
     PruneSettings,
@@ -25,6 +25,7 @@ from chita.data.batches import Indexed, check_enough
 from chita.data.examples import as_examples
 from chita.errors import InputError
 from chita.export.run_folder import check_target
+from chita.logger import Logger, TensorBoard
 from chita.models.prunable import prunable_layout
 from chita.pruning.budget import Asked, layout_for, make_budget
 from chita.pruning.by_layers import activation_limit, by_layers
@@ -89,6 +90,9 @@ def prune(
     force: opt.Force = None,
     config: opt.Config = None,
     as_json: opt.Json = False,
+    tensorboard: opt.TensorBoard = None,
+    quiet: opt.Quiet = False,
+    log_format: opt.LogFormat = LogFormat.TEXT,
 ) -> None:
     """Prune a network, at once or in stages, and measure it before and after."""
     began = time.perf_counter()
@@ -97,8 +101,10 @@ def prune(
     settings = merge_settings(PruneSettings, gradual or config, locals(), option or [], train or [])
     if gradual is not None and settings.training is None:
         settings = settings.model_copy(update={"training": Training()})
-    record = prune_by(settings, began=began)
-    show(record, as_json=as_json, out=settings.out)
+    feedback = Feedback(quiet=quiet, log_format=log_format)
+    with _logger(tensorboard, resume=settings.resume) as logger:
+        record = prune_by(settings, began=began, feedback=feedback, logger=logger)
+    show(record, feedback, as_json=as_json, out=settings.out)
 
 
 def check_prune(settings: PruneSettings) -> None:
@@ -118,11 +124,12 @@ def prune_by(
     settings: PruneSettings,
     *,
     began: float,
-    quiet: bool = False,
+    feedback: Feedback,
+    logger: Logger | None = None,
     dense: Score | None = None,
     kept: Path | None = None,
 ) -> RunRecord:
-    """Prune, measure and write as the settings say; `quiet` shows no progress.
+    """Prune, measure and write as the settings say; `logger` as in `chita.prune`.
 
     `dense` is what the network measures, where an earlier run has found it; `kept`, a file for what
     is finished, by which a run without a run folder goes on.
@@ -135,22 +142,23 @@ def prune_by(
     unfinished = kept or _unfinished(settings)
     resume = settings.resume or kept is not None
     arguments = settings.row_arguments()
-    session = open_session(settings, quiet=quiet)
+    session = open_session(settings, feedback=feedback)
     solver = make_solver(settings.method, settings.options, settings.seed)
     asked = asked_of(settings)
     _check_budget(session, settings, asked, solver)
     _check_samples(session, settings)
-    if not quiet:
-        tell_overruled(session, settings.targets, settings.ignore)
+    tell_overruled(session, settings.targets, settings.ignore, feedback)
     if solver.curvatures and session.calibration is None:
         raise InputError(
             f"{settings.model} has no data of its own, and {settings.method} needs calibration "
             "data. Give them with --data."
         )
-    with _told_of(unfinished):
+    with _told_of(unfinished, feedback):
         return run(
             session,
-            lambda: _pruned(session, settings, asked, solver, arguments, unfinished, resume),
+            lambda: _pruned(
+                session, settings, asked, solver, arguments, unfinished, resume, logger
+            ),
             settings,
             began=began,
             dense=dense,
@@ -183,6 +191,7 @@ def _pruned(
     arguments: dict[str, Any],
     unfinished: Path | None,
     resume: bool,
+    logger: Logger | None,
 ) -> PruneResult:
     return prune_network(
         session.network,
@@ -204,6 +213,7 @@ def _pruned(
         unfinished=unfinished,
         resume=resume,
         progress=session.progress,
+        logger=logger,
     )
 
 
@@ -230,11 +240,21 @@ def _unfinished(settings: PruneSettings) -> Path | None:
 
 
 @contextmanager
-def _told_of(unfinished: Path | None) -> Iterator[None]:
+def _logger(folder: Path | None, *, resume: bool) -> Iterator[Logger | None]:
+    """What receives the numbers of a run, None where no folder is named for them."""
+    if folder is None:
+        yield None
+        return
+    with TensorBoard(folder, resume=resume) as logger:
+        yield logger
+
+
+@contextmanager
+def _told_of(unfinished: Path | None, feedback: Feedback) -> Iterator[None]:
     """Say where finished stages are when a block is interrupted."""
     try:
         yield
     except KeyboardInterrupt:
         if unfinished is not None and unfinished.exists():
-            stderr.print(f"Finished stages are in {unfinished}; --resume goes on from there.")
+            feedback.notice(f"Finished stages are in {unfinished}; --resume goes on from there.")
         raise

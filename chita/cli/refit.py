@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from chita.cli import options as opt
+from chita.cli.feedback import Feedback, LogFormat
 from chita.cli.session import check_rows, masks_for, open_session, run
 from chita.cli.settings import RefitSettings, merge_settings
 from chita.cli.show import show
@@ -43,6 +44,8 @@ def refit(
     force: opt.Force = None,
     config: opt.Config = None,
     as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    log_format: opt.LogFormat = LogFormat.TEXT,
 ) -> None:
     """Give the weights that a mask keeps their best values; --weights are those before the mask."""
     began = time.perf_counter()
@@ -53,7 +56,8 @@ def refit(
     if settings.out:
         check_target(settings.out, force=settings.force)
     arguments = settings.row_arguments()
-    session = open_session(settings)
+    feedback = Feedback(quiet=quiet, log_format=log_format)
+    session = open_session(settings, feedback=feedback)
     if session.calibration is None:
         raise InputError(f"{settings.model} has no data of its own. Give them with --data.")
     masks = masks_for(session, settings.mask)
@@ -71,4 +75,4 @@ def refit(
         settings,
         began=began,
     )
-    show(record, as_json=as_json, out=settings.out)
+    show(record, feedback, as_json=as_json, out=settings.out)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from chita.cli.console import stderr
+from chita.cli import options as opt
+from chita.cli.feedback import Feedback, LogFormat
 from chita.errors import InputError, OutputError
 from chita.reports.page import Report, make_report, write_page
 from chita.reports.picture import write_picture
@@ -24,21 +25,29 @@ Plots = Annotated[
 Title = Annotated[str | None, typer.Option(help="Title of the page.")]
 
 
-def report(runs: Runs, out: Page, plots: Plots = None, title: Title = None) -> None:
+def report(
+    runs: Runs,
+    out: Page,
+    plots: Plots = None,
+    title: Title = None,
+    quiet: opt.Quiet = False,
+    log_format: opt.LogFormat = LogFormat.TEXT,
+) -> None:
     """Tell on one page what runs did, from their records alone; many runs are compared."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out is {out}; give a name that ends in .html.")
     if out.is_dir():
         raise InputError(f"--out {out} is a folder; give a file in it, such as {out}/page.html.")
+    feedback = Feedback(quiet=quiet, log_format=log_format)
     reading = read_runs(runs)
     for problem in reading.skipped:
-        stderr.print(f"Left out: {problem}", highlight=False, soft_wrap=True)
+        feedback.notice(f"Left out: {problem}")
     found = make_report(reading, title)
     write_page(found, out)
-    stderr.print(f"Written: {out}", highlight=False, soft_wrap=True)
+    feedback.notice(f"Written: {out}")
     if plots is not None:
         count = _write_plots(found, plots)
-        stderr.print(f"Written: {count} plots in {plots}", highlight=False, soft_wrap=True)
+        feedback.notice(f"Written: {count} plots in {plots}")
 
 
 def _write_plots(found: Report, folder: Path) -> int:

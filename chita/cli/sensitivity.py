@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from chita.cli import options as opt
-from chita.cli.console import stderr, stdout
+from chita.cli.console import stdout
+from chita.cli.feedback import Feedback, LogFormat
 from chita.cli.session import check_rows, open_session, tell_overruled
 from chita.cli.settings import SensitivitySettings, merge_settings, pose_of
 from chita.errors import InputError
@@ -73,6 +74,8 @@ def sensitivity(
     plot: Plot = None,
     config: opt.Config = None,
     as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    log_format: opt.LogFormat = LogFormat.TEXT,
 ) -> None:
     """Prune each tensor alone to several sparsities, and show by how much the loss grows."""
     began = time.perf_counter()
@@ -81,10 +84,11 @@ def sensitivity(
     _check(settings)
     arguments = settings.row_arguments()
     del arguments["first_order"]
-    session = open_session(settings)
+    feedback = Feedback(quiet=quiet, log_format=log_format)
+    session = open_session(settings, feedback=feedback)
     if session.calibration is None:
         raise InputError(f"{settings.model} has no data of its own. Give them with --data.")
-    tell_overruled(session, settings.targets, settings.ignore)
+    tell_overruled(session, settings.targets, settings.ignore, feedback)
     found = measure(
         session.network,
         session.calibration,
@@ -113,7 +117,7 @@ def sensitivity(
     if settings.plot:
         write_picture([heat_of(found.record.levels)], settings.plot)
     for path in filter(None, (settings.out, settings.plot)):
-        stderr.print(f"Written: {path}", highlight=False, soft_wrap=True)
+        feedback.notice(f"Written: {path}")
 
 
 def _check(settings: SensitivitySettings) -> None:

@@ -11,7 +11,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from chita.cli.console import ConsoleProgress, stderr
+from chita.cli.feedback import Feedback
 from chita.cli.repeat import command_of
 from chita.cli.settings import Names, NetworkSettings, OutputSettings, RowSettings, pose_of
 from chita.data.batches import Data, batches_of
@@ -27,7 +27,7 @@ from chita.masks.fit import fit_masks, read_masks
 from chita.models.hugging_face import tokenizer_of
 from chita.models.targets import decide
 from chita.models.zoo import find_model, load_model
-from chita.progress import Progress, Silent
+from chita.progress import Progress
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Sampling
 from chita.records import RunRecord, peak_rss_mb
@@ -65,19 +65,18 @@ class Session:
         data = self.evaluation
         if network is self.network:  # alike to itself: two samples tell that there are embeddings
             data = Examples(next(batches_of(data, 2)))
-        found = fidelity(self.network, network, data)
+        found = fidelity(self.network, network, data, self.progress)
         return Score(
             metric=COSINE, value=found.cosine, count=found.count, neighbours=found.neighbours
         )
 
 
 def open_session(
-    settings: NetworkSettings, *, needs_data: bool = True, quiet: bool = False
+    settings: NetworkSettings, *, feedback: Feedback, needs_data: bool = True
 ) -> Session:
     """Load the network and the data of the settings.
 
-    With `quiet`, no progress is shown. Without `needs_data`, data that belong to the network but
-    are not here are done without.
+    Without `needs_data`, data that belong to the network but are not here are done without.
 
     Raises `InputError` and `CheckpointError` on what cannot be loaded.
     """
@@ -88,7 +87,7 @@ def open_session(
         settings.model, settings.weights, allow_pickle=settings.allow_pickle
     )
     if dropped:
-        stderr.print(f"Dropped from the checkpoint: {', '.join(dropped)}", highlight=False)
+        feedback.notice(f"Dropped from the checkpoint: {', '.join(dropped)}")
     network = _on_device(network, device, settings.model)
     _check_finite(network, settings.model)
     name = spec.data if settings.data is None else settings.data
@@ -110,7 +109,7 @@ def open_session(
         evaluation=evaluation,
         data=name,
         loss=loss,
-        progress=Silent() if quiet else ConsoleProgress(),
+        progress=feedback.progress(),
         embeds=spec.text is not None and not spec.text.causal and loss is None and _text(name),
     )
 
@@ -166,14 +165,16 @@ def masks_for(session: Session, path: Path) -> dict[str, Tensor]:
     return fit_masks(session.network, masks)[0]
 
 
-def tell_overruled(session: Session, targets: Names | None, ignore: Names) -> None:
+def tell_overruled(
+    session: Session, targets: Names | None, ignore: Names, feedback: Feedback
+) -> None:
     """Say which tensors are pruned though they are to be ignored, since targets are more precise.
 
     Raises `InputError` on patterns that match nothing.
     """
     for decision in decide(session.network, targets, ignore):
         if decision.overruled:
-            stderr.print(f"{decision.role.name} is pruned: {decision.rule}", markup=False)
+            feedback.notice(f"{decision.role.name} is pruned: {decision.rule}")
 
 
 def check_rows(settings: RowSettings) -> Sampling:

@@ -7,21 +7,22 @@ from pathlib import Path
 
 from rich.table import Table
 
-from chita.cli.console import stderr, stdout
+from chita.cli.console import stdout
+from chita.cli.feedback import Feedback
 from chita.metrics import number
 from chita.pruning.posed import OUTPUTS
 from chita.records import BatchNormRecord, LayerRecord, RunRecord
 from chita.reports.summary import summary
 
 
-def show(record: RunRecord, *, as_json: bool, out: Path | None) -> None:
+def show(record: RunRecord, feedback: Feedback, *, as_json: bool, out: Path | None) -> None:
     """Print a record: one JSON object, or a table with a few lines below it."""
     if as_json:
         print(json.dumps(summary(record)))
         return
     _show(record)
     if out:
-        stderr.print(f"Written: {out}", highlight=False, soft_wrap=True)
+        feedback.notice(f"Written: {out}")
 
 
 def _show(record: RunRecord) -> None:

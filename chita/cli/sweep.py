@@ -8,10 +8,11 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,18 +21,23 @@ import typer
 from rich.live import Live
 from rich.table import Table as Picture
 
+from chita.cli import options as opt
 from chita.cli.console import stderr, stdout
+from chita.cli.feedback import Feedback, LogFormat
 from chita.cli.grid import Run, key_of, read_grid
 from chita.cli.prune import check_prune, prune_by
 from chita.cli.settings import NetworkSettings, PruneSettings
 from chita.errors import ChitaError, InputError, OutputError
 from chita.files import replacing
+from chita.progress import RUN_SECONDS_LEFT, track
 from chita.reports.accuracy import Table, as_markdown, make_table
 from chita.reports.curves import curves as curves_of
 from chita.reports.picture import write_picture
 from chita.reports.plot import chart_of
 from chita.reports.summary import summary
 from chita.training.evaluate import Score
+
+_Show = Callable[[Table, dict[str, Any], float], None]
 
 Grid = Annotated[
     Path,
@@ -73,8 +79,11 @@ def sweep(
     plot: Plot = None,
     curves: Curves = None,
     against: Against = "budget",
+    quiet: opt.Quiet = False,
+    log_format: opt.LogFormat = LogFormat.TEXT,
 ) -> None:
     """Prune by every combination of some settings; go on where an earlier sweep was stopped."""
+    feedback = Feedback(quiet=quiet, log_format=log_format)
     make_table([], against)
     runs = read_grid(grid)
     for run in runs:
@@ -85,8 +94,8 @@ def sweep(
     known = {key: {**line, "run": named[key]} for key, line in keyed if key in named}
     left = [run for run in runs if "error" in known.get(run.key, {"error": ""})]
     if len(left) < len(runs):
-        stderr.print(f"{len(runs) - len(left)} of {len(runs)} runs are done in {out}.")
-    failed = _work_off(left, known, runs, out, jobs)
+        feedback.notice(f"{len(runs) - len(left)} of {len(runs)} runs are done in {out}.")
+    failed = _work_off(left, known, runs, out, jobs, feedback)
     found = make_table([known[run.key] for run in runs if run.key in known], against)
     stdout.print(_picture(found, ""))
     if table:
@@ -106,7 +115,12 @@ def sweep(
 
 
 def _work_off(
-    left: Sequence[Run], known: dict[str, Any], runs: Sequence[Run], out: Path, jobs: int | None
+    left: Sequence[Run],
+    known: dict[str, Any],
+    runs: Sequence[Run],
+    out: Path,
+    jobs: int | None,
+    feedback: Feedback,
 ) -> list[str]:
     """Do the runs, several at a time, and return the messages of those that failed."""
     cores = os.cpu_count() or 1
@@ -122,7 +136,7 @@ def _work_off(
             initargs=(max(1, cores // jobs),),
             max_tasks_per_child=1,  # so that a peak of memory is that of one run
         ) as pool,
-        _shown() as show,
+        _shown(len(left), feedback) as show,
     ):
         try:
             waiting: dict[Future[dict[str, Any]], Run] = {}
@@ -132,7 +146,8 @@ def _work_off(
                     run = queue.pop(0)
                     settings = run.settings.model_dump_json()
                     kept = _unfinished(out, run)
-                    waiting[pool.submit(_pruned, settings, _dense(run, known), kept)] = run
+                    job = pool.submit(_pruned, settings, _dense(run, known), kept, feedback)
+                    waiting[job] = run
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     run = waiting.pop(future)
@@ -143,9 +158,8 @@ def _work_off(
                     took = time.perf_counter() - began
                     open_ = len(queue) + len(waiting)
                     rest = took / (len(left) - open_) * open_
-                    told = f"{len(left) - open_} of {len(left)} runs, {rest:.0f} s left"
                     table = make_table([known[r.key] for r in runs if r.key in known])
-                    show(_picture(table, told), f"{told}: {_told(line)}")
+                    show(table, line, rest)
         except BrokenProcessPool:
             raise ChitaError(
                 "A process of the sweep was killed, perhaps for want of memory. The same command "
@@ -194,30 +208,54 @@ def _unfinished(out: Path, run: Run) -> Path | None:
     return out.with_name(f"{out.name}.{own}.unfinished")
 
 
-def _pruned(settings: str, dense: Score | None, kept: Path | None) -> dict[str, Any]:
+def _pruned(
+    settings: str, dense: Score | None, kept: Path | None, feedback: Feedback
+) -> dict[str, Any]:
     """One run, in a process of its own."""
     began = time.perf_counter()
     asked = PruneSettings.model_validate_json(settings)
+    alone = replace(feedback, quiet=True)  # runs at one time would talk at once
     try:
-        record = prune_by(asked, began=began, quiet=True, dense=dense, kept=kept)
+        with alone.heard():
+            record = prune_by(asked, began=began, feedback=alone, dense=dense, kept=kept)
     except ChitaError as error:
         return {"error": str(error)}
     return summary(record)
 
 
 @contextmanager
-def _shown() -> Iterator[Any]:
-    """A live table on a terminal, one line per run anywhere else."""
-    if not stderr.is_terminal:
-        yield lambda _, line: stderr.print(line, highlight=False, soft_wrap=True)
+def _shown(runs: int, feedback: Feedback) -> Iterator[_Show]:
+    """A live table on a terminal; anywhere else each run as values that progress is told.
+
+    It is given the table, the line of the run that is done, and the seconds left.
+    """
+    done = 0
+    if feedback.live:
+        with Live(console=stderr, transient=True) as live:
+
+            def draw(table: Table, _: dict[str, Any], left: float) -> None:
+                nonlocal done
+                done += 1
+                live.update(_picture(table, f"{done} of {runs} runs, {left:.0f} s left"))
+
+            yield draw
         return
-    with Live(console=stderr, transient=True) as live:
-        yield lambda picture, _: live.update(picture)
+    with track(feedback.progress(), "sweep", runs, "runs") as progress:
 
+        def tell(_: Table, line: dict[str, Any], left: float) -> None:
+            nonlocal done
+            done += 1
+            progress.advance(1)
+            varied = ", ".join(f"{name} {value}" for name, value in line["run"].items())
+            own = f"run {done} of {runs}: {varied}"
+            measured = line.get("pruned_metric")
+            if "error" in line:
+                feedback.notice(f"{own}: {line['error']}")
+            else:
+                values = {} if measured is None else {"metric": measured}
+                progress.tell(own, {**values, RUN_SECONDS_LEFT: left})
 
-def _told(line: dict[str, Any]) -> str:
-    varied = ", ".join(f"{name} {value}" for name, value in line["run"].items())
-    return f"{varied}: {line.get('error') or line['pruned_metric']}"
+        yield tell
 
 
 def _picture(table: Table, caption: str) -> Picture:

@@ -23,6 +23,7 @@ from chita.models.mode import state_kept
 from chita.problem import GradientGram, InputGram
 from chita.progress import Progress
 from chita.pruning.job import Job
+from chita.pruning.journal import Journal
 from chita.pruning.layers import check_shares
 from chita.pruning.layerwise import LayerwiseRun
 from chita.pruning.pose import AUTO, Pose
@@ -88,12 +89,19 @@ def run_layers(
             )
             if found is not None:
                 _restore(run, layout, found.mask, found.done)
-            run.run(lambda done: _keep(kept, done, layout))
+            journal = Journal(job.logger, layers=len(run.solved))
+
+            def finished(done: LayerwiseRun) -> None:
+                journal.log(layers=done.solved.values())  # first: what is kept is not done again
+                _keep(kept, done, layout)
+
+            run.run(finished)
         if job.bn_recalibrate and batch_norms(network):
-            normed = _recalibrated(network, source, loss, run.seconds)
+            normed = _recalibrated(network, source, loss, run.seconds, job.progress)
+        staged = staged_of(run, layout, given, loss)
+        journal.log(stages=staged.records)
         if kept is not None:
             kept.remove()
-    staged = staged_of(run, layout, given, loss)
     staged.batch_norm = normed
     return job.result(network, layout, staged, solved=run.solved, layerwise=True)
 
@@ -141,12 +149,16 @@ def staged_of(run: LayerwiseRun, layout: Layout, given: Examples, loss: Loss) ->
 
 
 def _recalibrated(
-    network: nn.Module, source: Source, loss: Loss, seconds: dict[str, float]
+    network: nn.Module,
+    source: Source,
+    loss: Loss,
+    seconds: dict[str, float],
+    progress: Progress,
 ) -> BatchNormRecord:
     began = time.perf_counter()
     samples = source.some(BATCH_NORM_SAMPLES)
     device = next(network.parameters()).device
-    recalibrate(network, samples.to(device), loss)
+    recalibrate(network, samples.to(device), loss, progress)
     seconds["batch_norm"] = time.perf_counter() - began
     return BatchNormRecord(
         layers=len(batch_norms(network)), samples=len(samples), loss_before=None, loss_after=None

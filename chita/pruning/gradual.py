@@ -16,7 +16,7 @@ from chita.data.pool import Pool
 from chita.errors import NumericalError
 from chita.layout import Layout
 from chita.losses import LossLike, make_loss
-from chita.progress import Placed, Progress
+from chita.progress import RUN_SECONDS_LEFT, Placed, Progress
 from chita.pruning.staged import Staged
 from chita.records import EpochRecord
 from chita.training.fine_tune import Diverged, FineTuner
@@ -125,7 +125,8 @@ class GradualRun:
         if run.epochs:
             self._hold(run.staged.mask)
             self._tuner.restore(optimizer)
-        for epoch in range(len(run.epochs), self._training.epochs):
+        first, whole = len(run.epochs), time.perf_counter()
+        for epoch in range(first, self._training.epochs):
             event, after = self._training.event_before(epoch), None
             if event is not None:
                 self._prune(run, event)
@@ -150,8 +151,17 @@ class GradualRun:
                     seconds=spent,
                 )
             )
+            self._tell(run, (time.perf_counter() - whole) / (epoch + 1 - first))
             finished(run, self._tuner.tensors())
         return run
+
+    def _tell(self, run: Gradual, seconds: float) -> None:
+        """Tell of the last epoch; each took so many seconds, with events and measuring."""
+        last, epochs = run.epochs[-1], self._training.epochs
+        measured = {} if last.metric is None else {"metric": last.metric}
+        left = seconds * (epochs - last.epoch)
+        values = {"loss": last.loss, **measured, RUN_SECONDS_LEFT: left}
+        self._progress.tell(f"epoch {last.epoch} of {epochs}", values)
 
     def _prune(self, run: Gradual, event: int) -> None:
         """One event, whose records follow those of the events before."""

@@ -9,17 +9,19 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from chita.constraints import Budget
 from chita.data.batches import Data
 from chita.errors import InputError
 from chita.layout import Layout
+from chita.logger import Logger
 from chita.models.mode import state_kept
 from chita.progress import Progress
 from chita.pruning.by_layers import activation_limit, check_asked, run_on, staged_of
 from chita.pruning.gradual import Event, Gradual, GradualRun
 from chita.pruning.job import SHARED, Job
+from chita.pruning.journal import Journal
 from chita.pruning.layers import check_layers, check_shares, layers_of
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Source
@@ -77,7 +79,7 @@ def run_gradually(
             measure=measure,
             progress=job.progress,
         )
-        done = _resumed(run, kept)
+        done = _resumed(run, kept, job.logger)
     return job.result(
         network,
         layout,
@@ -89,17 +91,24 @@ def run_gradually(
     )
 
 
-def _resumed(run: GradualRun, kept: Unfinished | None) -> Gradual:
-    """Run, from what was kept on, and keep every epoch."""
-    if kept is None:
-        return run.run(None, {})
-    found = kept.restored()
-    done = run.run(
-        None if found is None else Gradual.of(found.mask, found.done),
-        {} if found is None else found.others,
-        lambda now, others: kept.keep(now.staged.mask, now.plain(), others),
-    )
-    kept.remove()
+def _resumed(run: GradualRun, kept: Unfinished | None, logger: Logger | None) -> Gradual:
+    """Run, from what was kept on; log and keep every epoch, with the event before it."""
+    found = None if kept is None else kept.restored()
+    begun = None if found is None else Gradual.of(found.mask, found.done)
+    journal = Journal(logger)
+    if begun is not None:
+        told = {"stages": len(begun.staged.records), "epochs": len(begun.epochs)}
+        journal = Journal(logger, **told)
+
+    def finished(now: Gradual, others: dict[str, Tensor]) -> None:
+        journal.log(stages=now.staged.records, epochs=now.epochs)
+        if kept is not None:
+            kept.keep(now.staged.mask, now.plain(), others)
+
+    done = run.run(begun, {} if found is None else dict(found.others), finished)
+    journal.log(stages=done.staged.records)  # an event whose epoch diverged
+    if kept is not None:
+        kept.remove()
     return done
 
 

@@ -14,6 +14,7 @@ from chita.constraints import Budget
 from chita.data.batches import Data
 from chita.data.examples import as_examples
 from chita.layout import Layout
+from chita.logger import Logger
 from chita.models.mode import evaluation_mode, without_cache
 from chita.models.wrappers import uncompiled, unwrapped
 from chita.progress import Progress, Silent
@@ -56,6 +57,7 @@ class Job:
     resume: bool = False
     inplace: bool = False
     progress: Progress = field(default_factory=Silent)
+    logger: Logger | None = None
 
     def opened(self, model: nn.Module, data: Data | None) -> tuple[nn.Module, Layout, Data | None]:
         """Return the network to work on, the weights that compete, and the data, checked once."""

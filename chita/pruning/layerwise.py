@@ -18,7 +18,7 @@ from chita.layout import Layout
 from chita.models.prunable import read_weights, write_weights
 from chita.models.units import Unit, units_of
 from chita.problem import InputGram, LocalQuadratic
-from chita.progress import Progress, track
+from chita.progress import RUN_SECONDS_LEFT, Progress, track
 from chita.pruning.layers import Layer, constraints_of, layers_of
 from chita.pruning.outliers import outlier_shares
 from chita.pruning.pose import AUTO, Pose, Ridge
@@ -78,12 +78,14 @@ class LayerwiseRun:
         self.shares = shares
         if isinstance(budget, ByOutliers):
             units = tuple(self._units.values())
-            self.shares = shares or outlier_shares(self._layers, units, run, batches)
+            self.shares = shares or outlier_shares(self._layers, units, run, batches, progress)
             budget = replace(budget, shares=self.shares)
         constraints = constraints_of(budget, layers)
         self._constraints = dict(zip(self._layers, constraints, strict=True))
         modules = {name: network.get_submodule(name) for name in self._units}
-        self._chain = Chain(modules, run, batches, limit)
+        with track(progress, "order of units", len(modules), "units"):
+            self._chain = Chain(modules, run, batches, limit)
+            progress.advance(len(self._chain.order))
         self.masks = {
             name: torch.ones(shape, dtype=torch.bool)
             for name, shape in zip(layout.names, layout.shapes, strict=True)
@@ -95,12 +97,18 @@ class LayerwiseRun:
     def run(self, finished: Callable[[LayerwiseRun], None] = lambda _: None) -> None:
         """Prune all layers that `solved` does not hold yet; `finished` is told of each unit."""
         order = self._chain.order
+        left = sum(self._units[name].tensors[0] not in self.solved for name in order)
+        began, units = time.perf_counter(), left
         for place, name in enumerate(order):
             unit = self._units[name]
             task = f"{name or 'the network'}, {place + 1} of {len(order)}"
             if unit.tensors[0] not in self.solved:
                 self._prune(unit, task)
                 finished(self)
+                left -= 1
+                if self._alike:
+                    spent = (time.perf_counter() - began) / (units - left)
+                    self._progress.tell(task, {RUN_SECONDS_LEFT: spent * left})
             if place + 1 < len(order):
                 with (
                     self._timed("collect"),
@@ -111,6 +119,12 @@ class LayerwiseRun:
         for unit in self._units.values():
             for tensor in unit.tensors:
                 self.solved.setdefault(tensor, SolvedRecord(inputs=0, left="is never called"))
+
+    @property
+    def _alike(self) -> bool:
+        """Whether all units have tensors of the same shapes, and so take about the same time."""
+        units = [self._units[name].tensors for name in self._chain.order]
+        return len({tuple(self.masks[name].shape for name in names) for names in units}) == 1
 
     def _prune(self, unit: Unit, task: str) -> None:
         grams = InputGrams({name: self._layers[name].module for name in unit.tensors})
@@ -127,8 +141,11 @@ class LayerwiseRun:
             track(self._progress, f"{task}: solve", len(unit.tensors), "layers"),
         ):
             for name in unit.tensors:
-                self.solved[name] = self._solve(self._layers[name], grams.of(name), most)
+                solved = self._solve(self._layers[name], grams.of(name), most)
+                self.solved[name] = solved
                 self._progress.advance(1)
+                if solved.error is not None:
+                    self._progress.tell(name, {"error": solved.error})
 
     def _solve(self, layer: Layer, seen: Seen, most: int) -> SolvedRecord:
         """Prune one layer, and tell what came of it."""

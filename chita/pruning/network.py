@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from chita.data.batches import Data
+from chita.logger import Logger, check_logger
 from chita.losses import LossLike
 from chita.models.prunable import prunable_layout
-from chita.progress import Progress, Silent
+from chita.progress.shown import ProgressLike, progress_of
 from chita.pruning.budget import Asked, PerLayerLike, make_budget
 from chita.pruning.by_layers import by_layers, run_layers
 from chita.pruning.gradually import run_gradually
 from chita.pruning.job import SHARED, Job
+from chita.pruning.journal import Journal
 from chita.pruning.pose import Pose, make_solver
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Sampling
@@ -69,7 +71,8 @@ def prune(
     unfinished: str | Path | None = None,
     resume: bool = False,
     inplace: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
+    logger: Logger | None = None,
 ) -> PruneResult:
     """Choose which weights to remove and how to update the rest, together.
 
@@ -148,7 +151,11 @@ def prune(
         unfinished: a file in which finished stages, or epochs, are kept while a run lasts.
         resume: go on from that file, if it is there, to the same bits; its settings must be these.
         inplace: prune `model` itself. On an error it is left as it was.
-        progress: told how stages, collecting and solving advance.
+        progress: True shows how stages, collecting, solving and training advance, on a terminal, in
+            a notebook, or as lines on standard error; or an object that is told
+            (`chita.progress.Progress`).
+        logger: told the numbers of every stage, epoch and layer (`chita.logger.Logger`), such as
+            `chita.TensorBoard(folder)`. A run that goes on tells those that are new.
 
     Returns:
         The pruned network, masks, and the record with objective, counts and timings.
@@ -193,8 +200,10 @@ def prune(
         unfinished=unfinished,
         resume=resume,
         inplace=inplace,
-        progress=progress or Silent(),
+        progress=progress_of(progress),
+        logger=logger,
     )
+    check_logger(logger)
     layers = by_layers(solver, layerwise)
     if training is not None:
         return run_gradually(
@@ -216,16 +225,22 @@ def run_stages(model: nn.Module, data: Data | None, job: Job) -> PruneResult:
         run = StagedRun(
             network, layout, data, budget=budget, stages=job.stages, bound=job.bound, **how
         )
-        staged = _resumed(run, kept)
+        staged = _resumed(run, kept, job.logger)
     return job.result(network, layout, staged, budget=budget, searching=searching)
 
 
-def _resumed(run: StagedRun, kept: Unfinished | None) -> Staged:
-    """Run, from what was kept on, and keep every stage."""
-    if kept is None:
-        return run.run()
-    found = kept.restored()
+def _resumed(run: StagedRun, kept: Unfinished | None, logger: Logger | None) -> Staged:
+    """Run, from what was kept on; log and keep every stage."""
+    found = None if kept is None else kept.restored()
     begun = None if found is None else Staged.of(found.mask, found.done)
-    staged = run.run(begun, lambda done: kept.keep(done.mask, done.plain()))
-    kept.remove()
+    journal = Journal(logger, stages=0 if begun is None else len(begun.records))
+
+    def finished(done: Staged) -> None:
+        journal.log(stages=done.records)  # first: what is kept is not done again
+        if kept is not None:
+            kept.keep(done.mask, done.plain())
+
+    staged = run.run(begun, finished)
+    if kept is not None:
+        kept.remove()
     return staged

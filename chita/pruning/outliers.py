@@ -10,6 +10,7 @@ import torch
 from chita import nested
 from chita.collect.inputs import InputGrams
 from chita.models.units import Unit
+from chita.progress import Progress, Silent, track
 from chita.pruning.layers import Layer
 
 OUTLYING = 5.0
@@ -21,6 +22,7 @@ def outlier_shares(
     units: Sequence[Unit],
     run: Callable[[Any], object],
     batches: Sequence[Any],
+    progress: Progress | None = None,
 ) -> dict[str, float]:
     """Return by name the share of outliers of the unit that each tensor lies in.
 
@@ -32,11 +34,17 @@ def outlier_shares(
         units: which hold them.
         run: calls the network on a batch.
         batches: of calibration data; all are run once, through the whole dense network.
+        progress: told of every batch.
     """
     seen = InputGrams({name: layer.module for name, layer in layers.items()}, diagonal=True)
-    with seen.watching(), torch.no_grad():
+    with (
+        seen.watching(),
+        torch.no_grad(),
+        track(progress or Silent(), "outliers", len(batches), "batches") as told,
+    ):
         for batch in batches:
             run(nested.map_tensors(torch.clone, batch))
+            told.advance(1)
     found: dict[str, float] = {}
     for unit in units:
         scores = []

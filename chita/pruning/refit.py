@@ -14,7 +14,7 @@ from chita.errors import InputError
 from chita.losses import LossLike
 from chita.masks.fit import Masks, fit_masks
 from chita.models.wrappers import unwrapped
-from chita.progress import Progress, Silent
+from chita.progress.shown import ProgressLike, progress_of
 from chita.pruning.job import Job
 from chita.pruning.network import run_stages
 from chita.pruning.pose import AUTO, Pose
@@ -43,7 +43,7 @@ def refit(
     row_indices: Sequence[int] | None = None,
     bn_recalibrate: bool = True,
     inplace: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
 ) -> PruneResult:
     """Give the weights that a mask keeps their best values: the back-solve on a fixed support.
 
@@ -102,7 +102,7 @@ def refit(
         settings={"mask": _source(masks)},
         bn_recalibrate=bn_recalibrate,
         inplace=inplace,
-        progress=progress or Silent(),
+        progress=progress_of(progress),
     )
     return run_stages(network, data, job)
 

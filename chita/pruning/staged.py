@@ -23,6 +23,7 @@ from chita.models.prunable import read_weights, write_weights
 from chita.progress import Placed, Progress, track
 from chita.pruning.auto import Chooser
 from chita.pruning.clock import Clock
+from chita.pruning.journal import outcome, place
 from chita.pruning.judge import Judge
 from chita.pruning.pose import AUTO, Pose
 from chita.pruning.posed import Posed
@@ -183,16 +184,23 @@ class StagedRun:
                 clock.stop("rehearse")
                 if ahead is not None:
                     staged = _preceded(ahead, self._chooser.trials, clock)
+                    self._tell(staged)
                     finished(staged)
                     continue
             allowed = constraint
             if not self._stages.regrow:
                 allowed = Within(constraint=constraint, mask=staged.mask)
             self._run_stage(staged, given, allowed, clock)
+            self._tell(staged)
             finished(staged)
             if until(staged):
                 break
         return staged
+
+    def _tell(self, staged: Staged) -> None:
+        name, values = outcome(staged.records, len(self._constraints))
+        if values:
+            self._progress.tell(name, values)
 
     @property
     def _rehearses(self) -> bool:
@@ -252,19 +260,19 @@ class StagedRun:
         clock: Clock,
     ) -> None:
         left = 1 - (len(staged.records) + 1) / len(self._constraints)
-        progress = Placed(self._progress, _place(staged.records, len(self._constraints)))
+        progress = Placed(self._progress, place(len(staged.records), len(self._constraints)))
         w_bar = read_weights(self._network, self._layout)
-        drawn, collected = None, None
-        if given is not None:
-            drawn, collected = self._collected(given, progress)
+        drawn, collected = self._collected(given, progress)
         clock.stop("collect")
         before = self._judge(w_bar) if self._judge else None
         posed = self._posed(w_bar, collected, constraint)
-        with track(progress, "solve", 1, "problem"):
+        with track(progress, "choose", 1, "problem"):
             problem, scale = self._chooser.pose(posed, left, self._solver)
-            clock.stop("choose")
+            progress.advance(1)
+        clock.stop("choose")
+        prove = self._bound and not left
+        with track(progress, "solve and bound" if prove else "solve", 1, "problem"):
             solver = self._solver.brief if left else self._solver
-            prove = self._bound and not left
             problem, solution = self._chooser.solved(solver, problem, constraint, bound=prove)
             clock.stop("solve")
             followed = self._chooser.follow(problem, scale, solution)
@@ -273,7 +281,7 @@ class StagedRun:
         write_weights(self._network, self._layout, followed.weights)
         clock.stop("choose")
         if self._normed:
-            staged.batch_norm = self._recalibrated()
+            staged.batch_norm = self._recalibrated(progress)
             clock.stop("batch_norm")
         nnz = int(solution.mask.sum())
         known = collected is not None
@@ -311,7 +319,11 @@ class StagedRun:
             )
             staged.fisher = "improved" if drawn.improved else "empirical"
 
-    def _collected(self, given: Examples, progress: Progress) -> tuple[Drawn, Collected]:
+    def _collected(
+        self, given: Examples | None, progress: Progress
+    ) -> tuple[Drawn | None, Collected | None]:
+        if given is None:
+            return None, None
         assert self._source is not None
         with state_kept(self._network):
             drawn = self._source.drawn(given, self._network, self._device)
@@ -335,11 +347,12 @@ class StagedRun:
             constraint,
         )
 
-    def _recalibrated(self) -> BatchNormRecord:
+    def _recalibrated(self, progress: Progress) -> BatchNormRecord:
         assert self._normal is not None
         before = self._judge.loss() if self._judge else None
         samples = self._normal.to(self._device)
-        recalibrate(self._network, samples, self._sampling.loss_for(samples.parts[0]))
+        loss = self._sampling.loss_for(samples.parts[0])
+        recalibrate(self._network, samples, loss, progress)
         return BatchNormRecord(
             layers=len(batch_norms(self._network)),
             samples=len(samples),
@@ -377,12 +390,3 @@ def _check_same(given: Examples | None, record: StageRecord) -> None:
 
 def _finite(loss: float | None) -> float | None:
     return loss if loss is not None and math.isfinite(loss) else None
-
-
-def _place(done: Sequence[StageRecord], stages: int) -> str:
-    """Where a run is, and how long all stages that are left would take, from the mean of others."""
-    if stages == 1:
-        return ""
-    spent = sum(sum(r.seconds.values()) - r.seconds.get("rehearse", 0.0) for r in done)
-    left = f", about {spent / len(done) * (stages - len(done)):.0f} s left" if done else ""
-    return f"stage {len(done) + 1} of {stages}{left}: "

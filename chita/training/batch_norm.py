@@ -16,6 +16,7 @@ from chita.losses import Loss, OutputLoss
 from chita.losses.outputs import split
 from chita.models.forward import failures_named, outputs_of
 from chita.models.mode import evaluation_mode, state_kept
+from chita.progress import Progress, Silent, track
 
 _BATCH = 250
 _BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -35,11 +36,13 @@ def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
     ]
 
 
-def recalibrate(model: nn.Module, samples: Examples, loss: Loss) -> None:
+def recalibrate(
+    model: nn.Module, samples: Examples, loss: Loss, progress: Progress | None = None
+) -> None:
     """Estimate the running statistics anew from samples, in place; all else is in eval mode.
 
     Means and variances (unbiased, within a batch) are averaged over batches of one size, about
-    250 samples. On an error the statistics are as before.
+    250 samples. On an error the statistics are as before. `progress` is told of every batch.
     """
     norms = batch_norms(model)
     kept = [(norm.momentum, {n: b.clone() for n, b in norm.named_buffers()}) for norm in norms]
@@ -47,7 +50,12 @@ def recalibrate(model: nn.Module, samples: Examples, loss: Loss) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average
     try:
-        with evaluation_mode(model), _training(norms), torch.no_grad():
+        with (
+            evaluation_mode(model),
+            _training(norms),
+            torch.no_grad(),
+            track(progress or Silent(), "batch norms", len(samples), "samples") as told,
+        ):
             for batch in equal_batches(samples, _BATCH):
                 copied = nested.map_tensors(torch.clone, batch)
                 with failures_named(model, batch):
@@ -55,6 +63,7 @@ def recalibrate(model: nn.Module, samples: Examples, loss: Loss) -> None:
                         outputs_of(model, split(copied, labelled=False)[0])
                     else:
                         loss.mean(model, copied)
+                told.advance(nested.count(batch) or 1)
     except BaseException:
         for norm, (_, buffers) in zip(norms, kept, strict=True):
             for name, buffer in norm.named_buffers():

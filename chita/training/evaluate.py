@@ -19,7 +19,8 @@ from chita.metrics import number
 from chita.models.forward import failures_named
 from chita.models.mode import evaluation_mode, state_kept
 from chita.models.wrappers import unwrapped
-from chita.progress import Progress, Silent, track
+from chita.progress import track
+from chita.progress.shown import ProgressLike, progress_of
 
 _BATCH = 500  # samples that run together
 _TOKENS = 2048  # the same of text, whose outputs may be as many as words for each token
@@ -47,7 +48,7 @@ class Score:
 
 
 def evaluate(
-    model: nn.Module, data: Data, *, loss: LossLike = None, progress: Progress | None = None
+    model: nn.Module, data: Data, *, loss: LossLike = None, progress: ProgressLike = None
 ) -> Score:
     """Return how good a network is, in eval mode; the training flags are restored.
 
@@ -58,19 +59,20 @@ def evaluate(
         model: the network.
         data: samples at once (a pair (inputs, targets), a dict), or re-readable batches.
         loss: as in `prune`; None for the kind of the batch.
-        progress: told of every batch.
+        progress: told of every batch; True shows it, see `prune`.
 
     Raises:
         InputError: the forward pass fails (naming the module), or targets do not fit outputs.
     """
     check_loss(loss)
+    shown = progress_of(progress)
     model = unwrapped(model)
     total, count, names, logs = 0.0, 0, set[str](), set[bool]()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     indexed = as_examples(data) or data
     size = len(indexed) if isinstance(indexed, Indexed) else 0  # batches do not tell
     with (
-        track(progress or Silent(), "evaluate", size, "samples") as told,
+        track(shown, "evaluate", size, "samples") as told,
         evaluation_mode(model),
         state_kept(model),
         torch.no_grad(),

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from chita import nested
-from chita.data.batches import Data, batches_of
+from chita.data.batches import Data, Indexed, batches_of
+from chita.data.examples import as_examples
 from chita.errors import InputError
 from chita.models.forward import failures_named
 from chita.models.mode import evaluation_mode, state_kept
+from chita.progress import Progress, Silent, track
 
 COSINE = "mean cosine with the dense network's embeddings"
 _BATCH = 100
@@ -32,12 +34,16 @@ class Fidelity:
     count: int
 
 
-def fidelity(dense: nn.Module, pruned: nn.Module, data: Data) -> Fidelity:
+def fidelity(
+    dense: nn.Module, pruned: nn.Module, data: Data, progress: Progress | None = None
+) -> Fidelity:
     """Return how alike two networks embed samples, dicts for `model(**batch)`.
+
+    `progress` is told of every batch.
 
     Raises `InputError` when a network gives no embeddings, or there are fewer than two samples.
     """
-    theirs, ours = embeddings(dense, data), embeddings(pruned, data)
+    theirs, ours = (embeddings(model, data, progress) for model in (dense, pruned))
     if len(ours) < 2:
         raise InputError("One sample has no neighbour. Give at least two.")
     same = _nearest(theirs) == _nearest(ours)
@@ -48,7 +54,7 @@ def fidelity(dense: nn.Module, pruned: nn.Module, data: Data) -> Fidelity:
     )
 
 
-def embeddings(model: nn.Module, data: Data) -> Tensor:
+def embeddings(model: nn.Module, data: Data, progress: Progress | None = None) -> Tensor:
     """Return the embedding of every sample, of length one, (N, d) in float64.
 
     It is the mean of the last hidden states over the tokens that `attention_mask` names, as in
@@ -58,11 +64,19 @@ def embeddings(model: nn.Module, data: Data) -> Tensor:
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     found = []
-    with evaluation_mode(model), state_kept(model), torch.no_grad():
+    indexed = as_examples(data) or data
+    size = len(indexed) if isinstance(indexed, Indexed) else 0  # batches do not tell
+    with (
+        track(progress or Silent(), "embed", size, "samples") as told,
+        evaluation_mode(model),
+        state_kept(model),
+        torch.no_grad(),
+    ):
         for batch in batches_of(data, _BATCH):
             copied = nested.map_tensors(lambda t: t.to(device, copy=True), batch)
             with failures_named(model, batch):
                 found.append(_embedded(model, copied))
+            told.advance(len(found[-1]))
     return nn.functional.normalize(torch.cat(found).cpu(), dim=1)
 
 

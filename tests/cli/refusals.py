@@ -17,7 +17,10 @@ from chita.cli.app import app
 from chita.masks.storage import save_masks
 from chita.models.zoo import load_model
 
-WORK = re.compile(r"[\w ]+: [\d,]+( of [\d,]+)? \w+, [\d.]+ s")  # what progress leaves behind
+WORK = re.compile(  # what progress leaves behind
+    r"[\w ]+: [\d,]+( of [\d,]+)? \w+, [\d.]+ s(, [\d.,]+ \w+/s)?"
+    r"|[\w ]+: (objective|held out loss) .*"
+)
 WRITES = {"prune", "refit", "apply", "sensitivity"}
 
 

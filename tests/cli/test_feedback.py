@@ -1,0 +1,224 @@
+"""What commands say beside their results: nothing when quiet, and JSON for programs."""
+
+import json
+import warnings
+from collections import Counter
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import chita.cli.demo
+import chita.cli.prune
+import chita.cli.sweep
+from chita.cli.app import app
+from chita.cli.feedback import Feedback, LogFormat
+from chita.errors import InputError
+from chita.progress import track
+from tests.cli.refusals import message_of, write_masks
+
+PRUNE = ("prune", "--sparsity", "0.9", "--method", "magnitude")
+JSON = ("--log-format", "json")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def told(*arguments, code=0):
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == code, done.output
+    return done
+
+
+def events(done):
+    """All of standard error, which holds nothing but objects, one a line."""
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def without_times(text):
+    found = json.loads(text)
+    return {**found, "seconds": None, "peak_rss_mb": None, "stages": None}
+
+
+def test_quiet_leaves_results_alone():
+    plain, quiet = told(*PRUNE, "--json"), told(*PRUNE, "--json", "--quiet", "--out", "run")
+    assert "evaluate: 500 of 500 samples, " in plain.stderr
+    assert quiet.stderr == ""
+    assert without_times(quiet.stdout) == without_times(plain.stdout)
+    assert "Written: " in told(*PRUNE, "--out", "other").stderr
+    refused = told("prune", "--nnz", 5, "--out", "run", "--quiet", code=2)
+    assert message_of(refused.stderr) == refused.stderr.strip()
+
+
+def test_everything_on_standard_error_is_json():
+    ways = ("--stages", 2, "--rows", 60, "--ridge", 0.1, "--first-order", 1, "--step", 1)
+    arguments = ("prune", "--sparsity", 0.9, *ways, "--fisher-blocks", "whole", "--out", "run")
+    done = told(*arguments, "--ignore", "Linear", "--targets", "fc*", *JSON)
+    assert "pruned by chita" in done.stdout
+    found = events(done)
+    stages = json.loads(Path("run/record.json").read_text())["stages"]
+    values = [line for line in found if line["event"] == "values"]
+    assert [(v["task"], v["objective"], v["held_out_loss"]) for v in values] == [
+        (f"stage {i} of 2", stage["objective"], stage["held_out_loss"])
+        for i, stage in enumerate(stages, 1)
+    ]
+    notices = [line["message"] for line in found if line["event"] == "notice"]
+    assert any("fc1.weight is pruned: " in notice for notice in notices)
+    assert notices[-1] == "Written: run"
+    later = next(line for line in found if line.get("task") == "stage 2 of 2: solve")
+    assert later["objective"] == stages[0]["objective"]
+    assert set(later) >= {"done", "total", "unit", "seconds", "rate", "seconds_left"}
+    ended = [line for line in found if line["event"] == "finish"]
+    assert all(line["done"] == line["total"] and line["rate"] > 0 for line in ended)
+    count = Counter(line["event"] for line in found)
+    assert count["start"] == count["finish"] == 8  # two evaluations, and three a stage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((*PRUNE, "--nnz", 5), "got sparsity and nnz"),
+        ((*PRUNE, "--weights", "/nowhere"), "does not exist"),
+        ((*PRUNE, "--colour"), "No such option: --colour"),
+        ((*PRUNE, "--rows", "many"), "got 'many'"),
+        (("prun",), "Did you mean 'prune'"),
+        (("evaluate", "--model", "mlpnet"), "--weights"),
+        (("refit",), "There is no mask"),
+        (("apply",), "There is no mask"),
+        (("plan", "--nnz", 5, "--method", "chitta"), "Did you mean chita"),
+        (("sweep", "none.toml", "--out", "r.jsonl"), "cannot be read"),
+        ((*PRUNE, "--tensorboard", "/dev/null/events"), "cannot be a folder of events"),
+    ],
+)
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_an_error_is_one_object_and_exit_code_2(arguments, said, quiet):
+    arguments = (*arguments, *quiet) if arguments != ("prun",) else arguments
+    for asked in (JSON, ("--log-format=json",)):
+        done = told(*arguments, *asked, code=2)
+        assert done.stdout == ""
+        (line,) = events(done)
+        assert line.keys() == {"event", "message"}
+        assert line["event"] == "error"
+        assert said in line["message"]
+        plain = told(*arguments, code=2)
+        assert " ".join(message_of(plain.stderr).split()) == f"Error: {line['message']}"
+
+
+def test_quiet_and_json_leave_errors_alone():
+    assert told(*PRUNE, "--quiet", *JSON).stderr == ""
+    (line,) = events(told(*PRUNE, "--device", "meta", "--quiet", *JSON, code=2))
+    assert line["event"] == "error"
+
+
+def test_a_format_that_is_none():
+    assert "'xml' is not one of 'text', 'json'" in told(
+        *PRUNE, "--log-format", "xml", code=2
+    ).stderr.replace('"', "'")
+
+
+def test_interrupts_and_mistakes_of_ours_are_objects_too(monkeypatch):
+    def raising(error):
+        def fail(*_, **__):
+            raise error
+
+        monkeypatch.setattr(chita.cli.prune, "prune_network", fail)
+
+    raising(KeyboardInterrupt())
+    *_, last = events(told(*PRUNE, *JSON, code=130))
+    assert last == {"event": "error", "message": "Interrupted; no result was written."}
+    raising(ZeroDivisionError("by hand"))
+    *_, last = events(told(*PRUNE, *JSON, code=1))
+    assert last["event"] == "error"
+    assert "Traceback" in last["message"]
+    assert "ZeroDivisionError: by hand" in last["message"]
+    done = CliRunner().invoke(app, list(PRUNE))
+    assert isinstance(done.exception, ZeroDivisionError)
+
+
+def test_warnings_of_others_are_objects_too(capsys, monkeypatch):
+    for quiet, count in ((False, 1), (True, 0)):
+        with Feedback(quiet=quiet, log_format=LogFormat.JSON).heard():
+            warnings.simplefilter("always")
+            warnings.warn("something is [old]", stacklevel=1)
+        lines = capsys.readouterr().err.splitlines()
+        expected = {"event": "warning", "message": "something is [old]"}
+        assert [json.loads(line) for line in lines] == [expected] * count
+
+    def warning(*_, **__):
+        warnings.simplefilter("always")
+        warnings.warn("of the run", stacklevel=1)
+        raise InputError("and an error")
+
+    monkeypatch.setattr(chita.cli.prune, "prune_network", warning)
+    *_, warned, error = events(told(*PRUNE, *JSON, code=2))
+    assert warned == {"event": "warning", "message": "of the run"}
+    assert error == {"event": "error", "message": "and an error"}
+
+
+def test_commands_with_masks_data_and_no_settings(monkeypatch):
+    write_masks(Path())
+    monkeypatch.setattr(chita.cli.demo, "_SPARSITIES", (0.5,))
+    monkeypatch.setattr(chita.cli.demo, "_WAYS", {"magnitude": {"method": "magnitude"}})
+    refit = ("--rows", 40, "--ridge", 0.1, "--first-order", 0, "--step", 1)
+    for arguments, task in (
+        (("refit", "--mask", "half.masks", *refit, "--fisher-blocks", "whole"), "solve"),
+        (("apply", "--mask", "half.masks"), "evaluate"),
+        (("evaluate",), "evaluate"),
+        (("demo",), "digits-mlp, magnitude"),
+        (("plan", "--nnz", 900), None),
+    ):
+        assert told(*arguments, "--quiet").stderr == ""
+        tasks = {line.get("task") for line in events(told(*arguments, *JSON))}
+        assert tasks >= {task} - {None}
+
+
+class AtOnce:
+    """In place of processes: does what it is given."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, work, *arguments):
+        future = Future()
+        future.set_result(work(*arguments))
+        return future
+
+
+def test_a_sweep_is_told_run_by_run(monkeypatch):
+    monkeypatch.setattr(chita.cli.sweep, "ProcessPoolExecutor", AtOnce)
+    Path("g.toml").write_text(
+        'sparsity = 0.9\nmethod = "bso"\nridge = 0.1\n[sweep]\nrows = [60, 100000]\n'
+    )
+    arguments = ("sweep", "g.toml", "--out", "r.jsonl", "--jobs", 1)
+    found = events(told(*arguments, *JSON, code=2))
+    line, failed = map(json.loads, Path("r.jsonl").read_text().splitlines())
+    (values,) = [event for event in found if event["event"] == "values"]
+    assert (values["task"], values["metric"]) == ("run 1 of 2: rows 60", line["pruned_metric"])
+    assert values["run_seconds_left"] > 0
+    (notice,) = [event["message"] for event in found if event["event"] == "notice"]
+    assert notice == f"run 2 of 2: rows 100000: {failed['error']}"
+    *_, ended, error = found
+    assert (ended["event"], ended["task"], ended["done"]) == ("finish", "sweep", 2)
+    assert error["event"] == "error"
+    assert "1 of 2 runs failed" in error["message"]
+
+
+def test_one_place_decides_how_progress_is_shown(capsys):
+    for quiet, log_format, lines in (
+        (True, LogFormat.TEXT, 0),
+        (True, LogFormat.JSON, 0),
+        (False, LogFormat.TEXT, 1),
+        (False, LogFormat.JSON, 2),
+    ):
+        with track(Feedback(quiet=quiet, log_format=log_format).progress(), "a", 2, "b") as told_:
+            told_.advance(2)
+        assert len(capsys.readouterr().err.splitlines()) == lines

@@ -1,0 +1,97 @@
+"""Every long part of a run is a task, which ends with all of it done."""
+
+import pytest
+
+import chita
+from chita.data.digits import digits
+from chita.progress import RUN_SECONDS_LEFT
+from tests.progress.watching import Remembering
+
+FIXED = {"ridge": 0.1, "first_order": 1.0, "step": 1.0, "fisher_blocks": "whole"}
+TRAINED = chita.Training(epochs=3, events=2, batch=100, rate=0.02)
+STAGE = ("collect gradients", "choose", "solve", "batch norms")
+
+
+def run(**options):
+    remembering = Remembering()
+    model, _ = chita.load_model("digits-cnn")
+    options = {"sparsity": 0.5, "rows": 40, "held_out": 30, **options}
+    result = chita.prune(model, digits()[0].first(200), **options, progress=remembering)
+    return remembering, result.record
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({**FIXED, "bound": True}, [*STAGE[:2], "solve and bound", STAGE[3]]),
+        ({**FIXED, "stages": 2}, [f"stage {i} of 2: {task}" for i in (1, 2) for task in STAGE]),
+        (
+            {"layerwise": True, "method": "wanda"},
+            [
+                "order of units",
+                *(
+                    f"{unit}, {i} of 4: {task}"
+                    for i, unit in enumerate(("conv1", "conv2", "conv3", "fc"), 1)
+                    for task in ("inputs", "solve", "run")
+                ),
+                "batch norms",
+            ],
+        ),
+        (
+            {"training": TRAINED, "method": "magnitude", "bn_recalibrate": False},
+            [
+                *("event 1 of 2: choose", "event 1 of 2: solve", "epoch 1 of 3"),
+                *("event 2 of 2: choose", "event 2 of 2: solve", "epoch 2 of 3", "epoch 3 of 3"),
+            ],
+        ),
+        (
+            {**FIXED, "per_layer": "search", "method": "magnitude"},
+            ["search", "choose", "solve", "batch norms"],
+        ),
+    ],
+    ids=["bound", "stages", "layers", "training", "search"],
+)
+def test_all_that_is_long_is_told_to_its_end(options, expected):
+    remembering, _ = run(**options)
+    tasks = [task for task, *_ in remembering.tasks]
+    assert tasks == [task for task in expected if task != "fc, 4 of 4: run"]
+    assert remembering.running is None
+    assert all(done == total > 0 for _, done, total, _ in remembering.tasks), remembering.tasks
+
+
+def test_outliers_are_looked_for_in_sight():
+    remembering, _ = run(method="wanda", per_layer="owl")
+    assert remembering.tasks[0] == ("outliers", 3, 3, "batches")
+
+
+def test_what_stages_came_to_is_told_as_recorded():
+    remembering, record = run(**FIXED, stages=4)
+    for i, (stage, (task, told)) in enumerate(zip(record.stages, remembering.told, strict=True), 1):
+        assert task == f"stage {i} of 4"
+        left = told.pop(RUN_SECONDS_LEFT, None)
+        assert told == {"objective": stage.objective, "held_out_loss": stage.held_out_loss}
+        spent = sum(sum(done.seconds.values()) for done in record.stages[:i])
+        expected = {3: None, 4: 0.0}.get(i, spent / i * (4 - i))
+        assert left == (expected and pytest.approx(expected))
+
+
+def test_rehearsals_are_told_apart_from_the_run():
+    fixed = {"first_order": 1.0, "step": 1.0, "fisher_blocks": "whole"}
+    remembering, record = run(stages=3, **fixed)
+    places = [task for task, _ in remembering.told]
+    assert places[0] == "rehearsal 1: stage 1 of 3"
+    assert places[-3:] == ["stage 1 of 3", "stage 2 of 3", "stage 3 of 3"]
+    assert remembering.told[-3][1]["held_out_loss"] == record.stages[0].held_out_loss
+    assert not any(RUN_SECONDS_LEFT in told for _, told in remembering.told[:-3])
+
+
+def test_epochs_and_layers_are_told_as_recorded():
+    remembering, record = run(training=TRAINED, method="magnitude", measure=lambda _: 7.0)
+    epochs = [told for task, told in remembering.told if task.startswith("epoch")]
+    assert [told["loss"] for told in epochs] == [epoch.loss for epoch in record.training.epochs]
+    assert {told["metric"] for told in epochs} == {7.0}
+    lefts = [told[RUN_SECONDS_LEFT] for told in epochs]
+    assert lefts[0] > 0 == lefts[-1]
+    remembering, record = run(method="wanda")
+    errors = {layer.name: {"error": layer.solved.error} for layer in record.layers}
+    assert dict(remembering.told) == errors
