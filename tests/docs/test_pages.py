@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,17 +18,22 @@ from tests.docs.page import DOCS, NOT_YET, PAGES, ROOT, Reader, blocks_of, in_fo
 from tests.text import saved, written
 
 README = (ROOT / "README.md").read_text()
-SLOW = ()
-"""Pages of more than some seconds."""
-
 every_page = pytest.mark.parametrize("name", PAGES)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in PAGES]
-)
+@every_page
 def test_a_page_can_be_followed(name, tmp_path):
-    reader = Reader()
+    follow(name, tmp_path, Reader())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n, p in PAGES.items() if "<!-- slow -->" in p.read_text()])
+def test_a_page_can_be_followed_to_its_end(name, tmp_path):
+    follow(name, tmp_path, Reader(patient=True))
+
+
+def follow(name, tmp_path, reader):
+    """Do what a page says."""
     if "CHITA_DATA" in os.environ:
         (tmp_path / "DATA").symlink_to(Path(os.environ["CHITA_DATA"]).absolute())
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
@@ -45,20 +51,21 @@ def test_nothing_is_left_unrun_in_silence(name):
     for block in blocks:
         assert block.language in {"", "sh", "python", "toml", "text"}
         if block.note:
-            assert re.fullmatch(r"needs data|not run: \w.+", block.note)
-        if block.note.startswith("not run"):
-            check_words(block)
-    comments = re.findall(r"<!-- (?:not run|needs data).*?-->", text)
+            assert re.fullmatch(r"needs data|slow|not run: \w.+", block.note)
+        check_words(block)
+    comments = re.findall(r"<!-- (?:not run|needs data|slow).*?-->", text)
     assert len(comments) == sum(bool(block.note) for block in blocks), "a mark without a block"
 
 
 def check_words(block):
-    """That what is not run is at least what the program and Python understand."""
+    """That also what is not run here is what the program and Python understand."""
     if block.language == "python":
         ast.parse(block.text)
-    for line in block.text.replace("\\\n", " ").splitlines() if block.language == "sh" else ():
-        if line.startswith("chita "):
-            check_options(line)
+    if block.language == "toml":
+        tomllib.loads(block.text)
+    for command in block.commands if block.language == "sh" else ():
+        if command.startswith("chita "):
+            check_options(command)
 
 
 def check_options(command):
