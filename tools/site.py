@@ -3,6 +3,8 @@
 Pages are read in the repository, too, where `../README.md` is a link like any other. In the site such
 a file lies under repository/, Markdown as a page of its own, and so do the files that this one links
 to; links follow. What is not there is left as it is, for the strict build to find.
+A comment that names the table from which lines were copied, `<!-- reproduce/NAME.md -->`, becomes a
+link to it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parent.parent
 _WITHIN, _DOCS = "repository/", "docs/"
 _LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#])")
+_SOURCE = re.compile(r"^<!-- ([\w/.-]+\.md) -->$", re.MULTILINE)
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -27,7 +30,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     todo = [file for file in files if file.is_documentation_page()]
     while todo:
         page = todo.pop()
-        for target in _LINK.findall(_FENCE.sub("", page.content_string)):
+        text = _with_sources(_FENCE.sub("", page.content_string), page.src_uri)
+        for target in _LINK.findall(text):
             path = _target(page.src_uri, target)
             uri = _uri(path)
             if files.get_file_from_path(uri) or not (ROOT / path).is_file():
@@ -50,8 +54,14 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
 
     kept = _FENCE.findall(markdown)
     parts = _FENCE.split(markdown)
-    texts = [_LINK.sub(moved, part) for part in parts]
+    texts = [_LINK.sub(moved, _with_sources(part, here)) for part in parts]
     return "".join(text + fence for text, fence in zip(texts, [*kept, ""], strict=True))
+
+
+def _with_sources(text: str, uri: str) -> str:
+    """The text of a page with a link for every comment that names a table."""
+    up = posixpath.relpath(".", posixpath.dirname(_source(uri)) or ".")
+    return _SOURCE.sub(rf"From [\1]({up}/\1):", text)
 
 
 def _source(uri: str) -> str:

@@ -22,6 +22,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from typer.testing import CliRunner
 
@@ -83,7 +84,7 @@ class Reader:
 
     def __init__(self, *, patient=False):
         self.patient = patient
-        self.names = {"__name__": "page"}
+        self.names = sys.modules.setdefault("page", ModuleType("page")).__dict__
         self.printed = None  # nothing that could be compared
 
     def follow(self, block):
@@ -157,7 +158,7 @@ def alike(shown, printed):
 @contextlib.contextmanager
 def in_folder(folder):
     """Work in a folder, with its modules, and forget them at the end."""
-    before, paths, modules = Path.cwd(), [*sys.path], set(sys.modules)
+    before, paths, modules = Path.cwd(), [*sys.path], set(sys.modules) - {"page"}
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     try:
@@ -166,5 +167,6 @@ def in_folder(folder):
         os.chdir(before)
         sys.path[:] = paths
         for name in set(sys.modules) - modules:
-            if str(getattr(sys.modules[name], "__file__", None)).startswith(str(folder)):
+            file = str(getattr(sys.modules[name], "__file__", None))
+            if name == "page" or file.startswith(str(folder)):
                 del sys.modules[name]
