@@ -7,10 +7,10 @@
     ```text    what the block before it prints: these lines are among those, where numbers may
                differ as those of another machine do
 
-A line `--8<-- "FILE"` stands for that file of the repository. What cannot run here says so right
-above the block: `<!-- not run: WHY -->`; `<!-- needs data -->` is for commands on the folder DATA,
-which without CHITA_DATA must end with the message that there is none; `<!-- slow -->` blocks are run
-by `make test-all` alone.
+A line `--8<-- "FILE"` stands for that file of the repository, in a block of {.python}, which ruff
+leaves alone. What cannot run here says so right above the block: `<!-- not run: WHY -->`;
+`<!-- needs data -->` is for commands on the folder DATA, which without CHITA_DATA must end with the
+message that there is none; `<!-- slow -->` blocks are run by `make test-all` alone.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def blocks_of(text):
     """The blocks of a page, in order."""
     return [
         Block(
-            match["language"],
+            match["language"].strip("{.}"),
             _SNIPPET.sub(lambda m: (ROOT / m[1]).read_text(), match["text"]),
             match["note"] or "",
         )
@@ -80,7 +80,7 @@ def prose_of(text):
 
 
 class Reader:
-    """Somebody who follows a page to the letter, in an empty folder; `patient`, also if it lasts."""
+    """Somebody who follows a page to the letter; `patient`, also what lasts."""
 
     def __init__(self, *, patient=False):
         self.patient = patient

@@ -111,7 +111,10 @@ def test_figures_are_lines_of_tables_that_commands_wrote(name):
 
 def test_all_that_is_public_is_told():
     told = re.findall(r"^::: (.*)$", PAGES["api.md"].read_text(), re.MULTILINE)
-    assert sorted(told) == sorted([*(f"chita.{n}" for n in chita.__all__), "chita.records.RunRecord"])
+    assert sorted(told) == sorted([
+        *(f"chita.{n}" for n in chita.__all__),
+        "chita.records.RunRecord",
+    ])
 
 
 # README is run by tests/test_readme.py; here, what that leaves.
