@@ -56,6 +56,7 @@ class Asked(HTMLParser):
 def test_every_page_is_there(site):
     for name in PAGES:
         assert (site / name).with_suffix(".html").exists()
+    assert re.search(r">\s*2:4\s*<", (site / "index.html").read_text())  # no number of YAML's
 
 
 def test_no_page_asks_the_network_for_anything(site):
