@@ -94,7 +94,7 @@ def test_a_link_to_nowhere_ends_the_build(tmp_path):
     """That warnings are errors, and that a hook leaves what it does not find to them."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.md").write_text("# One\n\n[no](../nowhere.md)\n")
-    config = "site_name: x\nhooks: [{}]\nplugins: []\n".format(ROOT / "tools" / "site.py")
+    config = "site_name: x\nhooks: [{}]\nplugins: []\n".format(ROOT / "tools" / "linked_files.py")
     (tmp_path / "mkdocs.yml").write_text(config)
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict"],
