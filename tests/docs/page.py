@@ -4,8 +4,8 @@
                code N" must end with it
     ```python  one namespace for the page; a first line `# NAME.py` saves it under that name, too
     ```toml    saved under the name in its first line, `# NAME.toml`
-    ```text    what the block before it prints: these lines are among those, where numbers may
-               differ as those of another machine do
+    ```text    what the block before it prints: these lines are among those, where numbers with a
+               point, and all in rows of a table, may differ as those of another machine do
 
 A line `--8<-- "FILE"` stands for that file of the repository, in a block of {.python}, which ruff
 leaves alone. What cannot run here says so right above the block: `<!-- not run: WHY -->`;
@@ -139,20 +139,25 @@ class Reader:
         """That lines shown are among those printed, with figures like these."""
         found = [plain(line) for line in self.printed.splitlines()]
         for line in shown.splitlines():
-            same = [values for text, values in found if text == plain(line)[0]]
-            assert same, (line, self.printed)
-            assert any(alike(plain(line)[1], values) for values in same), (line, self.printed)
+            text, figures = plain(line)
+            same = [values for other, values in found if other == text]
+            assert any(alike(figures, values, "│" in line) for values in same), (line, self.printed)
 
 
 def plain(line):
     """A line without its numbers, and these."""
     text = re.sub(r"[\s─━]+", " ", _FIGURE.sub("#", line)).strip()
-    return text, [float(value.replace(",", "")) for value in _FIGURE.findall(line)]
+    return text, _FIGURE.findall(line)
 
 
-def alike(shown, printed):
-    """Whether numbers differ by 3 (points of accuracy) or by a fifth at most."""
-    return all(abs(a - b) <= max(3, 0.2 * abs(b)) for a, b in zip(shown, printed, strict=True))
+def alike(shown, printed, in_table):
+    """Whether numbers are equal, or where they may differ, by 3 (points) or a fifth at most."""
+    for one, other in zip(shown, printed, strict=True):
+        a, b = (float(value.replace(",", "")) for value in (one, other))
+        free = in_table or "." in one
+        if abs(a - b) > (max(3, 0.2 * abs(b)) if free else 0):
+            return False
+    return True
 
 
 @contextlib.contextmanager
