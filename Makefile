@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS := -n auto --maxprocesses 4
 
-.PHONY: help demo test test-all lint bench reproduce clean
+.PHONY: help demo test test-all lint docs bench reproduce clean
 help:           ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/' | column -t -s:
 
@@ -31,6 +31,9 @@ lint: $(READY)      ## style, types, layers, lengths
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_shape.py
 
+docs: $(READY)      ## the documentation, in site/, which opens from disk; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: $(READY)     ## measure, and write benchmarks/results/
 	$(BIN)/python benchmarks/solvers.py
 	$(BIN)/python benchmarks/rows.py
@@ -47,4 +50,4 @@ reproduce: $(READY) ## run the sweep reproduce/$(NAME).toml on the data in $(CHI
 		$(if $(AGAINST),--against $(AGAINST))
 
 clean:          ## remove what the targets made
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
