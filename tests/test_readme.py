@@ -84,10 +84,22 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch):
             assert done.exit_code == 0, (command, done.output)
 
 
+def test_a_page_is_made_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in blocks("sh")[2].splitlines():
+        done = CliRunner().invoke(app, shlex.split(command, comments=True)[1:])
+        assert done.exit_code == 0, (command, done.output)
+    page = Path("page.html").read_text()
+    assert page.count('class="chart"') > 8
+    assert len([*Path("plots").glob("*.svg")]) == page.count('class="chart"')
+    for picture in re.findall(r"\(docs/pictures/(.*?)\)", README):
+        assert (ROOT / "docs/pictures" / picture).exists()
+
+
 def test_the_example_of_an_own_network_runs_as_written(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.setattr(sys, "path", [*sys.path])
-    change, *commands = (line.split("#")[0].strip() for line in blocks("sh")[2].splitlines())
+    change, *commands = (line.split("#")[0].strip() for line in blocks("sh")[3].splitlines())
     assert change == "cd examples"
     monkeypatch.chdir(tmp_path / "examples")
     assert [shlex.split(c)[:2] for c in commands] == [

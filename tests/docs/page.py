@@ -31,9 +31,6 @@ from chita.cli.app import app
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 PAGES = {str(path.relative_to(DOCS)): path for path in sorted(DOCS.rglob("*.md"))}
-NOT_YET = ("chita report", "chita sensitivity")
-"""Commands that pages name and the program does not know yet. To be emptied when it does."""
-
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<note>(?:not run|needs data|slow)[^\n]*?) -->\n\n?)?"
     r"^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$",
@@ -54,7 +51,7 @@ class Block:
 
     @property
     def skipped(self):
-        return self.note.startswith("not run") or self.text.startswith(NOT_YET or "\0")
+        return self.note.startswith("not run")
 
     @property
     def commands(self):
