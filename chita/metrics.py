@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+COSINE = "mean cosine with the dense network's embeddings"
+
 
 def number(metric: str, value: float) -> str:
     """Return a value of a metric as shown to people: two decimals for per cents.
@@ -18,9 +20,9 @@ def is_accuracy(metric: str) -> bool:
 
 
 def more_is_better(metric: str) -> bool:
-    """Return whether a higher value is a better network: accuracies and cosines, no loss.
+    """Return whether a higher value is a better network: accuracies and `COSINE`, no loss.
 
     >>> more_is_better("top-1 accuracy, per cent"), more_is_better("perplexity")
     (True, False)
     """
-    return is_accuracy(metric) or "cosine" in metric
+    return is_accuracy(metric) or metric == COSINE

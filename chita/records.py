@@ -38,7 +38,7 @@ class SolvedRecord(BaseModel):
     ridge: float | None = None
     status: str | None = None
     seconds: float = 0.0
-    trace: tuple[float, ...] = ()
+    trace: tuple[float | None, ...] = ()
     left: str | None = None
     raised: bool = False
 
@@ -62,6 +62,11 @@ class LayerRecord(BaseModel):
     rows: str | None = None
     solved: SolvedRecord | None = None
     axes: tuple[int, int, int] | None = None
+
+    @property
+    def removed(self) -> float:
+        """Per cent of its weights that are not kept."""
+        return 100 * (1 - self.kept / self.weights) if self.weights else 0.0
 
 
 class TrialRecord(BaseModel):
@@ -90,13 +95,17 @@ class StageRecord(BaseModel):
             nothing was collected.
         lower_bound: as in `RunRecord`, of this stage.
         loss_before, held_out_loss: mean loss on the samples held out, at the weights that the stage
-            began with and at those it found; None where there are none. Their difference is the
-            truth that `objective` predicts.
-        increases: by tensor, ½δᵀHδ of its own change δ alone: what the model thinks that it
-            costs, λ and the first-order term left out; empty where nothing was collected.
+            began with and at those it found, batch norms with the statistics of these samples;
+            None where there are none.
+        predicted: of the change between these, by the gradients a_i of the rows themselves:
+            mean(a_i·δ) + ½ mean((a_i·δ)²). Not Q, which has λ in it, and rows that are divided by
+            how wrong the network is. None where nothing was collected.
+        increases: by tensor, ½ mean((a_i·δ)²) of its own change δ alone: what it costs by that
+            model, the gradient left out; empty where nothing was collected.
         trials: what was tried to choose these; empty where they were given.
         status, iterations: how the solver ended.
-        trace: Q at the start and after each iteration, as the solver kept it.
+        trace: Q at the start and after each iteration, as the solver kept it, None where it was
+            not finite.
         data_hash: SHA-256 of the samples of its rows.
         seconds: wall clock by phase: collect, choose, solve, and batch_norm where there is one.
         memory_mb: the peak of the process's resident memory by the end of each phase, in MB.
@@ -114,11 +123,12 @@ class StageRecord(BaseModel):
     lower_bound: float | None = None
     loss_before: float | None = None
     held_out_loss: float | None = None
+    predicted: float | None = None
     increases: dict[str, float] = {}
     trials: tuple[TrialRecord, ...] = ()
     status: str
     iterations: int
-    trace: tuple[float, ...] = ()
+    trace: tuple[float | None, ...] = ()
     data_hash: str | None = None
     seconds: dict[str, float]
     memory_mb: dict[str, float] = {}

@@ -10,7 +10,7 @@ from typing import Any
 from chita.cli.settings import NetworkSettings
 from chita.training.recipe import Training
 
-_ONCE = {"resume", "force"}  # what a second run need not be told
+_ONCE = {"resume", "force", "out"}  # what a second run is not told: it replaces nothing
 _REPEATED = {"targets", "ignore"}  # options given once for each of their values
 
 

@@ -24,6 +24,7 @@ from chita.image_format import ImageFormat
 from chita.imports import imported, is_import
 from chita.losses import LossLike, check_loss
 from chita.masks.fit import fit_masks, read_masks
+from chita.metrics import COSINE
 from chita.models.hugging_face import tokenizer_of
 from chita.models.targets import decide
 from chita.models.zoo import find_model, load_model
@@ -33,7 +34,7 @@ from chita.pruning.samples import Sampling
 from chita.records import RunRecord, peak_rss_mb
 from chita.text_format import TextFormat
 from chita.training.evaluate import Score, evaluate
-from chita.training.fidelity import COSINE, fidelity
+from chita.training.fidelity import fidelity
 
 
 @final

@@ -37,7 +37,7 @@ def _show(record: RunRecord) -> None:
         table.add_column("error %", justify="right")
     for layer in record.layers:
         shape = "x".join(map(str, layer.shape))
-        removed = f"{100 * (1 - layer.kept / layer.weights):.2f}"
+        removed = f"{layer.removed:.2f}"
         counts = (f"{layer.weights:,}", f"{layer.kept:,}", removed, f"{layer.dead_outputs:,}")
         table.add_row(layer.name, shape, *counts, *([_error(layer)] if solved else []))
     table.add_section()

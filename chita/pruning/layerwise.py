@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -171,7 +172,7 @@ class LayerwiseRun:
             objective=solution.objective,
             ridge=problem.ridge,
             status=solution.status,
-            trace=solution.stats.trace,
+            trace=tuple(q if math.isfinite(q) else None for q in solution.stats.trace),
             seconds=solution.stats.seconds,
             raised=problem.ridge != self._ridge.of(curvature),
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import final
 
+import torch
 from torch import Tensor
 
 from chita.constraints import Constraint
@@ -70,23 +71,26 @@ class Posed:
     def fisher(self, blocks: str) -> GradientGram | BlockGram:
         """Return H, where something was collected; asked again, the same."""
         if blocks not in self._fishers:
-            self._fishers[blocks] = _fisher(blocks, self._rows, self._layout)
+            self._fishers[blocks] = BlockGram(self._rows, list(self._layout.outputs))
         return self._fishers[blocks]
 
-    def increases(self, blocks: str, weights: Tensor) -> dict[str, float]:
-        """Return ½δᵀHδ of each tensor's change δ to weights (p,) alone, by its name.
+    def predicted(self, weights: Tensor) -> tuple[float | None, dict[str, float]]:
+        """Return what going to weights (p,) does to the loss, by the gradients of the rows.
 
-        H in these blocks, without λ and the first-order term: what the model thinks that changing
-        this tensor costs. Empty where nothing was collected.
+        With a_i·δ = the divisor of row i times its product with the change δ, that is
+        mean(a_i·δ) + ½ mean((a_i·δ)²), and for every tensor ½ mean((a_i·δ)²) of its own change
+        alone. None, and nothing, where nothing was collected.
         """
         if self.blind:
-            return {}
-        found = {}
+            return None, {}
+        along = torch.zeros_like(self._divisors, dtype=torch.float64)
+        increases = {}
         for name, segment in self._layout:
-            own = _fisher(blocks, self._rows.part(segment), self._layout.alone(name))
-            image = own.image(weights[segment] - self.w_bar[segment])
-            found[name] = 0.5 * own.inner(image, image)
-        return found
+            own = self._rows.part(segment).times(weights[segment] - self.w_bar[segment])
+            own = own.double() * self._divisors
+            increases[name] = 0.5 * float(own.square().mean())
+            along += own
+        return float(along.mean() + 0.5 * along.square().mean()), increases
 
     def problem(
         self, blocks: str, ridge: float, scale: float, judge: Judge | None = None
@@ -149,7 +153,3 @@ class Posed:
     def _gradient(self) -> Tensor:
         """The mean gradient (p,), in float64."""
         return self.fisher(WHOLE).pullback(self._shift(WHOLE)).double()
-
-
-def _fisher(blocks: str, rows: Rows, layout: Layout) -> GradientGram | BlockGram:
-    return GradientGram(rows) if blocks == WHOLE else BlockGram(rows, list(layout.outputs))

@@ -277,7 +277,7 @@ class StagedRun:
             clock.stop("solve")
             followed = self._chooser.follow(problem, scale, solution)
             progress.advance(1)
-        increases = posed.increases(self._chooser.blocks, followed.weights)
+        predicted, increases = posed.predicted(followed.weights)
         write_weights(self._network, self._layout, followed.weights)
         clock.stop("choose")
         if self._normed:
@@ -298,11 +298,12 @@ class StagedRun:
                 lower_bound=solution.lower_bound,
                 loss_before=_finite(before),
                 held_out_loss=followed.loss,
+                predicted=predicted,
                 increases=increases,
                 trials=tuple(self._chooser.trials),
                 status=solution.status,
                 iterations=solution.stats.iterations,
-                trace=solution.stats.trace if known else (),
+                trace=tuple(map(_finite, solution.stats.trace)) if known else (),
                 data_hash=drawn.digest if drawn else None,
                 seconds=clock.seconds,
                 memory_mb=clock.memory_mb,

@@ -16,7 +16,12 @@ COLUMNS = ("flops", "pattern", "sparsity", "nnz", "megabytes")
 """Budgets that name columns: the first one given does."""
 
 AGAINST = ("budget", "flops")
-_AROUND = ("evaluate", "total")  # what is not pruning, and what is no phase
+AROUND = ("evaluate", "total")  # what is not pruning, and what is no phase
+
+
+def pruning_seconds(line: Line) -> float:
+    """Return the seconds of a run's phases, loading and evaluation left out."""
+    return float(sum(took for phase, took in line["seconds"].items() if phase not in AROUND))
 
 
 @final
@@ -158,10 +163,7 @@ def order_of(column: str) -> tuple[float, ...]:
 
 def _cell(lines: Sequence[Line]) -> Cell:
     values = [float(line["pruned_metric"]) for line in lines]
-    seconds = [
-        sum(value for phase, value in line["seconds"].items() if phase not in _AROUND)
-        for line in lines
-    ]
+    seconds = list(map(pruning_seconds, lines))
     return Cell(
         memory=_mean_of("peak_rss_mb", lines),
         neighbours=_mean_of("neighbours", lines),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, final
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, final
 
 _NEAR = 0.5  # per cent that "missing" adds to what is missing from 100, which has no logarithm
 _TINY = 1e-6  # share kept, below which there is no room on "kept"
@@ -40,7 +40,14 @@ _NICE: Mapping[str, Sequence[float]] = {
     "kept": (0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999),
     "missing": (0, 20, 40, 50, 60, 70, 75, 80, 85, 88, *range(90, 101)),
 }
+_ROWS = 200  # names, and
+_SERIES = 40  # lines, that a chart shows at most
 _APART = 0.055  # share of an axis between two ticks at least
+
+
+def whole(values: Sequence[float]) -> bool:
+    """Return whether values are counts, such as stages, between which there is nothing."""
+    return bool(values) and all(float(value).is_integer() for value in values)
 
 
 @final
@@ -91,6 +98,17 @@ class Series:
     joined: bool = True
     labelled: bool = False
 
+    def only(self, names: set[Any]) -> Series:
+        """Return the points whose x is among some names."""
+        at = [i for i, name in enumerate(self.x) if name in names]
+        return replace(
+            self,
+            x=tuple(self.x[i] for i in at),
+            y=tuple(self.y[i] for i in at),
+            spread=None if self.spread is None else tuple(self.spread[i] for i in at),
+            notes=None if self.notes is None else tuple(self.notes[i] for i in at),
+        )
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +145,27 @@ class Chart:
         if self.kind == "heat":
             return len(self.series)
         return len({name for own in self.series for name in own.x}) if self.kind == "bars" else 0
+
+    @property
+    def shown(self) -> Chart:
+        """The chart with no more names and lines than can be read; its note tells of the others."""
+        kept = self.series[: _ROWS if self.kind == "heat" else _SERIES]
+        names = {name: None for own in kept for name in own.x} if self.kind == "bars" else {}
+        left = [len(self.series) - len(kept), max(0, len(names) - _ROWS)]
+        if not any(left):
+            return self
+        if left[1]:
+            first = set(list(names)[:_ROWS])
+            kept = tuple(own.only(first) for own in kept)
+        note = f"{self.note} The first {len(names) - left[1] or len(kept)} of "
+        note += f"{len(names) or len(self.series)} are shown."
+        return replace(self, series=kept, note=note.strip())
+
+    def cell(self, value: float | None) -> str:
+        """Return what stands in a cell."""
+        if value is None:
+            return ""
+        return f"{value:.2g}" if self.y.scale == "log" else f"{value:.1f}"
 
     @property
     def columns(self) -> list[str]:

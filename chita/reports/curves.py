@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chita.errors import InputError
@@ -17,9 +17,10 @@ def curves(lines: Sequence[Line]) -> tuple[Chart, ...]:
     A pruning event is a vertical stroke: the measure before it, and right after it. Runs without
     epochs are left out. Raises `InputError` where there are none.
     """
-    trained = [line for line in lines if line.get("epochs") and line.get("metric")]
+    trained = [line for line in lines if line.get("metric") and len(points_of(line)) > 1]
     if not trained:
         raise InputError("There are no epochs to show: none of the runs has a table [training].")
+    dense = next((v for line in trained if (v := line.get("dense_metric")) is not None), None)
     panels: dict[str, dict[str, list[Line]]] = {}
     for line in trained:
         rows = panels.setdefault(column_of(line), {})
@@ -27,37 +28,45 @@ def curves(lines: Sequence[Line]) -> tuple[Chart, ...]:
     return tuple(
         Chart(
             key=f"epochs-{name}".replace(" ", "-").replace(":", "-"),
-            title=name,
+            title=f"Over the epochs, {name}",
             x=Axis(label="epochs"),
             y=Axis(label=trained[0]["metric"]),
-            series=tuple(_curve(row, runs) for row, runs in panels[name].items()),
-            level=(trained[0]["dense_metric"], "dense"),
+            series=tuple(c for row, runs in panels[name].items() for c in _curves(row, runs)),
+            level=None if dense is None else (dense, "dense"),
         )
         for name in sorted(panels, key=order_of)
     )
 
 
-def _curve(row: str, runs: Sequence[Line]) -> Series:
-    points = [points_of(run) for run in runs]
-    values = list(zip(*([y for _, y in own] for own in points), strict=True))
-    return Series(
-        name=row,
-        x=tuple(place for place, _ in points[0]),
-        y=tuple(statistics.fmean(v) for v in values),
-        spread=tuple(statistics.stdev(v) if len(v) > 1 else 0.0 for v in values),
-    )
+def _curves(row: str, runs: Sequence[Line]) -> Iterator[Series]:
+    """The mean of runs that were measured at the same epochs; others have lines of their own."""
+    alike: dict[tuple[float, ...], list[list[float]]] = {}
+    for run in runs:
+        points = points_of(run)
+        places = tuple(place for place, _ in points)
+        alike.setdefault(places, []).append([value for _, value in points])
+    for places, found in alike.items():
+        values = list(zip(*found, strict=True))
+        yield Series(
+            name=row if len(alike) == 1 else f"{row}, {places[-1]:g} epochs",
+            x=places,
+            y=tuple(statistics.fmean(v) for v in values),
+            spread=tuple(statistics.stdev(v) if len(v) > 1 else 0.0 for v in values),
+        )
 
 
 def points_of(line: Mapping[str, Any]) -> list[tuple[float, float]]:
     """Return the points (epochs done, measure) of a run, from the dense network on.
 
+    What was not measured has none.
+
     >>> epochs = [{"epoch": 1, "pruned_metric": 60.0, "metric": 80.0}]
     >>> points_of({"dense_metric": 90.0, "epochs": epochs})
     [(0.0, 90.0), (0.0, 60.0), (1.0, 80.0)]
     """
-    found = [(0.0, float(line["dense_metric"]))]
+    if not line.get("epochs"):
+        return []
+    found = [(0.0, line.get("dense_metric"))]
     for epoch in line["epochs"]:
-        if epoch["pruned_metric"] is not None:
-            found.append((epoch["epoch"] - 1.0, float(epoch["pruned_metric"])))
-        found.append((float(epoch["epoch"]), float(epoch["metric"])))
-    return found
+        found += [(epoch["epoch"] - 1.0, epoch["pruned_metric"]), (epoch["epoch"], epoch["metric"])]
+    return [(float(place), float(value)) for place, value in found if value is not None]

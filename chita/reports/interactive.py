@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from chita.reports.chart import Axis, Chart, Series
+from chita.reports.chart import Axis, Chart, Series, whole
 from chita.reports.shade import shades
 
 _NATIVE = {"linear", "log"}  # scales that Plotly has, too
+_COUNTED = 12  # stages or epochs that are ticked one by one
 _ROW = 22  # pixels for a name
 _HEIGHT = 320
 _COLORS = (
@@ -44,6 +46,7 @@ def figure_of(chart: Chart) -> dict[str, Any]:
         data.append({
             "type": "scatter", "mode": "lines", "name": _shown(name), "y": y,
             "x": _placed(chart.x, [min(ends), max(ends)]),
+            "customdata": [[_sharp(x), _sharp(value), "", ""] for x in (min(ends), max(ends))],
             "hovertemplate": f"{_shown(name)}: {value:.6g}<extra></extra>",
             "line": {"color": "#888888", "dash": "dot"},
         })  # fmt: skip
@@ -125,7 +128,7 @@ def _bars(chart: Chart, layout: dict[str, Any]) -> dict[str, Any]:
 
 def _heat(chart: Chart, layout: dict[str, Any]) -> dict[str, Any]:
     table = chart.cells
-    written = [["" if cell is None else f"{cell:.2g}" for cell in row] for row in table]
+    written = [[chart.cell(cell) for cell in row] for row in table]
     data = {
         "type": "heatmap", "z": shades(table, chart.y.scale), "zmin": -1.2, "zmax": 1.2,
         "x": list(map(_shown, chart.columns)), "y": [_shown(own.name) for own in chart.series],
@@ -150,6 +153,8 @@ def _axis(axis: Axis, values: Sequence[float]) -> dict[str, Any]:
     ticks = axis.ticks(values)
     if axis.scale == "log":
         found |= {"type": "log", "exponentformat": "power"}
+    elif axis.scale == "linear" and whole(values) and max(values) - min(values) <= _COUNTED:
+        found |= {"dtick": 1}
     elif ticks is not None:
         found |= {
             "tickvals": [_sharp(axis.place(tick)) for tick in ticks],
@@ -158,17 +163,17 @@ def _axis(axis: Axis, values: Sequence[float]) -> dict[str, Any]:
     return found
 
 
-def _placed(axis: Axis, values: Sequence[float]) -> list[float]:
+def _placed(axis: Axis, values: Sequence[float]) -> list[float | None]:
     """Values where Plotly has the scale, else their places."""
     native = axis.scale in _NATIVE
     return [_sharp(value if native else axis.place(value)) for value in values]
 
 
-def _sharp(value: float) -> float:
-    """A number with as many digits as a picture can show."""
-    return float(f"{value:.7g}")
+def _sharp(value: float) -> float | None:
+    """A number with as many digits as a picture can show, None for one that is not finite."""
+    return float(f"{value:.7g}") if math.isfinite(value) else None
 
 
 def _shown(text: str) -> str:
     """A text that Plotly, which knows some tags, shows as it is."""
-    return html.escape(text, quote=False)
+    return html.escape(text, quote=False).replace("%{", "%&#123;")  # no place for a value

@@ -13,7 +13,8 @@ from chita.reports.runs import reported
 from chita.reports.story import story_of
 
 _SHOWN = ("layers", "stages", "objective")  # charts, of all that the page has
-_LAYERS = 60  # in the table at most
+_SIZE = 'style="display: block; width: 34em; max-width: 100%; height: auto"'
+_LAYERS = 60  # in the table, and in a plot, at most
 
 
 def html_of(record: RunRecord) -> str:
@@ -22,12 +23,12 @@ def html_of(record: RunRecord) -> str:
     story = story_of(run)
     sentences = [*story.lost, *story.gained, *story.more, *story.not_gained]
     told = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-    charts = [chart for chart in charts_of(run) if chart.key in _SHOWN]
+    charts = [chart for chart in charts_of(run) if chart.key in _SHOWN and chart.rows <= _LAYERS]
     try:
         pictures = [picture_of([chart], "svg").decode() for chart in charts]
     except InputError:
         pictures = []
-    drawn = "".join(picture[picture.index("<svg") :] for picture in pictures)
+    drawn = "".join(f"<svg {_SIZE}{picture.partition('<svg')[2]}" for picture in pictures)
     title = f"{record.model}, {record.command}: {record.method}"
     return f"<h4>{escape(title)}</h4><ul>{told}</ul>{_table(record.layers)}{drawn}"
 
@@ -42,6 +43,6 @@ def _table(layers: Sequence[LayerRecord]) -> str:
 
 def _rows(layers: Sequence[LayerRecord]) -> Iterator[str]:
     for layer in layers:
-        removed = f"{100 * (1 - layer.kept / layer.weights):.2f}"
+        removed = f"{layer.removed:.2f}"
         cells = (escape(layer.name), f"{layer.weights:,}", f"{layer.kept:,}", removed)
         yield f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

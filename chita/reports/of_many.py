@@ -20,8 +20,9 @@ def comparison(runs: Sequence[Reported]) -> tuple[Chart, ...]:
     table = make_table(lines)
     charts: list[Chart | None] = []
     if table.cells:
-        dense = next((v for v in (line.get("dense_metric") for line in lines) if v), None)
-        numbered = _numbered(table)
+        known = (line.get("dense_metric") for line in lines)
+        dense = next((value for value in known if value is not None), None)
+        numbered = _of_one_kind(table)
         if len(numbered.columns) > 1:
             charts.append(chart_of(numbered, dense=dense))
         charts.append(pareto(table, dense=dense))
@@ -72,8 +73,9 @@ def pareto(table: Table, *, dense: float | None) -> Chart:
     return Chart(
         key="pareto", title="What is lost for what is removed",
         x=Axis(label="share of the weights removed", scale="kept"), y=measure_axis(table.metric),
-        series=(*clouds, best), level=None if dense is None else (dense, "dense"),
-        note="Mean over seeds, with one standard deviation to each side.",
+        series=(best, *clouds), level=None if dense is None else (dense, "dense"),
+        note="Mean over seeds, with one standard deviation to each side. The axes are stretched "
+        "where good results lie.",
     )  # fmt: skip
 
 
@@ -82,7 +84,7 @@ def _told(column: str, cell: Cell) -> str:
     return f"{column}, {runs}, {cell.seconds:.1f} s"
 
 
-def _numbered(table: Table) -> Table:
+def _of_one_kind(table: Table) -> Table:
     """The columns of the budget that most columns are of, where it is told in numbers."""
     kinds = [column.split()[0] for column in table.columns if ":" not in column]
     most = max(dict.fromkeys(kinds), key=kinds.count, default="")
@@ -115,16 +117,18 @@ def _of_field(table: Table, field: str) -> Chart | None:
 
 def _layers(runs: Sequence[Reported]) -> Chart | None:
     """What each run removed from each layer, where the records are those of one network."""
-    known = [run for run in runs if run.record is not None][:_COLUMNS]
+    every = [run for run in runs if run.record is not None]
+    known = every[:_COLUMNS]
+    note = f"The first {_COLUMNS} of {len(every)} runs." if len(every) > _COLUMNS else ""
     names = [[layer.name for layer in run.record.layers] for run in known if run.record]
     if len(known) < 2 or any(own != names[0] for own in names):
         return None
     rows = []
     for at, name in enumerate(names[0]):
         layers = [run.record.layers[at] for run in known if run.record]
-        y = tuple(100 * (1 - layer.kept / layer.weights) for layer in layers)
+        y = tuple(layer.removed for layer in layers)
         rows.append(Series(name=name, x=tuple(run.name for run in known), y=y))
     return Chart(
         key="layers", title="Per cent removed from each layer", kind="heat",
-        x=Axis(label="run"), y=Axis(label="layer"), series=tuple(rows),
+        x=Axis(label="run"), y=Axis(label="layer"), series=tuple(rows), note=note,
     )  # fmt: skip

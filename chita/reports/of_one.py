@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 from chita.records import LayerRecord, LevelRecord, RunRecord, StageRecord
@@ -46,7 +46,7 @@ def _removed(layers: Sequence[LayerRecord]) -> Chart:
             Series(
                 name="",
                 x=tuple(layer.name for layer in layers),
-                y=tuple(100 * (1 - layer.kept / layer.weights) for layer in layers),
+                y=tuple(layer.removed for layer in layers),
                 notes=tuple(f"{layer.kept:,} of {layer.weights:,} kept" for layer in layers),
             ),
         ),
@@ -65,10 +65,10 @@ def _costs(record: RunRecord) -> Chart | None:
         for stage in record.stages:
             for name, cost in stage.increases.items():
                 costs[name] = costs.get(name, 0.0) + cost
-        title, label = "What each layer's change costs, by the model", "increase of the loss"
+        title, label = "What each layer's change costs, by its gradients", "increase of the loss"
         note = (
-            "½δᵀHδ of a layer's own change δ, summed over stages; the first-order term, and what "
-            "layers do to each other, are left out."
+            "½ mean((a·δ)²) over the rows a of a layer's own change δ, summed over stages; the "
+            "mean gradient, and what layers do to each other, are left out."
         )
     if not any(cost > 0 for cost in costs.values()):
         return None
@@ -98,11 +98,11 @@ def _losses(stages: Sequence[StageRecord]) -> Chart | None:
 
 
 def _predicted(stages: Sequence[StageRecord]) -> Chart | None:
-    """What the model said that the loss would do, and what it did."""
+    """What the gradients said that the loss would do, and what it did."""
     known = [
-        (at, stage.objective, stage.held_out_loss - stage.loss_before, stage.sparsity)
+        (at, stage.predicted, stage.held_out_loss - stage.loss_before, stage.sparsity)
         for at, stage in enumerate(stages, 1)
-        if stage.objective is not None
+        if stage.predicted is not None
         and stage.held_out_loss is not None
         and stage.loss_before is not None
     ]
@@ -119,9 +119,10 @@ def _predicted(stages: Sequence[StageRecord]) -> Chart | None:
     )
     return Chart(
         key="predicted", title="Change of the loss: predicted and true",
-        x=Axis(label="predicted: Q, λ included"), y=Axis(label="true, on samples held out"),
+        x=Axis(label="predicted, by the rows' gradients"),
+        y=Axis(label="true, on samples held out"),
         series=(points, Series(name="as predicted", x=ends, y=ends)),
-        note="Above the line the loss grew more than the quadratic model said.",
+        note="mean(a·δ) + ½ mean((a·δ)²) beside what happened; above the line the loss grew more.",
     )  # fmt: skip
 
 
@@ -137,8 +138,9 @@ def _course(record: RunRecord) -> Chart | None:
     for at, trace in traced:
         step = -(-len(trace) // _POINTS)
         kept = [i for i in range(len(trace)) if i % step == 0 or i == len(trace) - 1]
+        known = [(float(i), q) for i in kept if (q := trace[i]) is not None]
         name = f"stage {at}" if len(record.stages) > 1 else "Q"
-        series.append(Series(name=name, x=tuple(map(float, kept)), y=tuple(trace[i] for i in kept)))
+        series.append(Series(name=name, x=tuple(i for i, _ in known), y=tuple(q for _, q in known)))
     return Chart(
         key="objective", title="Objective over iterations", x=Axis(label="iteration"),
         y=Axis(label="Q"), series=tuple(series),
@@ -165,6 +167,7 @@ def _trials(stages: Sequence[StageRecord]) -> Chart | None:
             Series(name=name, x=tuple(sorted(own)), y=tuple(own[ridge] for ridge in sorted(own)))
             for name, own in groups.items()
         ),
+        note="Of candidates before the solve, and after rehearsals; lower is better.",
     )  # fmt: skip
 
 
@@ -232,8 +235,3 @@ def heat_of(levels: Sequence[LevelRecord]) -> Chart:
 def _row(name: str, levels: Sequence[LevelRecord]) -> Series:
     own = sorted(levels, key=lambda level: level.sparsity)
     return Series(name=name, x=tuple(f"{v.sparsity:g}" for v in own), y=tuple(v.loss for v in own))
-
-
-def phases_of(seconds: dict[str, float]) -> Iterator[tuple[str, float]]:
-    """Yield phases that are no sum, longest first."""
-    yield from sorted(((p, s) for p, s in seconds.items() if p != "total"), key=lambda p: -p[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -14,7 +15,8 @@ from chita.errors import InputError, OutputError
 from chita.files import replacing
 from chita.metrics import number
 from chita.records import versions
-from chita.reports.accuracy import Line
+from chita.reports.accuracy import Line, column_of, pruning_seconds, row_of
+from chita.reports.apart import told_apart
 from chita.reports.chart import Chart
 from chita.reports.interactive import figure_of
 from chita.reports.of_many import comparison
@@ -55,7 +57,14 @@ def make_report(reading: Reading, title: str | None = None) -> Report:
     subjects: dict[tuple[str, ...], list[Reported]] = {}
     for run in reading.runs:
         subjects.setdefault(run.subject, []).append(run)
-    groups = tuple(tuple(runs) for runs in subjects.values())
+    apart = [told_apart(runs) for runs in subjects.values()]
+    groups = tuple(tuple(runs) for runs, _ in apart)
+    kept = {run.source: run for runs in groups for run in runs}
+    reading = replace(
+        reading,
+        runs=tuple(kept[run.source] for run in reading.runs if run.source in kept),
+        skipped=(*reading.skipped, *(problem for _, left in apart for problem in left)),
+    )
     names = [*(run.name for run in reading.runs), *(name for name, _ in reading.tables)]
     alone = names[0] if len(names) == 1 else f"{len(names)} records"
     return Report(
@@ -74,8 +83,9 @@ def make_report(reading: Reading, title: str | None = None) -> Report:
 def _heat(at: int, name: str, record: SensitivityRecord) -> Chart:
     title = f"{name}: {record.model}, growth of the loss with each tensor alone pruned"
     how = f"By {record.method}; {record.loss} {record.dense_loss:.4g} before, on "
-    note = f"{how}{record.held_out:,} samples held out."
-    return replace(heat_of(record.levels), key=f"s{at}-sensitivity", title=title, note=note)
+    heat = heat_of(record.levels).shown
+    note = f"{how}{record.held_out:,} samples held out. {heat.note}"
+    return replace(heat, key=f"s{at}-sensitivity", title=title, note=note)
 
 
 def _numbered(reading: Reading) -> Iterator[tuple[int, Reported]]:
@@ -83,7 +93,10 @@ def _numbered(reading: Reading) -> Iterator[tuple[int, Reported]]:
 
 
 def _keyed(charts: Sequence[Chart], place: str) -> tuple[Chart, ...]:
-    return tuple(replace(chart, key=f"{place}-{chart.key}") for chart in charts)
+    return tuple(
+        replace(chart.shown, key=re.sub(r"[^\w-]+", "-", f"{place}-{chart.key}"))
+        for chart in charts
+    )
 
 
 def write_page(report: Report, path: Path) -> None:
@@ -94,7 +107,7 @@ def write_page(report: Report, path: Path) -> None:
     text = page_of(report)
     try:
         with replacing(path) as draft:
-            draft.write_text(text, encoding="utf-8")
+            draft.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OutputError(f"{path} could not be written: {error}. Choose another --out.") from None
 
@@ -124,11 +137,16 @@ def page_of(report: Report) -> str:
         table=_table(report.reading),
         heights={key: figure["layout"]["height"] for key, figure in figures.items()},
         # No "<" at all, so that nothing in it ends the element or begins a comment.
-        figures=Markup(json.dumps(figures, separators=(",", ":")).replace("<", "\\u003c")),
+        figures=Markup(_json(figures)),
         css=Markup(css),
         js=Markup(js),
         plotly=Markup(get_plotlyjs()),
     )
+
+
+def _json(figures: dict[str, Any]) -> str:
+    text = json.dumps(figures, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
 
 
 def _part(name: str) -> str:
@@ -137,19 +155,20 @@ def _part(name: str) -> str:
 
 def _counted(report: Report) -> str:
     runs, groups = len(report.reading.runs), len(report.groups)
-    if not groups:
-        return "sensitivity alone, no run"
-    if groups == 1:
-        return f"{runs} run{'s' if runs > 1 else ''}, {_subject(report.groups[0])}"
-    return f"{runs} runs of {groups} networks or data sets"
+    tables = len(report.reading.tables)
+    told = [f"{runs} run{'s' if runs > 1 else ''}"] if runs else []
+    told += [f"{tables} table{'s' if tables > 1 else ''} of sensitivities"] if tables else []
+    if groups > 1:
+        return f"{' and '.join(told)}, of {groups} networks or data sets"
+    return ", ".join([" and ".join(told), *([_subject(report.groups[0])] if runs == 1 else [])])
 
 
 def _subject(runs: Sequence[Reported]) -> str:
     """What runs are of, in words."""
-    model, weights, data, loss, metric = runs[0].subject
+    metric, model, weights, data, loss, *form, prunable = runs[0].subject
     measured = metric and f"measured by {metric}"
-    named = (model, weights and f"weights {weights}", data and f"on {data}", loss, measured)
-    return ", ".join(filter(None, named))
+    named = (model, weights and f"weights {weights}", data and f"on {data}", loss, *form)
+    return ", ".join(filter(None, (*named, f"{int(prunable):,} prunable weights", measured)))
 
 
 def _groups(report: Report) -> Iterator[dict[str, Any]]:
@@ -177,12 +196,15 @@ def _again(run: Reported) -> dict[str, Any]:
     command = run.line.get("repeat")
     record = run.record
     facts: list[tuple[str, str]] = [("record", run.source)]
+    versions = run.line.get("versions")
+    if isinstance(versions, dict):
+        facts += [(name, str(version)) for name, version in versions.items()]
     if record is not None:
-        facts += [(name, version) for name, version in record.versions.items()]
         facts += [("data hash (SHA-256)", record.data_hash)] if record.data_hash else []
         facts += [("solver ended with", f"{record.status}, {record.iterations} iterations")]
     if command:
-        how = "This command does the same again, in an environment as below:"
+        how = "From the folder that it ran in, this does the same again; --out keeps the result"
+        how += f"{', in an environment as below' if versions else ''}:"
     elif record is not None and "model" not in settings:
         how = "This was called from Python, with these arguments beside network and data:"
     else:
@@ -215,16 +237,26 @@ def _table(reading: Reading) -> dict[str, Any]:
     """All runs, with what most people compare."""
     rows = []
     for at, run in _numbered(reading):
-        words = (run.name, str(run.line["method"]), run.metric or "")
+        words = (run.name, row_of(run.line["run"]), column_of(run.line))
         row = [Entry(text=word, value=word, number=False) for word in words]
         row[0] = replace(row[0], link=f"run-{at}")
         for find, form in _COLUMNS.values():
             value = find(run.line)
             text = "" if value is None else format(value, form) if form else _measure(run, value)
-            row.append(Entry(text=text, value="" if value is None else float(value)))
+            row.append(Entry(text=text, value=_sorted(text, value)))
         rows.append(row)
-    head = [Column(name=name, number=False) for name in ("run", "method", "measured")]
+    head = [Column(name=name, number=False) for name in ("run", "how", "budget")]
     return {"head": [*head, *(Column(name=name) for name in _COLUMNS)], "rows": rows}
+
+
+def _sorted(text: str, value: float | None) -> float | str:
+    """What an entry is sorted and filtered by: the number that it shows."""
+    if value is None:
+        return ""
+    try:
+        return float(text.replace(",", ""))
+    except ValueError:
+        return float(value)
 
 
 def _measure(run: Reported, value: float) -> str:
@@ -246,7 +278,7 @@ _COLUMNS: Mapping[str, tuple[Callable[[Line], float | None], str]] = {
     "kept": (itemgetter("nnz"), ",.0f"),
     "dense": (lambda line: line.get("dense_metric"), ""),
     "pruned": (lambda line: line.get("pruned_metric"), ""),
-    "seconds": (lambda line: line["seconds"].get("total"), ".1f"),
+    "pruning, s": (pruning_seconds, ".1f"),
     "memory, MB": (lambda line: line.get("peak_rss_mb"), ",.0f"),
     "FLOPs left %": (_share, ".1f"),
     "objective Q": (lambda line: line.get("objective"), ".4g"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 
 from chita.errors import InputError
 from chita.files import replacing
-from chita.reports.chart import SCALES, Axis, Chart
+from chita.reports.chart import SCALES, Axis, Chart, whole
 from chita.reports.shade import DARK, shades
 
 _SIDE = 0.05  # of an axis that stays free on each side
 _ROW = 0.22  # inches for a name
+_MISSING = "A plot needs matplotlib: pip install matplotlib."
+_LONG = 60  # letters of a name that are written
 _WRITTEN = 12  # columns at most whose cells have room for a number
 
 
@@ -41,10 +44,14 @@ def picture_of(charts: Sequence[Chart], kind: str) -> bytes:
         from matplotlib import colormaps, rc_context  # noqa: PLC0415 (optional)
         from matplotlib.figure import Figure  # noqa: PLC0415 (optional)
     except ImportError:
-        raise InputError("A plot needs matplotlib: pip install matplotlib.") from None
+        raise InputError(_MISSING) from None
     panels, file = len(charts), io.BytesIO()
     height = max(4.2, *(1.4 + _ROW * chart.rows for chart in charts))
-    with rc_context({"text.parse_math": False, "svg.hashsalt": "chita"}):
+    with (
+        rc_context({"text.parse_math": False, "svg.hashsalt": "chita"}),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", UserWarning)  # letters that no font has, names without room
         size = (8 if panels == 1 else 2 + 4 * panels, height)
         figure = Figure(figsize=size, layout="constrained")
         ten = colormaps["tab10"].colors  # type: ignore[attr-defined]
@@ -93,10 +100,17 @@ def _points(axes: Any, chart: Chart) -> None:
 
 def _scale(axes: Any, letter: str, axis: Axis, values: Sequence[float]) -> None:
     """Give an axis its label, scale, limits and ticks."""
-    from matplotlib.ticker import FixedLocator, LogLocator, NullLocator  # noqa: PLC0415 (optional)
+    from matplotlib.ticker import (  # noqa: PLC0415 (optional)
+        FixedLocator,
+        LogLocator,
+        MaxNLocator,
+        NullLocator,
+    )
 
     own = getattr(axes, f"{letter}axis")
     getattr(axes, f"set_{letter}label")(axis.label)
+    if axis.scale == "linear" and whole(values):
+        own.set_major_locator(MaxNLocator(integer=True))
     if axis.scale == "linear" or not values:
         return
     if axis.scale == "log":
@@ -124,7 +138,7 @@ def _bars(axes: Any, chart: Chart) -> None:
         axes.barh([places[name] for name in own.x], own.y, left=left, label=own.name or None)
         for name, y in zip(own.x, own.y, strict=True):
             ends[name] += y
-    axes.set_yticks(range(len(names)), names, fontsize="small")
+    axes.set_yticks(range(len(names)), list(map(_short, names)), fontsize="small")
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel(chart.y.label)
     if chart.y.scale == "log":
@@ -139,8 +153,8 @@ def _heat(axes: Any, chart: Chart) -> None:
     shade = shade.reshape(len(cells), -1) if columns else np.full((len(cells), 1), np.nan)
     axes.imshow(shade, cmap="RdBu_r", vmin=-1.2, vmax=1.2, aspect="auto")
     axes.set_facecolor("lightgrey")  # of what is not known
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(cells)), [own.name for own in chart.series], fontsize="small")
+    axes.set_xticks(range(len(columns)), list(map(_short, columns)))
+    axes.set_yticks(range(len(cells)), [_short(own.name) for own in chart.series], fontsize="small")
     axes.set_xlabel(chart.x.label)
     if len(columns) > _WRITTEN:
         return
@@ -149,7 +163,13 @@ def _heat(axes: Any, chart: Chart) -> None:
         if value is not None:
             color = "white" if abs(shade[row][column]) > DARK else "black"
             how = {"ha": "center", "va": "center", "fontsize": "x-small", "color": color}
-            axes.text(column, row, f"{value:.2g}", **how)
+            axes.text(column, row, chart.cell(value), **how)
+
+
+def _short(name: Any) -> str:
+    """A name that leaves room for the plot: the beginning and the end of a long one."""
+    text = str(name)
+    return text if len(text) <= _LONG else f"{text[: _LONG // 2]}…{text[-_LONG // 2 + 1 :]}"
 
 
 def check_picture(path: Path) -> None:
@@ -157,7 +177,7 @@ def check_picture(path: Path) -> None:
     try:
         from matplotlib.backend_bases import FigureCanvasBase  # noqa: PLC0415 (optional)
     except ImportError:
-        raise InputError("A plot needs matplotlib: pip install matplotlib.") from None
+        raise InputError(_MISSING) from None
     kinds = FigureCanvasBase.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in kinds:
         raise InputError(f"{path} is no kind of picture. Give a name in .png, .svg or .pdf.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chita.metrics import is_accuracy
 from chita.reports.accuracy import Table
 from chita.reports.chart import Axis, Chart, Series
 
@@ -18,7 +19,7 @@ def chart_of(table: Table, *, dense: float | None = None) -> Chart:
     alone = len(table.columns) == 1
     return Chart(
         key="seconds" if alone else "budget",
-        title=table.columns[0] if alone else "",
+        title=table.columns[0] if alone else "What is kept at each budget",
         x=Axis(label="seconds", scale="log") if alone else _budget(table),
         y=measure_axis(table.metric),
         series=_against_time(table) if alone else _against_budget(table),
@@ -28,7 +29,7 @@ def chart_of(table: Table, *, dense: float | None = None) -> Chart:
 
 def measure_axis(metric: str) -> Axis:
     """Return the axis of a metric, on which good results stand apart."""
-    if "per cent" in metric:
+    if is_accuracy(metric):
         return Axis(label=metric, scale="missing")
     return Axis(label=metric, scale="log" if metric == "perplexity" else "linear")
 

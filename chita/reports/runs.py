@@ -19,12 +19,15 @@ from chita.reports.summary import summary
 from chita.sensitivity_record import SensitivityRecord
 
 RECORD = "record.json"
-_SENSITIVITY = re.compile(rb'"command"\s*:\s*"sensitivity"')
+_SUBJECT = (
+    *("model", "weights", "data", "loss"),
+    *("image_size", "image_mean", "image_std", "length"),
+)
 _NUMBERS = ("sparsity", "nnz", "prunable")
 _MAYBE = (
-    "dense_metric", "pruned_metric", "peak_rss_mb", "flops", "dense_flops", "objective",
-    "lower_bound", "neighbours", "ridge",
-)  # fmt: skip
+    *("dense_metric", "pruned_metric", "peak_rss_mb", "flops", "dense_flops", "objective"),
+    *("lower_bound", "gap", "neighbours", "ridge"),
+)
 
 
 @final
@@ -44,11 +47,12 @@ class Reported:
 
     @property
     def subject(self) -> tuple[str, ...]:
-        """What was pruned and by what it is measured: runs of one subject can be compared."""
+        """What it is measured by, and what was pruned: runs of one subject can be compared."""
         given = self.line["settings"]
-        known = [given.get(name) for name in ("model", "weights", "data", "loss")]
+        known = [given.get(name) for name in _SUBJECT]
         known[0] = known[0] or (self.record and self.record.model)
-        return (*("" if value is None else str(value) for value in known), self.metric or "")
+        told = ("" if value is None else str(value) for value in known)
+        return (self.metric or "", *told, str(self.line["prunable"]))
 
     @property
     def metric(self) -> str | None:
@@ -73,16 +77,16 @@ class Reading:
 def read_runs(paths: Sequence[Path]) -> Reading:
     """Return the runs of some paths: run folders, `record.json` files, results of sweeps (.jsonl).
 
-    What `chita sensitivity` wrote may be among them.
-
-    A line or a record that cannot be read, or tells of a run that failed, is skipped and named.
+    What `chita sensitivity` wrote may be among them. A line or a record that cannot be read, or
+    tells of a run that failed, is skipped and named; so is a file of which no line is JSON, and a
+    run that is there twice.
 
     Raises `InputError` where a path cannot be read at all, or no run is left.
     """
-    runs: list[Reported] = []
+    runs: dict[str, Reported] = {}
     tables: list[tuple[str, SensitivityRecord]] = []
     skipped: list[str] = []
-    for path in dict.fromkeys(paths):
+    for path in paths:
         single = path.is_dir() or path.suffix == ".json"
         for found in [_recorded(path)] if single else _lines(path):
             if isinstance(found, str):
@@ -90,59 +94,85 @@ def read_runs(paths: Sequence[Path]) -> Reading:
             elif isinstance(found, tuple):
                 tables.append(found)
             else:
-                runs.append(found)
+                own = json.dumps({k: v for k, v in found.line.items() if k != "run"})
+                first = runs.setdefault(own, found)
+                if first is not found:
+                    skipped.append(f"{found.source}: the same run as {first.source}.")
     if not runs and not tables:
         told = f" {skipped[0]}" if skipped else ""
         raise InputError(
             f"There is no run to report.{told} Give run folders (--out of chita prune), or results "
             "of chita sweep (--out)."
         )
-    return Reading(runs=tuple(runs), tables=tuple(tables), skipped=tuple(skipped))
+    return Reading(runs=_named(list(runs.values())), tables=tuple(tables), skipped=tuple(skipped))
 
 
 def _recorded(path: Path) -> Reported | tuple[str, SensitivityRecord] | str:
     """The run, or the sensitivities, of a folder or of a record; or what is wrong with it."""
     file = path / RECORD if path.is_dir() else path
-    content = _read(file)
     name = (path.name if path.is_dir() else path.parent.name or path.stem) or str(path)
+    content = _read(file)
     try:
-        if _SENSITIVITY.search(content):
-            return name, SensitivityRecord.model_validate_json(content)
-        record = RunRecord.model_validate_json(content)
+        plain = _plain(content)
+        if isinstance(plain, dict) and plain.get("command") == "sensitivity":
+            return name, SensitivityRecord.model_validate(plain)
+        record = RunRecord.model_validate(plain)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
         return f"{file}: no record of a run; {place}: {first['msg']}."
+    except (ValueError, RecursionError):
+        return f"{file}: no JSON."
     if not record.stages:
         return f"{file}: no record of a run; it has no stage."
-    return reported(record, name, str(file))
+    run = reported(record, name, str(file))
+    wrong = _wrong(run.line)
+    return run if wrong is None else f"{file}: {wrong}"
 
 
 def reported(record: RunRecord, name: str = "run", source: str = "") -> Reported:
     """Return the run of a record."""
-    budget = {n: record.settings[n] for n in COLUMNS if record.settings.get(n) is not None}
-    stages = {"stages": len(record.stages)} if len(record.stages) > 1 else {}
-    run = {"method": record.method, **budget, **stages, "seed": record.seed}
+    method = record.method if record.command == "prune" else record.command
+    run: dict[str, Any] = {"method": method, "seed": record.seed}
+    for setting in (*COLUMNS, "blocks", "per_layer", "layerwise"):
+        if record.settings.get(setting) not in (None, False):
+            run[setting] = record.settings[setting]
+    if record.training is not None:
+        run["training"] = f"{len(record.training.epochs)} epochs"
+    elif len(record.stages) > 1:
+        run["stages"] = len(record.stages)
     line = {"run": run, "settings": record.settings, **summary(record)}
     return Reported(name=name, source=source, line=line, record=record)
 
 
 def _lines(path: Path) -> Iterator[Reported | str]:
     """The runs of a sweep, and what is wrong with the lines that tell of none."""
-    for number, text in enumerate(_read(path).splitlines(), start=1):
+    texts = _read(path).splitlines()
+    lines = [_line(text) for text in texts]
+    if len(lines) > 1 and all(line is None for line in lines):
+        yield f"{path}: no results of a sweep; none of its {len(lines)} lines is JSON."
+        return
+    for number, line in enumerate(lines, start=1):
         place = f"{path}, line {number}"
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            yield f"{place}: no JSON."
-            continue
-        wrong = _wrong(line)
-        if wrong is not None:
+        wrong = "no JSON." if line is None else _wrong(line[0])
+        if line is None or wrong is not None:
             yield f"{place}: {wrong}"
             continue
-        told = [n for n in (*COLUMNS, "seed") if line["run"].get(n) is not None]
-        words = [row_of(line["run"]), *(f"{n} {line['run'][n]}" for n in told)]
-        yield Reported(name=", ".join(words), source=place, line=line)
+        run = line[0]["run"]
+        told = [f"{name} {run[name]}" for name in (*COLUMNS, "seed") if run.get(name) is not None]
+        yield Reported(name=", ".join([row_of(run), *told]), source=place, line=line[0])
+
+
+def _line(text: bytes) -> tuple[Any] | None:
+    try:
+        return (_plain(text),)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _plain(text: bytes) -> Any:
+    """What JSON says; a number that is not finite is one that nobody knows."""
+    return json.loads(text, parse_constant=lambda _: None)
 
 
 def _read(path: Path) -> bytes:
@@ -167,15 +197,36 @@ def _wrong(line: Any) -> str | None:
         return f"no run of a sweep; it lacks {', '.join(missing)}."
     if not all(isinstance(line[name], dict) for name in objects):
         return "no run of a sweep; run, settings and seconds are objects."
+    if not isinstance(line["run"].get("options", {}), dict):
+        return "the options in run are no object."
     for name in (*_NUMBERS, *_MAYBE):
         value = line.get(name)
         if not (_finite(value) or (value is None and name in _MAYBE)):
             return f"{name} is {value!r}, no number."
     if not all(map(_finite, line["seconds"].values())):
         return "seconds are no numbers."
-    epochs = line.get("epochs")
+    return _wrong_measure(line) or _wrong_budget(line)
+
+
+def _wrong_measure(line: Mapping[str, Any]) -> str | None:
+    metric, epochs = line.get("metric"), line.get("epochs")
+    if not (metric is None or isinstance(metric, str)):
+        return f"metric is {metric!r}, no name."
+    if line.get("pruned_metric") is not None and not metric:
+        return "it lacks the name of its metric."
     if epochs is not None and not _trained(epochs):
         return "epochs are no list of what every epoch measured."
+    return None
+
+
+def _wrong_budget(line: Mapping[str, Any]) -> str | None:
+    for given in (line["settings"], line["run"]):
+        for name in COLUMNS:
+            value = given.get(name)
+            text = name == "pattern" and isinstance(value, str)
+            good = re.fullmatch(r"\d+:\d+", value) is not None if text else _finite(value)
+            if value is not None and not good:
+                return f"{name} is {value!r}, no budget."
     return None
 
 
@@ -190,4 +241,25 @@ def _trained(epochs: Any) -> bool:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
+def _named(runs: Sequence[Reported]) -> tuple[Reported, ...]:
+    """The runs with names of their own: folders that share one get more of their paths."""
+    names = [run.name for run in runs]
+    taken: set[str] = set()
+    found = []
+    for run in runs:
+        name, parts = run.name, Path(run.source).parent.parts
+        depth = 2
+        while name in taken or (depth == 2 and run.record is not None and names.count(name) > 1):
+            name = "/".join(parts[-depth:]) if depth <= len(parts) else f"{run.name} ({depth})"
+            depth += 1
+        taken.add(name)
+        found.append(Reported(name=name, source=run.source, line=run.line, record=run.record))
+    return tuple(found)

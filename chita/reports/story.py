@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from scipy.stats import ttest_ind_from_stats
+
 from chita.metrics import is_accuracy, more_is_better, number
 from chita.records import RunRecord
-from chita.reports.accuracy import Cell, Table, make_table
-from chita.reports.of_one import phases_of
+from chita.reports.accuracy import AROUND, Cell, Table, make_table
 from chita.reports.runs import Reported
 
-_CLEAR = 2.0  # deviations by which two means must differ, to be told apart
+_RARE = 0.05  # chance of a difference, at which it is no longer put down to seeds
 
 
 @final
@@ -51,21 +52,25 @@ def _dead(record: RunRecord) -> Iterator[str]:
     dead = sum(layer.dead_outputs for layer in record.layers)
     if dead:
         yield (
-            f"{dead:,} outputs of layers keep no weight: these rows or channels could be cut out "
-            "whole."
+            f"{_count(dead, 'output')} of layers {'keeps' if dead == 1 else 'keep'} no weight and "
+            "no longer looks at the input. Between layers that could be folded away; in the last "
+            "layer it is a class or value that nothing speaks for."
         )
 
 
 def _lost(run: Reported) -> Iterator[str]:
     line, metric = run.line, run.metric
     dense, pruned = line.get("dense_metric"), line.get("pruned_metric")
-    if metric is None or dense is None or pruned is None:
+    if metric is None or dense is None:
         yield "Nothing was measured, so nobody knows what was lost. Give evaluation data."
+        return
+    if pruned is None:
+        yield f"{metric}: {number(metric, dense)} before; after it was no finite number."
         return
     before, after = number(metric, dense), number(metric, pruned)
     worse = dense - pruned if more_is_better(metric) else pruned - dense
     change = number(metric, abs(worse)) + (" points" if is_accuracy(metric) else "")
-    told = {True: f"{change} worse", False: f"{change} better"}[worse > 0] if worse else "as before"
+    told = f"{change} {'worse' if worse > 0 else 'better'}" if before != after else "as before"
     yield f"{metric}: {before} before, {after} after, {told}."
     if line.get("neighbours") is not None:
         yield f"The nearest neighbour is the same for {line['neighbours']:.1f} % of the samples."
@@ -82,14 +87,14 @@ def _lost(run: Reported) -> Iterator[str]:
 
 
 def _surprise(record: RunRecord) -> Iterator[str]:
-    """How the model's prediction compares with the truth, in the last stage."""
+    """How the forecast by gradients compares with the truth, in the last stage."""
     last = record.stages[-1]
-    if last.objective is None or last.held_out_loss is None or last.loss_before is None:
+    if last.predicted is None or last.held_out_loss is None or last.loss_before is None:
         return
     true = last.held_out_loss - last.loss_before
     where = " in the last stage" if len(record.stages) > 1 else ""
     yield (
-        f"By the quadratic model the loss was to change by {last.objective:+.3g}{where}; on "
+        f"By the rows' gradients the loss was to change by {last.predicted:+.3g}{where}; on "
         f"samples held out it changed by {true:+.3g}."
     )
 
@@ -100,26 +105,29 @@ def _not_gained(prunable: int) -> Iterator[str]:
         "FLOPs are no speed-up by themselves."
     )
     yield (
-        "Size: model.safetensors holds the zeros, so it is as large as before "
+        "Size: a dense file holds zeros as it holds any number "
         f"({4 * prunable / 1e6:.2f} MB for these weights in float32); it compresses better."
     )
 
 
 def _more(record: RunRecord) -> Iterator[str]:
-    phases = [(phase, seconds) for phase, seconds in phases_of(record.seconds) if seconds > 0]
+    phases = {phase: s for phase, s in record.seconds.items() if phase not in AROUND and s > 0}
     if phases:
-        total = sum(seconds for _, seconds in phases)
-        phase, most = phases[0]
+        spent, most = sum(phases.values()), max(phases, key=lambda phase: phases[phase])
         memory = record.peak_rss_mb
         peak = "" if memory is None else f", at most {memory:,.0f} MB of memory"
-        yield f"It took {total:.1f} s, {100 * most / total:.0f} % of it for {phase}{peak}."
+        share = f"{100 * phases[most] / spent:.0f} % of it for {most}"
+        whole = record.seconds.get("total")
+        more = "" if whole is None else f"; with loading and evaluation {whole:.1f} s"
+        yield f"Pruning took {spent:.1f} s, {share}{more}{peak}."
     if record.gap is not None:
         proven = f"No mask has an objective more than {record.gap:.2%} lower: that is proven."
         loose = "A bound on the objective was proven, too far below to tell anything here."
         yield proven if record.gap < 1 else loose
     raised = [layer.name for layer in record.layers if layer.solved and layer.solved.raised]
     if raised:
-        yield f"The ridge had to be raised in {len(raised)} layers ({', '.join(raised[:3])})."
+        layers = _count(len(raised), "layer")
+        yield f"The ridge had to be raised in {layers} ({', '.join(raised[:3])})."
     if record.dropped:
         yield f"Dropped from the checkpoint on loading: {', '.join(record.dropped)}."
 
@@ -132,7 +140,7 @@ def comparison_story(runs: Sequence[Reported]) -> tuple[str, ...]:
     told = list(filter(None, (_best(table, column) for column in table.columns)))
     unmeasured = sum(run.line.get("pruned_metric") is None for run in runs)
     if unmeasured:
-        told.append(f"{unmeasured} runs measured nothing and are in the list alone.")
+        told.append(f"{_count(unmeasured, 'run')} with no measure, in the list alone.")
     return (*told, *list(_not_gained(runs[0].line["prunable"]))[:1])
 
 
@@ -144,17 +152,34 @@ def _best(table: Table, column: str) -> str | None:
         return None
     first, second = order[:2]
     ahead = sign * (cells[first].mean - cells[second].mean)
+    if not ahead:
+        return f"{column}: {first} and {second} are equal, with {_mean(table, cells[first])}."
     points = " points" if is_accuracy(table.metric) else ""
     by = f"{number(table.metric, ahead)}{points} ahead of {second}"
-    return f"{column}: {first} is best with {cells[first]}, {by}; {_clear(cells, first, second)}."
+    told = f"{column}: {first} is best with {_mean(table, cells[first])}, {by}"
+    return f"{told}; {_clear(cells[first], cells[second])}."
 
 
-def _clear(cells: dict[str, Cell], first: str, second: str) -> str:
-    """Whether the difference of two means is more than seeds make."""
-    one, two = cells[first], cells[second]
+def _mean(table: Table, cell: Cell) -> str:
+    spread = "" if cell.spread is None else f" ± {number(table.metric, cell.spread)}"
+    return f"{number(table.metric, cell.mean)}{spread}"
+
+
+def _clear(one: Cell, two: Cell) -> str:
+    """Whether the difference of two means is more than seeds make, by Welch's test."""
     if one.spread is None or two.spread is None:
-        return "one run each or of one of them, so chance is not known"
-    error = (one.spread**2 / one.count + two.spread**2 / two.count) ** 0.5
-    if abs(one.mean - two.mean) > _CLEAR * error:
-        return f"more than {_CLEAR:g} standard errors of {min(one.count, two.count)} seeds or more"
-    return "no more than seeds differ"
+        return "one run each, or of one of them, so chance is not known"
+    if not one.spread and not two.spread:
+        return "no seed changes either"
+    chance = ttest_ind_from_stats(
+        one.mean, one.spread, one.count, two.mean, two.spread, two.count, equal_var=False
+    ).pvalue
+    runs = f"{min(one.count, two.count)} seeds"
+    if chance < _RARE:
+        return f"seeds alone would rarely do that (p = {chance:.2g}, {runs})"
+    return f"seeds could explain it (p = {chance:.2g}, {runs})"
+
+
+def _count(number_of: int, noun: str) -> str:
+    """A number of things, as people say it."""
+    return f"{number_of:,} {noun}{'' if number_of == 1 else 's'}"

@@ -40,4 +40,5 @@ def summary(record: RunRecord) -> dict[str, object]:
         "peak_rss_mb": record.peak_rss_mb,
         "seed": record.seed,
         "repeat": record.repeat,
+        "versions": record.versions,
     }

@@ -16,7 +16,6 @@ from chita.models.forward import failures_named
 from chita.models.mode import evaluation_mode, state_kept
 from chita.progress import Progress, Silent, track
 
-COSINE = "mean cosine with the dense network's embeddings"
 _BATCH = 100
 
 

@@ -35,7 +35,8 @@ def stage(sparsity, before, after, predicted, trace=(0.3, 0.2, 0.1), **fields):
     return StageRecord(
         sparsity=sparsity,
         nnz=round(1000 * (1 - sparsity)),
-        objective=predicted,
+        objective=predicted / 2,
+        predicted=predicted,
         ridge=0.1,
         first_order=0.0,
         step=1.0,

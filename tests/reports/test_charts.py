@@ -73,6 +73,43 @@ def test_the_front_is_what_nothing_beats():
     assert front_of(make_table(losses)) == [("a", "sparsity 0.9"), ("c", "sparsity 0.95")]
 
 
+def test_a_level_tells_its_value_wherever_it_lies():
+    chart = comparison([
+        Reported(name=m, source=m, line=line(m, sparsity=s)) for m in "ab" for s in (0.5, 0.9)
+    ])[0]
+    dense = figure_of(chart)["data"][-1]
+    assert dense["y"][0] != 95.0
+    assert [row[1] for row in dense["customdata"]] == [95.0, 95.0]
+
+
+def test_per_cents_in_cells_are_told_to_a_tenth():
+    runs = [reported(record(seed=s), name=f"r{s}") for s in (0, 1)]
+    heat = comparison(runs)[-1]
+    assert figure_of(heat)["data"][0]["text"] == [["80.0", "80.0"], ["91.1", "91.1"]]
+
+
+def test_charts_show_no_more_than_can_be_read():
+    layers = [
+        {"name": f"l{i}", "shape": (1,), "weights": 9, "kept": i % 9, "dead_outputs": 0}
+        for i in range(2000)
+    ]
+    shown = own("layers", reported(record(layers=layers))).shown
+    assert (len(shown.series[0].x), shown.rows) == (200, 200)
+    assert shown.note == "The first 200 of 2000 are shown."
+    many = [Reported(name=str(i), source="", line=line(f"m{i}")) for i in range(100)]
+    pareto = comparison(many)[0].shown
+    assert len(pareto.series) == 40
+    assert "The first 40 of 101 are shown." in pareto.note
+
+
+def test_what_is_not_finite_is_no_point_of_a_figure():
+    odd = Chart(
+        key="k", title="", x=Axis(label="x"), y=Axis(label="y"),
+        series=(Series(name="m", x=(0.0, 1.0), y=(math.inf, math.nan)),),
+    )  # fmt: skip
+    assert figure_of(odd)["data"][0]["y"] == [None, None]
+
+
 def all_charts():
     runs = [reported(record(), name=f"r{i}") for i in range(3)]
     runs += [

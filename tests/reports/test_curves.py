@@ -44,6 +44,25 @@ def test_means_and_panels_are_drawn(tmp_path, monkeypatch):
     assert drawn[1][2] == [90.0, 61.0, 81.0, 86.0]
 
 
+def test_runs_of_other_epochs_have_lines_of_their_own():
+    short = line("chita", 1)
+    short["epochs"] = short["epochs"][:1]
+    (chart,) = curves([line("chita", 0), short])
+    assert [(own.name, len(own.x)) for own in chart.series] == [
+        ("chita, 2 epochs", 4),
+        ("chita, 1 epochs", 3),
+    ]
+
+
+def test_what_was_not_measured_has_no_point():
+    run = {**line("chita", 0), "dense_metric": None}
+    run["epochs"][0] = {**run["epochs"][0], "pruned_metric": None, "metric": None}
+    run["epochs"].append({"epoch": 3, "pruned_metric": None, "metric": 86.0})
+    (chart,) = curves([run])
+    assert chart.level is None
+    assert chart.series[0].x == (2.0, 3.0)
+
+
 def test_runs_without_epochs_are_refused():
     with pytest.raises(InputError, match="no epochs to show"):
         curves([{**line("chita", 0), "epochs": None}])

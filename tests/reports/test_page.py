@@ -45,6 +45,7 @@ def two_hundred(folder):
     for at in range(39):
         own = record(
             names=("a", HOSTILE),
+            seed=at,
             levels=levels,
             training=TrainingRecord(epochs=tuple(epochs)),
             repeat=f"chita prune --model {HOSTILE}",

@@ -1,6 +1,7 @@
 """What is read, and what is named and left out."""
 
 import json
+import shutil
 
 import pytest
 
@@ -19,7 +20,14 @@ BROKEN = {
     "settings": json.dumps({**line(), "settings": 3}),
     "a text for a number": json.dumps({**line(), "pruned_metric": "90"}),
     "true for a number": json.dumps({**line(), "sparsity": True}),
-    "NaN": json.dumps({**line(), "pruned_metric": float("nan")}),
+    "NaN": json.dumps({**line(), "sparsity": float("nan")}),
+    "a gap": json.dumps({**line(), "gap": "x"}),
+    "a measure without a name": json.dumps({**line(), "metric": None}),
+    "a name that is a list": json.dumps({**line(), "metric": ["accuracy"]}),
+    "a number beyond all": json.dumps({**line(), "nnz": 10**400}),
+    "options": json.dumps({**line(), "run": {"method": "iht", "options": "x"}}),
+    "a budget": json.dumps({**line(), "run": {"method": "iht", "sparsity": "x/../../y"}}),
+    "a pattern": json.dumps({**line(), "run": {"method": "iht", "pattern": "2 of 4"}}),
     "seconds": json.dumps({**line(), "seconds": {"solve": "fast"}}),
     "epochs": json.dumps({**line(), "epochs": [{"epoch": 1}]}),
     "bytes": b"\xff\xfe",
@@ -30,8 +38,8 @@ BROKEN = {
 def test_a_broken_line_is_named_and_the_others_are_shown(tmp_path, broken):
     path = tmp_path / "runs.jsonl"
     broken = broken if isinstance(broken, bytes) else broken.encode()
-    good = json.dumps(line()).encode()
-    path.write_bytes(b"\n".join([good, broken, good]) + b"\n")
+    one, two = (json.dumps(line(seed=seed)).encode() for seed in (0, 1))
+    path.write_bytes(b"\n".join([one, broken, two]) + b"\n")
     reading = read_runs([path])
     assert len(reading.runs) == 2
     (skipped,) = reading.skipped
@@ -54,6 +62,35 @@ def test_a_record_says_as_much_as_its_file_whatever_names_it(tmp_path):
     by_file = read_runs([folder / "record.json"]).runs[0]
     assert by_folder.record == by_file.record == record()
     assert by_folder.name == by_file.name == "run"
+
+
+def test_a_file_of_something_else_is_named_once(tmp_path):
+    other = tmp_path / "levels.csv"
+    other.write_text("tensor,sparsity\na,0.5\nb,0.5\n")
+    reading = read_runs([other, write_record(tmp_path / "run")])
+    assert reading.skipped == (f"{other}: no results of a sweep; none of its 3 lines is JSON.",)
+
+
+def test_what_was_not_finite_is_a_run_that_measured_nothing(tmp_path):
+    path = write_lines(tmp_path / "r.jsonl", [line(value=float("inf"))])
+    assert read_runs([path]).runs[0].line["pruned_metric"] is None
+
+
+def test_the_same_run_counts_once(tmp_path):
+    folder = write_record(tmp_path / "run")
+    shutil.copytree(folder, tmp_path / "copy")
+    reading = read_runs([folder, tmp_path / "copy", folder / "record.json"])
+    assert [run.name for run in reading.runs] == ["run"]
+    assert len(reading.skipped) == 2
+    assert "the same run as" in reading.skipped[0]
+
+
+def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path):
+    paths = [
+        write_record(tmp_path / name / "run", record(seed=seed))
+        for seed, name in enumerate(("a", "b"))
+    ]
+    assert [run.name for run in read_runs(paths).runs] == ["a/run", "b/run"]
 
 
 def test_sensitivities_are_told_from_runs(tmp_path):

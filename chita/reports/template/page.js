@@ -56,23 +56,34 @@
   document.querySelectorAll(".chart").forEach((chart) => near.observe(chart));
 
   // What a chart shows, as a table, for those who do not see it.
-  function numbers({ data }) {
+  function numbers({ data, layout }) {
     if (data[0].type === "heatmap") {
       const [{ x, y, text }] = data;
       return [["", ...x.map(plain)], ...y.map((name, row) => [plain(name), ...text[row]])];
     }
-    return data.flatMap((own) => own.x.map((x, at) => {
+    const label = (axis) => plain(layout[axis].title?.text ?? "");
+    const bars = data[0].type === "bar";
+    const head = bars ? ["", "", label("xaxis"), ""] : ["", label("xaxis"), label("yaxis"), "", ""];
+    return [head, ...data.flatMap((own) => own.x.map((x, at) => {
       const told = own.customdata ? [own.customdata[at]].flat() : [];
       const [a, b, ...rest] = own.type === "bar" ? [own.y[at], x, ...told]
         : told.length ? told : [x, own.y[at]];
       return [own.name ?? "", a, b, ...rest].map(plain);
-    }));
+    }))];
   }
   document.querySelectorAll(".numbers").forEach((details) => details.addEventListener("toggle", () => {
     if (!details.open || details.querySelector("table")) return;
     const table = details.appendChild(document.createElement("table"));
-    for (const row of numbers(figures[details.dataset.chart])) {
-      const line = table.insertRow();
+    const [head, ...rows] = numbers(figures[details.dataset.chart]);
+    const top = table.createTHead().insertRow();
+    for (const name of head) {
+      const cell = top.appendChild(document.createElement("th"));
+      cell.scope = "col";
+      cell.textContent = name;
+    }
+    const body = table.createTBody();
+    for (const row of rows) {
+      const line = body.insertRow();
       row.forEach((cell) => { line.insertCell().textContent = cell; });
     }
   }));
@@ -106,6 +117,9 @@
     if (details) { details.open = true; details.scrollIntoView(); }
   }
   addEventListener("hashchange", open);
+  document.querySelectorAll("a[href^='#run-']").forEach((link) => {
+    link.addEventListener("click", () => setTimeout(open));
+  });
   open();
 
   const table = document.getElementById("runs");

@@ -1,0 +1,76 @@
+"""Names that tell runs apart, so that only what differs by its seed is averaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from chita.reports.accuracy import COLUMNS, column_of, row_of
+from chita.reports.runs import Reported
+
+_IDLE = {*COLUMNS, "seed", "out", "force", "resume", "bound", "max_memory", "data_dir"}
+"""Settings that do not tell one kind of run from another: budgets have columns, seeds are means."""
+
+_COUNTED = {"sparsity", "nnz", "megabytes", "removed"}  # budgets that are a share, told otherwise
+
+
+def told_apart(runs: Sequence[Reported]) -> tuple[list[Reported], list[str]]:
+    """Return runs that can be compared, told apart in the rows of a table, and what was left out.
+
+    Runs of one row whose settings differ get those settings in their names; where budgets are of
+    several kinds, so does the kind. Of runs with the same settings and seed the last one counts.
+    """
+    runs = [_budgeted(run, runs) for run in runs]
+    classes: dict[str, list[Reported]] = {}
+    for run in runs:
+        classes.setdefault(row_of(run.line["run"]), []).append(run)
+    named = {id(run): _told(run, own) for own in classes.values() for run in own}
+    found: dict[tuple[Any, ...], Reported] = {}
+    left: list[str] = []
+    for run in (named[id(run)] for run in runs):
+        key = (row_of(run.line["run"]), column_of(run.line), json.dumps(run.line.get("seed")))
+        if key in found:
+            left.append(f"{found[key].source}: the same settings and seed as {run.source}.")
+        found.pop(key, None)
+        found[key] = run
+    return list(found.values()), left
+
+
+def _renamed(run: Reported, more: Mapping[str, Any]) -> Reported:
+    return replace(run, line={**run.line, "run": {**run.line["run"], **more}})
+
+
+def _budgeted(run: Reported, runs: Sequence[Reported]) -> Reported:
+    """A run with its budgets in its name, where others have budgets of another kind."""
+    given = _budgets(run)
+    kinds = {tuple(_budgets(other)) for other in runs}
+    if len(kinds) == 1 and len(given) < 2:
+        return run
+    words = [f"{name} {value}" for name, value in given.items() if name not in _COUNTED]
+    words = words if len(given) == 1 else [f"{name} {value}" for name, value in given.items()]
+    return _renamed(run, {"budget": " and ".join(words)}) if words else run
+
+
+def _budgets(run: Reported) -> dict[str, Any]:
+    given = {**run.line["settings"], **run.line["run"]}
+    return {name: given[name] for name in COLUMNS if given.get(name) is not None}
+
+
+def _told(run: Reported, others: Sequence[Reported]) -> Reported:
+    """A run of one row with the settings in which that row's runs differ."""
+    names = sorted({name for other in others for name in other.line["settings"]} - _IDLE)
+    values = {n: [json.dumps(o.line["settings"].get(n)) for o in others] for n in names}
+    own = run.line["settings"]
+    differ = [n for n in names if len(set(values[n])) > 1 and n not in run.line["run"]]
+    return _renamed(run, {name: _value(name, own.get(name)) for name in differ})
+
+
+def _value(name: str, value: Any) -> Any:
+    """A setting in a name: short, and a default by that word."""
+    if name == "training":
+        return "none" if not value else f"{value.get('epochs')} epochs"
+    if name == "options":  # which a name tells one by one
+        return value if isinstance(value, dict) else {}
+    return "default" if value is None else str(value)
