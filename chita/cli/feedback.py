@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import final
 
 from chita.cli.console import stderr
@@ -37,8 +38,7 @@ class Feedback:
     @classmethod
     def asked(cls, arguments: Sequence[str]) -> Feedback:
         """Return what a command line asks for that could not be read as a whole."""
-        given = [*arguments]
-        pairs = zip(given, [*given[1:], ""], strict=True)
+        pairs = pairwise([*arguments, ""])
         json = any(
             word == f"--log-format={LogFormat.JSON}"
             or (word, after) == ("--log-format", LogFormat.JSON)

@@ -45,6 +45,8 @@ FIELDS = [
         "peak_rss_mb",
     ),
     "seed",
+    "repeat",
+    "versions",
 ]
 
 

@@ -46,7 +46,7 @@ def run(**options):
         ),
         (
             {**FIXED, "per_layer": "search", "method": "magnitude"},
-            ["search", "choose", "solve", "batch norms"],
+            ["search: measure", "choose", "solve", "batch norms"],
         ),
     ],
     ids=["bound", "stages", "layers", "training", "search"],
