@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from scipy.stats import ttest_ind_from_stats
+from scipy.special import stdtr
 
 from chita.metrics import is_accuracy, more_is_better, number
 from chita.records import RunRecord
@@ -171,9 +171,11 @@ def _clear(one: Cell, two: Cell) -> str:
         return "one run each, or of one of them, so chance is not known"
     if not one.spread and not two.spread:
         return "no seed changes either"
-    chance = ttest_ind_from_stats(
-        one.mean, one.spread, one.count, two.mean, two.spread, two.count, equal_var=False
-    ).pvalue
+    errors = [cell.spread**2 / cell.count for cell in (one, two) if cell.spread is not None]
+    freedom = sum(errors) ** 2 / sum(
+        error**2 / (cell.count - 1) for error, cell in zip(errors, (one, two), strict=True)
+    )
+    chance = 2 * float(stdtr(freedom, -abs(one.mean - two.mean) / sum(errors) ** 0.5))
     runs = f"{min(one.count, two.count)} seeds"
     if chance < _RARE:
         return f"seeds alone would rarely do that (p = {chance:.2g}, {runs})"

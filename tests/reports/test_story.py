@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from scipy import stats
 
 from chita.records import LayerRecord, SolvedRecord
 from chita.reports.runs import Reported, reported
@@ -79,6 +80,12 @@ def test_a_difference_that_seeds_explain_is_no_lead():
     assert "chance is not known" in first
     (first, _) = comparison_story(runs(a=(90.0,), b=(90.0,)))
     assert "a and b are equal" in first
+
+
+def test_the_chance_is_that_of_welchs_test():
+    a, b = (90.0, 91.0, 92.5), (93.0, 93.2)
+    chance = stats.ttest_ind(a, b, equal_var=False).pvalue
+    assert f"(p = {chance:.2g}, 2 seeds)" in comparison_story(runs(a=a, b=b))[0]
 
 
 def test_of_equal_methods_few_are_called_apart():
