@@ -153,6 +153,22 @@ def test_no_other_coding_is_smaller(tmp_path, name, share):
     assert entry.stored == min(size * kind.width, by_bits, by_gaps)
 
 
+@pytest.mark.parametrize(
+    ("kept", "size", "expected"),
+    [
+        (7, 8, Coding.DENSE),  # 8 bytes, and so by bits
+        (6, 8, Coding.BITMASK),
+        (1, 8, Coding.BITMASK),  # 2 bytes, and so by gaps
+        (1, 9, Coding.GAPS),
+        (250, 2040, Coding.BITMASK),  # 255 bytes for places; gaps are 250, and 7 for zeros behind
+        (250, 2072, Coding.GAPS),  # 259 and 257
+    ],
+)
+def test_of_equals_the_simplest(tmp_path, kept, size, expected):
+    tensor = (torch.arange(size) < kept).to(torch.uint8)
+    assert write_sparse({"w": tensor}, tmp_path / "x.chita").entries[0].coding == expected
+
+
 def test_one_way_to_load(tmp_path):
     state = MLPNet().state_dict()
     save_file(state, tmp_path / "x.safetensors")
