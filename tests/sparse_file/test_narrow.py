@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import chita
@@ -15,6 +15,8 @@ from tests.sparse_file.reference import read
 NARROW = ["float16", "bfloat16"]
 SMALLEST = {"float16": 2.0**-24, "bfloat16": 2.0**-133}
 LARGEST = {"float16": 65504.0, "bfloat16": float(torch.finfo(torch.bfloat16).max)}
+TINY = [sign * 2.0**-power for power in (24, 25, 26, 40, 133, 134, 149) for sign in (1, -1)]
+TIES = [n * (1 + odd * 2.0**-bits) for bits in (8, 11) for odd in (1, 3) for n in (1, -3, 2.0**-20)]
 quick = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100
 )
@@ -24,8 +26,15 @@ quick = settings(
 @given(
     st.sampled_from(NARROW),
     st.sampled_from(["float32", "float64"]),
-    st.lists(st.floats(-65504, 65504, width=32) | st.sampled_from([0.0] * 20), max_size=60),
+    st.lists(
+        st.floats(-65504, 65504, width=32) | st.sampled_from([0.0, -0.0, *TINY, *TIES]),
+        max_size=60,
+    ),
 )
+@example("float16", "float32", [*TINY, *TIES])
+@example("float16", "float64", [*TINY, *TIES])
+@example("bfloat16", "float32", [*TINY, *TIES])
+@example("bfloat16", "float64", [*TINY, *TIES])
 def test_nearest_and_the_same_zeros(tmp_path, narrow, kind, numbers):
     """Where PyTorch's rounding gives zero the smallest number of that sign stands; -0.0 stays."""
     tensor = torch.tensor(numbers, dtype=getattr(torch, kind))
