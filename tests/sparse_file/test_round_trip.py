@@ -95,6 +95,7 @@ def test_shapes_at_the_edge(tmp_path, kind):
         "scalar": tensor_with(kind, (), 1.0, 1),
         "empty": tensor_with(kind, (3, 0, 2), 1.0, 2),
         "zeros": tensor_with(kind, (1000,), 0.0, 3),
+        "nothing": torch.empty(0, dtype=kind.torch),
         "full": tensor_with(kind, (2, 1, 33), 1.0, 4),
         "transposed": tensor_with(kind, (40, 30), 0.1, 5).T,
         "every other": tensor_with(kind, (400,), 0.1, 6)[::2],
@@ -105,7 +106,7 @@ def test_shapes_at_the_edge(tmp_path, kind):
     done = write_sparse(tensors, tmp_path / "x.chita")
     found = chita.load(tmp_path / "x.chita")
     assert same_bits(found, tensors)
-    assert found["empty"].stride() == torch.empty(3, 0, 2).stride()
+    assert found["nothing"].stride() == torch.empty(0).stride()  # which other views rely on
     assert done.entries[2].stored == 3  # 1000 zeros are 3 times 255 and a rest
 
 
