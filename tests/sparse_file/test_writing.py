@@ -54,6 +54,9 @@ def test_equal_tensors_in_two_shards_are_stored_in_both(tmp_path):
     weight = torch.randn(100)
     done = write_sparse(dict.fromkeys("abc", weight), tmp_path / "x.chita", shard_bytes=600)
     assert [entry.coding for entry in done.entries] == [0, Coding.SAME, Coding.SAME]
+    done = write_sparse({"a": weight, "b": weight}, tmp_path / "z.chita", shard_bytes=500)
+    assert [entry.coding for entry in done.entries] == [0, 0]  # 488 bytes, 520 with another entry
+    assert same_bits(chita.load(tmp_path / "z.chita"), {"a": weight, "b": weight})
     other = {"a": weight, "x": torch.randn(100), "b": weight}
     done = write_sparse(other, tmp_path / "y.chita", shard_bytes=600)
     assert [entry.coding for entry in done.entries] == [0, 0, 0]
