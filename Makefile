@@ -38,6 +38,7 @@ bench: $(READY)     ## measure, and write benchmarks/results/
 	$(BIN)/python benchmarks/solvers.py
 	$(BIN)/python benchmarks/rows.py
 	$(BIN)/python benchmarks/budgets.py
+	$(BIN)/python benchmarks/sparse_file.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/report.py

@@ -11,6 +11,7 @@ from chita.errors import (
 )
 from chita.logger import TensorBoard
 from chita.masks.enforce import Enforcer
+from chita.models.checkpoint import load
 from chita.models.zoo import load_model
 from chita.pruning.network import prune
 from chita.pruning.plan import Plan, plan
@@ -44,6 +45,7 @@ __all__ = [
     "Training",
     "apply_masks",
     "evaluate",
+    "load",
     "load_model",
     "plan",
     "prune",

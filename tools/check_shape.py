@@ -13,6 +13,7 @@ NAMELESS = {"utils", "helpers", "common", "misc"}
 BELOW_NETWORKS = {
     *("errors", "naming", "arguments", "linalg", "layout", "space", "records", "progress"),
     *("nested", "imports", "pickles", "machine", "image_format", "sensitivity_record", "logger"),
+    "sparse_file",
     *("problem", "constraints", "solvers"),
 }
 NETWORK_LIBRARIES = ("torch.nn", "torchvision", "timm", "transformers")

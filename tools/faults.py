@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from faults_of_blocks import FAULTS_OF_BLOCKS
 from faults_of_progress import FAULTS_OF_PROGRESS
+from faults_of_sparse_files import FAULTS_OF_SPARSE_FILES
 from faults_of_training import FAULTS_OF_TRAINING
 
 QUADRATIC, CONFORM = "tests/problem/test_quadratic.py", "tests/conformance/test_solvers.py"
@@ -31,6 +32,7 @@ SHAPES = "tests/pruning/test_layer_shapes.py"
 FAULTS = [
     *FAULTS_OF_BLOCKS,
     *FAULTS_OF_PROGRESS,
+    *FAULTS_OF_SPARSE_FILES,
     *FAULTS_OF_TRAINING,
     ("layout.py", "slice(e - c, e)", "slice(e - c, e - 1)", "tests/test_layout.py"),
     ("layout.py", ".detach().reshape(-1) for", ".detach().T.reshape(-1) for", "tests/test_layout.py"),

@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 from chita.errors import CheckpointError
 from chita.naming import plain_name
 from chita.pickles import load_torch
+from chita.sparse_file.reading import is_sparse, read_sparse
 
 KeyMap = Callable[[str], str | None]
 """A tensor's name in a checkpoint to its name in the network; None drops the tensor."""
@@ -35,15 +36,38 @@ def same_name(name: str) -> str:
     return name
 
 
-def read_tensors(path: Path, *, allow_pickle: bool = False) -> dict[str, Tensor]:
-    """Return the named tensors of a checkpoint, on the CPU.
+def load(
+    path: str | Path, *, allow_pickle: bool = False, max_bytes: int | None = None
+) -> dict[str, Tensor]:
+    """Return the named tensors of a file or run folder, dense and on the CPU.
 
-    Reads safetensors, or PyTorch files of nothing but tensors and plain containers. A state dict
-    inside a `state_dict`, `model_state_dict` or `model` entry is found.
+    Reads sparse files (`.chita`, or the index of several), to the bits that were written;
+    safetensors; and PyTorch files of nothing but tensors and plain containers. A state dict inside
+    a `state_dict`, `model_state_dict` or `model` entry is found.
 
     Args:
         path: the file, or a run folder, whose `model.safetensors` is read.
         allow_pickle: also unpickle foreign objects, which **runs code stored in the file**.
+        max_bytes: how much a sparse file may hold, in memory. As zeros take next to nothing in it,
+            a small file may be large: where nothing is said, what is more than the memory that is
+            available is refused.
+
+    Raises:
+        CheckpointError: the file is absent, damaged, holds no tensors, holds some that are not
+            plain, needs `allow_pickle`, or is larger than `max_bytes`.
+    """
+    return read_tensors(Path(path), allow_pickle=allow_pickle, max_bytes=max_bytes)
+
+
+def read_tensors(
+    path: Path, *, allow_pickle: bool = False, max_bytes: int | None = None
+) -> dict[str, Tensor]:
+    """Return the named tensors of a checkpoint, on the CPU.
+
+    Args:
+        path: see `load`, as for the others.
+        allow_pickle: also unpickle foreign objects, which **runs code stored in the file**.
+        max_bytes: how much a sparse file may hold.
 
     Raises:
         CheckpointError: the file is absent, damaged, holds no tensors, holds some that are not
@@ -59,6 +83,8 @@ def read_tensors(path: Path, *, allow_pickle: bool = False) -> dict[str, Tensor]
         raise CheckpointError(f"The file {path} does not exist. Give a checkpoint or a run folder.")
     if not os.access(path, os.R_OK):
         raise CheckpointError(f"The file {path} may not be read. Check its permissions.")
+    if is_sparse(path):
+        return read_sparse(path, max_bytes=max_bytes)
     tensors = _read(path, allow_pickle=allow_pickle)
     strange = [n for n, t in tensors.items() if t.layout != torch.strided or t.is_quantized]
     strange += [n for n, t in tensors.items() if t.is_meta]
