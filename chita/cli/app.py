@@ -10,7 +10,8 @@ from typing import Any, ParamSpec
 
 import typer
 from pydantic import ValidationError
-from typer.core import TyperGroup
+from rich.markup import escape
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from chita.cli.apply import apply
 from chita.cli.demo import demo
@@ -94,6 +95,16 @@ class _Program(TyperGroup):
         sys.exit(code or 0)
 
 
+class _Command(TyperCommand):
+    """A command whose help is shown as it is written, words in brackets too, which are no markup."""
+
+    def __init__(self, name: str | None, **settings: Any) -> None:
+        super().__init__(name, **settings)
+        for parameter in self.params:
+            if isinstance(parameter, (TyperArgument, TyperOption)) and parameter.help:
+                parameter.help = escape(parameter.help)
+
+
 def _say_usage(error: Any, feedback: Feedback) -> None:
     message = error.format_message()
     if not message:  # there were no arguments at all, and help was shown
@@ -119,7 +130,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     *(methods, models, demo),
 )
 for _command in _COMMANDS:
-    app.command()(_guarded(_command))
+    app.command(cls=_Command)(_guarded(_command))
 
 
 def main() -> None:
