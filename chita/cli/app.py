@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Annotated, Any, ParamSpec
 
 import typer
 from pydantic import ValidationError
@@ -27,6 +27,7 @@ from chita.cli.sensitivity import sensitivity
 from chita.cli.sweep import sweep
 from chita.cli.verify import verify
 from chita.errors import ChitaError
+from chita.records import versions
 
 _P = ParamSpec("_P")
 
@@ -125,6 +126,26 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print("chita", versions()["chita"])
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(prune, plan, sensitivity, refit, apply, verify, evaluate, sweep, report),
     *(methods, models, demo),

@@ -1,6 +1,7 @@
 """What `--help` shows, and `--version`."""
 
 import re
+from importlib.metadata import version
 from typing import get_args, get_type_hints
 
 import pytest
@@ -28,3 +29,9 @@ def test_every_help_text_appears_whole(command):
     missing = [i.help for i in infos if " ".join(i.help.split()) not in found]
     assert not missing
     assert " ".join(command.__doc__.split()) in found
+
+
+def test_the_version():
+    assert shown("--version") == f"chita {version('chita')}"
+    assert "--version Show the version and exit." in shown("--help").replace("<bool> ", "")
+    assert "chosen together." in shown("--help")
