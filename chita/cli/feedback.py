@@ -38,7 +38,7 @@ class Feedback:
     def asked(cls, arguments: Sequence[str]) -> Feedback:
         """Return what a command line asks for that could not be read as a whole."""
         given = [*arguments]
-        pairs = zip(given, [*given[1:], ""], strict=True)
+        pairs = zip(given, [*given[1:], ""], strict=False)  # nothing may be given at all
         json = any(
             word == f"--log-format={LogFormat.JSON}"
             or (word, after) == ("--log-format", LogFormat.JSON)

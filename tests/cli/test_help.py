@@ -1,6 +1,7 @@
 """What `--help` shows, and `--version`."""
 
 import re
+import sys
 from importlib.metadata import version
 from typing import get_args, get_type_hints
 
@@ -35,3 +36,10 @@ def test_the_version():
     assert shown("--version") == f"chita {version('chita')}"
     assert "--version Show the version and exit." in shown("--help").replace("<bool> ", "")
     assert "chosen together." in shown("--help")
+
+
+def test_chita_alone_shows_help(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["chita"])
+    done = CliRunner().invoke(app, [])
+    assert (done.exit_code, done.stderr) == (2, "")
+    assert "Usage: " in done.stdout
