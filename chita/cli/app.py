@@ -97,7 +97,7 @@ class _Program(TyperGroup):
 
 
 class _Command(TyperCommand):
-    """A command whose help is shown as it is written, words in brackets too, which are no markup."""
+    """A command whose help is shown as it is written: words in brackets are no markup."""
 
     def __init__(self, name: str | None, **settings: Any) -> None:
         super().__init__(name, **settings)

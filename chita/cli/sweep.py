@@ -49,8 +49,11 @@ Lines = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option(min=1, help="Runs at a time, which share the threads that one run would use (OMP_NUM_THREADS). "
-        "[default: one per core]",),
+    typer.Option(
+        min=1,
+        help="Runs at a time, which share the threads that one run would use (OMP_NUM_THREADS). "
+        "[default: one per core]",
+    ),
 ]
 Markdown = Annotated[
     Path | None, typer.Option("--table", help="Markdown file to write at the end.")

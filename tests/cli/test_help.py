@@ -25,7 +25,9 @@ def shown(*arguments):
 def test_every_help_text_appears_whole(command):
     found = shown(command.__name__, "--help")
     hints = get_type_hints(command, include_extras=True).values()
-    infos = [i for hint in hints for i in get_args(hint) if isinstance(i, OptionInfo | ArgumentInfo)]
+    infos = [
+        i for hint in hints for i in get_args(hint) if isinstance(i, OptionInfo | ArgumentInfo)
+    ]
     assert infos or not command.__code__.co_argcount
     missing = [i.help for i in infos if " ".join(i.help.split()) not in found]
     assert not missing
