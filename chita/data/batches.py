@@ -88,8 +88,14 @@ NOTHING = (
 def readable(data: Any) -> Iterable[Any]:
     """Return the data as batches that can be read again.
 
-    Raises `InputError` for anything else: an iterator would be empty at the next reading.
+    Raises `InputError` for anything else: an iterator would be empty at the next reading, and a
+    tuple of two sets of samples is more likely (calibration, evaluation) than two batches.
     """
+    if isinstance(data, tuple) and len(data) == 2 and all(map(_is_set, data)):
+        raise InputError(
+            f"The data are a tuple of two sets of samples, {nested.described(data)}. If they are "
+            "(calibration, evaluation), give the first alone; two batches go into a list."
+        )
     if isinstance(data, tuple) and any(hasattr(part, "__array__") for part in data):
         raise InputError(
             f"The data are {nested.described(data)}; give tensors of as many samples in each, made "
@@ -106,6 +112,13 @@ def readable(data: Any) -> Iterable[Any]:
             "DataLoader, a list of batches, or an object whose __iter__ starts anew."
         )
     return data
+
+
+def _is_set(part: Any) -> bool:
+    """Whether this could be a set of samples by itself."""
+    if isinstance(part, (tuple, list)):
+        return len(part) == 2 and isinstance(part[1], Tensor)
+    return isinstance(part, (Examples, Indexed, Mapping))
 
 
 def read(batches: Iterable[Any], iterator: Iterator[Any] | None = None) -> Iterator[Any]:

@@ -136,8 +136,8 @@ def test_samples_at_once_are_drawn_without_replacement():
     assert draw((torch.arange(3), None), 2, seed=0).batch[1] is None
 
 
-def test_a_tuple_of_pairs_is_two_batches_and_a_list_of_two_tensors_no_pair():
-    assert numbers(draw((pair(0, 3), pair(3, 6)), 4, seed=0)) == [0, 1, 2, 3]
+def test_a_tuple_of_pairs_is_no_pair_and_neither_is_a_list_of_two_tensors():
+    assert numbers(draw((pair(0, 3), pair(3, 6), pair(6, 9)), 4, seed=0)) == [0, 1, 2, 3]
     assert as_examples((pair(0, 3), pair(3, 6))) is None
     assert as_examples(list(pair(0, 3))) is None
     assert as_examples({"n": 3}) is None
@@ -387,3 +387,23 @@ def test_samples_are_not_changed_by_what_is_added_to_the_batch_given():
     examples = Examples(batch)
     batch["y"] = torch.arange(5)
     assert len(examples) == 3
+
+
+def test_calibration_and_evaluation_together_are_no_data():
+    own = ((torch.zeros(4, 2), torch.ones(4, 3)), torch.zeros(4))
+    several = {"x": torch.zeros(4, 2)}, torch.zeros(4)
+    for one, other in (
+        (pair(0, 4), pair(4, 6)),
+        ([*pair(0, 4)], [*pair(4, 6)]),
+        (own, own),
+        (several, several),
+        (padded(0, 4, 3), padded(4, 6, 3)),
+        (Examples(pair(0, 4)), Examples(pair(4, 6))),
+        (pair(0, 4), Examples(pair(4, 6))),
+    ):
+        for reader in (lambda data: draw(data, 2, 0), lambda data: [*batches_of(data, 2)]):
+            with pytest.raises(InputError, match=r"two sets of samples.*give the first alone"):
+                reader((one, other))
+    assert numbers(draw([pair(0, 4), pair(4, 6)], 6, 0)) == [*range(6)]
+    for data in (own, several, [own, own]):
+        assert len(draw(data, 3, 0)) == 3
