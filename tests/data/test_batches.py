@@ -366,6 +366,12 @@ def test_a_digest_tells_structure_names_and_values_apart():
     assert None not in digests
 
 
+def test_a_digest_tells_long_lists_apart():
+    end = [torch.zeros(2, 1)] * 10
+    one, other = ([*end[:9], extra, *end] for extra in (torch.zeros(2, 4), torch.zeros(2, 2, 2)))
+    assert Examples(one).digest() != Examples(other).digest()
+
+
 def test_a_digest_does_not_depend_on_how_samples_came():
     whole = Examples(pair(0, 9)).digest()
     assert Examples(pair(0, 4), pair(4, 5), pair(5, 9)).digest() == whole
