@@ -93,11 +93,6 @@ def open_session(
     )
     if dropped:
         feedback.notice(f"Dropped from the checkpoint: {', '.join(dropped)}")
-    if needs_weights and spec.own and settings.weights is None:
-        feedback.notice(
-            f"no --weights: {settings.model} is taken as its function makes it, which may be at "
-            "random."
-        )
     network = _on_device(network, device, settings.model)
     _check_finite(network, settings.model)
     name = spec.data if settings.data is None else settings.data
@@ -111,6 +106,11 @@ def open_session(
             if needs_data or settings.data is not None or settings.data_dir is not None:
                 raise
             name = None
+    if needs_weights and spec.own and settings.weights is None:
+        feedback.notice(
+            f"no --weights: {settings.model} is taken as its function makes it, which may be at "
+            "random."
+        )
     return Session(
         settings=settings,
         network=network,

@@ -12,6 +12,7 @@ from torch import Tensor
 from chita import nested
 from chita.data.examples import Examples, as_examples
 from chita.errors import ChitaError, InputError
+from chita.imports import told
 
 Batches = Iterable[Any]
 """Batches that can be read again and again, such as a `DataLoader` or a list: pairs (inputs,
@@ -129,8 +130,8 @@ def read(batches: Iterable[Any], iterator: Iterator[Any] | None = None) -> Itera
         raise
     except Exception as error:  # a loader is the user's code and may raise anything
         raise InputError(
-            f"The {type(batches).__name__} fails while it is read: {type(error).__name__}: "
-            f"{error}. Read all of it once by hand to find the sample."
+            f"The {type(batches).__name__} fails while it is read: {told(error)}. Read all of it "
+            "once by hand to find the sample."
         ) from error
 
 
@@ -139,9 +140,7 @@ def started(batches: Iterable[Any]) -> Iterator[Any]:
     try:
         return iter(batches)
     except Exception as error:  # a loader is the user's code and may raise anything
-        raise InputError(
-            f"The {type(batches).__name__} cannot be read: {type(error).__name__}: {error}."
-        ) from error
+        raise InputError(f"The {type(batches).__name__} cannot be read: {told(error)}.") from error
 
 
 def is_single(batch: Any) -> bool:
