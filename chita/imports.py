@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+import sysconfig
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,8 @@ def imported(text: str) -> Any:
         module = importlib.import_module(module_name)
     except Exception as error:  # a module is the user's code and may raise anything
         raise InputError(
-            f"{module_name!r} cannot be imported: {type(error).__name__}: {error}. Run from the "
-            "folder it lies in, or install it."
+            f"{module_name!r} cannot be imported: {told(error)}. Run from the folder it lies in, "
+            "or install it."
         ) from error
     if not hasattr(module, name):
         public = [entry for entry in vars(module) if not entry.startswith("_")]
@@ -54,6 +56,34 @@ def called(text: str) -> Any:
     try:
         return function()
     except Exception as error:  # the user's code may raise anything
-        raise InputError(
-            f"{text} fails: {type(error).__name__}: {error}. It is called without arguments."
-        ) from error
+        trace = error.__traceback__
+        refused = isinstance(error, TypeError) and trace is not None and trace.tb_next is None
+        hint = " It is called without arguments." if refused else ""  # it was not even begun
+        raise InputError(f"{text} fails: {told(error)}.{hint}") from error
+
+
+def told(error: Exception) -> str:
+    """Return what a failure of the user's code says, and where in that code it rose.
+
+    >>> told(KeyError("name"))
+    "KeyError: 'name'"
+    """
+    own = [
+        f" ({Path(frame.f_code.co_filename).name}, line {line})"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if _is_own(frame.f_code.co_filename)
+    ]
+    return f"{type(error).__name__}: {error}{own[-1] if own else ''}"
+
+
+def _is_own(file: str) -> bool:
+    """Whether a file is no part of Python, of this package or of another that is installed."""
+    path = Path(file)
+    return not (
+        file.startswith("<")
+        or {"site-packages", "dist-packages"} & {*path.parts}
+        or any(path.is_relative_to(folder) for folder in _OTHERS)
+    )
+
+
+_OTHERS = (str(Path(__file__).parent), *map(sysconfig.get_path, ("stdlib", "platstdlib")))

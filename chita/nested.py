@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_MOST, _FIRST = 8, 3  # entries of a list that are described one by one, and those of a longer one
+
 
 def tensors(batch: Any) -> Iterator[Tensor]:
     """Iterate over the tensors of a batch, depth first."""
@@ -80,16 +82,21 @@ def joined(batches: Sequence[Any]) -> Any:
     return first
 
 
-def described(batch: Any) -> str:
-    """Return shapes and types of a batch, for a message.
+def described(batch: Any, *, whole: bool = False) -> str:
+    """Return shapes and types of a batch, for a message; of long lists the first ones.
 
     >>> described({"x": torch.zeros(2, 3), "n": 1})
     '{x: (2, 3) float32, n: int}'
+    >>> described(["cat"] * 1000)
+    '(str, str, str, ... 1,000 in all)'
     """
     if isinstance(batch, Tensor):
         return f"{tuple(batch.shape)} {str(batch.dtype).removeprefix('torch.')}"
     if isinstance(batch, Mapping):
-        return f"{{{', '.join(f'{name}: {described(value)}' for name, value in batch.items())}}}"
+        parts = (f"{name}: {described(value, whole=whole)}" for name, value in batch.items())
+        return f"{{{', '.join(parts)}}}"
     if isinstance(batch, (tuple, list)):
-        return f"({', '.join(map(described, batch))})"
+        cut = len(batch) > _MOST and not whole
+        told = [described(value, whole=whole) for value in (batch[:_FIRST] if cut else batch)]
+        return f"({', '.join([*told, *([f'... {len(batch):,} in all'] if cut else [])])})"
     return type(batch).__name__

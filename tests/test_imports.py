@@ -2,11 +2,16 @@ import importlib
 import sys
 
 import pytest
+import torch
+from torch import nn
 
+import chita
+from chita.data.batches import batches_of
 from chita.errors import InputError
 from chita.imports import called, imported, is_import
 
 SOURCE = """
+import json, torch
 VALUE = 7
 
 def small():
@@ -18,6 +23,15 @@ def needs(argument):
 def fails():
     raise KeyError("what is missing")
 
+def deep():
+    return torch.nn.Linear(*small)
+
+class Loader:
+    def __iter__(self):
+        raise OSError("no such disk")
+
+def loss(model, batch):
+    return json.loads("{")
 """
 
 
@@ -29,6 +43,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "own_package_of_test" / "__init__.py").write_text("")
     (tmp_path / "own_package_of_test" / "nets.py").write_text("def big():\n    return 'big'\n")
     (tmp_path / "own_broken_of_test.py").write_text("import absent_package_of_test\n")
+    (tmp_path / "own_zero_of_test.py").write_text("ONE = 1\nONE / 0\n")
     (tmp_path / "own_syntax_of_test.py").write_text("def (:\n")
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
@@ -86,7 +101,8 @@ def test_the_current_folder_is_added_once(here):
     [
         ("absent_module_of_test:f", "ModuleNotFoundError.*Run from the folder it lies in"),
         ("own_broken_of_test:f", "absent_package_of_test"),
-        ("own_syntax_of_test:f", "SyntaxError"),
+        ("own_syntax_of_test:f", r"SyntaxError.*own_syntax_of_test\.py, line 1\)\. Run"),
+        ("own_zero_of_test:f", r"division by zero \(own_zero_of_test\.py, line 2\)\. Run"),
         ("own_module_of_test:smal", "own_module_of_test has no 'smal'. Did you mean small"),
     ],
 )
@@ -100,9 +116,21 @@ def test_what_cannot_be_imported(here, text, told):
     [
         ("VALUE", "is a int; it must be a function"),
         ("needs", "fails: TypeError.*'argument'.*called without arguments"),
-        ("fails", "fails: KeyError.*what is missing"),
+        ("fails", r"fails: KeyError.*what is missing' \(own_module_of_test\.py, line 12\)\.$"),
+        ("deep", r"fails: TypeError.*after \* .*\(own_module_of_test\.py, line 15\)\.$"),
     ],
 )
 def test_what_cannot_be_called(here, name, told):
     with pytest.raises(InputError, match=told):
         called(f"own_module_of_test:{name}")
+
+
+def test_failures_of_losses_and_loaders_name_their_place(here):
+    loss, loader = (imported(f"own_module_of_test:{name}") for name in ("loss", "Loader"))
+    data = torch.zeros(4, 2), torch.zeros(4).long()
+    with pytest.raises(InputError, match=r"^The loss fails.*\(own_module_of_test\.py, line 22\)\."):
+        chita.evaluate(nn.Linear(2, 3), data, loss=loss)
+    with pytest.raises(InputError, match=r"no such disk \(own_module_of_test\.py, line 19\)\. "):
+        list(batches_of(loader(), 2))
+    with pytest.raises(InputError, match=r"fails in the network \(Linear\): Runtime.*3x3\)\. The"):
+        chita.evaluate(nn.Linear(3, 3), data)  # no code of the user

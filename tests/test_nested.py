@@ -132,3 +132,12 @@ def test_only_values_and_number_of_samples_may_differ(a, b, joinable):
 def test_a_description_shows_structure_shapes_and_types():
     batch = {"ids": torch.zeros(2, 3, dtype=torch.int64), "more": (torch.zeros(()), None, Graph())}
     assert nested.described(batch) == "{ids: (2, 3) int64, more: (() float32, NoneType, Graph)}"
+
+
+def test_long_lists_are_described_by_their_first_entries():
+    assert nested.described((torch.zeros(9, 2), ["a"] * 9)) == (
+        "((9, 2) float32, (str, str, str, ... 9 in all))"
+    )
+    assert nested.described(["a"] * 8).count("str") == 8
+    mixed = [["a", 1] * 5, {"b": [1] * 20}]
+    assert nested.described(mixed, whole=True).count("int") == 25

@@ -6,11 +6,12 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Annotated, Any, ParamSpec
 
 import typer
 from pydantic import ValidationError
-from typer.core import TyperGroup
+from rich.markup import escape
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from chita.cli.apply import apply
 from chita.cli.demo import demo
@@ -26,6 +27,7 @@ from chita.cli.sensitivity import sensitivity
 from chita.cli.sweep import sweep
 from chita.cli.verify import verify
 from chita.errors import ChitaError
+from chita.records import versions
 
 _P = ParamSpec("_P")
 
@@ -94,6 +96,16 @@ class _Program(TyperGroup):
         sys.exit(code or 0)
 
 
+class _Command(TyperCommand):
+    """A command whose help is shown as it is written: words in brackets are no markup."""
+
+    def __init__(self, name: str | None, **settings: Any) -> None:
+        super().__init__(name, **settings)
+        for parameter in self.params:
+            if isinstance(parameter, (TyperArgument, TyperOption)) and parameter.help:
+                parameter.help = escape(parameter.help)
+
+
 def _say_usage(error: Any, feedback: Feedback) -> None:
     message = error.format_message()
     if not message:  # there were no arguments at all, and help was shown
@@ -114,12 +126,32 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print("chita", versions()["chita"])
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(prune, plan, sensitivity, refit, apply, verify, evaluate, sweep, report),
     *(methods, models, demo),
 )
 for _command in _COMMANDS:
-    app.command()(_guarded(_command))
+    app.command(cls=_Command)(_guarded(_command))
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ def plan(
     )
     pose_of(settings)
     feedback = Feedback(quiet=quiet, log_format=log_format)
-    session = open_session(settings, feedback=feedback, needs_data=False)
+    session = open_session(settings, feedback=feedback, needs_data=False, needs_weights=False)
     indices = read_indices(settings.row_indices) if settings.row_indices else None
     found = plan_network(
         session.network,

@@ -73,11 +73,16 @@ class Session:
 
 
 def open_session(
-    settings: NetworkSettings, *, feedback: Feedback, needs_data: bool = True
+    settings: NetworkSettings,
+    *,
+    feedback: Feedback,
+    needs_data: bool = True,
+    needs_weights: bool = True,
 ) -> Session:
     """Load the network and the data of the settings.
 
-    Without `needs_data`, data that belong to the network but are not here are done without.
+    Without `needs_data`, data that belong to the network but are not here are done without;
+    without `needs_weights`, nothing is said of weights that nobody trained, perhaps.
 
     Raises `InputError` and `CheckpointError` on what cannot be loaded.
     """
@@ -102,6 +107,11 @@ def open_session(
             if needs_data or settings.data is not None or settings.data_dir is not None:
                 raise
             name = None
+    if needs_weights and spec.own and settings.weights is None:
+        feedback.notice(
+            f"no --weights: {settings.model} is taken as its function makes it, which may be at "
+            "random."
+        )
     return Session(
         settings=settings,
         network=network,

@@ -49,7 +49,11 @@ Lines = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option(min=1, help="Runs at a time, which share the cores. [default: one per core]"),
+    typer.Option(
+        min=1,
+        help="Runs at a time, which share the threads that one run would use (OMP_NUM_THREADS). "
+        "[default: one per core]",
+    ),
 ]
 Markdown = Annotated[
     Path | None, typer.Option("--table", help="Markdown file to write at the end.")
@@ -123,8 +127,7 @@ def _work_off(
     feedback: Feedback,
 ) -> list[str]:
     """Do the runs, several at a time, and return the messages of those that failed."""
-    cores = os.cpu_count() or 1
-    jobs = min(jobs or cores, max(1, len(left)))
+    jobs = min(jobs or os.cpu_count() or 1, max(1, len(left)))
     failed: list[str] = []
     began = time.perf_counter()
     context = multiprocessing.get_context("spawn")
@@ -133,7 +136,7 @@ def _work_off(
             jobs,
             mp_context=context,
             initializer=_begin,
-            initargs=(max(1, cores // jobs),),
+            initargs=(max(1, torch.get_num_threads() // jobs),),
             max_tasks_per_child=1,  # so that a peak of memory is that of one run
         ) as pool,
         _shown(len(left), feedback) as show,
@@ -174,7 +177,7 @@ def _work_off(
 
 
 def _begin(threads: int) -> None:
-    """Share the cores among processes, each of which ends when the sweep is killed."""
+    """Compute with a share of the threads, and end when the sweep is killed."""
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

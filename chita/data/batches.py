@@ -12,6 +12,7 @@ from torch import Tensor
 from chita import nested
 from chita.data.examples import Examples, as_examples
 from chita.errors import ChitaError, InputError
+from chita.imports import told
 
 Batches = Iterable[Any]
 """Batches that can be read again and again, such as a `DataLoader` or a list: pairs (inputs,
@@ -88,8 +89,14 @@ NOTHING = (
 def readable(data: Any) -> Iterable[Any]:
     """Return the data as batches that can be read again.
 
-    Raises `InputError` for anything else: an iterator would be empty at the next reading.
+    Raises `InputError` for anything else: an iterator would be empty at the next reading, and a
+    tuple of two sets of samples is more likely (calibration, evaluation) than two batches.
     """
+    if isinstance(data, tuple) and len(data) == 2 and all(map(_is_set, data)):
+        raise InputError(
+            f"The data are a tuple of two sets of samples, {nested.described(data)}. If they are "
+            "(calibration, evaluation), give the first alone; two batches go into a list."
+        )
     if isinstance(data, tuple) and any(hasattr(part, "__array__") for part in data):
         raise InputError(
             f"The data are {nested.described(data)}; give tensors of as many samples in each, made "
@@ -108,6 +115,13 @@ def readable(data: Any) -> Iterable[Any]:
     return data
 
 
+def _is_set(part: Any) -> bool:
+    """Whether this could be a set of samples by itself."""
+    if isinstance(part, (tuple, list)):
+        return len(part) == 2 and isinstance(part[1], Tensor)
+    return isinstance(part, (Examples, Indexed, Mapping))
+
+
 def read(batches: Iterable[Any], iterator: Iterator[Any] | None = None) -> Iterator[Any]:
     """Iterate over batches, by an iterator of them if given; a failure becomes an `InputError`."""
     try:
@@ -116,8 +130,8 @@ def read(batches: Iterable[Any], iterator: Iterator[Any] | None = None) -> Itera
         raise
     except Exception as error:  # a loader is the user's code and may raise anything
         raise InputError(
-            f"The {type(batches).__name__} fails while it is read: {type(error).__name__}: "
-            f"{error}. Read all of it once by hand to find the sample."
+            f"The {type(batches).__name__} fails while it is read: {told(error)}. Read all of it "
+            "once by hand to find the sample."
         ) from error
 
 
@@ -126,9 +140,7 @@ def started(batches: Iterable[Any]) -> Iterator[Any]:
     try:
         return iter(batches)
     except Exception as error:  # a loader is the user's code and may raise anything
-        raise InputError(
-            f"The {type(batches).__name__} cannot be read: {type(error).__name__}: {error}."
-        ) from error
+        raise InputError(f"The {type(batches).__name__} cannot be read: {told(error)}.") from error
 
 
 def is_single(batch: Any) -> bool:

@@ -115,7 +115,7 @@ class Examples:
             return None
         total = hashlib.sha256()
         for part in self.parts:
-            total.update(f"{nested.described(part)};".encode())
+            total.update(f"{nested.described(part, whole=True)};".encode())
             for tensor in nested.tensors(part):
                 flat = tensor.detach().cpu().contiguous().reshape(-1)
                 total.update(flat.view(torch.uint8).numpy().data)

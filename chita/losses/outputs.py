@@ -73,10 +73,7 @@ class OutputLoss(Loss):
             try:
                 self.compare(outputs, targets)
             except Exception as error:  # torch's losses fail in many ways
-                raise InputError(
-                    f"The loss {self.name} fails on outputs {nested.described(outputs)} and "
-                    f"targets {nested.described(targets)}: {error} Give targets that fit."
-                ) from error
+                raise InputError(_unfit(self.name, outputs, targets, str(error))) from error
 
     def check_outputs(self, outputs: Tensor) -> None:
         """Raise `InputError` when outputs are not what the loss is made for."""
@@ -111,6 +108,7 @@ class _Classes(OutputLoss):
 
     def score(self, outputs: Tensor, targets: Tensor) -> Measure:
         """The share of samples (or of positions) whose largest output is the target."""
+        self._check_shares(outputs, targets)
         classes = targets.argmax(1) if targets.is_floating_point() else targets
         found = outputs.argmax(1)
         if classes.shape != found.shape:
@@ -141,7 +139,8 @@ class _Classes(OutputLoss):
             )
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
-        """Classes within 0 to C - 1, or the one that is ignored."""
+        """Classes within 0 to C - 1, or the one that is ignored; or probabilities of all."""
+        self._check_shares(outputs, targets)
         if targets.is_floating_point() or not targets.numel():
             return
         counted = targets[targets != _IGNORED]
@@ -151,6 +150,12 @@ class _Classes(OutputLoss):
                 f"The targets run from {int(counted.min())} to {int(counted.max())}, but the "
                 f"network has {classes} classes: they must lie in 0 to {classes - 1}."
             )
+
+    def _check_shares(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise `InputError` when targets are no whole numbers, and no probabilities either."""
+        if targets.is_floating_point() and targets.shape[1:] != outputs.shape[1:]:
+            why = "classes are whole numbers (targets.long()), probabilities shaped as the outputs"
+            raise InputError(_unfit(self.name, outputs, targets, why))
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Classes by their probabilities, one independent draw for every position."""
@@ -228,6 +233,11 @@ class MeanSquaredError(OutputLoss):
         noise = torch.randn(outputs.shape, generator=generator, dtype=torch.float64) * 0.5**0.5
         drawn: Tensor = (outputs + noise).to(outputs.dtype)
         return drawn
+
+
+def _unfit(name: str, outputs: Tensor, targets: Tensor, why: str) -> str:
+    given = f"outputs {nested.described(outputs)} and targets {nested.described(targets)}"
+    return f"The loss {name} fails on {given}: {why.rstrip('. ')}. Give targets that fit."
 
 
 def _summed(losses: Tensor) -> Tensor:

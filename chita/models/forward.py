@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from chita import nested
 from chita.errors import ChitaError, InputError
+from chita.imports import told
 
 
 def outputs_of(model: nn.Module, inputs: Any) -> Tensor:
@@ -57,8 +58,8 @@ def failures_named(model: nn.Module, batch: Any) -> Iterator[None]:
     except Exception as error:  # a forward pass is the user's code and may raise anything
         place = f"The forward pass fails in {path[-1]}" if path else "The loss fails"
         raise InputError(
-            f"{place}: {type(error).__name__}: {error}. The batch is {nested.described(batch)}; "
-            "check that it fits the network."
+            f"{place}: {told(error)}. The batch is {nested.described(batch)}; check that it fits "
+            "the network."
         ) from error
     finally:
         for handle in handles:

@@ -21,7 +21,8 @@ class NamedModel:
     Fields: `build`, makes it, to be loaded with a checkpoint; `trained`, makes it with weights of
     its own; `data`, the data set it belongs to; `about`, one line; `key_map`, for checkpoints in
     the wild; `bundled`, file name of weights shipped with the package; `images`, the form in
-    which it takes them; `text`, the form in which it takes text.
+    which it takes them; `text`, the form in which it takes text; `own`, whether a function of the
+    user makes it, of which nobody knows whether it trains or loads.
     """
 
     build: Callable[[], nn.Module]
@@ -32,3 +33,4 @@ class NamedModel:
     bundled: str | None = None
     images: ImageFormat | None = None
     text: TextFormat | None = None
+    own: bool = False

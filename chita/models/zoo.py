@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from chita.errors import CheckpointError, ChitaError, InputError
@@ -21,6 +22,7 @@ from chita.models.wrappers import unwrapped
 from chita.naming import nearest
 
 _BUNDLED = Path(__file__).parent / "weights"
+_SEED = 0  # of what functions of users draw
 _IMAGENET = ImageFormat(size=224)
 
 MODELS: dict[str, NamedModel] = {
@@ -76,8 +78,9 @@ def find_model(name: str) -> NamedModel:
 
     Args:
         name: a name in `MODELS`; `torchvision:NAME`, `timm:NAME` or `hf:PATH_OR_ID`; or
-            `package.module:function`,
-            which is called without arguments and returns a network.
+            `package.module:function`, which is called without arguments and returns a network.
+            What it draws from torch's generator of the CPU begins at a seed of its own, always the
+            same, and leaves that generator as it was.
 
     Raises `InputError` when there is none of that name.
     """
@@ -88,7 +91,10 @@ def find_model(name: str) -> NamedModel:
         return LIBRARIES[library](rest)
     if is_import(name):
         return NamedModel(
-            build=lambda: _network(name), trained=lambda: _network(name), about="of your own"
+            build=lambda: _network(name),
+            trained=lambda: _network(name),
+            about="of your own",
+            own=True,
         )
     raise InputError(
         f"Unknown model {name!r}. {nearest(name, MODELS)} Or give package.module:function, "
@@ -130,7 +136,9 @@ def load_model(
 
 
 def _network(name: str) -> nn.Module:
-    network = called(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_SEED)
+        network = called(name)
     if not isinstance(network, nn.Module):
         raise InputError(
             f"{name} returned a {type(network).__name__}; it must return a torch.nn.Module."

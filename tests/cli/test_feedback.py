@@ -212,6 +212,21 @@ def test_a_sweep_is_told_run_by_run(monkeypatch):
     assert "1 of 2 runs failed" in error["message"]
 
 
+def test_runs_of_a_sweep_share_the_threads_that_one_run_would_use(monkeypatch):
+    begun = []
+
+    def at_once(*arguments, initargs, **_):
+        begun.append((*arguments, *initargs))
+        return AtOnce()
+
+    monkeypatch.setattr(chita.cli.sweep, "ProcessPoolExecutor", at_once)
+    Path("g.toml").write_text('sparsity = 0.9\nmethod = "magnitude"\n[sweep]\nseed = [0, 1]\n')
+    for given, jobs, expected in ((6, 2, 3), (1, 2, 1), (5, 1, 5)):  # OMP_NUM_THREADS=6, 1, 5
+        monkeypatch.setattr("torch.get_num_threads", lambda given=given: given)
+        told("sweep", "g.toml", "--out", f"{given}.jsonl", "--jobs", jobs)
+        assert begun.pop() == (jobs, expected)
+
+
 def test_one_place_decides_how_progress_is_shown(capsys):
     for quiet, log_format, lines in (
         (True, LogFormat.TEXT, 0),

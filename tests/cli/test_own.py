@@ -32,6 +32,9 @@ def plain():
     torch.manual_seed(0)
     return nn.Linear(4, 3)
 
+def at_random():
+    return nn.Linear(4, 3)
+
 def batches():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(40, 4, generator=generator), torch.randint(3, (40,), generator=generator)
@@ -82,6 +85,41 @@ def test_a_function_gives_the_network_and_its_weights(own):
         assert int(state["weight"].count_nonzero()) == 5
         assert bias is None or torch.equal(state["bias"], bias)
     assert record()["settings"]["weights"] == "w.safetensors"
+
+
+def test_it_is_told_that_a_function_may_give_weights_at_random(own):
+    save_file(torch.nn.Linear(4, 3).state_dict(), "w.safetensors")
+    save_file({"weight": torch.arange(12.0).view(3, 4) % 2}, "half.safetensors")
+    data = ("--data", f"{own}:regression", "--loss", "mse")
+    some = ("--held-out", "8", "--rows", "20")
+    for command, *others in (
+        ("prune", "--nnz", "5", "--method", "magnitude"),
+        ("refit", "--mask", "half.safetensors", *some, "--ridge", "0.1"),
+        ("apply", "--mask", "half.safetensors"),
+        ("evaluate",),
+        ("sensitivity", *some, "--method", "magnitude", "--sparsities", "0.5"),
+    ):
+        told = ["no --weights" in stderr for stderr in said(own, command, *data, *others)]
+        assert told == [True, False, False], command
+    assert "no --weights" not in next(said(own, "plan", *data))
+    assert "no --weights" not in CliRunner().invoke(app, ["evaluate"]).stderr
+
+
+def said(own, command, *others):
+    """What a command says without weights, with them, and quietly."""
+    for extra in ((), ("--weights", "w.safetensors"), ("--quiet",)):
+        done = CliRunner().invoke(app, [command, "--model", f"{own}:at_random", *others, *extra])
+        assert done.exit_code == 0, done.output
+        yield done.stderr
+
+
+def test_what_a_function_draws_is_the_same_in_every_run(own):
+    before = torch.get_rng_state()
+    first, _ = chita.load_model(f"{own}:at_random")
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(5)
+    again, _ = chita.load_model(f"{own}:at_random")
+    assert torch.equal(first.weight, again.weight)
 
 
 def test_a_regression_names_its_metric_and_a_loss_of_ones_own_is_used(own):

@@ -136,8 +136,8 @@ def test_samples_at_once_are_drawn_without_replacement():
     assert draw((torch.arange(3), None), 2, seed=0).batch[1] is None
 
 
-def test_a_tuple_of_pairs_is_two_batches_and_a_list_of_two_tensors_no_pair():
-    assert numbers(draw((pair(0, 3), pair(3, 6)), 4, seed=0)) == [0, 1, 2, 3]
+def test_a_tuple_of_pairs_is_no_pair_and_neither_is_a_list_of_two_tensors():
+    assert numbers(draw((pair(0, 3), pair(3, 6), pair(6, 9)), 4, seed=0)) == [0, 1, 2, 3]
     assert as_examples((pair(0, 3), pair(3, 6))) is None
     assert as_examples(list(pair(0, 3))) is None
     assert as_examples({"n": 3}) is None
@@ -360,6 +360,8 @@ def test_a_digest_tells_structure_names_and_values_apart():
             (x, y.float()),
             (x, y.reshape(3, 1)),
             (x, y + 1),
+            [*[x] * 9, y.reshape(3, 1), *[x] * 9],
+            [*[x] * 9, y.reshape(3, 1, 1), *[x] * 9],
         )
     ]
     assert len(set(digests)) == len(digests)

@@ -180,6 +180,24 @@ def test_targets_that_do_not_fit(name, outputs, targets, told):
         LOSSES[name].check(Fixed(torch.zeros(outputs)), batch, batch)
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "nll"])
+def test_classes_that_are_no_whole_numbers_are_told_of_wherever_they_are_met(name):
+    logits = torch.randn(6, 4).log_softmax(1)
+    for targets in (torch.zeros(6), torch.zeros(6).double(), torch.zeros(6, 3)):
+        batch = (torch.zeros(6), targets)
+        for use in (LOSSES[name].measure, lambda *a: LOSSES[name].check(*a, a[1])):
+            with pytest.raises(InputError, match=r"targets \(6.* float.*targets\.long\(\)"):
+                use(Fixed(logits), batch)
+    shares = torch.eye(4)[[0, 1, 2, 3, 0, 1]]
+    assert LOSSES[name].measure(Fixed(shares), (torch.zeros(6), shares)).total == 600
+
+
+def test_what_torch_says_of_targets_is_a_sentence():
+    batch = (torch.zeros(6), torch.zeros(6).int())
+    with pytest.raises(InputError, match=r"got Int\. Give targets that fit\.$"):
+        LOSSES["cross_entropy"].check(Fixed(torch.zeros(6, 4)), batch, batch)
+
+
 X = torch.zeros(3)
 NO_TARGETS = [X, (X,), (X, None), (X, [0, 1, 2])]
 NO_PAIRS = [(X, X, X), {"x": X}, SimpleNamespace(x=3)]
