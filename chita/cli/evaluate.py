@@ -36,11 +36,11 @@ def evaluate(
     settings = merge_settings(NetworkSettings, None, locals())
     feedback = Feedback(quiet=quiet, log_format=log_format)
     session = open_session(settings, feedback=feedback)
-    score = session.measured(session.network)
-    if score is None:
+    if session.evaluation is None:
         raise InputError(
             f"There are no evaluation data for {session.settings.model}. Give them with --data."
         )
+    score = session.measured(session.network)
     decided = [d.role.parameter for d in decide(session.network) if d.pruned]
     plain = [weight for weight in decided if weight is not None]  # others are computed
     nnz = sum(int(torch.count_nonzero(weight)) for weight in plain)

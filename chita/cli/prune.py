@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from chita.cli import options as opt
 from chita.cli.feedback import Feedback, LogFormat
 from chita.cli.session import Session, check_rows, open_session, run, tell_overruled
@@ -204,7 +202,7 @@ def _pruned(
         schedule=schedule_of(settings),
         regrow=settings.regrow,
         training=settings.training,
-        measure=None if session.evaluation is None else lambda n: _value(session, n),
+        measure=None if session.evaluation is None else lambda n: session.measured(n).value,
         layerwise=settings.layerwise,
         max_memory=settings.max_memory,
         **arguments,
@@ -215,12 +213,6 @@ def _pruned(
         progress=session.progress,
         logger=logger,
     )
-
-
-def _value(session: Session, network: nn.Module) -> float:
-    score = session.measured(network)
-    assert score is not None
-    return score.value
 
 
 def _unfinished(settings: PruneSettings) -> Path | None:

@@ -38,6 +38,11 @@ def report(
         raise InputError(f"--out is {out}; give a name that ends in .html.")
     if out.is_dir():
         raise InputError(f"--out {out} is a folder; give a file in it, such as {out}/page.html.")
+    if not out.parent.is_dir():
+        raise OutputError(
+            f"{out} could not be written: {out.parent} is no folder. Make it, or choose another "
+            "--out."
+        )
     feedback = Feedback(quiet=quiet, log_format=log_format)
     reading = read_runs(runs)
     for problem in reading.skipped:

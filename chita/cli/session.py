@@ -29,6 +29,7 @@ from chita.models.hugging_face import tokenizer_of
 from chita.models.targets import decide
 from chita.models.zoo import find_model, load_model
 from chita.progress import Progress
+from chita.pruning.before_after import before_and_after
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Sampling
 from chita.records import RunRecord, peak_rss_mb
@@ -57,10 +58,9 @@ class Session:
     progress: Progress
     embeds: bool = False
 
-    def measured(self, network: nn.Module) -> Score | None:
-        """Return how good a network is on the evaluation data, None where there are none."""
-        if self.evaluation is None:
-            return None
+    def measured(self, network: nn.Module) -> Score:
+        """Return how good a network is on the evaluation data, which there must be."""
+        assert self.evaluation is not None
         if not self.embeds:
             return evaluate(network, self.evaluation, loss=self.loss, progress=self.progress)
         data = self.evaluation
@@ -137,29 +137,16 @@ def run(
 
     `dense` is what the network measures, where that is known.
     """
-    evaluating = time.perf_counter()
-    dense = dense or session.measured(session.network)
-    evaluate_seconds = time.perf_counter() - evaluating
-    result = work()
-    evaluating = time.perf_counter()
-    pruned = session.measured(result.model)
-    evaluate_seconds += time.perf_counter() - evaluating
+    measure = None if session.evaluation is None else session.measured
+    result = before_and_after(session.network, measure, work, dense=dense)
     measured: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
         "model": session.settings.model,
         "data": session.data,
-        "metric": dense and dense.metric,
-        "dense_metric": dense and dense.value,
-        "pruned_metric": pruned and pruned.value,
-        "neighbours": pruned and pruned.neighbours,
         "dropped": session.dropped,
         "repeat": command_of(result.record.command, settings),
         "peak_rss_mb": peak_rss_mb(),
-        "seconds": {
-            **result.seconds,
-            "evaluate": evaluate_seconds,
-            "total": time.perf_counter() - began,
-        },
+        "seconds": {**result.seconds, "total": time.perf_counter() - began},
     }
     result = result.described(**measured)
     if settings.out:

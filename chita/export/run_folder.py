@@ -26,6 +26,8 @@ MODEL, RECORD = "model.safetensors", "record.json"
 LEVELS = "levels.csv"  # where the loss at levels of sparsity was measured
 HASHES = "SHA256SUMS"  # of all other files, as `sha256sum -c` reads them
 OWN = {MODEL, MASKS, RECORD, LEVELS, HASHES, *hugging_face.FILES}
+# As Python and the command line say it.
+_OUT, _REPLACE = "path (--out)", "replace it: pass force=True, or --force."
 
 
 def check_target(path: Path, *, force: bool) -> None:
@@ -37,16 +39,16 @@ def check_target(path: Path, *, force: bool) -> None:
     """
     path = path.absolute()
     if path.name in ("", ".."):
-        raise OutputError(f"{path} names no folder to be made. Choose another --out.")
+        raise OutputError(f"{path} names no folder to be made. Choose another {_OUT}.")
     try:
         above = next(parent for parent in path.parents if parent.exists())
         present = path.exists() or path.is_symlink()
     except OSError as error:
         raise _unusable(path, error) from None
     if not above.is_dir():
-        raise OutputError(f"{path} cannot be a folder: {above} is a file. Choose another --out.")
+        raise OutputError(f"{path} cannot be a folder: {above} is a file. Choose another {_OUT}.")
     if not os.access(above, os.W_OK):
-        raise OutputError(f"{above} is not writable. Choose another --out.")
+        raise OutputError(f"{above} is not writable. Choose another {_OUT}.")
     if present:
         _check_replaceable(path, force=force)
     try:
@@ -57,21 +59,21 @@ def check_target(path: Path, *, force: bool) -> None:
 
 
 def _unusable(path: Path, error: Exception) -> OutputError:
-    return OutputError(f"{path} cannot be used: {error}. Choose another --out.")
+    return OutputError(f"{path} cannot be used: {error}. Choose another {_OUT}.")
 
 
 def _check_replaceable(path: Path, *, force: bool) -> None:
     replaceable = path.is_dir() and not path.is_symlink()
     content = {entry.name for entry in path.iterdir()} if replaceable else {"."}
     if path.resolve() in (Path.cwd(), *Path.cwd().parents):
-        raise OutputError(f"{path} is the folder you are in, or around it. Choose another --out.")
+        raise OutputError(f"{path} is the folder you are in, or around it. Choose another {_OUT}.")
     if not (content == set() or RECORD in content) or content - OWN:
         raise OutputError(
-            f"{path} exists and is not a run folder, so --force does not replace it. Choose "
-            "another --out."
+            f"{path} exists and is not a run folder, so force does not replace it. Choose another "
+            f"{_OUT}."
         )
     if not force:
-        raise OutputError(f"{path} exists. Choose another --out, or replace it with --force.")
+        raise OutputError(f"{path} exists. Choose another {_OUT}, or {_REPLACE}")
 
 
 def write_run(
@@ -123,9 +125,9 @@ def check_sensitivity_target(path: Path, *, force: bool) -> None:
         return
     try:
         if path.exists() and not path.is_file():
-            raise OutputError(f"{path} exists and is no file. Choose another --out.")
+            raise OutputError(f"{path} exists and is no file. Choose another {_OUT}.")
         if path.exists() and not force:
-            raise OutputError(f"{path} exists. Choose another --out, or replace it with --force.")
+            raise OutputError(f"{path} exists. Choose another {_OUT}, or {_REPLACE}")
         draft = draft_of(path)
         draft.touch()
         draft.unlink()
@@ -162,7 +164,7 @@ def _written(path: Path, *, force: bool) -> Iterator[Path]:
 def _unwritten(path: Path, error: Exception) -> OutputError:
     return OutputError(
         f"{path} could not be written: {error}. Nothing was left there; free space or choose "
-        "another --out."
+        f"another {_OUT}."
     )
 
 

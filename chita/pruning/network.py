@@ -14,7 +14,9 @@ from chita.data.batches import Data
 from chita.logger import Logger, check_logger
 from chita.losses import LossLike
 from chita.models.prunable import prunable_layout
+from chita.models.wrappers import unwrapped
 from chita.progress.shown import ProgressLike, progress_of
+from chita.pruning.before_after import before_and_after, measure_by
 from chita.pruning.budget import Asked, PerLayerLike, make_budget
 from chita.pruning.by_layers import by_layers, run_layers
 from chita.pruning.gradually import run_gradually
@@ -50,6 +52,7 @@ def prune(
     schedule: str | Sequence[float] = "exp",
     regrow: bool = True,
     training: Training | None = None,
+    evaluation: Data | None = None,
     measure: Callable[[nn.Module], float] | None = None,
     layerwise: bool | None = None,
     max_memory: float | None = None,
@@ -115,8 +118,11 @@ def prune(
         training: epochs of fine-tuning with pruning events between them (`chita.Training`), in
             place of pruning alone; `stages` are then those inside each event. All parameters that
             require gradients are trained on `data`, but those samples that are held out.
-        measure: with `training`, told of the network after every event and epoch, for the record:
-            `lambda network: chita.evaluate(network, test).value`.
+        evaluation: other samples, on which the network is measured before and after as
+            `chita.evaluate` does by `loss`; the record then tells `metric`, `dense_metric`,
+            `pruned_metric` and, with `training`, that of every event and epoch.
+        measure: with `training`, told of the network after every event and epoch, for the record,
+            in place of `evaluation`: `lambda network: chita.evaluate(network, test).value`.
         layerwise: prune layer by layer, each so that its outputs change least (`alps` and others
             do nothing else), in place of all together by a model of the loss; None for what the
             method does. See `chita.pruning.layerwise`. `rows` are then samples.
@@ -204,7 +210,29 @@ def prune(
         logger=logger,
     )
     check_logger(logger)
+    score = measure_by(evaluation, loss, job.progress)
+    if score is not None:
+        job.choose(unwrapped(model))  # refuses names that match nothing before it is measured
+        measure = measure or (lambda network: score(network).value)
     layers = by_layers(solver, layerwise)
+    return before_and_after(
+        model,
+        score,
+        lambda: _run(model, data, job, training, measure, layers=layers, max_memory=max_memory),
+    )
+
+
+def _run(
+    model: nn.Module,
+    data: Data | None,
+    job: Job,
+    training: Training | None,
+    measure: Callable[[nn.Module], float] | None,
+    *,
+    layers: bool,
+    max_memory: float | None,
+) -> PruneResult:
+    """Prune gradually, layer by layer or in stages."""
     if training is not None:
         return run_gradually(
             model, data, job, training, measure, layers=layers, max_memory=max_memory

@@ -31,6 +31,7 @@ from chita.pruning.pose import make_solver
 from chita.pruning.samples import Sampling
 from chita.pruning.schedule import Stages
 from chita.records import peak_rss_mb
+from chita.reports.notebook import as_html
 from chita.solvers import Solver
 from chita.training.recipe import Training
 
@@ -101,6 +102,34 @@ class Plan:
     solve_seconds: float
     train_seconds: float | None = 0.0
     layerwise: bool = False
+
+    def __repr__(self) -> str:
+        """One line: what competes, and what it takes."""
+        return f"Plan({self._told})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        rows = [
+            (t.name, "x".join(map(str, t.shape)), f"{t.weights:,}", *_fate(t)) for t in self.tensors
+        ]
+        head = ("tensor", "shape", "weights", "pruned", "by the rule")
+        return as_html("What would be pruned", [self._told], head, rows)
+
+    @property
+    def _told(self) -> str:
+        told = f"{sum(tensor.pruned for tensor in self.tensors)} of {len(self.tensors)} tensors, "
+        most = "at most " if self.limits else ""
+        kept = "" if self.kept is None else f"{most}{self.kept:,} of "
+        told += f"{kept}{self.prunable:,} weights{' kept' if kept else ''}; {self.rows:,} "
+        told += f"{'samples' if self.layerwise else 'rows'}, {self.row_bytes / 1e6:,.1f} MB; "
+        seconds = (self.collect_seconds, self.solve_seconds, self.train_seconds)
+        known = [part for part in seconds if part is not None]
+        least = "" if len(known) == len(seconds) else "more than "
+        return f"{told}peak {self.peak_bytes / 1e6:,.0f} MB, {least}{sum(known):.1f} s"
+
+
+def _fate(tensor: PlannedTensor) -> tuple[str, str]:
+    return "yes" if tensor.pruned else "no", tensor.rule
 
 
 def plan(

@@ -15,6 +15,7 @@ from chita.losses import LossLike
 from chita.masks.fit import Masks, fit_masks
 from chita.models.wrappers import unwrapped
 from chita.progress.shown import ProgressLike, progress_of
+from chita.pruning.before_after import before_and_after, measure_by
 from chita.pruning.job import Job
 from chita.pruning.network import run_stages
 from chita.pruning.pose import AUTO, Pose
@@ -28,6 +29,7 @@ def refit(
     data: Data,
     masks: Masks,
     *,
+    evaluation: Data | None = None,
     rows: int | None = None,
     row_size: int = 1,
     rows_dtype: str | None = None,
@@ -52,6 +54,7 @@ def refit(
         data: calibration samples, as for `prune`.
         masks: which weights are kept; see `read_masks` for the files that are read. Tensors
             without a mask are left untouched.
+        evaluation: as for `prune`.
         rows: as for `prune`, and so are all arguments from here on.
         row_size: see `prune`.
         rows_dtype: see `prune`.
@@ -104,19 +107,31 @@ def refit(
         inplace=inplace,
         progress=progress_of(progress),
     )
-    return run_stages(network, data, job)
+    score = measure_by(evaluation, loss, job.progress)
+    return before_and_after(network, score, lambda: run_stages(network, data, job))
 
 
-def apply_masks(model: nn.Module, masks: Masks, *, inplace: bool = False) -> PruneResult:
+def apply_masks(
+    model: nn.Module,
+    masks: Masks,
+    *,
+    evaluation: Data | None = None,
+    loss: LossLike = None,
+    inplace: bool = False,
+    progress: ProgressLike = None,
+) -> PruneResult:
     """Set to zero what a mask removes and change nothing else.
 
     Args:
         model: any network with tensors of those names and shapes.
         masks: as for `refit`.
+        evaluation: as for `prune`.
+        loss: by which it is measured, as for `prune`.
         inplace: see `prune`.
+        progress: told of what is measured; see `prune`.
 
     Raises:
-        InputError: the masks do not fit.
+        InputError: the masks do not fit, or the evaluation data cannot be used.
         CheckpointError: the file holds no masks.
     """
     network = unwrapped(model)
@@ -130,8 +145,10 @@ def apply_masks(model: nn.Module, masks: Masks, *, inplace: bool = False) -> Pru
         pose=Pose(),
         settings={"mask": _source(masks)},
         inplace=inplace,
+        progress=progress_of(progress),
     )
-    return run_stages(network, None, job)
+    score = measure_by(evaluation, loss, job.progress)
+    return before_and_after(network, score, lambda: run_stages(network, None, job))
 
 
 def _nothing_to_do(model: nn.Module, masks: Mapping[str, Tensor]) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from chita.export.run_folder import write_run
 from chita.layout import Layout
+from chita.metrics import number
 from chita.pruning.allocation import Levels
 from chita.pruning.pose import Pose, solver_name, solver_options
 from chita.pruning.samples import Sampling
@@ -55,6 +56,16 @@ class PruneResult:
     def seconds(self) -> dict[str, float]:
         """Wall-clock seconds by phase."""
         return self.record.seconds
+
+    def __repr__(self) -> str:
+        """One line: what was done, how sparse it is, and what it measures."""
+        run = self.record
+        told = f"{run.model}, {run.command} by {run.method}: sparsity {run.sparsity:.4g}, "
+        told += f"{run.nnz:,} of {run.prunable:,} weights kept"
+        for name, value in (("dense", run.dense_metric), ("pruned", run.pruned_metric)):
+            if run.metric is not None and value is not None:
+                told += f"; {run.metric}, {name}: {number(run.metric, value)}"
+        return f"PruneResult({told})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

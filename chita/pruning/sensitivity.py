@@ -29,6 +29,7 @@ from chita.pruning.samples import Sampling
 from chita.pruning.search import Measured, measured
 from chita.pruning.working_copy import copied
 from chita.records import LevelRecord, peak_rss_mb, versions
+from chita.reports.notebook import html_of_sensitivity
 from chita.sensitivity_record import SensitivityRecord, TensorRecord
 from chita.solvers import Solver
 
@@ -52,6 +53,17 @@ class Sensitivity:
     def dense_loss(self) -> float:
         """The mean loss of the network as it is, on the samples held out."""
         return self.record.dense_loss
+
+    def __repr__(self) -> str:
+        """One line: what was measured, and of how much."""
+        run = self.record
+        tried = ", ".join(f"{sparsity:g}" for sparsity in run.sparsities)
+        told = f"{run.model} by {run.method}: {len(run.tensors)} tensors at sparsities {tried}; "
+        return f"Sensitivity({told}{run.loss}, dense: {run.dense_loss:.4g})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return html_of_sensitivity(self.record)
 
     def described(self, **fields: Any) -> Sensitivity:
         """Return the same with fields of its record replaced, such as the names of the data."""

@@ -114,7 +114,8 @@ class Unfinished:
             raise InputError(f"{self._path} cannot be read: {error}. Delete it.") from None
         if about.get("format") != _FORMAT:
             raise InputError(
-                f"{self._path} does not hold the finished part of a run. Choose another --out."
+                f"{self._path} does not hold the finished part of a run. Choose another "
+                "path (--out)."
             )
         return about
 

@@ -179,9 +179,11 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
+        absent = path.name == RECORD and path.parent.is_dir() and not path.exists()
+        what = f"{path.parent} holds no {RECORD}" if absent else f"{path} holds no run"
         raise InputError(
-            f"{path} holds no run: {error}. Give a folder that chita prune --out wrote, or results "
-            "of chita sweep."
+            f"{what}: {error.strerror or error}. Give a folder that chita prune --out wrote, or "
+            "results of chita sweep."
         ) from None
 
 

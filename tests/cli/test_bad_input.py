@@ -300,18 +300,21 @@ def test_places_that_take_no_run_folder():
     done_well(*QUICK, "--out", "run")
     Path("link").symlink_to("run")
     for out, told in (
-        ("run", "run exists. Choose another --out, or replace it with --force"),
-        ("file/run", "file is a file. Choose another --out"),
+        (
+            "run",
+            "run exists. Choose another path (--out), or replace it: pass force=True",
+        ),
+        ("file/run", "file is a file. Choose another path (--out)"),
         ("home/thesis.txt/a/b", "thesis.txt is a file"),
     ):
         assert told in refused(*PRUNE, "--out", out, idle=True)
     for out in ("file", "home", "link", "run/model.safetensors"):
         for force in ([], ["--force"]):
             told = refused(*PRUNE, "--out", out, *force, idle=True)
-            assert "is not a run folder, so --force does not replace it" in told
+            assert "is not a run folder, so force does not replace it" in told
     for out in ("", ".", "..", "/"):
         for force in ([], ["--force"]):
-            assert "Choose another --out" in refused(*PRUNE, "--out", out, *force, idle=True)
+            assert "Choose another path (--out)" in refused(*PRUNE, "--out", out, *force, idle=True)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +323,7 @@ def test_places_that_take_no_run_folder():
 )
 def test_places_that_the_file_system_refuses_are_found_before_any_work(out):
     message = refused(*PRUNE, "--out", out, idle=True)
-    assert re.search("(cannot be used: |not writable).*Choose another --out", message)
+    assert re.search("(cannot be used: |not writable).*Choose another path", message)
 
 
 def test_the_folder_one_stands_in_is_not_replaced(monkeypatch):
@@ -347,7 +350,7 @@ def test_a_disk_that_fills_up(monkeypatch, step, existing):
         patched.setattr(owner, step, full)
         told = refused(*QUICK, "--nnz", 500, "--out", out, "--force")
     assert "could not be written: [Errno 28] No space left on device" in told
-    assert "free space or choose another --out" in told
+    assert "free space or choose another path (--out)" in told
     done_well(*QUICK, "--nnz", 500, "--out", out, "--force")
 
 

@@ -141,12 +141,18 @@ def test_a_file_of_settings_and_the_command_line_that_overrides_it():
         (["--row-indices", "none.txt"], "cannot be read"),
         (["--plot", "heat"], "heat is no kind of picture"),
         (["--plot", "none/heat.png"], "a folder that exists"),
-        (["--out", "levels"], "levels exists. Choose another --out, or replace it with --force"),
-        (["--out", "old.csv"], "old.csv exists. Choose another --out, or replace it with --force"),
+        (
+            ["--out", "levels"],
+            "levels exists. Choose another path (--out), or replace it: pass force=True",
+        ),
+        (
+            ["--out", "old.csv"],
+            "old.csv exists. Choose another path (--out), or replace it: pass force=True",
+        ),
         (["--out", "folder.csv", "--force"], "folder.csv exists and is no file"),
         (["--out", "none/levels.csv"], "No such file or directory"),
         (["--out", "file/x.csv"], "Not a directory"),
-        (["--out", "file", "--force"], "is not a run folder, so --force does not replace it"),
+        (["--out", "file", "--force"], "is not a run folder, so force does not replace it"),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_any_work(given, told):

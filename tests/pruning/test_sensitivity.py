@@ -139,7 +139,9 @@ def test_what_is_saved_is_read_again(model, calibration, tmp_path):
     assert plain["tensors"][0] == {"name": "fc1.weight", "shape": [128, 64], "weights": 8192}
     assert (plain["method"], plain["rows"], plain["held_out"]) == ("bso", 60, 40)
     for path in ("levels.csv", "folder"):
-        with pytest.raises(OutputError, match=r"exists\. Choose another --out, or replace"):
+        with pytest.raises(
+            OutputError, match=r"exists\. Choose another path \(--out\), or replace"
+        ):
             found.save(tmp_path / path)
         found.save(tmp_path / path, force=True)
 

@@ -1,0 +1,92 @@
+"""What a network measures before and after, in the record."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import chita
+from chita.data.digits import digits
+from chita.errors import InputError
+
+CALIBRATION, EVALUATION = digits()[0].first(300), digits()[1].first(200)
+FIXED = {"rows": 60, "ridge": 0.1, "first_order": 1.0, "step": 1.0, "fisher_blocks": "whole"}
+MEASURED = ("metric", "dense_metric", "pruned_metric")
+
+
+def network():
+    return chita.load_model("digits-mlp")[0]
+
+
+def measured(result):
+    return tuple(getattr(result.record, name) for name in MEASURED)
+
+
+def test_every_way_measures_as_evaluate_does():
+    dense = chita.evaluate(network(), EVALUATION)
+    masks = chita.prune(network(), sparsity=0.9, method="magnitude").masks
+    magnitude = {"sparsity": 0.9, "method": "magnitude"}
+    for result in (
+        chita.prune(network(), CALIBRATION, evaluation=EVALUATION, **magnitude),
+        chita.prune(network(), CALIBRATION, evaluation=EVALUATION, **magnitude, inplace=True),
+        chita.prune(network(), CALIBRATION, nnz=900, method="bso", evaluation=EVALUATION, **FIXED),
+        chita.prune(
+            network(), CALIBRATION, nnz=900, method="wanda", evaluation=EVALUATION, rows=60
+        ),
+        chita.refit(network(), CALIBRATION, masks, evaluation=EVALUATION, **FIXED),
+        chita.apply_masks(network(), masks, evaluation=EVALUATION),
+    ):
+        pruned = chita.evaluate(result.model, EVALUATION)
+        assert measured(result) == (dense.metric, dense.value, pruned.value)
+        assert dense.value > pruned.value
+        assert [*result.seconds][-2:] == ["evaluate", "total"]
+        assert result.seconds["total"] > sum(result.seconds.values()) / 2.1
+    plain = chita.apply_masks(network(), masks)
+    assert measured(plain) == (None, None, None)
+    assert not {"evaluate", "total"} & {*plain.seconds}
+
+
+def test_it_is_measured_by_the_loss_that_is_given():
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    x = torch.randn(40, 4)
+    data, other = (x[:30], x[:30, :3].sin()), (x[30:], x[30:, :3].sin())
+    for loss in ("mse", lambda model, batch: 2 * nn.functional.mse_loss(model(batch[0]), batch[1])):
+        masks = {"weight": torch.eye(3, 4).bool()}
+        for result in (
+            chita.prune(model, data, nnz=5, loss=loss, rows=20, evaluation=other),
+            chita.refit(model, data, masks, loss=loss, rows=20, evaluation=other),
+            chita.apply_masks(model, masks, loss=loss, evaluation=other),
+        ):
+            score = chita.evaluate(model, other, loss=loss)
+            pruned = chita.evaluate(result.model, other, loss=loss).value
+            assert measured(result) == (score.metric, score.value, pruned)
+
+
+def test_epochs_are_measured_too_unless_something_else_measures_them():
+    training = chita.Training(epochs=2, events=1, batch=100)
+    common = {"sparsity": 0.8, "method": "magnitude", "training": training}
+    common |= {"evaluation": EVALUATION}
+    own = chita.prune(network(), CALIBRATION, **common)
+    last = own.record.training.epochs[-1]
+    assert last.metric == own.record.pruned_metric == chita.evaluate(own.model, EVALUATION).value
+    told = chita.prune(network(), CALIBRATION, **common, measure=lambda _: 7.0)
+    assert [epoch.metric for epoch in told.record.training.epochs] == [7.0, 7.0]
+    assert told.record.pruned_metric == own.record.pruned_metric
+
+
+def test_what_cannot_be_measured_is_refused_before_any_work():
+    dense = network()
+    before = copy.deepcopy(dense.state_dict())
+    common = {"sparsity": 0.9, "method": "magnitude", "inplace": True}
+    for evaluation, told in (
+        (digits(), "two sets of samples"),
+        (iter([1]), "can be read only once"),
+        ((torch.zeros(3, 64), torch.zeros(3)), r"targets\.long\(\)"),
+    ):
+        with pytest.raises(InputError, match=told):
+            chita.prune(dense, CALIBRATION, evaluation=evaluation, **common)
+    assert all(torch.equal(before[name], t) for name, t in dense.state_dict().items())
+    with pytest.raises(InputError, match="fc9"):
+        chita.prune(dense, evaluation=iter([1]), targets="fc9", **common)
