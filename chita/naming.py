@@ -6,15 +6,22 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_MOST = 3  # names that are guessed
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a sentence with the nearest known names first, then all of them.
 
+    Near are also those that begin with the name, which may be much longer.
+
     >>> nearest("magnitud", ["chita", "magnitude"])
+    'Did you mean magnitude? Known: chita, magnitude.'
+    >>> nearest("mag", ["chita", "magnitude"])
     'Did you mean magnitude? Known: chita, magnitude.'
     """
     known = list(known)
-    close = get_close_matches(name, known)
+    begun = [other for other in known if len(name) > 1 and other.startswith(name)]
+    close = get_close_matches(name, known) or begun[:_MOST]
     hint = f"Did you mean {' or '.join(close)}? " if close else ""
     return f"{hint}Known: {', '.join(known)}."
 

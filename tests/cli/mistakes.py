@@ -70,6 +70,7 @@ VALUES = [
     (["--model", "digits-mpl"], "Unknown model 'digits-mpl'. Did you mean digits-mlp"),
     (["--model", "own:lock:net"], "Unknown model 'own:lock:net'"),  # and no picture of a lock
     (["--method", "magnitud"], "Did you mean magnitude"),
+    (["--method", "mag"], "Unknown method 'mag'. Did you mean magnitude?"),
     (["--option", "max_round=3"], "no option 'max_round'. Did you mean max_rounds"),
     (["--option", "max_rounds"], "it takes a whole number"),
     (["--option", "max_rounds=2.5"], "max_rounds is '2.5'; it takes a whole number"),
