@@ -87,7 +87,8 @@ class Series:
 
     Fields: `name`; `x`, numbers, or names where these are bars or cells; `y`; `spread`, the length
     of an error bar to each side, or None; `notes`, what is told of each point; `joined` by a line;
-    `labelled`, whether notes are written beside the points.
+    `labelled`, whether notes are written beside the points; `aside`, whether it is a grey line
+    behind the others, which keep their colours.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Series:
     notes: tuple[str, ...] | None = None
     joined: bool = True
     labelled: bool = False
+    aside: bool = False
 
     def only(self, names: set[Any]) -> Series:
         """Return the points whose x is among some names."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from chita.reports.chart import Axis, Chart, Series, whole
@@ -18,6 +19,7 @@ _COLORS = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd",
     "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
 )  # fmt: skip
+_ASIDE = "#9a9a9a"
 _RED_BLUE = [[0, "#2166ac"], [0.5, "#f7f7f7"], [1, "#b2182b"]]
 
 
@@ -38,7 +40,8 @@ def figure_of(chart: Chart) -> dict[str, Any]:
         return _bars(chart, layout)
     layout["xaxis"] = _axis(chart.x, chart.values("x"))
     layout["yaxis"] = _axis(chart.y, chart.values("y"))
-    data = [_points(chart, own, place) for place, own in enumerate(chart.series)]
+    places = accumulate((not own.aside for own in chart.series), initial=0)
+    data = [_points(chart, own, place) for place, own in zip(places, chart.series, strict=False)]
     if chart.level is not None:
         value, name = chart.level
         ends = chart.values("x") or [0.0]
@@ -55,7 +58,7 @@ def figure_of(chart: Chart) -> dict[str, Any]:
 
 def _points(chart: Chart, own: Series, place: int) -> dict[str, Any]:
     x = [float(value) for value in own.x]
-    color = _COLORS[place % len(_COLORS)]
+    color = _ASIDE if own.aside else _COLORS[place % len(_COLORS)]
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": ("lines+" if own.joined else "") + "markers" + ("+text" if own.labelled else ""),

@@ -56,6 +56,7 @@ def pareto(table: Table, *, dense: float | None) -> Chart:
         name="front: none is better with as much removed",
         x=tuple(cell.removed for cell in front),
         y=tuple(cell.mean for cell in front),
+        aside=True,
     )
     clouds = []
     for row in table.rows:

@@ -87,6 +87,7 @@ def _points(axes: Any, chart: Chart) -> None:
             capsize=2,
             label=own.name or None,
             **({} if own.joined else {"linestyle": "none"}),
+            **({"color": "silver", "zorder": 1} if own.aside else {}),
         )
         for x, y, note in zip(own.x, own.y, own.notes or (), strict=False):
             if own.labelled:

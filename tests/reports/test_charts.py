@@ -102,6 +102,16 @@ def test_charts_show_no_more_than_can_be_read():
     assert "The first 40 of 101 are shown." in pareto.note
 
 
+def test_the_front_leaves_the_others_their_colours():
+    many = [Reported(name=m, source="", line=line(m)) for m in "ab"]
+    front, *others = figure_of(comparison(many)[0])["data"][:3]
+    assert front["name"].startswith("front")
+    plain = figure_of(comparison(many)[1])["data"]  # seconds, without a front
+    colors = [own["marker"]["color"] for own in plain]
+    assert [own["marker"]["color"] for own in others] == colors
+    assert front["marker"]["color"] not in colors
+
+
 def test_what_is_not_finite_is_no_point_of_a_figure():
     odd = Chart(
         key="k", title="", x=Axis(label="x"), y=Axis(label="y"),
