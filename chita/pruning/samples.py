@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from chita.arguments import whole_number
+from chita.collect.gradients import Collected, collect_gradients
 from chita.data.batches import Data, Indexed, choose
 from chita.data.examples import Examples, as_examples
 from chita.data.pool import Pool, make_pool
 from chita.errors import InputError
+from chita.layout import Layout
 from chita.losses import Loss, LossLike, OutputLoss, check_loss, make_loss
 from chita.models.forward import failures_named
 from chita.models.mode import state_kept
+from chita.progress import Progress
 
 _LABELS = ("data", "model")
 _FISHERS = ("auto", "improved", "empirical")
@@ -177,6 +180,28 @@ class Source:
             digest=given.digest(),
             improved=_improved(sampling.fisher, loss),
         )
+
+    def collected(
+        self,
+        given: Examples,
+        model: nn.Module,
+        layout: Layout,
+        device: torch.device,
+        progress: Progress,
+    ) -> tuple[Drawn, Collected]:
+        """Return the samples of a stage and its rows at the present weights; buffers are kept."""
+        with state_kept(model):
+            drawn = self.drawn(given, model, device)
+            return drawn, collect_gradients(
+                model,
+                layout,
+                drawn.examples,
+                row_size=self._sampling.row_size,
+                loss=drawn.loss,
+                storage=self._sampling.storage,
+                improved=drawn.improved,
+                progress=progress,
+            )
 
 
 def _shares(sampling: Sampling, size: int | None, *, judged: bool) -> tuple[int, int]:

@@ -10,13 +10,12 @@ from typing import final
 
 from torch import Tensor, nn
 
-from chita.collect.gradients import Collected, collect_gradients
+from chita.collect.gradients import Collected
 from chita.constraints import Budget, KeepK
 from chita.constraints.sparsity import share_kept
 from chita.data.batches import Data
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
-from chita.models.mode import state_kept
 from chita.models.prunable import read_weights, write_weights
 from chita.progress import Placed, Progress, track
 from chita.pruning.allocation import Levels, Searched
@@ -199,18 +198,7 @@ class _Search:
 
     def _collected(self, progress: Progress) -> tuple[Drawn, Collected]:
         given = self._source.next()
-        with state_kept(self._network):
-            drawn = self._source.drawn(given, self._network, self._device)
-            return drawn, collect_gradients(
-                self._network,
-                self._layout,
-                drawn.examples,
-                row_size=self._sampling.row_size,
-                loss=drawn.loss,
-                storage=self._sampling.storage,
-                improved=drawn.improved,
-                progress=progress,
-            )
+        return self._source.collected(given, self._network, self._layout, self._device, progress)
 
 
 @final

@@ -12,13 +12,12 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from chita.collect.gradients import Collected, collect_gradients
+from chita.collect.gradients import Collected
 from chita.constraints import Budget, Constraint, Within
 from chita.data.batches import Data
 from chita.data.examples import Examples
 from chita.errors import InputError
 from chita.layout import Layout
-from chita.models.mode import state_kept
 from chita.models.prunable import read_weights, write_weights
 from chita.progress import Placed, Progress, track
 from chita.pruning.auto import Chooser
@@ -326,18 +325,7 @@ class StagedRun:
         if given is None:
             return None, None
         assert self._source is not None
-        with state_kept(self._network):
-            drawn = self._source.drawn(given, self._network, self._device)
-            return drawn, collect_gradients(
-                self._network,
-                self._layout,
-                drawn.examples,
-                row_size=self._sampling.row_size,
-                loss=drawn.loss,
-                storage=self._sampling.storage,
-                improved=drawn.improved,
-                progress=progress,
-            )
+        return self._source.collected(given, self._network, self._layout, self._device, progress)
 
     def _posed(self, w_bar: Tensor, collected: Collected | None, constraint: Constraint) -> Posed:
         return Posed(
