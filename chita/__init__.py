@@ -9,6 +9,7 @@ from chita.errors import (
     NumericalError,
     OutputError,
 )
+from chita.exports.export import Exported, export
 from chita.logger import TensorBoard
 from chita.masks.enforce import Enforcer
 from chita.models.checkpoint import load
@@ -18,6 +19,7 @@ from chita.pruning.plan import Plan, plan
 from chita.pruning.refit import apply_masks, refit
 from chita.pruning.result import PruneResult
 from chita.pruning.sensitivity import Sensitivity, sensitivity
+from chita.runtimes.csr import use_sparse
 from chita.solvers import BSO, CD, CHITA, IHT, Magnitude
 from chita.training.evaluate import Score, evaluate
 from chita.training.recipe import Training
@@ -31,6 +33,7 @@ __all__ = [
     "ChitaError",
     "Enforcer",
     "Examples",
+    "Exported",
     "InputError",
     "Magnitude",
     "Nonzeros",
@@ -45,10 +48,12 @@ __all__ = [
     "Training",
     "apply_masks",
     "evaluate",
+    "export",
     "load",
     "load_model",
     "plan",
     "prune",
     "refit",
     "sensitivity",
+    "use_sparse",
 ]

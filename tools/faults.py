@@ -10,7 +10,7 @@ from faults_of_training import FAULTS_OF_TRAINING
 QUADRATIC, CONFORM = "tests/problem/test_quadratic.py", "tests/conformance/test_solvers.py"
 ROWS, GRADIENTS = "tests/problem/test_rows.py", "tests/collect/test_gradients.py"
 NETWORK, CHECKPOINT = "tests/pruning/test_network.py", "tests/models/test_checkpoint.py"
-CLI, FOLDER = "tests/cli/test_cli.py", "tests/export/test_run_folder.py"
+CLI, FOLDER = "tests/cli/test_cli.py", "tests/exports/test_run_folder.py"
 OWN, CARE = "tests/cli/test_own.py", "tests/pruning/test_care.py"
 PRICES, OTHER = "tests/problem/test_prices.py", "tests/problem/test_other_rows.py"
 SEARCH = "tests/pruning/test_search.py"
@@ -177,10 +177,10 @@ FAULTS = [
     ("data/digits.py", "RandomState(0)", "RandomState()", DATA),
     ("masks/storage.py", 'bitorder="little"', 'bitorder="big"', "tests/masks"),
     ("masks/storage.py", "or bits[count:].any()", "", "tests/masks"),
-    ("export/run_folder.py", "    if not force:\n", "    if False:\n", FOLDER),
-    ("export/run_folder.py", "content - OWN", "False", FOLDER),
-    ("export/run_folder.py", "        old.rename(path)\n", "", FOLDER),
-    ("export/run_folder.py", "    finally:\n        shutil.rmtree(draft, ignore_errors=True)", "    finally:\n        pass", FOLDER),
+    ("exports/run_folder.py", "    if not force:\n", "    if False:\n", FOLDER),
+    ("exports/run_folder.py", "content - OWN", "False", FOLDER),
+    ("exports/run_folder.py", "        old.rename(path)\n", "", FOLDER),
+    ("exports/run_folder.py", "    finally:\n        shutil.rmtree(draft, ignore_errors=True)", "    finally:\n        pass", FOLDER),
     ("pruning/job.py", "network if self.inplace else copied(network)", "network", NETWORK),
     ("pruning/pose.py", "self.value * float(", "float(", NETWORK),
     ("pruning/posed.py", "shift = scale * share *", "shift = 0 * share *", NETWORK),
@@ -266,7 +266,7 @@ FAULTS = [
     ("models/checkpoint.py", "known_name(name, expected, key_map)", "key_map(name)", CHECKPOINT),
     ("masks/fit.py", "known_name(name, known) or name] = tensor", "name] = tensor", CARE),
     ("masks/fit.py", "not torch.equal(fitted[first], kept)", "False", CARE),
-    ("export/run_folder.py", "plain_name(n): _stored", "n: _stored", CARE),
+    ("exports/run_folder.py", "plain_name(n): _stored", "n: _stored", CARE),
     ("collect/ways.py", "by_loop(self._objective, self._weights, self._row_size, batch)", "pass", "tests/collect"),
     ("losses/outputs.py", "return torch.where(given == _IGNORED, given, drawn)", "return drawn", "tests/losses"),
     ("pruning/plan.py", "min(8192, p)", "8192", CARE),

@@ -10,7 +10,7 @@ from chita.cli.session import masks_for, open_session, run
 from chita.cli.settings import ApplySettings, merge_settings
 from chita.cli.show import show
 from chita.errors import InputError
-from chita.export.run_folder import check_target
+from chita.exports.run_folder import check_target
 from chita.pruning.refit import apply_masks
 
 

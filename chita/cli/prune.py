@@ -22,7 +22,7 @@ from chita.cli.show import show
 from chita.data.batches import Indexed, check_enough
 from chita.data.examples import as_examples
 from chita.errors import InputError
-from chita.export.run_folder import check_target
+from chita.exports.run_folder import check_target
 from chita.logger import Logger, TensorBoard
 from chita.models.prunable import prunable_layout
 from chita.pruning.budget import Asked, layout_for, make_budget

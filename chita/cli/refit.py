@@ -10,7 +10,7 @@ from chita.cli.session import check_rows, masks_for, open_session, run
 from chita.cli.settings import RefitSettings, merge_settings
 from chita.cli.show import show
 from chita.errors import InputError
-from chita.export.run_folder import check_target
+from chita.exports.run_folder import check_target
 from chita.pruning.refit import refit as refit_network
 
 

@@ -16,7 +16,7 @@ from chita.cli.feedback import Feedback, LogFormat
 from chita.cli.session import check_rows, open_session, tell_overruled
 from chita.cli.settings import SensitivitySettings, merge_settings, pose_of
 from chita.errors import InputError
-from chita.export.run_folder import check_sensitivity_target
+from chita.exports.run_folder import check_sensitivity_target
 from chita.pruning.pose import AUTO, make_solver
 from chita.pruning.sensitivity import check_sensitivity
 from chita.pruning.sensitivity import sensitivity as measure

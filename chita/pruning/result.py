@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from chita.export.run_folder import write_run
+from chita.exports.run_folder import write_run
 from chita.layout import Layout
 from chita.metrics import number
 from chita.pruning.allocation import Levels

@@ -15,7 +15,7 @@ from chita.constraints.sparsity import check_share
 from chita.data.batches import Data
 from chita.data.examples import as_examples
 from chita.errors import InputError
-from chita.export.run_folder import write_sensitivity
+from chita.exports.run_folder import write_sensitivity
 from chita.layout import Layout
 from chita.losses import LossLike
 from chita.models.mode import evaluation_mode, without_cache

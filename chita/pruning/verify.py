@@ -13,7 +13,7 @@ from torch import Tensor
 
 from chita.constraints.blocks import WholeBlocks
 from chita.errors import CheckpointError, InputError
-from chita.export.run_folder import HASHES, RECORD, digest
+from chita.exports.run_folder import HASHES, RECORD, digest
 from chita.layout import Axes, Layout
 from chita.masks.storage import is_mask_file, load_masks, mask_file
 from chita.models.checkpoint import known_name, read_tensors

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from chita.cli.app import app
-from chita.export import run_folder
+from chita.exports import run_folder
 from chita.masks.storage import save_masks
 from tests.cli import mistakes
 from tests.cli.refusals import (

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from chita.errors import OutputError
-from chita.export import hugging_face
+from chita.exports import hugging_face
 from chita.files import draft_of, replacing
 from chita.masks.storage import MASKS, save_masks
 from chita.naming import plain_name
@@ -52,7 +52,7 @@ def check_target(path: Path, *, force: bool) -> None:
     if present:
         _check_replaceable(path, force=force)
     try:
-        with _draft_beside(path):
+        with draft_beside(path):
             pass
     except (OSError, ValueError) as error:  # a name with a null character is a ValueError
         raise _unusable(path, error) from None
@@ -113,7 +113,7 @@ def write_sensitivity(path: Path, record: SensitivityRecord, *, force: bool) -> 
     try:
         with replacing(path) as draft:
             _write_levels(draft, record.levels)
-            _flush(draft)
+            flush(draft)
     except OSError as error:
         raise _unwritten(path, error) from error
 
@@ -147,13 +147,13 @@ def _written(path: Path, *, force: bool) -> Iterator[Path]:
     check_target(path, force=force)
     path = path.absolute()
     try:
-        with _draft_beside(path) as draft:
+        with draft_beside(path) as draft:
             yield draft
             hashes = [f"{digest(file)}  {file.name}\n" for file in sorted(draft.iterdir())]
             (draft / HASHES).write_text("".join(hashes))
             for file in draft.iterdir():
                 file.chmod(0o644)
-                _flush(file)
+                flush(file)
             _replace(draft, path)
     except Exception as error:  # safetensors raises its own type when the disk is full
         if isinstance(error, OutputError):
@@ -182,7 +182,7 @@ def _write_levels(path: Path, levels: Sequence[LevelRecord]) -> None:
 
 
 @contextmanager
-def _draft_beside(path: Path) -> Iterator[Path]:
+def draft_beside(path: Path) -> Iterator[Path]:
     """A new folder beside `path`, gone at the end with those above it that were made for it."""
     draft = draft_of(path)
     absent = [folder for folder in path.parents if not folder.exists()]
@@ -222,6 +222,7 @@ def _replace(draft: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Let the disk have all of a file."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

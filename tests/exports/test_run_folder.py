@@ -7,7 +7,7 @@ from torch import nn
 
 import chita
 from chita.errors import OutputError
-from chita.export import run_folder
+from chita.exports import run_folder
 from chita.masks.storage import load_masks
 from chita.records import RunRecord
 

@@ -1,0 +1,91 @@
+"""What every kind of file offers: to be written from a pruned network, and to be checked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from chita.runtimes.inputs import Inputs
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What is exported.
+
+    Fields: `tensors`, the state dict, and `masks` of some of them (True = kept), both on the CPU
+    under plain names; `network` with these tensors and `inputs` to call it with, each None where a
+    kind needs none; `values`, the type in which a sparse file stores numbers, None for their own.
+    """
+
+    tensors: Mapping[str, Tensor]
+    masks: Mapping[str, Tensor]
+    network: nn.Module | None = None
+    inputs: Inputs | None = None
+    values: str | None = None
+
+    def kept(self) -> dict[str, Tensor]:
+        """Where each masked tensor is not zero, of the shape of the tensor."""
+        return {name: self.tensors[name] != 0 for name in self.masks}
+
+    def called(self) -> tuple[nn.Module, Inputs]:
+        """Return the network and its inputs, of a kind that needs them."""
+        assert self.network is not None
+        assert self.inputs is not None
+        return self.network, self.inputs
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a written file was found to be.
+
+    Fields: `nnz`, how many values of the masked tensors are not zero in it; `difference`, of its
+    outputs, as a share of the largest, None where the tensors themselves were compared; `notes`,
+    sentences about it.
+    """
+
+    nnz: int
+    difference: float | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+class Kind(ABC):
+    """A kind of file.
+
+    Fields: `name`, as on the command line; `suffix` of its file, empty for a folder; `about`, in a
+    few words; `needs_network`, whether a network and inputs are needed, or tensors are enough.
+    """
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+    about: ClassVar[str]
+    needs_network: ClassVar[bool] = True
+
+    def missing(self) -> str | None:
+        """Return why this kind cannot be written here, None where it can."""
+        return None
+
+    def unfit(self, pruned: Pruned) -> str | None:
+        """Return why this network cannot be such a file, None where it may."""
+        return None
+
+    @abstractmethod
+    def write(self, pruned: Pruned, path: Path) -> Checked:
+        """Write to `path`, which is not there, and beside it what belongs to it; read it again.
+
+        Raises:
+            InputError: the network cannot be such a file.
+            OutputError: what was written is not the network that was given.
+        """
+
+
+def count(kept: Mapping[str, Tensor]) -> int:
+    """Return how many entries are True in all."""
+    return sum(int(torch.count_nonzero(mask)) for mask in kept.values())

@@ -1,0 +1,17 @@
+"""The table of all kinds of files."""
+
+from __future__ import annotations
+
+from chita.exports.dense import Dense
+from chita.exports.hf import HuggingFace
+from chita.exports.kind import Kind
+from chita.exports.mnn import Mnn
+from chita.exports.onnx import Onnx
+from chita.exports.openvino import OpenVino
+from chita.exports.semi_structured import SemiStructured
+from chita.exports.sparse import Sparse
+from chita.exports.torch_csr import TorchCsr
+
+_ALL = (Dense, Sparse, HuggingFace, Onnx, Mnn, OpenVino, TorchCsr, SemiStructured)
+KINDS: dict[str, Kind] = {kind.name: kind() for kind in _ALL}
+"""Every kind, by its name on the command line."""

@@ -1,0 +1,61 @@
+"""A PyTorch checkpoint with sparse weights in linear layers, where these were measured faster."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from chita.errors import OutputError
+from chita.exports.checks import same_tensors
+from chita.exports.kind import Checked, Kind, Pruned, count
+from chita.naming import plain_name
+from chita.runtimes.compare import difference
+from chita.runtimes.csr import DENSE, choose, in_forms, use_sparse
+from chita.runtimes.inputs import reference
+
+
+@final
+class TorchCsr(Kind):
+    """A state dict for `load_state_dict(torch.load(FILE, weights_only=True), assign=True)`."""
+
+    name = "torch-csr"
+    suffix = ".pt"
+    about = "a PyTorch state dict, linear layers in CSR or BSR where that was measured faster"
+
+    def write(self, pruned: Pruned, path: Path) -> Checked:
+        """Measure every linear layer with these inputs, and write the state dict.
+
+        Read again, the tensors must be the same to the bit and the outputs within the tolerance,
+        by layers of PyTorch and by those of `chita.use_sparse`.
+        """
+        network, inputs = pruned.called()
+        choices = choose(network, inputs)
+        state = {
+            plain_name(n): t.detach() for n, t in in_forms(network, choices).state_dict().items()
+        }
+        torch.save(state, path)
+        read: dict[str, Tensor] = torch.load(path, weights_only=True)
+        dense = {name: t if t.layout == torch.strided else t.to_dense() for name, t in read.items()}
+        same_tensors(self, pruned.tensors, dense)
+        again: Any = copy.deepcopy(network)
+        again.load_state_dict(read, assign=True)
+        expected = reference(network, inputs)
+        plain = difference(expected, reference(again, inputs))
+        faster = difference(expected, reference(use_sparse(again), inputs))
+        if not (plain.within and faster.within):
+            worst = max(plain.value, faster.value)
+            raise OutputError(f"Sparse layers give other outputs, by {worst:.2g}. Export as dense.")
+        taken = [f"{c.layer} {c.form}" for c in choices if c.form != DENSE]
+        note = (
+            f"{len(taken)} of {len(choices)} linear layers are sparse, faster with "
+            f"{inputs.samples} samples at a time: {', '.join(taken)}"
+            if taken
+            else f"no linear layer was faster sparse with {inputs.samples} samples at a time, so "
+            "all are dense"
+        )
+        nnz = count({name: dense[name] != 0 for name in pruned.masks})
+        return Checked(nnz=nnz, difference=max(plain.value, faster.value), notes=(note,))

@@ -1,0 +1,124 @@
+"""What a network is called with, and what it returns, as flat lists of tensors with names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from chita import nested
+from chita.errors import InputError
+from chita.models.forward import failures_named
+from chita.models.mode import evaluation_mode, state_kept, without_cache
+
+_TARGETS = ("labels", "label")  # entries of a batch that ask for a loss
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The `tensors` of one call, whose first dimension counts samples, and their `names`.
+
+    `keywords` says whether the network takes them by name.
+    """
+
+    tensors: tuple[Tensor, ...]
+    names: tuple[str, ...]
+    keywords: bool
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are."""
+        return len(self.tensors[0])
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Inputs:
+        """Return them with a function applied to every tensor."""
+        return replace(self, tensors=tuple(map(function, self.tensors)))
+
+    def resized(self, samples: int) -> Inputs:
+        """Return the first samples, repeated where there are too few."""
+        index = torch.arange(samples) % self.samples
+        return self.mapped(lambda t: t[index.to(t.device)])
+
+    def called(self, network: nn.Module) -> Any:
+        """Return what the network makes of them, as it returns it."""
+        if self.keywords:
+            return network(**dict(zip(self.names, self.tensors, strict=True)))
+        return network(*self.tensors)
+
+
+def inputs_of(given: Any) -> Inputs:
+    """Return the inputs of a call: a tensor, a tuple or list of them, or a dict by name.
+
+    Entries `labels` of a dict are left out, and so is what is no tensor.
+
+    Raises `InputError` when there is no tensor, or the first sizes differ.
+    """
+    if isinstance(given, Inputs):
+        return given
+    if isinstance(given, Mapping):
+        named = {
+            str(name): value
+            for name, value in given.items()
+            if isinstance(value, Tensor) and name not in _TARGETS
+        }
+        names, tensors = tuple(named), tuple(named.values())
+    else:
+        flat = [given] if isinstance(given, Tensor) else given
+        listed = isinstance(flat, (tuple, list)) and all(isinstance(t, Tensor) for t in flat)
+        tensors = tuple(flat) if listed else ()
+        alone = len(tensors) == 1
+        names = ("input",) if alone else tuple(f"input_{i}" for i in range(len(tensors)))
+    if not tensors or nested.count(tensors) in (None, 0):
+        raise InputError(
+            f"The inputs are {nested.described(given)}; give what the network is called with: a "
+            "tensor, a tuple of tensors or a dict of them, with samples in the first dimension."
+        )
+    return Inputs(tensors=tensors, names=names, keywords=isinstance(given, Mapping))
+
+
+def outputs_by_name(outputs: Any) -> dict[str, Tensor]:
+    """Return the tensors of what a network returned.
+
+    One alone is `output`; those of a mapping have its names, those of a sequence are `output_0`
+    and so on, and what lies deeper has names with dots.
+
+    Raises `InputError` when there is none.
+    """
+    found = dict(_named(outputs, ""))
+    if not found:
+        raise InputError(
+            f"The network returns {nested.described(outputs)}; only tensors can leave with it."
+        )
+    return found
+
+
+def _named(outputs: Any, place: str) -> list[tuple[str, Tensor]]:
+    if isinstance(outputs, Tensor):
+        return [(place or "output", outputs)]
+    if isinstance(outputs, Mapping):
+        parts = [(f"{place}.{name}" if place else str(name), v) for name, v in outputs.items()]
+    elif isinstance(outputs, (tuple, list)):
+        start = f"{place}." if place else "output_"
+        parts = [(f"{start}{i}", v) for i, v in enumerate(outputs)]
+    else:
+        return []
+    return [found for name, value in parts for found in _named(value, name)]
+
+
+def reference(network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+    """Return the outputs by name, computed in eval mode; nothing in the network changes.
+
+    Raises `InputError` when it cannot be called so, or returns no tensor.
+    """
+    with (
+        torch.no_grad(),
+        evaluation_mode(network),
+        state_kept(network),
+        without_cache(network),
+        failures_named(network, inputs.tensors),
+    ):
+        return outputs_by_name(inputs.called(network))

@@ -1,0 +1,146 @@
+"""MNN files, which store weights sparse and skip zeros: the runtime where pruning pays on CPUs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from chita.errors import OutputError
+from chita.runtimes.inputs import Inputs
+from chita.runtimes.onnx import write_onnx
+from chita.runtimes.runtime import FileRuntime, Run
+
+# The converter's own program sends reports of its use to its makers; this part of it does not.
+_CONVERTER = "import _tools, sys; _tools.mnnconvert(sys.argv)"
+
+
+@final
+class MnnRuntime(FileRuntime):
+    """MNN on the CPU.
+
+    Its converter chooses by itself where it stores a layer sparse, which is so from between 50 and
+    70 per cent of zeros.
+    """
+
+    name = "mnn"
+    extra = "mnn"
+    modules = ("MNN", "_tools", "onnx", "onnxscript")
+    suffix = ".mnn"
+    tells_exactly = False  # the converter tells six digits after the point
+
+    def write(self, network: nn.Module, inputs: Inputs, path: Path, *, sparse: bool) -> bool:
+        """Convert by way of ONNX; with `sparse`, the converter looks for zeros."""
+        self.check()
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "network.onnx"
+            any_size = write_onnx(network, inputs, source)
+            asked = ("-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(path))
+            zeros = ("--detectSparseSpeedUp",) if sparse else ()
+            _convert(*asked, "--bizCode", "chita", *zeros, made=path)
+        return any_size
+
+    def load(self, path: Path, inputs: Inputs) -> Run:
+        """A module on one thread, in float32."""
+        with _stdout_to_stderr():  # it says there what the processor can do
+            import MNN.expr as expr  # noqa: PLC0415 (an optional library)
+            import MNN.nn  # noqa: PLC0415
+
+            manager = MNN.nn.create_runtime_manager((
+                {"backend": "CPU", "numThread": 1, "precision": "high"},
+            ))
+            network = MNN.nn.load_module_from_file(
+                str(path), list(inputs.names), [], runtime_manager=manager
+            )
+        outputs = _outputs(path)
+        kinds = [expr.float if t.is_floating_point() else expr.int for t in inputs.tensors]
+        types = [torch.float32 if kind == expr.float else torch.int32 for kind in kinds]
+        entries: dict[tuple[torch.Size, ...], list[Any]] = {}  # new ones make it plan anew
+
+        def run(inputs: Inputs) -> dict[str, Tensor]:
+            shapes = tuple(tensor.shape for tensor in inputs.tensors)
+            if shapes not in entries:
+                entries.clear()
+                entries[shapes] = [
+                    expr.placeholder(list(shape), expr.NCHW, kind)
+                    for shape, kind in zip(shapes, kinds, strict=True)
+                ]
+            for entry, tensor, kind in zip(entries[shapes], inputs.tensors, types, strict=True):
+                entry.write(tensor.to(kind).contiguous().numpy())
+            found = network.forward(entries[shapes])
+            listed = found if isinstance(found, list) else [found]
+            return {
+                name: torch.from_numpy(expr.convert(value, expr.NCHW).read().copy())
+                for name, value in zip(outputs, listed, strict=True)
+            }
+
+        return run
+
+    def constants(self, path: Path) -> Iterator[tuple[str, Tensor]]:
+        """The weights of convolutions, as which it keeps linear layers too, flat."""
+        for name, operator in _operators(path):
+            stored = operator.get("main", {})
+            if stored.get("weight"):
+                yield name, torch.tensor(stored["weight"])
+            elif "sparseParameter" in stored:
+                form = stored["quanParameter"]
+                flat = torch.zeros(form["weightSize"])
+                # The dump rounds values, which must not look like zeros.
+                flat[torch.tensor(form["index"], dtype=torch.int64)] = 1.0
+                yield name, flat
+
+
+def stored_sparse(path: Path) -> int:
+    """Return how many layers of a file are stored sparse."""
+    return sum("sparseParameter" in found.get("main", {}) for _, found in _operators(path))
+
+
+def _operators(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    return [(found.get("name", ""), found) for found in _dumped(path)["oplists"]]
+
+
+def _outputs(path: Path) -> list[str]:
+    return list(_dumped(path)["outputName"])
+
+
+def _dumped(path: Path) -> dict[str, Any]:
+    """A file as its own converter tells it."""
+    with tempfile.TemporaryDirectory() as folder:
+        dump = Path(folder) / "network.json"
+        _convert("-f", "MNN", "--modelFile", str(path), "--JsonFile", str(dump), made=dump)
+        found: dict[str, Any] = json.loads(dump.read_text())
+        return found
+
+
+def _convert(*arguments: str, made: Path) -> None:
+    """Run the converter in a process of its own, since it ends that of its caller on failure."""
+    asked = [sys.executable, "-c", _CONVERTER, *arguments]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if not made.is_file():
+        told = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise OutputError(
+            f"MNN's converter wrote nothing (exit code {done.returncode}): "
+            f"{told[-1] if told else 'it says nothing'}. Export the network as onnx or dense."
+        )
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Let what libraries print go to standard error: standard output is for results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -1,0 +1,71 @@
+"""OpenVINO files, read and run by its own library."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from chita.runtimes.inputs import Inputs
+from chita.runtimes.onnx import write_onnx
+from chita.runtimes.runtime import FileRuntime, Run
+
+
+@final
+class OpenVinoRuntime(FileRuntime):
+    """OpenVINO on the CPU."""
+
+    name = "openvino"
+    extra = "openvino"
+    modules = ("openvino", "onnx", "onnxscript")
+    why_not = (
+        "it skips zeros in int8 linear layers on processors with AMX alone, and computes with "
+        "them elsewhere"
+    )
+    suffix = ".xml"
+
+    def write(self, network: nn.Module, inputs: Inputs, path: Path, *, sparse: bool) -> bool:
+        """Convert by way of ONNX; weights lie beside the file, in one that ends in `.bin`."""
+        self.check()
+        # The converter for modules reports its use to its makers; the reader of ONNX does not.
+        import openvino  # noqa: PLC0415 (an optional library)
+
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "network.onnx"
+            any_size = write_onnx(network, inputs, source)
+            model = openvino.Core().read_model(source)
+            openvino.save_model(model, path, compress_to_fp16=False)
+            del model  # it maps the file into memory
+        return any_size
+
+    def load(self, path: Path, inputs: Inputs) -> Run:
+        """A compiled network on one thread, in float32."""
+        import openvino  # noqa: PLC0415 (an optional library)
+
+        settings: dict[str, Any] = {
+            "INFERENCE_NUM_THREADS": 1,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        network = openvino.Core().compile_model(path, "CPU", settings)
+        names = [output.get_any_name() for output in network.outputs]
+        wanted = {name for entry in network.inputs for name in entry.get_names()}
+
+        def run(inputs: Inputs) -> dict[str, Tensor]:
+            named = zip(inputs.names, inputs.tensors, strict=True)
+            found = network({name: t.numpy() for name, t in named if name in wanted})
+            return {n: torch.from_numpy(found[i].copy()) for i, n in enumerate(names)}
+
+        return run
+
+    def constants(self, path: Path) -> Iterator[tuple[str, Tensor]]:
+        """The constants of the graph."""
+        import openvino  # noqa: PLC0415 (an optional library)
+
+        for node in openvino.Core().read_model(path).get_ops():
+            if node.get_type_name() == "Constant" and node.data.dtype.kind in "fiub":
+                yield node.get_friendly_name(), torch.from_numpy(node.data.copy())

@@ -1,0 +1,108 @@
+"""What every runtime offers: to take a network, to run it, and to say what zeros buy there."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar, final
+
+from torch import Tensor, nn
+
+from chita.errors import InputError
+from chita.runtimes.inputs import Inputs
+
+Run = Callable[[Inputs], Mapping[str, Tensor]]
+"""A network opened in a runtime: inputs to outputs by name, on one thread."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A network ready to run.
+
+    Fields: `run`; `files` that it was opened from, none where it never left memory; `note`, what
+    is to be known of it, empty where nothing is.
+    """
+
+    run: Run
+    files: tuple[Path, ...] = ()
+    note: str = ""
+
+
+class Runtime(ABC):
+    """A program that runs networks.
+
+    Fields:
+        name: as on the command line.
+        extra: of this package, by which it is installed; modules: what must be importable.
+        why_not: why zeros make nothing faster there; empty where they can.
+    """
+
+    name: ClassVar[str]
+    extra: ClassVar[str] = ""
+    modules: ClassVar[tuple[str, ...]] = ()
+    why_not: ClassVar[str] = ""
+
+    def missing(self) -> str | None:
+        """Return why it cannot be used here, None where it can."""
+        absent = [name for name in self.modules if find_spec(name) is None]
+        if not absent:
+            return None
+        return (
+            f"{self.name} needs {', '.join(absent)}, which cannot be imported here. Install the "
+            f"extra: pip install 'chita[{self.extra}]'."
+        )
+
+    def check(self) -> None:
+        """Raise `InputError` where it cannot be used here."""
+        missing = self.missing()
+        if missing:
+            raise InputError(missing)
+
+    @abstractmethod
+    def prepare(self, network: nn.Module, inputs: Inputs, folder: Path, *, sparse: bool) -> Opened:
+        """Bring a network into the runtime, by files in an empty folder if need be.
+
+        Args:
+            network: on the CPU; it stays as it is.
+            inputs: of the size it will run with.
+            folder: for files, which must stay until it runs no more.
+            sparse: whether the runtime is to look for zeros.
+
+        Raises `InputError` when it cannot run this network.
+        """
+
+
+class FileRuntime(Runtime):
+    """A runtime that reads a network from a file of its own kind."""
+
+    suffix: ClassVar[str]
+    tells_exactly: ClassVar[bool] = True
+    """Whether `constants` tells even the smallest values."""
+
+    @abstractmethod
+    def write(self, network: nn.Module, inputs: Inputs, path: Path, *, sparse: bool) -> bool:
+        """Write a network to `path`, and beside it what belongs to it.
+
+        Return whether the file takes any number of samples, or only as many as the inputs have.
+
+        Raises `InputError` when it cannot be converted.
+        """
+
+    @abstractmethod
+    def load(self, path: Path, inputs: Inputs) -> Run:
+        """Open a file to be run on one thread, with inputs such as these."""
+
+    @abstractmethod
+    def constants(self, path: Path) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over the tensors stored in a file, zeros included, under the names there."""
+
+    def prepare(self, network: nn.Module, inputs: Inputs, folder: Path, *, sparse: bool) -> Opened:
+        """Write it into the folder, and open that file."""
+        path = folder / f"network{self.suffix}"
+        self.write(network, inputs, path, sparse=sparse)
+        run = self.load(path, inputs)
+        return Opened(run=run, files=tuple(sorted(folder.glob("network.*"))))

@@ -1,0 +1,85 @@
+"""How long calls take, side by side: the same minutes, the same machine, turn by turn."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+_LEAST = 2e-4  # seconds of one measurement at least, by several calls if need be
+_WARM_UP, _FEWEST, _MOST = 3, 9, 1000  # rounds
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds of one call: the `median` of `count` measurements, and the quartiles about it."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+
+def side_by_side(
+    runs: Mapping[str, Callable[[], object]], seconds: float = 2.0
+) -> dict[str, Timing]:
+    """Return how long each of several calls takes, measured in turns.
+
+    Rounds go on for about `seconds`, in each of which every call has its turn; who is first
+    changes from round to round. Rounds before these warm caches up, and are not counted.
+    """
+    calls = {}
+    for name, run in runs.items():
+        for _ in range(_WARM_UP):
+            once = _measured(run, 1)
+        calls[name] = max(1, math.ceil(_LEAST / max(once, 1e-9)))
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    names = list(runs)
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < _FEWEST or (rounds < _MOST and time.perf_counter() < end):
+        turn = rounds % len(names)
+        for name in names[turn:] + names[:turn]:
+            found[name].append(_measured(runs[name], calls[name]))
+        rounds += 1
+    return {name: _timing(values) for name, values in found.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute on one thread for a block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def load() -> float | None:
+    """Return how many processes compete for the processors, of the last minute; None if unknown."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (OSError, AttributeError):
+        return None
+
+
+def _measured(run: Callable[[], object], calls: int) -> float:
+    began = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - began) / calls
+
+
+def _timing(values: list[float]) -> Timing:
+    ordered = sorted(values)
+    count = len(ordered)
+    low, median, high = (ordered[round(q * (count - 1))] for q in (0.25, 0.5, 0.75))
+    return Timing(median=median, low=low, high=high, count=count)
