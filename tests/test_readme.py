@@ -63,6 +63,7 @@ def test_the_figures_are_lines_of_the_tables_that_commands_wrote():
         "published-mlpnet",
         "peers-mlpnet",
         "peers-resnet20",
+        "staged-resnet20",
         "gradual-resnet20",
         "layers-decoder",
     )

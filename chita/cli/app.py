@@ -16,6 +16,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from chita.cli.apply import apply
 from chita.cli.demo import demo
 from chita.cli.evaluate import evaluate
+from chita.cli.export import export
 from chita.cli.feedback import Feedback, LogFormat
 from chita.cli.methods import methods
 from chita.cli.models import models
@@ -147,7 +148,7 @@ def _program(
 
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *(prune, plan, sensitivity, refit, apply, verify, evaluate, sweep, report),
+    *(prune, plan, sensitivity, refit, apply, verify, evaluate, sweep, report, export),
     *(methods, models, demo),
 )
 for _command in _COMMANDS:

@@ -47,7 +47,7 @@ def verify_file(
         other = inputs.resized(_OTHER_SIZE if inputs.samples != _OTHER_SIZE else 2)
         gap = max(gap, _outputs(kind, run, other, reference(network, other)))
     nnz = check_zeros(kind, pruned, runtime.constants(path), exact=runtime.tells_exactly)
-    notes = () if any_size else (f"takes {inputs.samples} samples at a time, no others",)
+    notes = () if any_size else (f"takes batches of {inputs.samples}, no others",)
     return Checked(nnz=nnz, difference=gap, notes=notes)
 
 
@@ -57,7 +57,7 @@ def _outputs(kind: Kind, run: Run, inputs: Inputs, expected: Mapping[str, Tensor
         raise _unlike(
             kind,
             f"{found.output} differs by {found.value:.2g} of its largest value with "
-            f"{inputs.samples} samples, where {TOLERANCE:g} is the most",
+            f"batches of {inputs.samples}, where {TOLERANCE:g} is the most",
         )
     return found.value
 

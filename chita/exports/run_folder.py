@@ -11,10 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from chita.errors import OutputError
+from chita.errors import CheckpointError, OutputError
 from chita.exports import hugging_face
 from chita.files import draft_of, replacing
 from chita.masks.storage import MASKS, save_masks
@@ -95,6 +96,17 @@ def write_run(
         (draft / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
         if record.levels:
             _write_levels(draft / LEVELS, record.levels)
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Return the record of a run folder. Raises `CheckpointError` when there is no sound one."""
+    try:
+        return RunRecord.model_validate_json((folder / RECORD).read_text())
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        told = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{folder / RECORD} cannot be read as a record: {told}. Give the file that was written."
+        ) from None
 
 
 def write_sensitivity(path: Path, record: SensitivityRecord, *, force: bool) -> None:

@@ -52,9 +52,9 @@ class TorchCsr(Kind):
         taken = [f"{c.layer} {c.form}" for c in choices if c.form != DENSE]
         note = (
             f"{len(taken)} of {len(choices)} linear layers are sparse, faster with "
-            f"{inputs.samples} samples at a time: {', '.join(taken)}"
+            f"batches of {inputs.samples}: {', '.join(taken)}"
             if taken
-            else f"no linear layer was faster sparse with {inputs.samples} samples at a time, so "
+            else f"no linear layer was faster sparse with batches of {inputs.samples}, so "
             "all are dense"
         )
         nnz = count({name: dense[name] != 0 for name in pruned.masks})

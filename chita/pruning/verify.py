@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from chita.constraints.blocks import WholeBlocks
 from chita.errors import CheckpointError, InputError
-from chita.exports.run_folder import HASHES, RECORD, digest
+from chita.exports.run_folder import HASHES, RECORD, digest, read_record
 from chita.layout import Axes, Layout
 from chita.masks.storage import is_mask_file, load_masks, mask_file
 from chita.models.checkpoint import known_name, read_tensors
@@ -61,7 +60,7 @@ def verify(
     tensors = read_tensors(folder, allow_pickle=allow_pickle)
     checked, faults = ["zeros"], list(_zeros(tensors, kept))
     if own:
-        record = _record(folder)
+        record = read_record(folder)
         checked += ["counts", "hashes"]
         faults += [*_counts(record, kept), *_hashes(folder)]
         if record.settings.get("pattern") or record.settings.get("blocks"):
@@ -86,16 +85,6 @@ def _mask_file(folder: Path, masks: str | Path | None) -> Path:
             "from, or its masks.safetensors, with --mask."
         )
     return file
-
-
-def _record(folder: Path) -> RunRecord:
-    try:
-        return RunRecord.model_validate_json((folder / RECORD).read_text())
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        told = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"{folder / RECORD} cannot be read as a record: {told}. Give the file that was written."
-        ) from None
 
 
 def _zeros(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Iterator[str]:

@@ -51,7 +51,7 @@ class MnnRuntime(FileRuntime):
 
     def load(self, path: Path, inputs: Inputs) -> Run:
         """A module on one thread, in float32."""
-        with _stdout_to_stderr():  # it says there what the processor can do
+        with _silenced():
             import MNN.expr as expr  # noqa: PLC0415 (an optional library)
             import MNN.nn  # noqa: PLC0415
 
@@ -134,13 +134,18 @@ def _convert(*arguments: str, made: Path) -> None:
 
 
 @contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """Let what libraries print go to standard error: standard output is for results."""
+def _silenced() -> Iterator[None]:
+    """Let the library not print what the processor can do, among results or errors."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    sys.stderr.flush()
+    kept = [(stream, os.dup(stream)) for stream in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(2, 1)
+        for stream, _ in kept:
+            os.dup2(nowhere, stream)
         yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        for stream, copy in kept:
+            os.dup2(copy, stream)
+            os.close(copy)
+        os.close(nowhere)

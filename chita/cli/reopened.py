@@ -1,0 +1,77 @@
+"""The network of a run folder, with data to call it with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from chita.cli.feedback import Feedback
+from chita.cli.session import Session, open_session
+from chita.cli.settings import NetworkSettings, merge_settings
+from chita.data.batches import batches_of
+from chita.errors import InputError
+from chita.exports.hugging_face import FILES
+from chita.exports.run_folder import read_record
+from chita.runtimes.inputs import Inputs, inputs_of
+
+_CONFIG = "config.json"
+assert _CONFIG in FILES
+
+
+def settings_of_run(run: Path, given: Mapping[str, Any]) -> NetworkSettings:
+    """Return how the network of a run and its data are named, `given` before the record.
+
+    Settings that are None are not given. The weights are those of the run, unless given.
+
+    Raises:
+        CheckpointError: there is no record.
+        InputError: the run was made from Python, so that its record names no network, and none is
+            given.
+    """
+    record = read_record(run)
+    named = {n: v for n, v in record.settings.items() if n in NetworkSettings.model_fields}
+    asked = {name: value for name, value in given.items() if value is not None}
+    if "model" not in named and "model" not in asked:
+        raise InputError(
+            f"{run} was made from Python, so its record names no network ({record.model}). Name it "
+            "with --model, and its data with --data."
+        )
+    found = {**named, "weights": run, **asked}
+    if str(found["model"]).startswith("hf:") and "model" not in asked:
+        found["model"] = f"hf:{run}" if (run / _CONFIG).is_file() else found["model"]
+    return merge_settings(NetworkSettings, None, found)
+
+
+def dense_of_run(run: Path, given: Mapping[str, Any]) -> NetworkSettings:
+    """Return how the network that a run began with is named. Raises as `settings_of_run`."""
+    settings = settings_of_run(run, given)
+    record = read_record(run)
+    return settings.model_copy(
+        update={
+            "model": given.get("model") or record.settings.get("model", settings.model),
+            "weights": record.settings.get("weights"),
+        }
+    )
+
+
+def inputs_for(session: Session, samples: int) -> Inputs | None:
+    """Return inputs of a network, of so many samples: of its data, or those it shows itself.
+
+    None where it has neither.
+    """
+    data = session.evaluation if session.evaluation is not None else session.calibration
+    if data is not None:
+        batch = next(batches_of(data, samples))
+        pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+        return inputs_of(batch[0] if pair else batch).resized(samples)
+    shown = getattr(session.network, "dummy_inputs", None)
+    return None if shown is None else inputs_of(shown).resized(samples)
+
+
+def open_run(run: Path, given: Mapping[str, Any], feedback: Feedback) -> Session:
+    """Return the network of a run, and its data where they are here.
+
+    Raises `InputError` and `CheckpointError` on what cannot be loaded.
+    """
+    return open_session(settings_of_run(run, given), feedback=feedback, needs_data=False)
