@@ -19,6 +19,7 @@ from chita.pruning.plan import Plan, plan
 from chita.pruning.refit import apply_masks, refit
 from chita.pruning.result import PruneResult
 from chita.pruning.sensitivity import Sensitivity, sensitivity
+from chita.runtimes.benchmark import benchmark
 from chita.runtimes.csr import use_sparse
 from chita.solvers import BSO, CD, CHITA, IHT, Magnitude
 from chita.training.evaluate import Score, evaluate
@@ -47,6 +48,7 @@ __all__ = [
     "TensorBoard",
     "Training",
     "apply_masks",
+    "benchmark",
     "evaluate",
     "export",
     "load",

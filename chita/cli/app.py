@@ -14,6 +14,7 @@ from rich.markup import escape
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from chita.cli.apply import apply
+from chita.cli.benchmark import benchmark
 from chita.cli.demo import demo
 from chita.cli.evaluate import evaluate
 from chita.cli.export import export
@@ -148,7 +149,7 @@ def _program(
 
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *(prune, plan, sensitivity, refit, apply, verify, evaluate, sweep, report, export),
+    *(prune, plan, sensitivity, refit, apply, verify, evaluate, sweep, report, export, benchmark),
     *(methods, models, demo),
 )
 for _command in _COMMANDS:

@@ -50,7 +50,7 @@ class CsrRuntime(Runtime):
     def prepare(self, network: nn.Module, inputs: Inputs, folder: Path, *, sparse: bool) -> Opened:
         """The network, or with `sparse` a copy of it in the forms that were chosen."""
         if not sparse:
-            return opened(network, inputs)
+            return opened(copy.deepcopy(network), inputs)
         choices = choose(network, inputs)
         taken = [choice for choice in choices if choice.form != DENSE]
         note = f"{len(taken)} of {len(choices)} linear layers sparse"
@@ -120,7 +120,7 @@ class SparseLinear(nn.Linear):
 
 def _pays(network: nn.Module, inputs: Inputs, choices: tuple[Choice, ...]) -> bool:
     """Whether all choices together give the same outputs in less time."""
-    dense = opened(network, inputs)
+    dense = opened(copy.deepcopy(network), inputs)
     try:
         sparse = opened(in_forms(network, choices), inputs)
     except Exception:  # noqa: BLE001 (a network that reads its weights itself may fail in any way)

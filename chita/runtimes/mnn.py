@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from chita.errors import OutputError
 from chita.runtimes.inputs import Inputs
-from chita.runtimes.onnx import write_onnx
 from chita.runtimes.runtime import FileRuntime, Run
 
 # The converter's own program sends reports of its use to its makers; this part of it does not.
@@ -38,16 +37,11 @@ class MnnRuntime(FileRuntime):
     suffix = ".mnn"
     tells_exactly = False  # the converter tells six digits after the point
 
-    def write(self, network: nn.Module, inputs: Inputs, path: Path, *, sparse: bool) -> bool:
-        """Convert by way of ONNX; with `sparse`, the converter looks for zeros."""
-        self.check()
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder) / "network.onnx"
-            any_size = write_onnx(network, inputs, source)
-            asked = ("-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(path))
-            zeros = ("--detectSparseSpeedUp",) if sparse else ()
-            _convert(*asked, "--bizCode", "chita", *zeros, made=path)
-        return any_size
+    def convert(self, source: Path, path: Path, *, sparse: bool) -> None:
+        """With `sparse`, the converter looks for zeros."""
+        asked = ("-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(path))
+        zeros = ("--detectSparseSpeedUp",) if sparse else ()
+        _convert(*asked, "--bizCode", "chita", *zeros, made=path)
 
     def load(self, path: Path, inputs: Inputs) -> Run:
         """A module on one thread, in float32."""

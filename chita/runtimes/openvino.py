@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from chita.runtimes.inputs import Inputs
-from chita.runtimes.onnx import write_onnx
 from chita.runtimes.runtime import FileRuntime, Run
 
 
@@ -28,19 +26,12 @@ class OpenVinoRuntime(FileRuntime):
     )
     suffix = ".xml"
 
-    def write(self, network: nn.Module, inputs: Inputs, path: Path, *, sparse: bool) -> bool:
-        """Convert by way of ONNX; weights lie beside the file, in one that ends in `.bin`."""
-        self.check()
+    def convert(self, source: Path, path: Path, *, sparse: bool) -> None:
+        """Weights lie beside the file, in one that ends in `.bin`."""
         # The converter for modules reports its use to its makers; the reader of ONNX does not.
         import openvino  # noqa: PLC0415 (an optional library)
 
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder) / "network.onnx"
-            any_size = write_onnx(network, inputs, source)
-            model = openvino.Core().read_model(source)
-            openvino.save_model(model, path, compress_to_fp16=False)
-            del model  # it maps the file into memory
-        return any_size
+        openvino.save_model(openvino.Core().read_model(source), path, compress_to_fp16=False)
 
     def load(self, path: Path, inputs: Inputs) -> Run:
         """A compiled network on one thread, in float32."""

@@ -23,22 +23,22 @@ class TorchRuntime(Runtime):
 
     def prepare(self, network: nn.Module, inputs: Inputs, folder: Path, *, sparse: bool) -> Opened:
         """A copy of the network, called."""
-        return opened(network, inputs)
+        return opened(copy.deepcopy(network), inputs)
 
 
 def opened(network: nn.Module, inputs: Inputs, note: str = "") -> Opened:
-    """Return a copy of a network, ready to run: in eval mode, without a cache.
+    """Return a network ready to run: it is put in eval mode, and keeps no cache from now on.
 
     Raises `InputError` when it cannot be called with such inputs.
     """
-    model = copy.deepcopy(network).eval()
-    if getattr(getattr(model, "config", None), "use_cache", None):
-        model.config.use_cache = False  # type: ignore[union-attr]
+    network.eval()
+    if getattr(getattr(network, "config", None), "use_cache", None):
+        network.config.use_cache = False  # type: ignore[union-attr]
 
     @torch.no_grad()
     def run(inputs: Inputs) -> dict[str, Tensor]:
-        return outputs_by_name(inputs.called(model))
+        return outputs_by_name(inputs.called(network))
 
-    with failures_named(model, inputs.tensors):
+    with failures_named(network, inputs.tensors):
         run(inputs)
     return Opened(run=run, note=note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 
 from chita.errors import InputError
 from chita.runtimes.inputs import Inputs
+from chita.runtimes.onnx_file import write_onnx
+
+_SOURCE = "network.onnx"
 
 Run = Callable[[Inputs], Mapping[str, Tensor]]
 """A network opened in a runtime: inputs to outputs by name, on one thread."""
@@ -77,20 +81,15 @@ class Runtime(ABC):
 
 
 class FileRuntime(Runtime):
-    """A runtime that reads a network from a file of its own kind."""
+    """A runtime that reads a network from a file of its own kind, made from an ONNX file."""
 
     suffix: ClassVar[str]
     tells_exactly: ClassVar[bool] = True
     """Whether `constants` tells even the smallest values."""
 
     @abstractmethod
-    def write(self, network: nn.Module, inputs: Inputs, path: Path, *, sparse: bool) -> bool:
-        """Write a network to `path`, and beside it what belongs to it.
-
-        Return whether the file takes any number of samples, or only as many as the inputs have.
-
-        Raises `InputError` when it cannot be converted.
-        """
+    def convert(self, source: Path, path: Path, *, sparse: bool) -> None:
+        """Make the file `path`, and what belongs to it beside it, from an ONNX file."""
 
     @abstractmethod
     def load(self, path: Path, inputs: Inputs) -> Run:
@@ -100,9 +99,31 @@ class FileRuntime(Runtime):
     def constants(self, path: Path) -> Iterator[tuple[str, Tensor]]:
         """Iterate over the tensors stored in a file, zeros included, under the names there."""
 
+    def write(self, network: nn.Module, inputs: Inputs, path: Path, *, sparse: bool) -> bool:
+        """Write a network to `path`, and beside it what belongs to it.
+
+        Return whether the file takes any number of samples, or only as many as the inputs have.
+
+        Raises `InputError` when it cannot be converted.
+        """
+        self.check()
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / _SOURCE
+            any_size = write_onnx(network, inputs, source)
+            self.convert(source, path, sparse=sparse)
+        return any_size
+
     def prepare(self, network: nn.Module, inputs: Inputs, folder: Path, *, sparse: bool) -> Opened:
-        """Write it into the folder, and open that file."""
-        path = folder / f"network{self.suffix}"
-        self.write(network, inputs, path, sparse=sparse)
-        run = self.load(path, inputs)
-        return Opened(run=run, files=tuple(sorted(folder.glob("network.*"))))
+        """Convert it in the folder, and open that file.
+
+        The ONNX file stays there, for the next runtime that wants the same network.
+        """
+        self.check()
+        source = folder / _SOURCE
+        if not source.exists():
+            write_onnx(network, inputs, source)
+        own = folder / f"{self.name}-{'sparse' if sparse else 'plain'}"
+        own.mkdir()
+        path = own / f"network{self.suffix}"
+        self.convert(source, path, sparse=sparse)
+        return Opened(run=self.load(path, inputs), files=tuple(sorted(own.iterdir())))

@@ -155,7 +155,7 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("chita.exports.run_folder._flush", full)
+    monkeypatch.setattr("chita.exports.run_folder.flush", full)
     for name in ("levels.csv", "new"):
         with pytest.raises(OutputError, match=r"could not be written: .*No space"):
             found.save(tmp_path / name, force=True)

@@ -1,0 +1,140 @@
+"""What a benchmark found, as plain data, and in words that promise nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict
+
+from chita.runtimes.timing import Timing
+
+_MARGIN = 0.03  # by which medians differ at least where one is called faster
+
+
+class Pair(BaseModel):
+    """Dense and pruned in one runtime, in seconds of a call, measured in turns."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dense: Timing
+    pruned: Timing
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster the pruned one is, by the medians."""
+        return self.dense.median / self.pruned.median
+
+    @property
+    def faster(self) -> bool:
+        """Whether that is more than noise: by a margin, and quartiles do not overlap."""
+        return self.speedup >= 1 + _MARGIN and self.pruned.high < self.dense.low
+
+    @property
+    def slower(self) -> bool:
+        """Whether the pruned one is slower, by more than noise."""
+        return self.speedup <= 1 / (1 + _MARGIN) and self.dense.high < self.pruned.low
+
+
+class Size(BaseModel):
+    """Bytes of a kind of file: dense and pruned, plain and compressed by zstd (None: not here)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    dense: int
+    pruned: int
+    dense_zstd: int | None = None
+    pruned_zstd: int | None = None
+
+
+class RuntimeMeasured(BaseModel):
+    """One runtime.
+
+    Fields: `pair`, None where it was `skipped`, for that reason; `why_not`, why no gain is to be
+    expected there, empty where one is; `note` on the pruned network there; `difference` of its
+    outputs from PyTorch's, as a share of the largest; `layers`, by name, each alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    pair: Pair | None = None
+    skipped: str | None = None
+    why_not: str = ""
+    note: str = ""
+    difference: float | None = None
+    layers: dict[str, Pair] = {}
+
+    @property
+    def sentence(self) -> str:
+        """What pruning bought there."""
+        if self.pair is None:
+            return f"{self.name}: not measured, {self.skipped}"
+        ratio, note = self.pair.speedup, f" ({self.note})" if self.note else ""
+        if self.why_not:
+            return f"{self.name}: no gain to expect, {self.why_not} (measured {ratio:.2f} ×)"
+        if self.pair.faster:
+            return f"{self.name}: {ratio:.1f} × faster{note}"
+        if self.pair.slower:
+            return f"{self.name}: {1 / ratio:.2f} × slower{note}"
+        return f"{self.name}: no gain, {ratio:.2f} ×{note}"
+
+
+class Layer(BaseModel):
+    """A layer that was measured alone: its name, weight's shape, and per cent of zeros in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    shape: tuple[int, ...]
+    zeros: float
+
+
+class Benchmark(BaseModel):
+    """Dense against pruned, side by side on one thread.
+
+    Fields: `model`; `batch`, samples of a call, of these `shapes` by input; `runtimes`, `layers`
+    and `sizes`; `load`, processes that competed before and after, of the last minute; `processor`
+    and `versions` of what computed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = 1
+    model: str
+    batch: int
+    shapes: dict[str, tuple[int, ...]]
+    runtimes: tuple[RuntimeMeasured, ...]
+    layers: tuple[Layer, ...] = ()
+    sizes: tuple[Size, ...] = ()
+    load: tuple[float | None, float | None]
+    processor: str
+    versions: dict[str, str]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """One of each runtime, one of the fastest, and one of the smallest file."""
+        told = [runtime.sentence for runtime in self.runtimes]
+        pairs = {runtime.name: runtime.pair for runtime in self.runtimes if runtime.pair}
+        if len(pairs) > 1:
+            told.append(_fastest(pairs))
+        if self.sizes:
+            dense = self.sizes[0].dense
+            best = min(self.sizes, key=lambda size: size.pruned)
+            told.append(
+                f"files: {dense / 1e6:.3f} MB of dense tensors become {best.pruned / 1e6:.3f} MB "
+                f"as {best.name}, {dense / max(best.pruned, 1):.1f} × smaller"
+            )
+        return tuple(told)
+
+
+def _fastest(pairs: Mapping[str, Pair]) -> str:
+    """The fastest runtime for each network: what is faster than itself need not be fast."""
+    dense = min(pairs, key=lambda name: pairs[name].dense.median)
+    pruned = min(pairs, key=lambda name: pairs[name].pruned.median)
+    best = Pair(dense=pairs[dense].dense, pruned=pairs[pruned].pruned)
+    gain = f"{best.speedup:.1f} × faster" if best.faster else f"no gain, {best.speedup:.2f} ×"
+    return (
+        f"of all: dense is fastest in {dense} ({1000 * best.dense.median:.3g} ms), pruned in "
+        f"{pruned} ({1000 * best.pruned.median:.3g} ms): {gain}"
+    )

@@ -1,0 +1,110 @@
+"""ONNX files by PyTorch's exporter."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from chita.errors import InputError
+from chita.imports import told
+from chita.models.mode import evaluation_mode, state_kept, without_cache
+from chita.runtimes.inputs import Inputs, outputs_by_name, reference
+
+_PREFIX = "network."  # of the names of a wrapped network's tensors
+
+
+def write_onnx(network: nn.Module, inputs: Inputs, path: Path) -> bool:
+    """Write an ONNX file of a network; return whether it takes any number of samples.
+
+    Args:
+        network: on the CPU; run in eval mode, without a cache of keys and values.
+        inputs: an example; the file's inputs have its names, its outputs those of
+            `outputs_by_name`.
+        path: of the file; what is too large for one lies beside it.
+
+    Raises `InputError` when the exporter cannot follow the network.
+    """
+    names = list(reference(network, inputs))
+    traced = _Positional(network, inputs)
+    faults = []
+    # A dimension of size one is never exported as one of any size, so there are two samples.
+    for dynamic in (True, False):
+        example = inputs.resized(max(inputs.samples, 2)) if dynamic else inputs
+        try:
+            with (
+                _silently(),
+                evaluation_mode(network),
+                state_kept(network),
+                without_cache(network),
+            ):
+                program: Any = torch.onnx.export(
+                    traced.eval(),
+                    example.tensors,
+                    dynamo=True,
+                    verbose=False,
+                    input_names=list(inputs.names),
+                    output_names=names,
+                    dynamic_shapes=_any_size(example) if dynamic else None,
+                )
+        except Exception as error:  # noqa: BLE001 (the exporter raises errors of many libraries)
+            faults.append(_reason(error))
+            continue
+        for value in list(program.model.graph.initializers.values()):
+            value.name = str(value.name).removeprefix(_PREFIX)
+        program.save(path)
+        return dynamic
+    raise InputError(
+        f"{type(network).__name__} cannot be exported to ONNX: {faults[-1]} Take out what depends "
+        "on values (torch.export explains it), or export it as dense or sparse."
+    )
+
+
+class _Positional(nn.Module):
+    """A network called with tensors in order, which returns tensors in order."""
+
+    def __init__(self, network: nn.Module, inputs: Inputs) -> None:
+        super().__init__()
+        self.network = network
+        self._names = inputs.names if inputs.keywords else None
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """What the network returns, flat."""
+        if self._names is None:
+            found = self.network(*tensors)
+        else:
+            found = self.network(**dict(zip(self._names, tensors, strict=True)))
+        return tuple(outputs_by_name(found).values())
+
+
+def _any_size(inputs: Inputs) -> tuple[tuple[dict[int, Any], ...]]:
+    """Samples in any number, and so the tokens of sequences."""
+    dynamic = torch.export.Dim.DYNAMIC
+    text = [t.ndim == 2 and not t.is_floating_point() for t in inputs.tensors]
+    return (tuple({0: dynamic, 1: dynamic} if tokens else {0: dynamic} for tokens in text),)
+
+
+@contextmanager
+def _silently() -> Iterator[None]:
+    """Without the notes that the exporter makes of itself."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _reason(error: Exception) -> str:
+    """The first cause of a chain, in one line."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return told(error).splitlines()[0].rstrip(".") + "."

@@ -1,0 +1,101 @@
+"""Networks as files of other runtimes: outputs, names, and every zero in its place."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from chita.errors import InputError, OutputError
+from chita.runtimes.compare import difference
+from chita.runtimes.inputs import inputs_of, reference
+from chita.runtimes.mnn import MnnRuntime, stored_sparse
+from chita.runtimes.onnx import OnnxRuntime
+from chita.runtimes.openvino import OpenVinoRuntime
+from tests.runtimes.networks import Keywords, convolutional, words, zeroed
+
+ALL = [OnnxRuntime(), MnnRuntime(), OpenVinoRuntime()]
+every = pytest.mark.parametrize("runtime", ALL, ids=lambda runtime: runtime.name)
+
+
+@every
+def test_a_convolutional_network_with_any_number_of_samples(runtime, tmp_path):
+    network, inputs = convolutional(), inputs_of(torch.randn(1, 3, 9, 9))
+    path = tmp_path / f"network{runtime.suffix}"
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert runtime.write(network, inputs, path, sparse=True)
+    assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
+    run = runtime.load(path, inputs)
+    for samples in (1, 4, 1):
+        given = inputs_of(torch.randn(samples, 3, 9, 9))
+        assert difference(reference(network, given), run(given)).within
+    stored = {values.numel(): values.flatten() for _, values in runtime.constants(path)}
+    for module in network:
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            present = module.weight.detach().flatten() != 0
+            assert torch.equal(stored[present.numel()] != 0, present)
+
+
+@every
+def test_names_of_inputs_and_outputs(runtime, tmp_path):
+    network, inputs = Keywords().eval(), inputs_of(words())
+    path = tmp_path / f"network{runtime.suffix}"
+    assert runtime.write(network, inputs, path, sparse=True)
+    longer = inputs_of(words(3, 9))
+    found = runtime.load(path, longer)(longer)
+    assert set(found) == {"hidden", "pooled"}
+    assert difference(reference(network, longer), found).within
+
+
+def test_mnn_stores_enough_zeros_sparse_and_only_where_asked(tmp_path):
+    runtime, inputs = MnnRuntime(), inputs_of(torch.randn(1, 3, 9, 9))
+    sizes = {}
+    for name, share, sparse in (("few", 0.2, True), ("many", 0.9, True), ("plain", 0.9, False)):
+        path = tmp_path / f"{name}.mnn"
+        runtime.write(convolutional(share), inputs, path, sparse=sparse)
+        sizes[name] = stored_sparse(path)
+    assert sizes["few"] == sizes["plain"] == 0
+    assert sizes["many"] > 0
+
+
+def test_mnn_prints_nothing_where_results_are_printed(tmp_path):
+    path = tmp_path / "network.mnn"
+    inputs = inputs_of(torch.randn(1, 4))
+    MnnRuntime().write(zeroed(nn.Sequential(nn.Linear(4, 4))), inputs, path, sparse=True)
+    code = (
+        "import sys, torch\n"
+        "from chita.runtimes.mnn import MnnRuntime\n"
+        "from chita.runtimes.inputs import inputs_of\n"
+        "given = inputs_of(torch.randn(1, 4))\n"
+        "print(*MnnRuntime().load(sys.argv[1], given)(given))\n"
+    )
+    asked = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("output\n", "")
+
+
+def test_a_converter_that_fails_is_one_error(tmp_path):
+    source = tmp_path / "bad.onnx"
+    source.write_bytes(b"no graph")
+    with pytest.raises(OutputError, match="MNN's converter wrote nothing"):
+        MnnRuntime().convert(source, tmp_path / "x.mnn", sparse=True)
+
+
+def test_a_network_that_cannot_be_traced_is_one_error(tmp_path):
+    class Branching(nn.Module):
+        def forward(self, x):
+            return x * 2 if x.sum().item() > 0 else x
+
+    with pytest.raises(InputError, match="Branching cannot be exported to ONNX"):
+        OnnxRuntime().write(
+            Branching(), inputs_of(torch.ones(2, 3)), tmp_path / "x.onnx", sparse=True
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@every
+def test_a_runtime_that_is_not_installed_says_how(runtime, monkeypatch):
+    monkeypatch.setattr("chita.runtimes.runtime.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=rf"pip install 'chita\[{runtime.extra}\]'"):
+        runtime.check()
