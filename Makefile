@@ -42,6 +42,8 @@ bench: $(READY)     ## measure, and write benchmarks/results/
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/runtimes.py
+	$(BIN)/python benchmarks/csr.py
 	$(BIN)/python benchmarks/methods.py
 
 reproduce: $(READY) ## run the sweep reproduce/$(NAME).toml on the data in $(CHITA_DATA)

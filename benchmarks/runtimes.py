@@ -3,7 +3,8 @@
 Usage: python benchmarks/runtimes.py
 Zeros are drawn at random, the same share of every tensor that is pruned: runtimes are measured, not
 accuracy. One thread; dense and pruned in turns, medians; `load` is of the last minute. Writes
-benchmarks/results/runtimes.json: for each network and sparsity what `chita benchmark` writes.
+benchmarks/results/runtimes.json, for each network and sparsity what `chita benchmark` writes, and
+the table runtimes.md.
 """
 
 import copy
@@ -16,6 +17,7 @@ from torch import nn
 import chita
 from chita.models.prunable import prunable_layout
 from chita.models.zoo import find_model
+from chita.runtimes.measured import Benchmark
 
 RESULTS = Path(__file__).parent / "results"
 SPARSITIES = (0.9, 0.95)
@@ -58,6 +60,23 @@ CASES = {
 }
 
 
+def table(found):
+    """Milliseconds of a call, dense and pruned, and how many times faster, for every runtime."""
+    lines = [
+        f"| network, share of zeros | {' | '.join(RUNTIMES)} |",
+        f"|{' --- |' * (1 + len(RUNTIMES))}",
+    ]
+    for name, done in found.items():
+        pairs = [Benchmark.model_validate(done).runtimes[i].pair for i in range(len(RUNTIMES))]
+        cells = [
+            f"{1000 * p.dense.median:.2f}, {1000 * p.pruned.median:.2f}: {p.speedup:.1f} ×"
+            for p in pairs
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    told = "Milliseconds of a call, dense and pruned, and how many times faster, medians:"
+    return "\n".join([told, "", *lines]) + "\n"
+
+
 def main():
     """Measure, tell and write."""
     found = {}
@@ -78,6 +97,7 @@ def main():
                     f"{1000 * times.pruned.median:.2f} ms pruned"
                 )
     (RESULTS / "runtimes.json").write_text(json.dumps(found, indent=1) + "\n")
+    (RESULTS / "runtimes.md").write_text(table(found))
 
 
 if __name__ == "__main__":

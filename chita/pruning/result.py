@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from chita.exports.export import Exported, export
 from chita.exports.run_folder import write_run
 from chita.layout import Layout
 from chita.metrics import number
@@ -82,6 +83,10 @@ class PruneResult:
         Raises `OutputError` when it exists (and `force` is not set) or cannot be written.
         """
         write_run(Path(path), self.model, self.masks, self.record, force=force)
+
+    def export(self, path: str | Path, to: str, **options: Any) -> Exported:
+        """Write the network as a file of some kind; see `chita.export`, whose masks are known."""
+        return export(self.model, path, to, masks=self.masks, **options)
 
 
 def make_record(

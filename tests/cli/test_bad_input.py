@@ -354,7 +354,7 @@ def test_a_disk_that_fills_up(monkeypatch, step, existing):
     done_well(*QUICK, "--nnz", 500, "--out", out, "--force")
 
 
-@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("existing", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_disk_that_is_full_for_the_operating_system(existing):
     """A limit on the size of files stops the weights, which are 70 kB, as a full disk would."""
     if existing:
@@ -373,7 +373,7 @@ def test_a_disk_that_is_full_for_the_operating_system(existing):
     assert tree(Path.cwd()) == before
 
 
-@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("existing", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_interrupt_while_collecting(own, existing):
     """The network sleeps once it is differentiated, and says so by a file."""
     body = "network = DigitsMLP()\n    network.forward = slow\n    return network"

@@ -58,14 +58,15 @@ def test_a_sweep_does_every_run_once_and_goes_on_where_it_stopped(tmp_path):
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
     kept = (tmp_path / "r.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "r.jsonl").write_text("".join(kept[:2]) + kept[2][:50])  # killed in a line
+    (tmp_path / "r.jsonl").write_text("".join(kept[:3]) + kept[3][:50])  # killed in a line
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 0, again.output
-    assert "2 of 4 runs are done" in again.stderr
+    assert "3 of 4 runs are done" in again.stderr
     assert len(lines()) == 4
     assert {r["run"]["seed"] for r in lines()} == {1, 2}
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_each_run(tmp_path):
     """A run of many rows leaves no trace in the next one's peak; options are told one by one."""
     (tmp_path / "g.toml").write_text(
@@ -238,6 +239,7 @@ def test_several_grids_are_one_table_and_one_budget_is_drawn_against_time(tmp_pa
     ]
 
 
+@pytest.mark.slow
 def test_what_a_run_varies_is_told_by_the_present_file(tmp_path):
     (tmp_path / "g.toml").write_text("rows = 60\n[sweep]\nsparsity = [0.5]")
     arguments = ["sweep", "g.toml", "--out", "r.jsonl"]

@@ -127,6 +127,7 @@ RUN_THERE = (
     "import torch\nimport chita",
     "chita verify",
     "chita prune --model digits-cnn --sparsity 0.9",
+    "chita export seen",
 )
 SWEEP, TRANSFORMERS = "rows = 500\n[sweep]", "pip install '.[hf]'"
 

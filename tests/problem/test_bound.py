@@ -80,10 +80,11 @@ def test_a_ridge_is_needed():
 @pytest.mark.parametrize("method", BY_GRADIENTS)
 def test_the_bound_and_the_gap_stand_in_the_record(method):
     model, _ = chita.load_model("digits-mlp")
-    plain = chita.prune(model, digits()[0], nnz=2000, rows=60, method=method).record
+    options = {"nnz": 2000, "rows": 60, "method": method, "ridge": 0.1, "first_order": 1.0}
+    plain = chita.prune(model, digits()[0], **options).record
     assert plain.lower_bound is None
     assert plain.gap is None
-    found = chita.prune(model, digits()[0], nnz=2000, rows=60, method=method, bound=True).record
+    found = chita.prune(model, digits()[0], **options, bound=True).record
     assert found.objective == plain.objective
     if not SOLVERS[method].curvatures:
         assert found.lower_bound is None

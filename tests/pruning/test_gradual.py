@@ -154,7 +154,7 @@ def test_held_out_samples_are_not_trained_on(monkeypatch, loaded):
 
 
 @pytest.mark.parametrize("method", ["chita", "magnitude", "alps"])
-@pytest.mark.parametrize("after", [1, 2])
+@pytest.mark.parametrize("after", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_is_stopped_goes_on_to_the_same_bits(tmp_path, monkeypatch, method, after):
     arguments = {
         "method": method,

@@ -33,7 +33,8 @@ def same(a, b):
 @pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])
 def test_exact_counts_and_a_record_that_agrees(method, name, calibration):
     model, _ = chita.load_model(name)
-    result = chita.prune(model, calibration, sparsity=0.9, method=method, rows=100)
+    options = {"ridge": 0.1} if method == "cd" else {}  # slow where it is tried at many
+    result = chita.prune(model, calibration, sparsity=0.9, method=method, rows=100, **options)
     size = prunable_layout(model).size
     kept = {key: result.model.state_dict()[key].count_nonzero() for key in result.masks}
     assert sum(map(int, kept.values())) == result.record.nnz == size - -(-size * 9 // 10)
