@@ -14,6 +14,14 @@ from chita.problem import (
 )
 from tests.dense import DenseProblem
 
+INSTANCES = [
+    (n, p, k, first_order, ridge, seed)
+    for n, p, k in [(4, 10, 3), (20, 12, 5), (6, 12, 11), (3, 8, 8), (5, 9, 1)]
+    for first_order, ridge in [(0.0, 0.1), (1.0, 0.1), (1.0, 1e-3), (0.0, 2.0)]
+    for seed in range(2)
+]
+"""Small problems: (n, p, k, first_order, ridge, seed)."""
+
 
 def random_problem(n, p, *, ridge, first_order, seed, dtype=torch.float64):
     """Rows of uneven scale, correlated, and weights of uneven size."""

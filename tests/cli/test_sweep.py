@@ -38,6 +38,7 @@ def lines():
         return [json.loads(line) for line in file]
 
 
+@pytest.mark.slow
 def test_a_sweep_does_every_run_once_and_goes_on_where_it_stopped(tmp_path):
     (tmp_path / "g.toml").write_text(GRID)
     arguments = ["sweep", "g.toml", "--out", "r.jsonl", "--table", "t.md", "--plot", "p.png"]

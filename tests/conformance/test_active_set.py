@@ -69,7 +69,7 @@ def test_first_step_is_the_constant_of_the_first_active_set():
 
 def test_it_grows_where_that_pays():
     gains = []
-    for first_order, ridge, seed in CASES:
+    for first_order, ridge, seed in CASES[::2]:
         problem, _ = random_problem(40, 300, ridge=ridge, first_order=first_order, seed=seed)
         grown = ActiveSet().solve(problem, KEEP).objective
         gains.append(ActiveSet(max_rounds=0).solve(problem, KEEP).objective - grown)

@@ -85,41 +85,23 @@ def test_chita_goes_well_below_the_back_solve(rows_and_weights, sparsity, bound)
     assert CHITA().solve(problem, KeepK(size=32_360, k=instance[-1])).objective <= bound
 
 
-def check_iht(rows_and_weights, instance):
+@pytest.mark.slow
+@pytest.mark.parametrize("instance", OFFICIAL)
+def test_iht_beats_the_official_one(rows_and_weights, instance):
     problem = problem_of(rows_and_weights, instance, torch.float32)
     found = IHT().solve(problem, KeepK(size=32_360, k=instance[-1]))
     assert int(found.mask.sum()) == instance[-1]
     assert found.objective <= OFFICIAL[instance]["Active_IHTCDLS"]
 
 
-@pytest.mark.parametrize("instance", [i for i in OFFICIAL if i[:3] == (0.0, 0.01, 0.98)])
-def test_iht_beats_the_official_one_at_98_per_cent(rows_and_weights, instance):
-    check_iht(rows_and_weights, instance)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("instance", [i for i in OFFICIAL if i[:3] != (0.0, 0.01, 0.98)])
-def test_iht_beats_the_official_one(rows_and_weights, instance):
-    check_iht(rows_and_weights, instance)
-
-
-def check_order(rows_and_weights, instance):
+@pytest.mark.parametrize("instance", OFFICIAL)
+def test_chita_is_not_worse_than_descent(rows_and_weights, instance):
     problem = problem_of(rows_and_weights, instance, torch.float32)
     constraint = KeepK(size=32_360, k=instance[-1])
     ours = CHITA().solve(problem, constraint).objective
     for peer in (IHT(), CD(), ActiveSet()):
         assert ours <= peer.solve(problem, constraint).objective
-
-
-@pytest.mark.parametrize("instance", [i for i in OFFICIAL if i[0] == 0 and i[1:3] == (0.01, 0.98)])
-def test_chita_is_not_worse_than_descent_at_98_per_cent(rows_and_weights, instance):
-    check_order(rows_and_weights, instance)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("instance", [i for i in OFFICIAL if i[0] != 0 or i[1:3] != (0.01, 0.98)])
-def test_chita_is_not_worse_than_descent(rows_and_weights, instance):
-    check_order(rows_and_weights, instance)
 
 
 # What is asked of the gap, by first-order scale and ridge.

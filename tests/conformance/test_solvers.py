@@ -1,6 +1,5 @@
 """All solvers against brute force, and what theorems say of each."""
 
-import functools
 from dataclasses import FrozenInstanceError, dataclass, fields
 from itertools import combinations, pairwise
 
@@ -12,11 +11,9 @@ from chita.errors import InputError, NumericalError
 from chita.problem import DenseRows, GradientGram, LocalQuadratic
 from chita.solvers import (
     BSO,
-    CD,
     CHITA,
     IHT,
     SOLVERS,
-    ActiveSet,
     Effort,
     Found,
     Magnitude,
@@ -25,15 +22,8 @@ from chita.solvers import (
 )
 from chita.solvers.bso import _stepped
 from chita.solvers.iht import lipschitz
-from tests.conformance.table import BUDGETS, CURVATURES, LAYOUT, first_or_slow
-from tests.problems import problem_for, random_problem, rounded
+from tests.problems import INSTANCES, problem_for, random_problem, rounded
 
-INSTANCES = [
-    (n, p, k, first_order, ridge, seed)
-    for n, p, k in [(4, 10, 3), (20, 12, 5), (6, 12, 11), (3, 8, 8), (5, 9, 1)]
-    for first_order, ridge in [(0.0, 0.1), (1.0, 0.1), (1.0, 1e-3), (0.0, 2.0)]
-    for seed in range(2)
-]
 BIG = {"n": 40, "p": 300, "ridge": 0.01, "first_order": 1.0, "seed": 7}
 every_solver = pytest.mark.parametrize("name", SOLVERS)
 
@@ -109,61 +99,6 @@ def test_descent_and_order(first_order, ridge, seed):
     assert found[IHT()].objective <= found[Magnitude()].objective
     assert found[BSO()].objective <= found[Magnitude()].objective
     assert found[CHITA()].objective <= found[BSO()].objective
-
-
-PEERS = {
-    "iht": IHT(),
-    "cd": CD(),
-    "active-set": ActiveSet(),
-    "active-set of bso": ActiveSet(solver=BSO()),
-}
-PAIRS = [
-    pytest.param(curvature, budget, marks=first_or_slow(curvature, budget))
-    for curvature in CURVATURES
-    for budget in BUDGETS
-    if curvature != "NoCurvature"
-]
-COMPARED = INSTANCES + [
-    (n, p, k, first_order, ridge, seed)
-    for n, p, k in [(40, 300, 60), (40, 300, 15), (30, 200, 100), (200, 100, 30)]
-    for first_order in (0.0, 1.0)
-    for ridge in (1e-3, 0.1, 1.0)
-    for seed in range(2)
-]
-SEEDS = [0, pytest.param(1, marks=pytest.mark.slow)]
-
-
-@functools.cache
-def ours_at(n, p, k, first_order, ridge, seed):
-    problem, _ = random_problem(n, p, ridge=ridge, first_order=first_order, seed=seed)
-    return CHITA().solve(problem, KeepK(size=p, k=k)).objective
-
-
-@functools.cache
-def ours_in(curvature, budget):
-    problem, constraint = CURVATURES[curvature](), BUDGETS[budget].bind(LAYOUT)
-    return CHITA().solve(problem, constraint).objective
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("peer", PEERS)
-def test_chita_is_not_worse(peer, seed):
-    for n, p, k, first_order, ridge, _ in [case for case in COMPARED if case[-1] == seed]:
-        problem, _ = random_problem(n, p, ridge=ridge, first_order=first_order, seed=seed)
-        ours = ours_at(n, p, k, first_order, ridge, seed)
-        theirs = PEERS[peer].solve(problem, KeepK(size=p, k=k)).objective
-        assert ours <= theirs + 1e-9 * abs(theirs) + 1e-11, (n, p, k, first_order, ridge, seed)
-
-
-@pytest.mark.parametrize("peer", PEERS)
-@pytest.mark.parametrize(("curvature", "budget"), PAIRS)
-def test_chita_is_not_worse_on_the_conformance_table(peer, curvature, budget):
-    problem, constraint = CURVATURES[curvature](), BUDGETS[budget].bind(LAYOUT)
-    if not PEERS[peer].takes(type(problem.curvature)):
-        return
-    ours = ours_in(curvature, budget)
-    theirs = PEERS[peer].solve(problem, constraint).objective
-    assert ours <= theirs + 1e-7 * abs(theirs) + 1e-11
 
 
 def test_magnitude_keeps_the_largest_weights_as_they_are():

@@ -53,13 +53,13 @@ def test_every_method_keeps_exactly_the_count_and_trains_what_is_kept(method):
     "budget",
     [
         {"pattern": "2:4"},
-        {"blocks": "4x1", "sparsity": 0.6},
+        pytest.param({"blocks": "4x1", "sparsity": 0.6}, marks=pytest.mark.slow),
         {"nnz": 1000},
-        {"per_layer": "rows", "sparsity": 0.7},
+        pytest.param({"per_layer": "rows", "sparsity": 0.7}, marks=pytest.mark.slow),
         {"per_layer": {"fc1": 0.9, "fc*": 0.5}},
-        {"flops": 0.3},
+        pytest.param({"flops": 0.3}, marks=pytest.mark.slow),
         {"flops": 0.3, "sparsity": 0.8},
-        {"megabytes": 0.02},
+        pytest.param({"megabytes": 0.02}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
