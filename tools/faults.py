@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from faults_of_blocks import FAULTS_OF_BLOCKS
+from faults_of_exports import FAULTS_OF_EXPORTS
 from faults_of_progress import FAULTS_OF_PROGRESS
 from faults_of_sparse_files import FAULTS_OF_SPARSE_FILES
 from faults_of_training import FAULTS_OF_TRAINING
 
-QUADRATIC, CONFORM = "tests/problem/test_quadratic.py", "tests/conformance/test_solvers.py"
+QUADRATIC = "tests/problem/test_quadratic.py"
+CONFORM = "tests/conformance/test_solvers.py tests/conformance/test_peers.py"
 ROWS, GRADIENTS = "tests/problem/test_rows.py", "tests/collect/test_gradients.py"
 NETWORK, CHECKPOINT = "tests/pruning/test_network.py", "tests/models/test_checkpoint.py"
 CLI, FOLDER = "tests/cli/test_cli.py", "tests/exports/test_run_folder.py"
@@ -31,6 +33,7 @@ SHAPES = "tests/pruning/test_layer_shapes.py"
 # (file under chita/, text, its replacement, tests that must then fail)
 FAULTS = [
     *FAULTS_OF_BLOCKS,
+    *FAULTS_OF_EXPORTS,
     *FAULTS_OF_PROGRESS,
     *FAULTS_OF_SPARSE_FILES,
     *FAULTS_OF_TRAINING,
@@ -382,10 +385,10 @@ FAULTS = [
     ("pruning/pose.py", "math.nan if isinstance(value, bool) else kind(value)", "kind(value)", POSE),
     ("pruning/network.py", "make_solver(method, seed=seed)", "make_solver(method)", POSE),
     ("pruning/staged.py", "pose.settled(solver)", "pose", POSE),
-    ("records.py", "        return round(int(status.partition", "        return 7.0 + 0 * round(int(status.partition", SWEEP),
-    ("cli/sweep.py", "max_tasks_per_child=1,", "max_tasks_per_child=None,", SWEEP),
-    ("cli/sweep.py", "_dense(run, known)", "None", SWEEP),
+    ("records.py", "        return round(int(status.partition", "        return 7.0 + 0 * round(int(status.partition", f"{SWEEP} -m slow"),
+    ("cli/sweep.py", "max_tasks_per_child=1,", "max_tasks_per_child=None,", f"{SWEEP} -m slow"),
+    ("cli/sweep.py", "_dense(run, known)", "None", f"{SWEEP} -m slow"),
     ("cli/grid.py", "if len(varied[name]) > 1}", "}", f"{SWEEP} -m slow"),
-    ("cli/sweep.py", "file.truncate(len(whole))", "pass", "tests/cli/test_sweep.py"),
+    ("cli/sweep.py", "file.truncate(len(whole))", "pass", f"{SWEEP} -m slow"),
     ("cli/grid.py", "    if twice:", "    if False:", "tests/cli/test_sweep.py"),
 ]  # fmt: skip

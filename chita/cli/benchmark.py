@@ -15,7 +15,6 @@ from chita.cli.feedback import Feedback, LogFormat
 from chita.cli.reopened import dense_of_run, inputs_for, open_run
 from chita.errors import InputError, OutputError
 from chita.files import replacing
-from chita.models.zoo import load_model
 from chita.runtimes.benchmark import benchmark as measure
 from chita.runtimes.measured import Benchmark, Pair, Size
 from chita.runtimes.table import RUNTIMES, find_runtimes
@@ -81,9 +80,7 @@ def benchmark(
     inputs = inputs_for(session, batch)
     if inputs is None:
         raise InputError("There is nothing to call the network with. Give its data with --data.")
-    before = dense_of_run(run, given)
-    weights = before.weights if dense is None else dense
-    unpruned, _ = load_model(before.model, weights, allow_pickle=before.allow_pickle)
+    unpruned, name = dense_of_run(run, given, dense)
     found = measure(
         unpruned,
         session.network,
@@ -91,7 +88,7 @@ def benchmark(
         runtimes=runtime,
         layers=layers,
         seconds=seconds,
-        name=before.model,
+        name=name,
         progress=session.progress,
     )
     if out is not None:

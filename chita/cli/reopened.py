@@ -6,32 +6,45 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from chita.cli.feedback import Feedback
 from chita.cli.session import Session, open_session
 from chita.cli.settings import NetworkSettings, merge_settings
 from chita.data.batches import batches_of
+from chita.data.lines import PREFIX
 from chita.errors import InputError
-from chita.exports.hugging_face import FILES
 from chita.exports.run_folder import read_record
+from chita.imports import is_import
+from chita.models.zoo import LIBRARIES, load_model
 from chita.runtimes.inputs import Inputs, inputs_of
 
 _CONFIG = "config.json"
-assert _CONFIG in FILES
+_READ = NetworkSettings.model_fields.keys() - {"weights", "allow_pickle", "loss"}
 
 
 def settings_of_run(run: Path, given: Mapping[str, Any]) -> NetworkSettings:
     """Return how the network of a run and its data are named, `given` before the record.
 
-    Settings that are None are not given. The weights are those of the run, unless given.
+    Settings that are None are not given. The weights are those of the run. A record is read, never
+    obeyed: functions that it names are not called unless they are given, and nothing is unpickled
+    because it was before.
 
     Raises:
         CheckpointError: there is no record.
-        InputError: the run was made from Python, so that its record names no network, and none is
-            given.
+        InputError: the run was made from Python, so that its record names no network, or the
+            record names functions, and they are not given.
     """
     record = read_record(run)
-    named = {n: v for n, v in record.settings.items() if n in NetworkSettings.model_fields}
+    named = {n: v for n, v in record.settings.items() if n in _READ}
     asked = {name: value for name, value in given.items() if value is not None}
+    code = [n for n in ("model", "data") if n not in asked and _is_code(named.get(n))]
+    if code:
+        options = " ".join(f"--{name} {named[name]}" for name in code)
+        raise InputError(
+            f"{run} names code of your own, which is not run because a file says so. If you trust "
+            f"it, add: {options}"
+        )
     if "model" not in named and "model" not in asked:
         raise InputError(
             f"{run} was made from Python, so its record names no network ({record.model}). Name it "
@@ -43,16 +56,29 @@ def settings_of_run(run: Path, given: Mapping[str, Any]) -> NetworkSettings:
     return merge_settings(NetworkSettings, None, found)
 
 
-def dense_of_run(run: Path, given: Mapping[str, Any]) -> NetworkSettings:
-    """Return how the network that a run began with is named. Raises as `settings_of_run`."""
+def _is_code(name: object) -> bool:
+    library = str(name).partition(":")[0]
+    return is_import(str(name)) and library not in (*LIBRARIES, PREFIX.removesuffix(":"))
+
+
+def dense_of_run(
+    run: Path, given: Mapping[str, Any], weights: Path | None
+) -> tuple[nn.Module, str]:
+    """Return the network that a run began with, and how it is named.
+
+    With `weights`, its architecture with these.
+
+    Raises `InputError` and `CheckpointError` on what cannot be loaded.
+    """
     settings = settings_of_run(run, given)
     record = read_record(run)
-    return settings.model_copy(
-        update={
-            "model": given.get("model") or record.settings.get("model", settings.model),
-            "weights": record.settings.get("weights"),
-        }
-    )
+    named = given.get("model") or record.settings.get("model", settings.model)
+    if weights is None:
+        weights = record.settings.get("weights")
+    else:
+        named = settings.model
+    network, _ = load_model(named, weights, allow_pickle=settings.allow_pickle)
+    return network, named
 
 
 def inputs_for(session: Session, samples: int) -> Inputs | None:

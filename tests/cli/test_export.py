@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import chita
 from chita.cli.app import app
+from chita.cli.reopened import _is_code
 from chita.data.digits import digits
 from chita.masks.storage import load_masks
 from chita.runtimes.measured import Benchmark
@@ -68,7 +69,9 @@ def test_tensors_alone_need_no_network_and_no_data(run, tmp_path):
     assert done.exit_code == 0, done.output
     masks, read = load_masks(run / "masks.safetensors"), chita.load(tmp_path / "net.chita")
     assert all(torch.equal(read[name] != 0, mask) for name, mask in masks.items())
-    assert "gone" in refused("export", copy, "--out", tmp_path / "net.onnx", "--to", "onnx")
+    more = ("export", copy, "--out", tmp_path / "net.onnx", "--to", "onnx")
+    assert "If you trust it, add: --model gone:network" in refused(*more)
+    assert "No module named 'gone'" in refused(*more, "--model", "gone:network")
 
 
 def test_a_run_of_transformers(tmp_path):
@@ -86,7 +89,9 @@ def test_a_run_of_transformers(tmp_path):
         done = invoked("prune", *arguments, *given, "--out", tmp_path / "run")
         assert done.exit_code == 0, done.output
         shutil.rmtree(tmp_path / "dense")
-        done = invoked("export", tmp_path / "run", "--to", "hf", "--out", tmp_path / "hf", "--json")
+        arguments = ("export", tmp_path / "run", "--to", "hf", "--out", tmp_path / "hf", "--json")
+        assert "add: --data text:data" in refused(*arguments)
+        done = invoked(*arguments, "--data", "text:data")
         assert done.exit_code == 0, done.output
     finally:
         sys.path.remove(str(tmp_path))
@@ -103,6 +108,17 @@ def test_a_run_from_python_is_named(tmp_path):
     assert "Name it with --model" in refused("export", tmp_path / "run", *out)
     done = invoked("export", tmp_path / "run", *out, "--model", "digits-mlp")
     assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        *[("own:net", True), ("a.b:c", True), ("hf:minilm", False), ("timm:vit", False)],
+        *[("datasets:imdb", False), ("digits", False), (None, False)],
+    ],
+)
+def test_which_names_are_code(name, code):
+    assert _is_code(name) == code
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""Faults to seed in what writes files for runtimes, and measures there; see `faults.py`."""
+
+from __future__ import annotations
+
+EXPORT, RELOAD = "tests/exports/test_export.py", "tests/exports/test_reload.py"
+CSR, FILES = "tests/runtimes/test_csr.py", "tests/runtimes/test_files.py"
+INPUTS, COMPARE = "tests/runtimes/test_inputs.py", "tests/runtimes/test_compare.py"
+TIMING, BENCH = "tests/runtimes/test_timing.py", "tests/runtimes/test_benchmark.py"
+COMMAND = "tests/cli/test_export.py"
+
+FAULTS_OF_EXPORTS = [
+    ("exports/checks.py", "if not found.within:", "if False:", EXPORT),
+    ("exports/checks.py", "if found is None:", "if False:", EXPORT),
+    ("exports/checks.py", "if not bool((found & ~mask).any()):", "if True:", EXPORT),
+    ("exports/checks.py", "if exact and bool((lost & whole).any())", "if False", EXPORT),
+    ("exports/checks.py", "bool((lost & whole).any()):  #", "bool(lost.any()):  #", EXPORT),
+    ("exports/checks.py", "if not alike or not torch.equal(_bits(read), _bits(tensor)):", "if not alike:", EXPORT),
+    ("exports/checks.py", "    if any_size:\n", "    if True:\n", EXPORT),
+    ("exports/export.py", "plain[plain == 0] = 0", "pass", EXPORT),
+    ("exports/export.py", "    _check_zeros(pruned)\n", "", EXPORT),
+    ("exports/export.py", "copy.deepcopy(network).cpu()", "network.cpu()", EXPORT),
+    ("exports/export.py", "if taken and not force:", "if False:", EXPORT),
+    ("exports/export.py", "    if not force:\n", "    if False:\n", EXPORT),
+    ("exports/export.py", "return not names - weights - FILES", "return True", EXPORT),
+    ("exports/export.py", "file.chmod(0o644)", "pass", EXPORT),
+    ("exports/export.py", 'if pruned.values is not None and kind.name != "sparse":', "if False:", EXPORT),
+    ("exports/export.py", "if kind.suffix and path.suffix != kind.suffix:", "if False:", EXPORT),
+    ("exports/sparse.py", "values=pruned.values", "values=None", EXPORT),
+    ("exports/torch_csr.py", "torch.save(state, path)", "torch.save(pruned.tensors, path)", RELOAD),
+    ("exports/hf.py", "own.save_pretrained(path)", "pass", RELOAD),
+    ("runtimes/csr.py", "outputs.t().reshape(*input.shape[:-1]", "outputs.reshape(*input.shape[:-1]", CSR),
+    ("runtimes/csr.py", "torch.addmm(self.bias.unsqueeze(1), self.weight, columns)", "self.weight @ columns", CSR),
+    ("runtimes/csr.py", "found[best] <= _MARGIN * found[DENSE]", "found[best] <= found[DENSE]", CSR),
+    ("runtimes/csr.py", "or _pays(network, inputs, choices)", "or True", CSR),
+    ("runtimes/csr.py", "owners.get(id(module.weight)) == 1", "True", CSR),
+    ("runtimes/csr.py", "best = min(found,", "best = max(found,", CSR),
+    ("runtimes/csr.py", "<= _FULLEST:\n        yield CSR", "<= 1:\n        yield CSR", CSR),
+    ("runtimes/csr.py", "        return False\n    if not difference", "        return True\n    if not difference", CSR),
+    ("runtimes/inputs.py", "and name not in _TARGETS", "", INPUTS),
+    ("runtimes/inputs.py", "% self.samples", "", INPUTS),
+    ("runtimes/inputs.py", "        evaluation_mode(network),\n", "", INPUTS),
+    ("runtimes/compare.py", "(wanted == got) | (wanted.isnan() & got.isnan())", "wanted == got", COMPARE),
+    ("runtimes/compare.py", 'if name in found else float("inf")', "if name in found else 0.0", COMPARE),
+    ("runtimes/compare.py", "if expected.shape != found.shape:", "if False:", COMPARE),
+    ("runtimes/compare.py", "gap / largest", "gap", COMPARE),
+    ("runtimes/timing.py", "names[turn:] + names[:turn]", "names", TIMING),
+    ("runtimes/timing.py", "(time.perf_counter() - began) / calls", "time.perf_counter() - began", TIMING),
+    ("runtimes/timing.py", "torch.set_num_threads(before)", "pass", TIMING),
+    ("runtimes/timing.py", "(0.25, 0.5, 0.75)", "(0.25, 0.75, 0.75)", TIMING),
+    ("runtimes/measured.py", "self.pruned.high < self.dense.low", "True", BENCH),
+    ("runtimes/measured.py", "if self.why_not:", "if False:", BENCH),
+    ("runtimes/measured.py", "key=lambda name: pairs[name].dense.median", "key=str", BENCH),
+    ("runtimes/benchmark.py", "if not gap.within:", "if False:", BENCH),
+    ("runtimes/benchmark.py", "if shapes[0] != shapes[1]:", "if False:", BENCH),
+    ("runtimes/layers.py", "name in prunable and ", "", COMMAND + " " + BENCH),
+    ("runtimes/mnn.py", '("--detectSparseSpeedUp",) if sparse else ()', "()", FILES),
+    ("runtimes/mnn.py", "os.dup2(nowhere, stream)", "pass", FILES),
+    ("runtimes/mnn.py", "if not made.is_file():", "if False:", FILES),
+    ("runtimes/onnx_file.py", "    raise InputError(\n", "    return False\n    raise InputError(\n", FILES),
+    ("runtimes/onnx_file.py", "dynamic_shapes=_any_size(example) if dynamic else None", "dynamic_shapes=None", FILES),
+    ("runtimes/onnx_file.py", "output_names=names,", "", FILES),
+    ("cli/reopened.py", "weights\": run, **asked", "weights\": None, **asked", COMMAND),
+    ("cli/reopened.py", 'f"hf:{run}" if', 'f"hf:{run}" if False and', COMMAND),
+    ("cli/export.py", "    if not mask_file(run).is_file():", "    if False:", COMMAND),
+]  # fmt: skip
