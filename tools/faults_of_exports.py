@@ -9,7 +9,7 @@ TIMING, BENCH = "tests/runtimes/test_timing.py", "tests/runtimes/test_benchmark.
 COMMAND = "tests/cli/test_export.py"
 
 FAULTS_OF_EXPORTS = [
-    ("exports/checks.py", "if not found.within:", "if False:", EXPORT),
+    ("exports/checks.py", "if not gap.within(tolerance):", "if False:", EXPORT),
     ("exports/checks.py", "if found is None:", "if False:", EXPORT),
     ("exports/checks.py", "if not bool((found & ~mask).any()):", "if True:", EXPORT),
     ("exports/checks.py", "if exact and bool((lost & whole).any())", "if False", EXPORT),
@@ -50,7 +50,7 @@ FAULTS_OF_EXPORTS = [
     ("runtimes/measured.py", "self.pruned.high < self.dense.low", "True", BENCH),
     ("runtimes/measured.py", "if self.why_not:", "if False:", BENCH),
     ("runtimes/measured.py", "key=lambda name: pairs[name].dense.median", "key=str", BENCH),
-    ("runtimes/benchmark.py", "if not gap.within:", "if False:", BENCH),
+    ("runtimes/benchmark.py", "if not gap.within(runtime.tolerance):", "if False:", BENCH),
     ("runtimes/benchmark.py", "if shapes[0] != shapes[1]:", "if False:", BENCH),
     ("runtimes/layers.py", "name in prunable and ", "", COMMAND + " " + BENCH),
     ("runtimes/mnn.py", '("--detectSparseSpeedUp",) if sparse else ()', "()", FILES),

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from chita.errors import OutputError
 from chita.exports.kind import Checked, Kind, Pruned
-from chita.runtimes.compare import TOLERANCE, difference
+from chita.runtimes.compare import difference
 from chita.runtimes.inputs import Inputs, reference
-from chita.runtimes.runtime import FileRuntime, Run
+from chita.runtimes.runtime import FileRuntime
 
 _OTHER_SIZE = 3  # samples that a file which takes any number of them is also tried with
 
@@ -33,33 +33,41 @@ def same_tensors(kind: Kind, tensors: Mapping[str, Tensor], found: Mapping[str, 
 def verify_file(
     kind: Kind, runtime: FileRuntime, pruned: Pruned, path: Path, *, any_size: bool
 ) -> Checked:
-    """Run a file and look into it; one that takes any number of samples, with two numbers of them.
+    """Run a file and look into it, with two numbers of samples where it takes any.
 
-    Its outputs must be those of the network within `TOLERANCE`, and every masked tensor must be
-    stored with all its zeros and with as many values that are not zero.
+    Its outputs must be those of the network within the runtime's tolerance, and every masked
+    tensor must be stored with all its zeros and with as many values that are not zero.
 
     Raises `OutputError` where that is not so.
     """
     network, inputs = pruned.called()
     run = runtime.load(path, inputs)
-    gap = _outputs(kind, run, inputs, reference(network, inputs))
+    expected = reference(network, inputs)
+    gap = _outputs(kind, run(inputs), expected, inputs, runtime.tolerance)
     if any_size:
         other = inputs.resized(_OTHER_SIZE if inputs.samples != _OTHER_SIZE else 2)
-        gap = max(gap, _outputs(kind, run, other, reference(network, other)))
+        again = _outputs(kind, run(other), reference(network, other), other, runtime.tolerance)
+        gap = max(gap, again)
     nnz = check_zeros(kind, pruned, runtime.constants(path), exact=runtime.tells_exactly)
     notes = () if any_size else (f"takes batches of {inputs.samples}, no others",)
     return Checked(nnz=nnz, difference=gap, notes=notes)
 
 
-def _outputs(kind: Kind, run: Run, inputs: Inputs, expected: Mapping[str, Tensor]) -> float:
-    found = difference(expected, run(inputs))
-    if not found.within:
+def _outputs(
+    kind: Kind,
+    found: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    inputs: Inputs,
+    tolerance: float,
+) -> float:
+    gap = difference(expected, found)
+    if not gap.within(tolerance):
         raise _unlike(
             kind,
-            f"{found.output} differs by {found.value:.2g} of its largest value with "
-            f"batches of {inputs.samples}, where {TOLERANCE:g} is the most",
+            f"{gap.output} differs by {gap.value:.2g} of its largest value with batches of "
+            f"{inputs.samples}, where {tolerance:g} is the most",
         )
-    return found.value
+    return gap.value
 
 
 def check_zeros(

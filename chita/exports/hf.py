@@ -9,6 +9,7 @@ from chita.errors import OutputError
 from chita.exports import hugging_face
 from chita.exports.checks import same_tensors
 from chita.exports.kind import Checked, Kind, Pruned, count
+from chita.models.hugging_face import without_bars
 from chita.naming import plain_name
 from chita.runtimes.compare import difference
 from chita.runtimes.inputs import reference
@@ -39,14 +40,16 @@ class HuggingFace(Kind):
         network, inputs = pruned.called()
         own: Any = network
         path.mkdir()
-        own.save_pretrained(path)
+        with without_bars():
+            own.save_pretrained(path)
         hugging_face.save(network, path)
         read: Any = type(network)
-        again = read.from_pretrained(path).eval()
+        with without_bars():
+            again = read.from_pretrained(path).eval()
         found = {plain_name(n): t.detach() for n, t in again.state_dict().items()}
         same_tensors(self, pruned.tensors, found)
         gap = difference(reference(network, inputs), reference(again, inputs))
-        if not gap.within:
+        if not gap.within():
             raise OutputError(f"from_pretrained gives other outputs, by {gap.value:.2g}.")
         nnz = count({name: found[name] != 0 for name in pruned.masks})
         return Checked(nnz=nnz, difference=gap.value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -56,14 +58,8 @@ def hugging_face_model(name: str) -> NamedModel:
         return network
 
     def trained() -> nn.Module:
-        logging: Any = transformers.logging
-        shown = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-        try:
+        with without_bars():
             network: nn.Module = kind.from_pretrained(name)
-        finally:
-            if shown:
-                logging.enable_progress_bar()
         return network
 
     causal = bool(named) and (named[0].endswith("ForCausalLM") or named[0].endswith("LMHeadModel"))
@@ -72,6 +68,21 @@ def hugging_face_model(name: str) -> NamedModel:
         name=name, causal=causal, length=min(LENGTH, longest or LENGTH), longest=longest
     )
     return NamedModel(build=build, trained=trained, about="of Hugging Face", text=text)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Without the progress bars of transformers, which know nothing of ours."""
+    from transformers import logging  # noqa: PLC0415 (an optional library)
+
+    told: Any = logging
+    shown = told.is_progress_bar_enabled()
+    told.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            told.enable_progress_bar()
 
 
 def _longest(config: Any) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -37,6 +38,24 @@ def without_cache(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         config.use_cache = before  # type: ignore[union-attr]
+
+
+@contextmanager
+def plain_attention(model: nn.Module) -> Iterator[None]:
+    """Let a network of Hugging Face compute attention step by step, for a block.
+
+    Fused attention looks for rows that are masked whole, by operators that few programs know.
+    """
+    choose: Any = getattr(model, "set_attn_implementation", None)
+    before = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    if choose is None or before in (None, "eager"):
+        yield
+        return
+    choose("eager")
+    try:
+        yield
+    finally:
+        choose(before)
 
 
 @contextmanager

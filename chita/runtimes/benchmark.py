@@ -119,7 +119,7 @@ class _Bench:
                 raise InputError(missing)
             dense, pruned = self._opened(runtime)
             gap = difference(reference(self._pruned, self._inputs), pruned.run(self._inputs))
-            if not gap.within:
+            if not gap.within(runtime.tolerance):
                 raise InputError(f"its outputs are other ones, by {gap.value:.2g} of the largest")
         except ChitaError as error:
             task.advance(1)

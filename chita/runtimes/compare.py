@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 TOLERANCE = 1e-4
-"""By how much outputs may differ, as a share of the largest output in absolute value."""
+"""By how much outputs may differ, unless said otherwise, as a share of the largest one."""
 
 
 @final
@@ -21,10 +21,9 @@ class Difference:
     output: str
     value: float
 
-    @property
-    def within(self) -> bool:
-        """Whether it is at most `TOLERANCE`."""
-        return self.value <= TOLERANCE
+    def within(self, tolerance: float = TOLERANCE) -> bool:
+        """Return whether it is at most so large."""
+        return self.value <= tolerance
 
 
 def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Difference:

@@ -125,7 +125,7 @@ def _pays(network: nn.Module, inputs: Inputs, choices: tuple[Choice, ...]) -> bo
         sparse = opened(in_forms(network, choices), inputs)
     except Exception:  # noqa: BLE001 (a network that reads its weights itself may fail in any way)
         return False
-    if not difference(reference(network, inputs), sparse.run(inputs)).within:
+    if not difference(reference(network, inputs), sparse.run(inputs)).within():
         return False
     found = side_by_side({
         "dense": partial(dense.run, inputs),

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, final
 
@@ -36,6 +37,7 @@ class MnnRuntime(FileRuntime):
     modules = ("MNN", "_tools", "onnx", "onnxscript")
     suffix = ".mnn"
     tells_exactly = False  # the converter tells six digits after the point
+    tolerance = 1e-3  # it approximates exponentials
 
     def convert(self, source: Path, path: Path, *, sparse: bool) -> None:
         """With `sparse`, the converter looks for zeros."""
@@ -52,10 +54,11 @@ class MnnRuntime(FileRuntime):
             manager = MNN.nn.create_runtime_manager((
                 {"backend": "CPU", "numThread": 1, "precision": "high"},
             ))
+            reader = MNN.Interpreter(str(path))
+            outputs = list(reader.getSessionOutputAll(reader.createSession({"numThread": 1})))
             network = MNN.nn.load_module_from_file(
-                str(path), list(inputs.names), [], runtime_manager=manager
+                str(path), list(inputs.names), outputs, runtime_manager=manager
             )
-        outputs = _outputs(path)
         kinds = [expr.float if t.is_floating_point() else expr.int for t in inputs.tensors]
         types = [torch.float32 if kind == expr.float else torch.int32 for kind in kinds]
         entries: dict[tuple[torch.Size, ...], list[Any]] = {}  # new ones make it plan anew
@@ -102,12 +105,14 @@ def _operators(path: Path) -> list[tuple[str, dict[str, Any]]]:
     return [(found.get("name", ""), found) for found in _dumped(path)["oplists"]]
 
 
-def _outputs(path: Path) -> list[str]:
-    return list(_dumped(path)["outputName"])
-
-
 def _dumped(path: Path) -> dict[str, Any]:
     """A file as its own converter tells it."""
+    stat = path.stat()
+    return _dumped_as_of(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=1)
+def _dumped_as_of(path: Path, _time: int, _size: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         dump = Path(folder) / "network.json"
         _convert("-f", "MNN", "--modelFile", str(path), "--JsonFile", str(dump), made=dump)
@@ -120,10 +125,12 @@ def _convert(*arguments: str, made: Path) -> None:
     asked = [sys.executable, "-c", _CONVERTER, *arguments]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     if not made.is_file():
-        told = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        lines = (done.stdout + done.stderr).splitlines()
+        reasons = [line.partition("] ")[2] for line in lines if "Not Support" in line]
+        last = next((line for line in reversed(lines) if line.strip()), "it says nothing")
         raise OutputError(
             f"MNN's converter wrote nothing (exit code {done.returncode}): "
-            f"{told[-1] if told else 'it says nothing'}. Export the network as onnx or dense."
+            f"{(reasons or [last])[0].strip().rstrip('.!')}. Export the network as onnx or dense."
         )
 
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from chita.errors import InputError
 from chita.imports import told
-from chita.models.mode import evaluation_mode, state_kept, without_cache
+from chita.models.mode import evaluation_mode, plain_attention, state_kept, without_cache
 from chita.runtimes.inputs import Inputs, outputs_by_name, reference
 
+_OPSET = 18  # newer ones have a GELU of their own, for which MNN's is not close enough
 _PREFIX = "network."  # of the names of a wrapped network's tensors
 
 
@@ -43,12 +44,14 @@ def write_onnx(network: nn.Module, inputs: Inputs, path: Path) -> bool:
                 evaluation_mode(network),
                 state_kept(network),
                 without_cache(network),
+                plain_attention(network),
             ):
                 program: Any = torch.onnx.export(
                     traced.eval(),
                     example.tensors,
                     dynamo=True,
                     verbose=False,
+                    opset_version=_OPSET,
                     input_names=list(inputs.names),
                     output_names=names,
                     dynamic_shapes=_any_size(example) if dynamic else None,

@@ -13,6 +13,7 @@ from typing import ClassVar, final
 from torch import Tensor, nn
 
 from chita.errors import InputError
+from chita.runtimes.compare import TOLERANCE
 from chita.runtimes.inputs import Inputs
 from chita.runtimes.onnx_file import write_onnx
 
@@ -43,12 +44,14 @@ class Runtime(ABC):
         name: as on the command line.
         extra: of this package, by which it is installed; modules: what must be importable.
         why_not: why zeros make nothing faster there; empty where they can.
+        tolerance: by how much its outputs may differ from PyTorch's (`compare.Difference.value`).
     """
 
     name: ClassVar[str]
     extra: ClassVar[str] = ""
     modules: ClassVar[tuple[str, ...]] = ()
     why_not: ClassVar[str] = ""
+    tolerance: ClassVar[float] = TOLERANCE
 
     def missing(self) -> str | None:
         """Return why it cannot be used here, None where it can."""

@@ -12,8 +12,8 @@ def test_a_share_of_the_largest():
     found = difference({"a": A, "b": A}, {"a": A, "b": A + torch.tensor([0.0, 0.0, 5e-4])})
     assert found.output == "b"
     assert found.value == pytest.approx(5e-5, rel=1e-2)
-    assert found.within
-    assert not difference({"a": A}, {"a": A + 11 * TOLERANCE}).within
+    assert found.within()
+    assert not difference({"a": A}, {"a": A + 11 * TOLERANCE}).within()
 
 
 @pytest.mark.parametrize(
@@ -35,5 +35,5 @@ def test_values_that_are_not_finite_agree_with_themselves():
     assert difference({"a": odd}, {"a": odd.clone()}).value == 0
     assert difference({"a": odd}, {"a": torch.tensor([torch.inf, torch.nan, 2.0])}).value == 1
     assert difference({"a": torch.zeros(2)}, {"a": torch.zeros(2)}).value == 0
-    assert not difference({"a": torch.zeros(2)}, {"a": torch.full((2,), 1e-3)}).within
+    assert not difference({"a": torch.zeros(2)}, {"a": torch.full((2,), 1e-3)}).within()
     assert difference({"a": torch.zeros(0)}, {"a": torch.zeros(0)}).value == 0

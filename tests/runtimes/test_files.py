@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+import chita
 from chita.errors import InputError, OutputError
 from chita.runtimes.compare import difference
 from chita.runtimes.inputs import inputs_of, reference
 from chita.runtimes.mnn import MnnRuntime, stored_sparse
 from chita.runtimes.onnx import OnnxRuntime
 from chita.runtimes.openvino import OpenVinoRuntime
+from tests.families.language import FAMILIES
 from tests.runtimes.networks import Keywords, convolutional, words, zeroed
 
 ALL = [OnnxRuntime(), MnnRuntime(), OpenVinoRuntime()]
@@ -29,7 +31,7 @@ def test_a_convolutional_network_with_any_number_of_samples(runtime, tmp_path):
     run = runtime.load(path, inputs)
     for samples in (1, 4, 1):
         given = inputs_of(torch.randn(samples, 3, 9, 9))
-        assert difference(reference(network, given), run(given)).within
+        assert difference(reference(network, given), run(given)).within()
     stored = {values.numel(): values.flatten() for _, values in runtime.constants(path)}
     for module in network:
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -45,7 +47,18 @@ def test_names_of_inputs_and_outputs(runtime, tmp_path):
     longer = inputs_of(words(3, 9))
     found = runtime.load(path, longer)(longer)
     assert set(found) == {"hidden", "pooled"}
-    assert difference(reference(network, longer), found).within
+    assert difference(reference(network, longer), found).within()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_transformer_in_mnn(family, tmp_path):
+    """Whose fused attention and GELU it does not know, or only nearly."""
+    network, batch = FAMILIES[family].build(), FAMILIES[family].data()
+    before = network.config._attn_implementation
+    inputs = inputs_of(batch).resized(3)
+    found = chita.export(network, tmp_path / "net.mnn", "mnn", inputs=inputs)
+    assert found.difference <= 1e-5
+    assert network.config._attn_implementation == before
 
 
 def test_mnn_stores_enough_zeros_sparse_and_only_where_asked(tmp_path):
