@@ -27,6 +27,7 @@ FAULTS_OF_EXPORTS = [
     ("exports/export.py", "if kind.suffix and path.suffix != kind.suffix:", "if False:", EXPORT),
     ("exports/sparse.py", "values=pruned.values", "values=None", EXPORT),
     ("exports/torch_csr.py", "torch.save(state, path)", "torch.save(pruned.tensors, path)", RELOAD),
+    ("exports/torch_csr.py", "if not (plain.within() and faster.within()):", "if False:", EXPORT),
     ("exports/hf.py", "own.save_pretrained(path)", "pass", RELOAD),
     ("runtimes/csr.py", "outputs.t().reshape(*input.shape[:-1]", "outputs.reshape(*input.shape[:-1]", CSR),
     ("runtimes/csr.py", "torch.addmm(self.bias.unsqueeze(1), self.weight, columns)", "self.weight @ columns", CSR),

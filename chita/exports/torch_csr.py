@@ -46,7 +46,7 @@ class TorchCsr(Kind):
         expected = reference(network, inputs)
         plain = difference(expected, reference(again, inputs))
         faster = difference(expected, reference(use_sparse(again), inputs))
-        if not (plain.within() and faster.within):
+        if not (plain.within() and faster.within()):
             worst = max(plain.value, faster.value)
             raise OutputError(f"Sparse layers give other outputs, by {worst:.2g}. Export as dense.")
         taken = [f"{c.layer} {c.form}" for c in choices if c.form != DENSE]

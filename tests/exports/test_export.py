@@ -10,6 +10,7 @@ from torch import nn
 import chita
 from chita.errors import InputError, OutputError
 from chita.exports.kinds import KINDS
+from chita.runtimes.csr import Choice, SparseLinear
 from chita.runtimes.onnx import OnnxRuntime
 from tests.runtimes.networks import convolutional, perceptron, zeroed
 
@@ -142,6 +143,15 @@ def test_lost_values_are_found_even_where_outputs_are_the_same(tmp_path, monkeyp
     monkeypatch.setattr(OnnxRuntime, "write", another(drop))
     with pytest.raises(OutputError, match=r"9\.weight has lost values in 1 outputs"):
         chita.export(network, tmp_path / "net.onnx", "onnx", inputs=torch.randn(2, 3, 9, 9))
+
+
+def test_sparse_layers_with_other_outputs_are_not_kept(tmp_path, monkeypatch):
+    taken = (Choice(layer="0", form="csr", seconds={}),)
+    monkeypatch.setattr("chita.exports.torch_csr.choose", lambda network, inputs: taken)
+    monkeypatch.setattr(SparseLinear, "forward", lambda self, x: 2 * (x @ self.weight.to_dense().T))
+    with pytest.raises(OutputError, match="Sparse layers give other outputs"):
+        chita.export(perceptron(), tmp_path / "x.pt", "torch-csr", inputs=torch.ones(2, 64))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_dense_file_that_changed_a_bit_is_not_kept(tmp_path, monkeypatch):
