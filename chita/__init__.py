@@ -21,6 +21,7 @@ from chita.pruning.result import PruneResult
 from chita.pruning.sensitivity import Sensitivity, sensitivity
 from chita.runtimes.benchmark import benchmark
 from chita.runtimes.csr import use_sparse
+from chita.runtimes.measured import Benchmark
 from chita.solvers import BSO, CD, CHITA, IHT, Magnitude
 from chita.training.evaluate import Score, evaluate
 from chita.training.recipe import Training
@@ -30,6 +31,7 @@ __all__ = [
     "CD",
     "CHITA",
     "IHT",
+    "Benchmark",
     "CheckpointError",
     "ChitaError",
     "Enforcer",
