@@ -40,6 +40,8 @@ Results = Annotated[
     Path | None, typer.Option("--out", help="File for all that was measured, JSON.")
 ]
 
+Force = Annotated[bool | None, typer.Option("--force", help="Replace the file --out.")]
+
 
 def benchmark(
     run: Run,
@@ -57,6 +59,7 @@ def benchmark(
     image_std: opt.ImageStd = None,
     length: opt.Length = None,
     out: Results = None,
+    force: Force = None,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
     log_format: opt.LogFormat = LogFormat.TEXT,
@@ -73,8 +76,8 @@ def benchmark(
             f"--batch is {batch} and --seconds {seconds}; give 1 or more samples, and a time above "
             "0."
         )
-    if out is not None and not out.absolute().parent.is_dir():
-        raise OutputError(f"{out} cannot be written: {out.absolute().parent} is no folder.")
+    if out is not None:
+        _check_results(out, force=bool(force))
     feedback = Feedback(quiet=quiet, log_format=log_format)
     session = open_run(run, given, feedback)
     inputs = inputs_for(session, batch)
@@ -100,6 +103,13 @@ def benchmark(
     _show(found)
     if out is not None:
         feedback.notice(f"Written: {out}")
+
+
+def _check_results(out: Path, *, force: bool) -> None:
+    if not out.absolute().parent.is_dir():
+        raise OutputError(f"{out} cannot be written: {out.absolute().parent} is no folder.")
+    if out.is_dir() or (out.exists() and not force):
+        raise OutputError(f"{out} exists. Choose another --out; --force replaces a file.")
 
 
 def _show(found: Benchmark) -> None:

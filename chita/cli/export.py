@@ -14,10 +14,11 @@ from chita.cli.console import stdout
 from chita.cli.feedback import Feedback, LogFormat
 from chita.cli.reopened import inputs_for, open_run
 from chita.errors import CheckpointError, InputError
-from chita.exports.export import Exported, check_export_target, find_kind, write_kind
+from chita.exports.export import Exported, find_kind, write_kind
 from chita.exports.export import export as export_network
 from chita.exports.kind import Pruned
 from chita.exports.kinds import KINDS
+from chita.exports.placing import check_export_target
 from chita.masks.storage import load_masks, mask_file
 from chita.models.checkpoint import load
 
@@ -82,7 +83,7 @@ _NETWORK = (
 
 
 def _run_folder(run: Path) -> Path:
-    if not mask_file(run).is_file():
+    if not run.is_dir() or not mask_file(run).is_file():
         raise CheckpointError(
             f"{run} is no run folder: it holds no masks. Give one of chita prune."
         )
@@ -97,7 +98,7 @@ def _show(found: Exported, *, as_json: bool) -> None:
     compared = (
         "tensors as they were"
         if found.difference is None
-        else f"outputs differ by {found.difference:.2g} of the largest at most"
+        else f"outputs differ by {found.difference:.2g} of a value at most"
     )
     lines = [
         f"{found.kind}: {', '.join(map(str, found.files))}",

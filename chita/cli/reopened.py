@@ -20,7 +20,7 @@ from chita.models.zoo import LIBRARIES, load_model
 from chita.runtimes.inputs import Inputs, inputs_of
 
 _CONFIG = "config.json"
-_READ = NetworkSettings.model_fields.keys() - {"weights", "allow_pickle", "loss"}
+_READ = NetworkSettings.model_fields.keys() - {"weights", "allow_pickle", "loss", "device"}
 
 
 def settings_of_run(run: Path, given: Mapping[str, Any]) -> NetworkSettings:

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from chita.errors import OutputError
-from chita.exports.kind import Checked, Kind, Pruned
+from chita.exports.kind import Checked, Kind, Pruned, count
+from chita.models.targets import decide
 from chita.runtimes.compare import difference
 from chita.runtimes.inputs import Inputs, reference
 from chita.runtimes.runtime import FileRuntime
 
+_SMALL = 1e-3  # of the largest value: what is smaller may not be told from zero
 _OTHER_SIZE = 3  # samples that a file which takes any number of them is also tried with
 
 
@@ -45,11 +47,11 @@ def verify_file(
     expected = reference(network, inputs)
     gap = _outputs(kind, run(inputs), expected, inputs, runtime.tolerance)
     if any_size:
-        other = inputs.resized(_OTHER_SIZE if inputs.samples != _OTHER_SIZE else 2)
+        other = inputs.varied(_OTHER_SIZE if inputs.samples != _OTHER_SIZE else 2)
         again = _outputs(kind, run(other), reference(network, other), other, runtime.tolerance)
         gap = max(gap, again)
-    nnz = check_zeros(kind, pruned, runtime.constants(path), exact=runtime.tells_exactly)
-    notes = () if any_size else (f"takes batches of {inputs.samples}, no others",)
+    nnz, told = check_zeros(kind, pruned, runtime.constants(path), exact=runtime.tells_exactly)
+    notes = told if any_size else (f"takes batches of {inputs.samples}, no others", *told)
     return Checked(nnz=nnz, difference=gap, notes=notes)
 
 
@@ -64,44 +66,78 @@ def _outputs(
     if not gap.within(tolerance):
         raise _unlike(
             kind,
-            f"{gap.output} differs by {gap.value:.2g} of its largest value with batches of "
-            f"{inputs.samples}, where {tolerance:g} is the most",
+            f"{gap.output} differs by {gap.value:.2g} with batches of {inputs.samples}, where "
+            f"{tolerance:g} is the most{f' ({gap.reason})' if gap.reason else ''}",
         )
     return gap.value
 
 
 def check_zeros(
     kind: Kind, pruned: Pruned, constants: Iterable[tuple[str, Tensor]], *, exact: bool
-) -> int:
-    """Return how many values of the masked tensors are not zero in a file.
+) -> tuple[int, tuple[str, ...]]:
+    """Return how many values of the masked tensors are not zero in a file, and notes.
 
-    A tensor is found by its size and by its zeros: converters rename, transpose and scale. Without
-    `exact`, values that are very small may be told as zeros.
+    A tensor is found by its size and by its zeros, since converters rename, transpose, scale and
+    part it by groups; one that is rearranged otherwise, by its count alone. Without `exact`, values
+    that are very small may be told as zeros.
 
-    Raises `OutputError` when a tensor is nowhere with all its zeros, or has lost values.
+    Raises `OutputError` when a tensor is nowhere with all its zeros, or has lost values. A norm
+    that is folded in may take outputs whole, by scales of zero.
     """
+    network = pruned.called()[0]
     kept = pruned.kept()
-    sizes = {mask.numel() for mask in kept.values()}
+    groups = {d.role.name: d.role.axes.groups for d in decide(network)}
     stored: dict[int, list[tuple[str, Tensor]]] = {}
     for name, values in constants:
-        if values.numel() in sizes:
-            stored.setdefault(values.numel(), []).append((name, values != 0))
-    total = 0
+        stored.setdefault(values.numel(), []).append((name, values != 0))
+    total, counted = 0, []
     for name, mask in kept.items():
-        found = _stored_as(name, mask, stored.get(mask.numel(), []))
+        found = _stored_as(name, mask, stored)
+        if found is None and groups.get(name, 1) > 1:
+            parts = [_stored_as(name, part, stored) for part in mask.chunk(groups[name])]
+            present = [part for part in parts if part is not None]
+            found = torch.cat(present) if len(present) == len(parts) else None
+        if found is None and _has_count(mask, stored):
+            found = mask
+            counted.append(name)
         if found is None:
             raise _unlike(kind, f"{name} is nowhere in it with its zeros")
-        lost = (mask & ~found).flatten(1).any(1) if mask.ndim > 1 else mask & ~found
-        whole = found.flatten(1).any(1) if mask.ndim > 1 else found
-        if exact and bool((lost & whole).any()):  # a norm's scale of zero may take a whole output
-            raise _unlike(kind, f"{name} has lost values in {int((lost & whole).sum())} outputs")
+        _check_lost(kind, network, name, pruned.tensors[name], found, exact=exact)
         total += int(torch.count_nonzero(found))
-    return total
+    notes = [f"{', '.join(counted)}: rearranged, and checked by count alone"] if counted else []
+    unseen = count(kept) - total
+    if unseen and not exact:
+        notes.append(f"{unseen:,} kept values are too small to be told from zeros in it")
+    return total, tuple(notes)
 
 
-def _stored_as(name: str, mask: Tensor, stored: list[tuple[str, Tensor]]) -> Tensor | None:
+def _check_lost(
+    kind: Kind, network: nn.Module, name: str, tensor: Tensor, found: Tensor, *, exact: bool
+) -> None:
+    """Raise `OutputError` where values are zero in a file and were not, but for whole outputs."""
+    lost = (tensor != 0) & ~found
+    if not exact:
+        lost &= tensor.abs() > _SMALL * tensor.abs().max()
+    outputs = (lost.reshape(len(lost), -1).any(1), found.reshape(len(found), -1).any(1))
+    broken = int((outputs[0] & outputs[1]).sum())
+    gone = int((outputs[0] & ~outputs[1]).sum())
+    scales = [t for n, t in network.named_parameters() if n.rpartition(".")[2] == "weight"]
+    folded = [int(torch.count_nonzero(t == 0)) for t in scales if t.shape == (len(lost),)]
+    if broken or gone > max(folded, default=0):
+        raise _unlike(kind, f"{name} has lost values in {broken + gone} outputs")
+
+
+def _has_count(mask: Tensor, stored: Mapping[int, list[tuple[str, Tensor]]]) -> bool:
+    wanted = int(torch.count_nonzero(mask))
+    return any(int(present.sum()) == wanted for _, present in stored.get(mask.numel(), []))
+
+
+def _stored_as(
+    name: str, mask: Tensor, stored: Mapping[int, list[tuple[str, Tensor]]]
+) -> Tensor | None:
     """Where a tensor is not zero in a file, as there is one with all its zeros."""
-    likely = sorted(stored, key=lambda entry: (entry[0] != name, -int(entry[1].sum())))
+    entries = stored.get(mask.numel(), [])
+    likely = sorted(entries, key=lambda entry: (entry[0] != name, -int(entry[1].sum())))
     for _, present in likely:
         for found in _arranged(present, mask):
             if not bool((found & ~mask).any()):

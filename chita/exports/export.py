@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from torch import Tensor, nn
 
-from chita.errors import ChitaError, InputError, OutputError
-from chita.exports.hugging_face import FILES
-from chita.exports.kind import Kind, Pruned
+from chita.errors import ChitaError, InputError
+from chita.exports.kind import Checked, Kind, Pruned
 from chita.exports.kinds import KINDS
-from chita.exports.run_folder import draft_beside, flush
+from chita.exports.placing import check_export_target, files_in, placed
+from chita.imports import told
 from chita.masks.fit import Masks, fit_masks
 from chita.models.targets import decide
 from chita.naming import nearest, plain_name
+from chita.runtimes.copying import copied, once, tensors_of
 from chita.runtimes.inputs import inputs_of
 
 
@@ -31,7 +28,7 @@ class Exported:
     Fields: `kind`; `path`, and `files` with all that belongs to it; `bytes` of these, and of the
     tensors in memory (`dense_bytes`); `nnz`, values of masked tensors that are not zero, as
     counted in the file; `prunable`, entries of these tensors; `difference`, of the outputs from
-    the network's as a share of the largest, None where tensors were compared; `notes`.
+    the network's (`Difference`), None where tensors were compared; `notes`.
     """
 
     kind: str
@@ -89,12 +86,11 @@ def export(
     kind = find_kind(to)
     target = Path(path)
     check_export_target(kind, target, force=force)
-    own = copy.deepcopy(network).cpu().eval()
+    own = copied(network)
     fitted = zeros_as_masks(own) if masks is None else fit_masks(own, masks)[0]
     given = None if inputs is None else inputs_of(inputs).mapped(lambda t: t.detach().cpu())
-    state = {plain_name(name): tensor.detach() for name, tensor in own.state_dict().items()}
     pruned = Pruned(
-        tensors=state,
+        tensors=tensors_of(own),
         masks={plain_name(name): mask.cpu() for name, mask in fitted.items()},
         network=own,
         inputs=given,
@@ -122,21 +118,34 @@ def write_kind(kind: Kind, pruned: Pruned, path: Path, *, force: bool) -> Export
     unfit = kind.unfit(pruned) if kind.needs_network else None
     if unfit is not None:
         raise InputError(unfit)
-    with _placed(kind, path, force=force) as draft:
-        checked = kind.write(pruned, draft)
-        files = sorted(file.relative_to(draft.parent) for file in _files(draft.parent))
+    with placed(kind, path, force=force) as draft:
+        checked = _written(kind, pruned, draft)
+        files = [file.relative_to(draft.parent) for file in files_in(draft.parent)]
         size = sum((draft.parent / file).stat().st_size for file in files)
     return Exported(
         kind=kind.name,
         path=path,
         files=tuple(path.parent / file for file in files),
         bytes=size,
-        dense_bytes=sum(t.numel() * t.element_size() for t in pruned.tensors.values()),
+        dense_bytes=sum(t.nbytes for t in once(dict(pruned.tensors)).values()),
         nnz=checked.nnz,
         prunable=sum(mask.numel() for mask in pruned.masks.values()),
         difference=checked.difference,
         notes=checked.notes,
     )
+
+
+def _written(kind: Kind, pruned: Pruned, path: Path) -> Checked:
+    """What `kind.write` returns; failures of the libraries that it asks become an `InputError`."""
+    try:
+        return kind.write(pruned, path)
+    except (ChitaError, OSError):
+        raise
+    except Exception as error:  # converters raise errors of many libraries
+        raise InputError(
+            f"{type(pruned.network).__name__} cannot be a file of the kind {kind.name}: "
+            f"{told(error)}. Export it as dense or sparse, which hold any network."
+        ) from error
 
 
 def zeros_as_masks(network: nn.Module) -> dict[str, Tensor]:
@@ -147,40 +156,18 @@ def zeros_as_masks(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def check_export_target(kind: Kind, path: Path, *, force: bool) -> None:
-    """Raise `OutputError` when a file of this kind could not be written to `path`."""
-    if kind.suffix and path.suffix != kind.suffix:
-        raise OutputError(
-            f"{path} is no name for {kind.name}. Give one that ends in {kind.suffix}."
-        )
-    if path.name in ("", ".."):
-        raise OutputError(f"{path} names nothing to be made. Choose another path (--out).")
-    if not (path.exists() or path.is_symlink()):
-        return
-    if not force:
-        raise OutputError(f"{path} exists. Choose another, or replace it: force=True, or --force.")
-    if kind.suffix and not path.is_file():
-        raise OutputError(f"{path} is no file, so force does not replace it. Choose another.")
-    if not kind.suffix and not _replaceable(path):
-        raise OutputError(
-            f"{path} holds more than a network of transformers, so force does not replace it. "
-            "Choose another."
-        )
-
-
-def _replaceable(path: Path) -> bool:
-    if not path.is_dir() or path.is_symlink():
-        return False
-    names = {entry.name for entry in path.iterdir()}
-    weights = {n for n in names if n.startswith("model") and ".safetensors" in n}
-    return not names - weights - FILES
-
-
 def _check_zeros(pruned: Pruned) -> None:
     """Raise `InputError` when removed weights are not zero, or masked tensors are missing."""
-    missing = [name for name in pruned.masks if name not in pruned.tensors]
+    missing = [
+        name
+        for name, mask in pruned.masks.items()
+        if name not in pruned.tensors or pruned.tensors[name].shape != mask.shape
+    ]
     if missing:
-        raise InputError(f"There are masks of {', '.join(missing)}, but no such tensors.")
+        raise InputError(
+            f"There are masks of {', '.join(missing)}, but no such tensors of their shapes. Give "
+            "the masks of this network."
+        )
     refilled = [
         name
         for name, mask in pruned.masks.items()
@@ -191,48 +178,3 @@ def _check_zeros(pruned: Pruned) -> None:
             f"Removed weights are not zero in {', '.join(refilled)}. Set them to zero again "
             "(`chita apply --mask`), or export what there is without masks."
         )
-
-
-@contextmanager
-def _placed(kind: Kind, path: Path, *, force: bool) -> Iterator[Path]:
-    """A place for the file, in a folder of its own beside `path`; all in it is moved at the end."""
-    check_export_target(kind, path, force=force)
-    path = path.absolute()
-    try:
-        with draft_beside(path) as folder:
-            yield folder / path.name
-            beside = [entry for entry in folder.iterdir() if entry.name != path.name]
-            ordered = (*sorted(beside), folder / path.name)  # what names the others comes last
-            taken = [path.parent / e.name for e in ordered if (path.parent / e.name).exists()]
-            if taken and not force:
-                raise OutputError(
-                    f"{taken[0]} exists. Choose another path, or replace it: force=True, or "
-                    "--force."
-                )
-            for file in _files(folder):
-                file.chmod(0o644)
-                flush(file)
-            for entry in ordered:
-                _move(entry, path.parent / entry.name)
-    except ChitaError:
-        raise
-    except Exception as error:  # libraries raise their own types when the disk is full
-        raise OutputError(
-            f"{path} could not be written: {error}. Nothing was left there; free space or choose "
-            "another path (--out)."
-        ) from error
-
-
-def _move(entry: Path, target: Path) -> None:
-    if target.is_dir() and not target.is_symlink():
-        old = target.with_name(f".{target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-        entry.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        entry.replace(target)
-
-
-def _files(folder: Path) -> list[Path]:
-    return [entry for entry in folder.rglob("*") if entry.is_file()]

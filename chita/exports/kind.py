@@ -47,7 +47,7 @@ class Checked:
     """What a written file was found to be.
 
     Fields: `nnz`, how many values of the masked tensors are not zero in it; `difference`, of its
-    outputs, as a share of the largest, None where the tensors themselves were compared; `notes`,
+    outputs (`Difference`), None where the tensors themselves were compared; `notes`,
     sentences about it.
     """
 

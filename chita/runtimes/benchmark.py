@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,10 +11,12 @@ from typing import Any
 from torch import nn
 
 from chita.errors import ChitaError, InputError
+from chita.imports import told as raised
 from chita.machine import processor
 from chita.progress import Progress, Silent, track
 from chita.records import versions
 from chita.runtimes.compare import difference
+from chita.runtimes.copying import copied
 from chita.runtimes.inputs import Inputs, inputs_of, reference
 from chita.runtimes.layers import Alone, layers_of
 from chita.runtimes.measured import Benchmark, Pair, RuntimeMeasured, Size
@@ -60,8 +61,9 @@ def benchmark(
     """
     given = inputs_of(inputs).mapped(lambda t: t.detach().cpu())
     chosen = find_runtimes(runtimes)
-    theirs, ours = (copy.deepcopy(network).cpu().eval() for network in (dense, pruned))
+    theirs, ours = copied(dense), copied(pruned)
     _check_alike(theirs, ours)
+    reference(ours, given)  # what fails in PyTorch fails now
     alone = layers_of(theirs, ours, given) if layers else ()
     before = load()
     with (
@@ -120,10 +122,11 @@ class _Bench:
             dense, pruned = self._opened(runtime)
             gap = difference(reference(self._pruned, self._inputs), pruned.run(self._inputs))
             if not gap.within(runtime.tolerance):
-                raise InputError(f"its outputs are other ones, by {gap.value:.2g} of the largest")
-        except ChitaError as error:
+                raise InputError(f"its outputs are other ones: {gap.reason or f'{gap.value:.2g}'}")
+        except Exception as error:  # noqa: BLE001 (runtimes raise errors of their own)
             task.advance(1)
-            return RuntimeMeasured(**told, skipped=str(error))
+            said = str(error) if isinstance(error, ChitaError) else raised(error)
+            return RuntimeMeasured(**told, skipped=said.splitlines()[0])
         calls: dict[str, Callable[[], object]] = {
             "dense": partial(dense.run, self._inputs),
             "pruned": partial(pruned.run, self._inputs),

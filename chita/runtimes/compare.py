@@ -10,44 +10,52 @@ import torch
 from torch import Tensor
 
 TOLERANCE = 1e-4
-"""By how much outputs may differ, unless said otherwise, as a share of the largest one."""
+"""By how much outputs may differ, unless said otherwise; see `Difference`."""
+_ROUNDINGS = 16  # of the outputs' type that are allowed in any case
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """`value`, the largest difference as a share of the largest output; `output`, where it is."""
+    """Where outputs differ most, and by how much.
 
-    output: str
-    value: float
+    Fields: `output`, its name; `value`, the largest difference of an entry, as a share of its own
+    size and the median size of that output's entries together; `reason`, where they cannot be
+    compared, and the value is infinite; `rounding`, what the type of that output allows.
+    """
+
+    output: str = ""
+    value: float = 0.0
+    reason: str = ""
+    rounding: float = 0.0
 
     def within(self, tolerance: float = TOLERANCE) -> bool:
-        """Return whether it is at most so large."""
-        return self.value <= tolerance
+        """Return whether it is at most so large, or no larger than their type's roundings."""
+        return self.value <= max(tolerance, self.rounding)
 
 
 def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Difference:
-    """Return where outputs differ most.
-
-    It is infinite where an output is missing, of another shape, or not finite where it should be.
-    """
-    worst = Difference(output="", value=0.0)
+    """Return where outputs differ most. Dimensions of size one are not compared."""
+    worst = Difference()
     for name, values in expected.items():
-        value = _share(values.detach().cpu(), found[name]) if name in found else float("inf")
-        if value > worst.value:
-            worst = Difference(output=name, value=value)
+        if name not in found:
+            return Difference(output=name, value=float("inf"), reason="it is missing")
+        gap = _between(name, values.detach().cpu(), found[name].detach().cpu())
+        if gap.value / max(gap.rounding, TOLERANCE) > worst.value / max(worst.rounding, TOLERANCE):
+            worst = gap
     return worst
 
 
-def _share(expected: Tensor, found: Tensor) -> float:
-    if expected.shape != found.shape:
-        return float("inf")
-    if not expected.numel():
-        return 0.0
-    wanted, got = expected.double(), found.detach().cpu().double()
+def _between(name: str, expected: Tensor, found: Tensor) -> Difference:
+    if expected.squeeze().shape != found.squeeze().shape:
+        told = f"its shape is {tuple(found.shape)}, not {tuple(expected.shape)}"
+        return Difference(output=name, value=float("inf"), reason=told)
+    kind = expected.dtype
+    rounding = _ROUNDINGS * torch.finfo(kind).eps if kind.is_floating_point else 0.0
+    wanted, got = expected.squeeze().double(), found.squeeze().double()
+    sizes = wanted.abs()[wanted.isfinite() & (wanted != 0)]
+    typical = float(sizes.median()) if sizes.numel() else torch.finfo(torch.float32).tiny
     same = (wanted == got) | (wanted.isnan() & got.isnan())  # so infinities agree with themselves
-    gap = torch.where(same, 0.0, (wanted - got).abs()).nan_to_num(nan=torch.inf).max()
-    largest = (
-        wanted[wanted.isfinite()].abs().max() if wanted.isfinite().any() else wanted.new_ones(())
-    )
-    return float(gap / largest.clamp_min(torch.finfo(torch.float32).tiny))
+    gap = torch.where(same, 0.0, (wanted - got).abs() / (wanted.abs() + typical))
+    value = float(gap.nan_to_num(nan=torch.inf).max()) if gap.numel() else 0.0
+    return Difference(output=name, value=value, rounding=rounding)

@@ -43,6 +43,20 @@ class Inputs:
         index = torch.arange(samples) % self.samples
         return self.mapped(lambda t: t[index.to(t.device)])
 
+    def varied(self, samples: int) -> Inputs:
+        """Return so many samples of which no two are the same, made of the first ones.
+
+        Each is turned along its last dimension by its number, and numbers are scaled by it, too.
+        """
+
+        def made(tensor: Tensor) -> Tensor:
+            parts = [part.roll(i, -1) if part.ndim else part for i, part in enumerate(tensor)]
+            if tensor.is_floating_point():
+                parts = [part * (1 - i / 16) for i, part in enumerate(parts)]
+            return torch.stack(parts)
+
+        return self.resized(samples).mapped(made)
+
     def called(self, network: nn.Module) -> Any:
         """Return what the network makes of them, as it returns it."""
         if self.keywords:
@@ -80,15 +94,17 @@ def inputs_of(given: Any) -> Inputs:
     return Inputs(tensors=tensors, names=names, keywords=isinstance(given, Mapping))
 
 
-def outputs_by_name(outputs: Any) -> dict[str, Tensor]:
-    """Return the tensors of what a network returned.
+def outputs_by_name(outputs: Any, inputs: Inputs) -> dict[str, Tensor]:
+    """Return the tensors of what a network returned for `inputs`.
 
     One alone is `output`; those of a mapping have its names, those of a sequence are `output_0`
-    and so on, and what lies deeper has names with dots.
+    and so on, and what lies deeper has names with dots. One that is named as an input has `_out`
+    behind its name.
 
     Raises `InputError` when there is none.
     """
-    found = dict(_named(outputs, ""))
+    named = _named(outputs, "")
+    found = {f"{name}_out" if name in inputs.names else name: tensor for name, tensor in named}
     if not found:
         raise InputError(
             f"The network returns {nested.described(outputs)}; only tensors can leave with it."
@@ -121,4 +137,4 @@ def reference(network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
         without_cache(network),
         failures_named(network, inputs.tensors),
     ):
-        return outputs_by_name(inputs.called(network))
+        return outputs_by_name(inputs.called(network), inputs)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from chita.runtimes.timing import Timing
 
+_PLAIN = 1.995  # ratio from which one decimal tells enough
 _MARGIN = 0.03  # by which medians differ at least where one is called faster
 
 
@@ -52,7 +53,7 @@ class RuntimeMeasured(BaseModel):
 
     Fields: `pair`, None where it was `skipped`, for that reason; `why_not`, why no gain is to be
     expected there, empty where one is; `note` on the pruned network there; `difference` of its
-    outputs from PyTorch's, as a share of the largest; `layers`, by name, each alone.
+    outputs from PyTorch's (`Difference`); `layers`, by name, each alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,7 +75,7 @@ class RuntimeMeasured(BaseModel):
         if self.why_not:
             return f"{self.name}: no gain to expect, {self.why_not} (measured {ratio:.2f} ×)"
         if self.pair.faster:
-            return f"{self.name}: {ratio:.1f} × faster{note}"
+            return f"{self.name}: {_times(ratio)} faster{note}"
         if self.pair.slower:
             return f"{self.name}: {1 / ratio:.2f} × slower{note}"
         return f"{self.name}: no gain, {ratio:.2f} ×{note}"
@@ -120,12 +121,17 @@ class Benchmark(BaseModel):
             told.append(_fastest(pairs))
         if self.sizes:
             dense = self.sizes[0].dense
-            best = min(self.sizes, key=lambda size: size.pruned)
+            exact = [size for size in self.sizes if "float16" not in size.name]
+            best = min(exact, key=lambda size: size.pruned)
             told.append(
                 f"files: {dense / 1e6:.3f} MB of dense tensors become {best.pruned / 1e6:.3f} MB "
-                f"as {best.name}, {dense / max(best.pruned, 1):.1f} × smaller"
+                f"as {best.name}, {_times(dense / max(best.pruned, 1))} smaller"
             )
         return tuple(told)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} ×" if ratio >= _PLAIN else f"{ratio:.2f} ×"
 
 
 def _fastest(pairs: Mapping[str, Pair]) -> str:
@@ -133,7 +139,7 @@ def _fastest(pairs: Mapping[str, Pair]) -> str:
     dense = min(pairs, key=lambda name: pairs[name].dense.median)
     pruned = min(pairs, key=lambda name: pairs[name].pruned.median)
     best = Pair(dense=pairs[dense].dense, pruned=pairs[pruned].pruned)
-    gain = f"{best.speedup:.1f} × faster" if best.faster else f"no gain, {best.speedup:.2f} ×"
+    gain = f"{_times(best.speedup)} faster" if best.faster else f"no gain, {best.speedup:.2f} ×"
     return (
         f"of all: dense is fastest in {dense} ({1000 * best.dense.median:.3g} ms), pruned in "
         f"{pruned} ({1000 * best.pruned.median:.3g} ms): {gain}"

@@ -122,7 +122,7 @@ def _dumped_as_of(path: Path, _time: int, _size: int) -> dict[str, Any]:
 
 def _convert(*arguments: str, made: Path) -> None:
     """Run the converter in a process of its own, since it ends that of its caller on failure."""
-    asked = [sys.executable, "-c", _CONVERTER, *arguments]
+    asked = [sys.executable, "-P", "-c", _CONVERTER, *arguments]  # -P: nothing from this folder
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     if not made.is_file():
         lines = (done.stdout + done.stderr).splitlines()

@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ def write_onnx(network: nn.Module, inputs: Inputs, path: Path) -> bool:
     traced = _Positional(network, inputs)
     faults = []
     # A dimension of size one is never exported as one of any size, so there are two samples.
-    for dynamic in (True, False):
-        example = inputs.resized(max(inputs.samples, 2)) if dynamic else inputs
+    pair = inputs.resized(max(inputs.samples, 2))
+    for shape in (*_any_size(pair), None):
+        example = inputs if shape is None else pair
         try:
             with (
                 _silently(),
@@ -54,15 +56,16 @@ def write_onnx(network: nn.Module, inputs: Inputs, path: Path) -> bool:
                     opset_version=_OPSET,
                     input_names=list(inputs.names),
                     output_names=names,
-                    dynamic_shapes=_any_size(example) if dynamic else None,
+                    dynamic_shapes=shape,
                 )
         except Exception as error:  # noqa: BLE001 (the exporter raises errors of many libraries)
             faults.append(_reason(error))
             continue
         for value in list(program.model.graph.initializers.values()):
-            value.name = str(value.name).removeprefix(_PREFIX)
+            plain = str(value.name).removeprefix(_PREFIX)
+            value.name = plain if plain not in (*inputs.names, *names) else value.name
         program.save(path)
-        return dynamic
+        return shape is not None
     raise InputError(
         f"{type(network).__name__} cannot be exported to ONNX: {faults[-1]} Take out what depends "
         "on values (torch.export explains it), or export it as dense or sparse."
@@ -75,22 +78,21 @@ class _Positional(nn.Module):
     def __init__(self, network: nn.Module, inputs: Inputs) -> None:
         super().__init__()
         self.network = network
-        self._names = inputs.names if inputs.keywords else None
+        self._inputs = inputs
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """What the network returns, flat."""
-        if self._names is None:
-            found = self.network(*tensors)
-        else:
-            found = self.network(**dict(zip(self._names, tensors, strict=True)))
-        return tuple(outputs_by_name(found).values())
+        given = replace(self._inputs, tensors=tensors)
+        return tuple(outputs_by_name(given.called(self.network), given).values())
 
 
-def _any_size(inputs: Inputs) -> tuple[tuple[dict[int, Any], ...]]:
-    """Samples in any number, and so the tokens of sequences."""
+def _any_size(inputs: Inputs) -> tuple[tuple[tuple[dict[int, Any], ...]], ...]:
+    """Samples in any number, with tokens of sequences in any number, and without."""
     dynamic = torch.export.Dim.DYNAMIC
     text = [t.ndim == 2 and not t.is_floating_point() for t in inputs.tensors]
-    return (tuple({0: dynamic, 1: dynamic} if tokens else {0: dynamic} for tokens in text),)
+    plain = ({0: dynamic},) * len(text)
+    tokens = tuple({0: dynamic, 1: dynamic} if words else {0: dynamic} for words in text)
+    return ((tokens,), (plain,)) if any(text) else ((plain,),)
 
 
 @contextmanager

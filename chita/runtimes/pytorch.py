@@ -37,7 +37,7 @@ def opened(network: nn.Module, inputs: Inputs, note: str = "") -> Opened:
 
     @torch.no_grad()
     def run(inputs: Inputs) -> dict[str, Tensor]:
-        return outputs_by_name(inputs.called(network))
+        return outputs_by_name(inputs.called(network), inputs)
 
     with failures_named(network, inputs.tensors):
         run(inputs)

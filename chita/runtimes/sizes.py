@@ -11,15 +11,26 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from chita.errors import InputError
-from chita.naming import plain_name
+from chita.runtimes.copying import once, tensors_of
 from chita.runtimes.measured import Size
 from chita.sparse_file.writing import write_sparse
 
 _LEVEL = 9  # of zstd, from 1 to 22
-_WRITERS: dict[str, tuple[str, Callable[[Mapping[str, Tensor], Path], object]]] = {
-    "safetensors": (".safetensors", lambda tensors, path: save_file(dict(tensors), path)),
-    "sparse file": (".chita", write_sparse),
-    "sparse file, float16": (".chita", partial(write_sparse, values="float16")),
+
+
+def _safetensors(tensors: Mapping[str, Tensor], path: Path) -> Iterable[Path]:
+    save_file(dict(tensors), path)
+    return [path]
+
+
+def _sparse(tensors: Mapping[str, Tensor], path: Path, values: str | None = None) -> Iterable[Path]:
+    return write_sparse(tensors, path, values=values).files
+
+
+_WRITERS: dict[str, tuple[str, Callable[[Mapping[str, Tensor], Path], Iterable[Path]]]] = {
+    "safetensors": (".safetensors", _safetensors),
+    "sparse file": (".chita", _sparse),
+    "sparse file, float16": (".chita", partial(_sparse, values="float16")),
 }
 
 
@@ -32,11 +43,13 @@ def tensor_sizes(dense: nn.Module, pruned: nn.Module, folder: Path) -> tuple[Siz
     for name, (suffix, write) in _WRITERS.items():
         paths = [folder / f"{name}-{i}{suffix}" for i in range(2)]
         try:
-            for network, path in zip((dense, pruned), paths, strict=True):
+            theirs, ours = (
                 write(_tensors(network), path)
+                for network, path in zip((dense, pruned), paths, strict=True)
+            )
         except InputError:
             continue
-        found.append(size_of(name, paths[:1], paths[1:]))
+        found.append(size_of(name, theirs, ours))
     return tuple(found)
 
 
@@ -53,8 +66,7 @@ def size_of(name: str, dense: Iterable[Path], pruned: Iterable[Path]) -> Size:
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
-    state = network.state_dict()
-    return {plain_name(name): t.detach().clone().contiguous() for name, t in state.items()}
+    return {name: t.clone().contiguous() for name, t in once(tensors_of(network)).items()}
 
 
 def _compressed(files: list[Path]) -> int | None:

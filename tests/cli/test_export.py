@@ -148,8 +148,19 @@ def test_bad_input_gets_one_message(run, arguments, message, tmp_path, monkeypat
 def test_what_is_no_run_folder(command, tmp_path):
     (tmp_path / "empty").mkdir()
     more = ("--to", "onnx", "--out", tmp_path / "net.onnx") if command == "export" else ()
-    for path in (tmp_path / "none", tmp_path / "empty"):
+    (tmp_path / "masks.safetensors").write_bytes(b"")
+    for path in (tmp_path / "none", tmp_path / "empty", tmp_path / "masks.safetensors"):
         assert str(path) in refused(command, path, *more)
+
+
+def test_a_run_on_a_device_that_is_not_here(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    record = json.loads((copy / "record.json").read_text())
+    record["settings"]["device"] = "abacus"
+    (copy / "record.json").write_text(json.dumps(record))
+    done = invoked("export", copy, "--to", "torch-csr", "--out", tmp_path / "net.pt")
+    assert done.exit_code == 0, done.output
 
 
 def test_a_run_is_measured(run, tmp_path):
@@ -165,6 +176,8 @@ def test_a_run_is_measured(run, tmp_path):
     assert round(zeros) == 17024 - 1702
     for sentence in found.sentences:
         assert sentence in done.stdout
+    assert "--force replaces" in refused(*arguments, "--out", out)
+    assert "--force replaces" in refused(*arguments, "--out", tmp_path, "--force")
     assert "load before and after" in done.stdout
 
 

@@ -1,14 +1,18 @@
 """Every kind of file: written, checked, in its place, or nowhere."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils import prune
 
 import chita
 from chita.errors import InputError, OutputError
+from chita.exports.export import write_kind
+from chita.exports.kind import Pruned
 from chita.exports.kinds import KINDS
 from chita.runtimes.csr import Choice, SparseLinear
 from chita.runtimes.onnx import OnnxRuntime
@@ -113,6 +117,15 @@ def refill(network):
     weight[weight == 0] = 1e-12
 
 
+def first_alone(network):
+    """What a graph would compute that was traced with one sample."""
+    network[9].forward = lambda x, own=network[9].forward: own(x)[:1].expand(len(x), -1)
+
+
+def half_lost(network):
+    network[4].weight.detach()[:8] = 0
+
+
 def drift(network):
     network[9].bias.detach().add_(1e-2)
 
@@ -154,6 +167,23 @@ def test_sparse_layers_with_other_outputs_are_not_kept(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_computes_one_sample_alone_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(OnnxRuntime, "_own", OnnxRuntime.write, raising=False)
+    monkeypatch.setattr(OnnxRuntime, "write", another(first_alone))
+    given = torch.randn(1, 3, 9, 9)
+    with pytest.raises(OutputError, match="output differs by .* with batches of 3"):
+        chita.export(convolutional(), tmp_path / "net.onnx", "onnx", inputs=given)
+
+
+def test_outputs_lost_as_a_whole_are_lost(tmp_path, monkeypatch):
+    network = convolutional()
+    network[4].weight.detach()[network[4].weight != 0] = 1e-20
+    monkeypatch.setattr(OnnxRuntime, "_own", OnnxRuntime.write, raising=False)
+    monkeypatch.setattr(OnnxRuntime, "write", another(half_lost))
+    with pytest.raises(OutputError, match=r"4\.weight has lost values in \d outputs"):
+        chita.export(network, tmp_path / "net.onnx", "onnx", inputs=torch.randn(2, 3, 9, 9))
+
+
 def test_a_dense_file_that_changed_a_bit_is_not_kept(tmp_path, monkeypatch):
     def changed(tensors, path, metadata):
         tensors["0.bias"][0] += 1
@@ -186,6 +216,87 @@ def test_what_lies_beside_is_not_replaced_unasked(tmp_path):
         chita.export(network, tmp_path / "net.xml", "openvino", inputs=given)
     assert [file.name for file in tmp_path.iterdir()] == ["net.bin"]
     assert (tmp_path / "net.bin").read_text() == "of someone else"
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_lies_beside_and_belongs_to_nothing_of_ours_stays(folder, tmp_path):
+    network, given = nn.Sequential(zeroed(nn.Linear(8, 8))), torch.randn(2, 8)
+    if folder:  # where a file of ours was made before
+        chita.export(network, tmp_path / "net.xml", "openvino", inputs=given)
+        (tmp_path / "net.bin").unlink()
+        (tmp_path / "net.bin").mkdir()
+    else:
+        (tmp_path / "net.bin").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match=r"net\.bin belongs to something else"):
+        chita.export(network, tmp_path / "net.xml", "openvino", inputs=given, force=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_move_that_fails_leaves_all_as_it_was(force, tmp_path, monkeypatch):
+    network, given = nn.Sequential(zeroed(nn.Linear(8, 8))), torch.randn(2, 8)
+    path = tmp_path / "net.xml"
+    if force:
+        chita.export(network, path, "openvino", inputs=given)
+        network[0].bias.detach().add_(1)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    rename = Path.rename
+
+    def failing(self, target):
+        if Path(target) == path and ".part" in str(self):
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OutputError, match="No space left"):
+        chita.export(network, path, "openvino", inputs=given, force=force)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def masked_by_torch():
+    network = perceptron()
+    prune.random_unstructured(network[0], "weight", 0.5)
+    network(torch.randn(1, 64))
+    return network
+
+
+class Extra(nn.Linear):
+    def get_extra_state(self):
+        return {"note": 1}
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("a network", "str is no torch.nn.Module"),
+        (nn.Linear(3, 3, device="meta"), "has no values in weight"),
+        (nn.LazyLinear(3), "has no values in weight"),
+        (masked_by_torch(), "torch.nn.utils.prune.remove"),
+        (Extra(3, 3), "_extra_state in the state dict are no tensors"),
+    ],
+)
+def test_networks_that_cannot_be_written(network, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        chita.export(network, tmp_path / "net.safetensors", "dense")
+    assert not list(tmp_path.iterdir())
+
+
+def test_masks_of_other_shapes(tmp_path):
+    mask = {"0.weight": torch.ones(3, 3, dtype=torch.bool)}
+    pruned = Pruned(tensors={"0.weight": torch.ones(2, 2)}, masks=mask)
+    with pytest.raises(InputError, match=r"masks of 0\.weight"):
+        write_kind(KINDS["dense"], pruned, tmp_path / "net.safetensors", force=False)
+
+
+def test_what_a_converter_raises_is_no_full_disk(tmp_path):
+    class Complex(nn.Module):
+        def forward(self, x):
+            return torch.linalg.eigvals(x).abs()
+
+    given = torch.randn(2, 3, 3)
+    with pytest.raises(InputError, match="Complex cannot be"):
+        chita.export(Complex(), tmp_path / "net.onnx", "onnx", inputs=given)
 
 
 @pytest.mark.parametrize(

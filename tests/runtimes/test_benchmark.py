@@ -11,8 +11,10 @@ import chita
 from chita.errors import InputError
 from chita.runtimes import benchmark as module
 from chita.runtimes.measured import Benchmark, Pair, RuntimeMeasured
+from chita.runtimes.sizes import tensor_sizes
 from chita.runtimes.table import RUNTIMES, find_runtimes
 from chita.runtimes.timing import Timing
+from chita.sparse_file import writing
 from tests.runtimes.networks import zeroed
 
 
@@ -88,8 +90,42 @@ def test_files_are_told_with_and_without_compression(done):
     assert sizes["safetensors"].dense == sizes["safetensors"].pruned
     assert sizes["sparse file"].pruned < sizes["sparse file"].dense
     assert sizes["safetensors"].pruned_zstd < sizes["safetensors"].dense_zstd
-    smallest = min(size.pruned for size in done.sizes)
+    smallest = min(size.pruned for size in done.sizes if "float16" not in size.name)
     assert f"{smallest / 1e6:.3f} MB" in done.sentences[-1]
+
+
+def test_all_shards_count_and_tied_tensors_once(tmp_path, monkeypatch):
+    network = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    places = [tmp_path / name for name in ("untied", "tied", "parts")]
+    for place in places:
+        place.mkdir()
+    (size, *_) = tensor_sizes(network, network, places[0])
+    assert size.dense > 8 * 64 * 64
+    network[1].weight = network[0].weight
+    (tied, sparse, _) = tensor_sizes(network, network, places[1])
+    assert tied.dense < 6 * 64 * 64
+    monkeypatch.setattr("chita.sparse_file.writing._planned", shards_of(1000))
+    assert tensor_sizes(network, network, places[2])[1].dense >= sparse.dense
+
+
+def shards_of(limit):
+    return lambda tensors, narrow, _, planned=writing._planned: planned(tensors, narrow, limit)
+
+
+def test_a_runtime_that_fails_is_told_and_the_others_are_measured():
+    network = nn.Sequential(zeroed(nn.Linear(8, 8))).bfloat16()
+    given = torch.ones(1, 8, dtype=torch.bfloat16)
+    found = chita.benchmark(
+        network, network, given, runtimes=["onnxruntime", "torch"], seconds=0.01
+    )
+    assert [runtime.pair is None for runtime in found.runtimes] == [True, False]
+    assert "\n" not in found.runtimes[0].sentence
+
+
+def test_inputs_that_do_not_fit_are_one_error():
+    network = nn.Linear(3, 3)
+    with pytest.raises(InputError, match="forward pass fails"):
+        chita.benchmark(network, network, torch.ones(1, 4), runtimes=["torch"], layers=False)
 
 
 def test_a_record_is_read_back(done):

@@ -84,6 +84,40 @@ def test_layers_that_cannot_gain_are_not_tried():
     assert choose(half, inputs_of(torch.randn(1, 16).bfloat16()))[0].seconds == {}
 
 
+def test_what_follows_may_take_the_outputs_as_they_lie(monkeypatch):
+    class Viewing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = zeroed(nn.Linear(16, 16))
+
+        def forward(self, x):
+            return self.layer(x).view(-1)
+
+    network = in_forms(Viewing(), (Choice(layer="layer", form=CSR, seconds={}),))
+    with torch.no_grad():
+        assert network(torch.randn(4, 16)).shape == (64,)
+
+
+def test_a_layer_called_by_keyword_is_passed_over():
+    class ByName(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = zeroed(nn.Linear(16, 16))
+
+        def forward(self, x):
+            return self.layer(input=x)
+
+    assert choose(ByName(), inputs_of(torch.randn(2, 16))) == ()
+
+
+def test_a_layer_that_is_fused_stays_dense(monkeypatch):
+    """Hooks hide that an encoder layer reads its weights itself."""
+    clocked(monkeypatch, dict.fromkeys((CSR, "bsr-4x4", "bsr-16x16"), 0.5))
+    network = zeroed(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True))
+    found = choose(network, inputs_of(torch.randn(2, 5, 16)))
+    assert {choice.form for choice in found} == {DENSE}
+
+
 def test_tied_weights_stay_dense(monkeypatch):
     clocked(monkeypatch, {CSR: 0.5, "bsr-4x4": 1.0, "bsr-16x16": 1.0})
     network = perceptron()

@@ -9,6 +9,7 @@ from torch import nn
 
 import chita
 from chita.errors import InputError, OutputError
+from chita.exports.kinds import KINDS
 from chita.runtimes.compare import difference
 from chita.runtimes.inputs import inputs_of, reference
 from chita.runtimes.mnn import MnnRuntime, stored_sparse
@@ -17,8 +18,13 @@ from chita.runtimes.openvino import OpenVinoRuntime
 from tests.families.language import FAMILIES
 from tests.runtimes.networks import Keywords, convolutional, words, zeroed
 
+GRAPHS = ("onnx", "mnn", "openvino")
 ALL = [OnnxRuntime(), MnnRuntime(), OpenVinoRuntime()]
 every = pytest.mark.parametrize("runtime", ALL, ids=lambda runtime: runtime.name)
+
+
+def grouped(layer):
+    return zeroed(nn.Sequential(layer))
 
 
 @every
@@ -48,6 +54,64 @@ def test_names_of_inputs_and_outputs(runtime, tmp_path):
     found = runtime.load(path, longer)(longer)
     assert set(found) == {"hidden", "pooled"}
     assert difference(reference(network, longer), found).within()
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 8, batch_first=True)
+        self.head = nn.Linear(8, 3)
+        zeroed(self)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+class Named(nn.Module):
+    """Whose parameter, input and output have the names that ours would have."""
+
+    def __init__(self):
+        super().__init__()
+        self.output = nn.Parameter(torch.randn(4))
+        self.hidden = zeroed(nn.Linear(4, 4))
+
+    def forward(self, hidden):
+        return {"hidden": self.hidden(hidden) * self.output, "output": hidden * 2}
+
+
+class Bytes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = zeroed(nn.Linear(12, 4))
+
+    def forward(self, x):
+        return self.layer(x.float() / 255)
+
+
+ODD = {
+    "recurrent": (Recurrent, torch.randn(2, 5, 6), ("onnx", "openvino")),
+    "groups": (
+        lambda: grouped(nn.Conv2d(8, 12, 3, groups=4)),
+        torch.randn(2, 8, 6, 6),
+        ("onnx", "openvino"),
+    ),
+    "transposed": (lambda: grouped(nn.ConvTranspose2d(8, 6, 3)), torch.randn(2, 8, 5, 5), GRAPHS),
+    "one dimension": (lambda: grouped(nn.Conv1d(8, 6, 3)), torch.randn(2, 8, 9), GRAPHS),
+    "names": (Named, {"hidden": torch.randn(3, 4)}, GRAPHS),
+    "bytes": (Bytes, torch.randint(0, 255, (2, 12), dtype=torch.uint8), ("onnx", "openvino")),
+    "halves": (lambda: zeroed(nn.Linear(16, 8)).half(), torch.randn(2, 16).half(), ("onnx",)),
+}
+
+
+@pytest.mark.parametrize(
+    ("network", "kind"), [(name, kind) for name, (*_, kinds) in ODD.items() for kind in kinds]
+)
+def test_networks_that_converters_rearrange(network, kind, tmp_path):
+    make, given, _ = ODD[network]
+    path = tmp_path / f"net{KINDS[kind].suffix}"
+    found = chita.export(make().eval(), path, kind, inputs=given)
+    assert 0 < found.nnz < found.prunable / 2
+    assert not any("batches of" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -86,6 +150,14 @@ def test_mnn_prints_nothing_where_results_are_printed(tmp_path):
     asked = [sys.executable, "-c", code, str(path)]
     done = subprocess.run(asked, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("output\n", "")
+
+
+def test_no_file_of_this_folder_is_taken_for_the_converter(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "_tools.py").write_text("raise SystemExit('mine')\n")
+    network = nn.Sequential(zeroed(nn.Linear(4, 4)))
+    MnnRuntime().write(network, inputs_of(torch.ones(1, 4)), tmp_path / "net.mnn", sparse=True)
+    assert (tmp_path / "net.mnn").exists()
 
 
 def test_a_converter_that_fails_is_one_error(tmp_path):

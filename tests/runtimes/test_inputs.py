@@ -46,11 +46,23 @@ def test_samples_are_cut_and_repeated():
 
 def test_outputs_have_names():
     a, b = torch.zeros(1), torch.ones(1)
-    assert list(outputs_by_name(a)) == ["output"]
-    assert list(outputs_by_name((a, b))) == ["output_0", "output_1"]
-    assert list(outputs_by_name({"x": a, "y": (a, b), "z": None})) == ["x", "y.0", "y.1"]
+    given = inputs_of({"w": a})
+    assert list(outputs_by_name(a, given)) == ["output"]
+    assert list(outputs_by_name((a, b), given)) == ["output_0", "output_1"]
+    found = outputs_by_name({"x": a, "y": (a, b), "z": None, "w": b}, given)
+    assert list(found) == ["x", "y.0", "y.1", "w_out"]
     with pytest.raises(InputError, match="only tensors can leave"):
-        outputs_by_name("text")
+        outputs_by_name("text", given)
+
+
+def test_varied_samples_are_all_different():
+    numbers, words = torch.randn(1, 4), torch.arange(5).view(1, 5)
+    found = inputs_of({"x": numbers, "ids": words}).varied(3)
+    assert torch.equal(found.tensors[0][0], numbers[0])
+    assert torch.equal(found.tensors[1][0], words[0])
+    for tensor in found.tensors:
+        assert len({tuple(sample.tolist()) for sample in tensor}) == 3
+    assert found.tensors[1].sort(1).values.unique(dim=0).tolist() == [[0, 1, 2, 3, 4]]
 
 
 def test_the_reference_is_that_of_eval_mode_and_changes_nothing():

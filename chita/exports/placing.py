@@ -1,0 +1,125 @@
+"""Files put in their places: all of them or none, and nothing of anybody else's is replaced."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from chita.errors import ChitaError, OutputError
+from chita.exports.hugging_face import FILES
+from chita.exports.kind import Kind
+from chita.exports.run_folder import draft_beside, flush
+
+_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+
+
+def check_export_target(kind: Kind, path: Path, *, force: bool) -> None:
+    """Raise `OutputError` when a file of this kind could not be written to `path`."""
+    if kind.suffix and path.suffix != kind.suffix:
+        raise OutputError(
+            f"{path} is no name for {kind.name}. Give one that ends in {kind.suffix}."
+        )
+    if path.name in ("", ".."):
+        raise OutputError(f"{path} names nothing to be made. Choose another path (--out).")
+    if not _is_there(path):
+        return
+    if not force:
+        raise OutputError(f"{path} exists. Choose another, or replace it: force=True, or --force.")
+    if kind.suffix and not path.is_file():
+        raise OutputError(f"{path} is no file, so force does not replace it. Choose another.")
+    if not kind.suffix and not _replaceable(path):
+        raise OutputError(
+            f"{path} holds more than a network of transformers, so force does not replace it. "
+            "Choose another."
+        )
+
+
+@contextmanager
+def placed(kind: Kind, path: Path, *, force: bool) -> Iterator[Path]:
+    """A place for the file, in a folder of its own beside `path`; all in it is moved at the end.
+
+    What lies beside the file is replaced with it, by `force`, and never without.
+
+    Raises `OutputError` when it cannot be written; all is then as it was before.
+    """
+    check_export_target(kind, path, force=force)
+    path = path.absolute()
+    try:
+        with draft_beside(path) as folder:
+            yield folder / path.name
+            beside = sorted(entry for entry in folder.iterdir() if entry.name != path.name)
+            for entry in beside:
+                _check_beside(path.parent / entry.name, path, force=force)
+            for file in files_in(folder):
+                file.chmod(0o644)
+                flush(file)
+            ordered = (*beside, folder / path.name)  # what names the others comes last
+            _put([(entry, path.parent / entry.name) for entry in ordered])
+    except ChitaError:
+        raise
+    except (OSError, ValueError) as error:  # a name with a null character is a ValueError
+        raise OutputError(
+            f"{path} could not be written: {error}. Nothing was left there; free space or choose "
+            "another path (--out)."
+        ) from error
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return all files below a folder, in order."""
+    return sorted(entry for entry in folder.rglob("*") if entry.is_file())
+
+
+def _check_beside(target: Path, path: Path, *, force: bool) -> None:
+    if not _is_there(target):
+        return
+    if not force:
+        raise OutputError(f"{target} exists. Choose another path, or replace it: --force.")
+    if not target.is_file() or not _is_there(path):
+        raise OutputError(
+            f"{target} belongs to something else, so force does not replace it. Choose another "
+            "path."
+        )
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _replaceable(path: Path) -> bool:
+    if not path.is_dir() or path.is_symlink():
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    return not {name for name in names - FILES if not _WEIGHTS.fullmatch(name)}
+
+
+def _put(moves: Sequence[tuple[Path, Path]]) -> None:
+    """Move every draft to its target; where one fails, all is as it was before."""
+    kept: list[tuple[Path, Path]] = []
+    made: list[Path] = []
+    try:
+        for draft, target in moves:
+            if _is_there(target):
+                old = target.with_name(f".{target.name}.{os.getpid()}.old")
+                target.rename(old)
+                kept.append((old, target))
+            draft.rename(target)
+            made.append(target)
+    except BaseException:
+        for target in made:
+            _remove(target)
+        for old, target in kept:
+            old.rename(target)
+        raise
+    for old, _ in kept:
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

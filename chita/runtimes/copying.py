@@ -1,0 +1,67 @@
+"""Networks as they can be written and measured: copied, on the CPU, with values."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor, nn
+
+from chita.errors import InputError
+from chita.imports import told
+from chita.naming import plain_name
+
+
+def copied(network: nn.Module) -> nn.Module:
+    """Return a copy of a network on the CPU, in eval mode.
+
+    Raises `InputError` for what is no network, has no values yet, or cannot be copied.
+    """
+    if not isinstance(network, nn.Module):
+        raise InputError(
+            f"{type(network).__name__} is no torch.nn.Module. Give the network itself."
+        )
+    kind = type(network).__name__
+    named = [*network.named_parameters(), *network.named_buffers()]
+    empty = [n for n, t in named if isinstance(t, _LAZY) or t.is_meta]
+    if empty:
+        raise InputError(
+            f"{kind} has no values in {', '.join(empty)}. Call it once, or load its weights."
+        )
+    try:
+        return copy.deepcopy(network).cpu().eval()
+    except Exception as error:  # modules may hold anything
+        raise InputError(
+            f"{kind} cannot be copied: {told(error)}. If its weights are computed (as by "
+            "torch.nn.utils.prune or spectral_norm), make them plain first, such as by "
+            "torch.nn.utils.prune.remove."
+        ) from error
+
+
+def tensors_of(network: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict of a network under plain names, detached.
+
+    Raises `InputError` when it holds something else than tensors.
+    """
+    state = {plain_name(name): value for name, value in network.state_dict().items()}
+    strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise InputError(
+            f"{', '.join(strange)} in the state dict are no tensors, so files of tensors cannot "
+            "hold them. Remove that extra state."
+        )
+    return {name: tensor.detach() for name, tensor in state.items()}
+
+
+def once(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors without those that are another one under a second name."""
+    seen: dict[tuple[object, ...], str] = {}
+    for name, tensor in tensors.items():
+        if tensor.numel():
+            place = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+            seen.setdefault(place, name)
+        else:
+            seen[name,] = name
+    return {name: tensors[name] for name in seen.values()}
+
+
+_LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)
