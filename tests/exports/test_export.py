@@ -171,7 +171,7 @@ def test_a_file_that_computes_one_sample_alone_is_not_kept(tmp_path, monkeypatch
     monkeypatch.setattr(OnnxRuntime, "_own", OnnxRuntime.write, raising=False)
     monkeypatch.setattr(OnnxRuntime, "write", another(first_alone))
     given = torch.randn(1, 3, 9, 9)
-    with pytest.raises(OutputError, match="output differs by .* with batches of 3"):
+    with pytest.raises(OutputError, match=r"output differs by .* with batches of 3"):
         chita.export(convolutional(), tmp_path / "net.onnx", "onnx", inputs=given)
 
 
