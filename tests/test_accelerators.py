@@ -111,3 +111,20 @@ def test_layers_end_where_they_end_on_the_cpu(device, family, method):
         assert ours.solved.inputs == theirs.solved.inputs
         if theirs.solved.error is not None:
             assert ours.solved.error == pytest.approx(theirs.solved.error, rel=0.2, abs=1e-4)
+
+
+def test_two_of_four_for_sparse_tensor_cores(tmp_path):
+    if not FOUND["cuda"] or torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("no GPU with sparse tensor cores here")
+    network = torch.nn.Sequential(
+        torch.nn.Linear(128, 256), torch.nn.ReLU(), torch.nn.Linear(256, 64)
+    )
+    with torch.no_grad():
+        for layer in (network[0], network[2]):
+            layer.weight.view(-1, 4)[:, 2:] = 0
+    given = torch.randn(64, 128)
+    found = chita.export(network, tmp_path / "net.pt", "semi-structured", inputs=given)
+    assert found.nnz == (128 * 256 + 256 * 64) // 2
+    assert found.difference is not None
+    assert found.difference < 0.02
+    assert (tmp_path / "net.pt").stat().st_size < 0.7 * 2 * (128 * 256 + 256 * 64)
