@@ -78,6 +78,7 @@ def test_pytorch_with_sparse_weights(tmp_path, monkeypatch):
     _, path, expected = written(tmp_path, "torch-csr", ".pt")
     own = perceptron(share=0)
     own.load_state_dict(torch.load(path, weights_only=True), assign=True)
+    assert {own[i].weight.layout for i in (0, 2)} == {torch.sparse_csr}
     with torch.no_grad():
         assert np.abs(own(GIVEN).numpy() - expected).max() <= 1e-6
         assert np.abs(chita.use_sparse(own)(GIVEN).numpy() - expected).max() <= 1e-6

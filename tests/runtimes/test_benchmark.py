@@ -10,6 +10,8 @@ from torch import nn
 import chita
 from chita.errors import InputError
 from chita.runtimes import benchmark as module
+from chita.runtimes.inputs import inputs_of
+from chita.runtimes.layers import layers_of
 from chita.runtimes.measured import Benchmark, Pair, RuntimeMeasured
 from chita.runtimes.sizes import tensor_sizes
 from chita.runtimes.table import RUNTIMES, find_runtimes
@@ -70,6 +72,23 @@ def test_a_benchmark_of_a_network_and_its_layers(done):
         assert list(runtime.layers) == names
     assert len(done.sentences) == 4
     assert done.sentences[0].startswith("torch: no gain to expect")
+
+
+def test_layers_alone_are_those_that_are_pruned():
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(20, 8)
+            self.inner = nn.Linear(8, 8)
+            self.head = nn.Linear(8, 20, bias=False)
+            self.head.weight = self.embedding.weight
+
+        def forward(self, tokens):
+            return self.head(self.inner(self.embedding(tokens)))
+
+    network = Decoder().eval()
+    found = layers_of(network, network, inputs_of(torch.randint(0, 20, (2, 5))))
+    assert [layer.name for layer in found] == ["inner"]
 
 
 def test_what_is_fastest_of_all_is_told():

@@ -95,6 +95,7 @@ ODD = {
         torch.randn(2, 8, 6, 6),
         ("onnx", "openvino"),
     ),
+    "two groups": (lambda: grouped(nn.Conv1d(8, 12, 3, groups=2)), torch.randn(2, 8, 9), GRAPHS),
     "transposed": (lambda: grouped(nn.ConvTranspose2d(8, 6, 3)), torch.randn(2, 8, 5, 5), GRAPHS),
     "one dimension": (lambda: grouped(nn.Conv1d(8, 6, 3)), torch.randn(2, 8, 9), GRAPHS),
     "names": (Named, {"hidden": torch.randn(3, 4)}, GRAPHS),
