@@ -77,5 +77,5 @@ FAULTS_OF_EXPORTS = [
     ("runtimes/onnx_file.py", "output_names=names,", "", FILES),
     ("cli/reopened.py", "weights\": run, **asked", "weights\": None, **asked", COMMAND),
     ("cli/reopened.py", 'f"hf:{run}" if', 'f"hf:{run}" if False and', COMMAND),
-    ("cli/export.py", "    if not run.is_dir() or not mask_file(run).is_file():", "    if False:", COMMAND),
+    ("cli/reopened.py", "    if not run.is_dir() or not mask_file(run).is_file():", "    if False:", COMMAND),
 ]  # fmt: skip

@@ -12,8 +12,8 @@ import typer
 from chita.cli import options as opt
 from chita.cli.console import stdout
 from chita.cli.feedback import Feedback, LogFormat
-from chita.cli.reopened import inputs_for, open_run
-from chita.errors import CheckpointError, InputError
+from chita.cli.reopened import inputs_for, open_run, run_folder
+from chita.errors import InputError
 from chita.exports.export import Exported, find_kind, write_kind
 from chita.exports.export import export as export_network
 from chita.exports.kind import Pruned
@@ -63,7 +63,7 @@ def export(
     if batch < 1:
         raise InputError(f"--batch is {batch}; give 1 or more samples.")
     feedback = Feedback(quiet=quiet, log_format=log_format)
-    masks = load_masks(mask_file(_run_folder(run)))
+    masks = load_masks(mask_file(run_folder(run)))
     if not kind.needs_network:
         pruned = Pruned(tensors=load(run), masks=masks, values=values)
         found = write_kind(kind, pruned, out, force=bool(force))
@@ -80,14 +80,6 @@ _NETWORK = (
     *("model", "allow_pickle", "data", "data_dir"),
     *("image_size", "image_mean", "image_std", "length"),
 )
-
-
-def _run_folder(run: Path) -> Path:
-    if not run.is_dir() or not mask_file(run).is_file():
-        raise CheckpointError(
-            f"{run} is no run folder: it holds no masks. Give one of chita prune."
-        )
-    return run
 
 
 def _show(found: Exported, *, as_json: bool) -> None:

@@ -13,14 +13,24 @@ from chita.cli.session import Session, open_session
 from chita.cli.settings import NetworkSettings, merge_settings
 from chita.data.batches import batches_of
 from chita.data.lines import PREFIX
-from chita.errors import InputError
+from chita.errors import CheckpointError, InputError
 from chita.exports.run_folder import read_record
 from chita.imports import is_import
+from chita.masks.storage import mask_file
 from chita.models.zoo import LIBRARIES, load_model
 from chita.runtimes.inputs import Inputs, inputs_of
 
 _CONFIG = "config.json"
 _READ = NetworkSettings.model_fields.keys() - {"weights", "allow_pickle", "loss", "device"}
+
+
+def run_folder(run: Path) -> Path:
+    """Return a folder that holds masks. Raises `CheckpointError` where it is none."""
+    if not run.is_dir() or not mask_file(run).is_file():
+        raise CheckpointError(
+            f"{run} is no run folder: it holds no masks. Give one of chita prune."
+        )
+    return run
 
 
 def settings_of_run(run: Path, given: Mapping[str, Any]) -> NetworkSettings:
@@ -31,11 +41,11 @@ def settings_of_run(run: Path, given: Mapping[str, Any]) -> NetworkSettings:
     because it was before.
 
     Raises:
-        CheckpointError: there is no record.
+        CheckpointError: there are no masks, or no record.
         InputError: the run was made from Python, so that its record names no network, or the
             record names functions, and they are not given.
     """
-    record = read_record(run)
+    record = read_record(run_folder(run))
     named = {n: v for n, v in record.settings.items() if n in _READ}
     asked = {name: value for name, value in given.items() if value is not None}
     code = [n for n in ("model", "data") if n not in asked and _is_code(named.get(n))]

@@ -150,7 +150,9 @@ def test_what_is_no_run_folder(command, tmp_path):
     more = ("--to", "onnx", "--out", tmp_path / "net.onnx") if command == "export" else ()
     (tmp_path / "masks.safetensors").write_bytes(b"")
     for path in (tmp_path / "none", tmp_path / "empty", tmp_path / "masks.safetensors"):
-        assert str(path) in refused(command, path, *more)
+        message = refused(command, path, *more)
+        assert str(path) in message
+        assert "chita prune" in message
 
 
 def test_a_run_on_a_device_that_is_not_here(run, tmp_path):
