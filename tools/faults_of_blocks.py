@@ -6,7 +6,19 @@ BLOCKS, POSED = "tests/problem/test_block_gram.py", "tests/pruning/test_posed.py
 OTHER, REHEARSAL = "tests/problem/test_other_rows.py", "tests/pruning/test_rehearsal.py"
 POSE = "tests/pruning/test_pose.py"
 
+EARLIER = "tests/pruning/test_earlier.py"
+
 FAULTS_OF_BLOCKS = [
+    ("problem/stacked_rows.py", "return torch.cat([part.gather(index) for part in self._parts], 1)", "return torch.cat([part.gather(index) for part in self._parts[::-1]], 1)", OTHER),
+    ("problem/stacked_rows.py", "torch.stack([part.squared_norms() for part in self._parts]).sum(0)", "self._parts[0].squared_norms()", OTHER),
+    ("problem/stacked_rows.py", "z.split(self._counts, 1)", "[z[:, : c] for c in self._counts]", OTHER),
+    ("pruning/earlier.py", "fresh.divisors * (rows.n / fresh.rows.n)", "fresh.divisors", EARLIER),
+    ("pruning/earlier.py", "if s > stage - self._count}", "}", EARLIER),
+    ("pruning/earlier.py", "network.load_state_dict(state, strict=False)", "pass", EARLIER),
+    ("pruning/earlier.py", "        network.load_state_dict(now, strict=False)", "        pass", EARLIER),
+    ("pruning/staged.py", "predicted, increases = fresh.predicted", "predicted, increases = posed.predicted", EARLIER),
+    ("pruning/staged.py", "                    self._recall(staged, stage, given)\n                continue", "                    pass\n                continue", EARLIER + " " + REHEARSAL),
+    ("pruning/so_far.py", "if s > stage - count}", "if s > stage}", EARLIER),
     ("problem/block_gram.py", "where.unsqueeze(1) == where, self", "where.unsqueeze(1) >= 0, self", BLOCKS),
     ("problem/block_gram.py", "z.repeat(len(self._blocks))", "z.repeat(len(self._blocks)) / 2", BLOCKS),
     ("problem/block_gram.py", "self.gram(place.block).pullback(parted[place.block]", "self.gram(place.block).pullback(parted[0]", BLOCKS),

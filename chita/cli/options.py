@@ -223,6 +223,13 @@ Regrow = Annotated[
         show_default=False,
     ),
 ]
+EarlierRows = Annotated[
+    int | None,
+    typer.Option(
+        help="Stages whose rows tell the next ones of the curvature too: more memory and time of "
+        "solves, no more gradients. [default: 0]"
+    ),
+]
 BnRecalibrate = Annotated[
     bool | None,
     typer.Option(

@@ -17,12 +17,11 @@ from chita.cli.settings import (
     merge_settings,
     pose_of,
     read_indices,
-    schedule_of,
+    stages_of,
 )
 from chita.pruning.plan import Limit, Plan
 from chita.pruning.plan import plan as plan_network
 from chita.pruning.pose import make_solver
-from chita.pruning.schedule import Stages
 
 
 def plan(
@@ -53,6 +52,7 @@ def plan(
     stages: opt.Stages = None,
     schedule: opt.Schedule = None,
     regrow: opt.Regrow = None,
+    earlier_rows: opt.EarlierRows = None,
     layerwise: opt.Layerwise = None,
     rows: opt.Rows = None,
     row_size: opt.RowSize = None,
@@ -73,9 +73,7 @@ def plan(
     """Show what `chita prune` would do with the same options, and what it would cost."""
     settings = merge_settings(PruneSettings, config, locals(), option or [])
     solver = make_solver(settings.method, settings.options)
-    stages_asked = Stages(
-        count=settings.stages, schedule=schedule_of(settings), regrow=settings.regrow
-    )
+    stages_asked = stages_of(settings)
     pose_of(settings)
     feedback = Feedback(quiet=quiet, log_format=log_format)
     session = open_session(settings, feedback=feedback, needs_data=False, needs_weights=False)
@@ -88,6 +86,7 @@ def plan(
         ignore=settings.ignore,
         method=solver,
         stages=stages_asked.number,
+        earlier_rows=stages_asked.earlier_rows,
         training=settings.training,
         layerwise=settings.layerwise,
         rows=settings.rows,

@@ -17,6 +17,7 @@ from chita.cli.settings import (
     merge_settings,
     pose_of,
     schedule_of,
+    stages_of,
 )
 from chita.cli.show import show
 from chita.data.batches import Indexed, check_enough
@@ -31,7 +32,6 @@ from chita.pruning.layers import check_layers, check_shares, layers_of
 from chita.pruning.network import prune as prune_network
 from chita.pruning.pose import make_solver
 from chita.pruning.result import PruneResult
-from chita.pruning.schedule import Stages
 from chita.records import RunRecord
 from chita.solvers import Solver
 from chita.training.evaluate import Score
@@ -66,6 +66,7 @@ def prune(
     stages: opt.Stages = None,
     schedule: opt.Schedule = None,
     regrow: opt.Regrow = None,
+    earlier_rows: opt.EarlierRows = None,
     gradual: opt.Gradual = None,
     train: opt.Train = None,
     layerwise: opt.Layerwise = None,
@@ -114,7 +115,7 @@ def check_prune(settings: PruneSettings) -> None:
     else:
         pose_of(settings).settled(solver)
     activation_limit(settings.max_memory)
-    Stages(count=settings.stages, schedule=schedule_of(settings), regrow=settings.regrow)
+    stages_of(settings)
     check_rows(settings)
 
 
@@ -201,6 +202,7 @@ def _pruned(
         stages=settings.stages,
         schedule=schedule_of(settings),
         regrow=settings.regrow,
+        earlier_rows=settings.earlier_rows,
         training=settings.training,
         measure=None if session.evaluation is None else lambda n: session.measured(n).value,
         layerwise=settings.layerwise,

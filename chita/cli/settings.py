@@ -16,6 +16,7 @@ from chita.errors import InputError
 from chita.naming import nearest
 from chita.pruning.budget import Asked, PerLayerLike
 from chita.pruning.pose import Pose
+from chita.pruning.schedule import Stages
 from chita.pruning.sensitivity import SPARSITIES
 from chita.training.recipe import Training
 
@@ -133,6 +134,7 @@ class PruneSettings(RowSettings):
     stages: Whole | None = None
     schedule: str | tuple[Number, ...] = "exp"
     regrow: Flag = True
+    earlier_rows: Whole = 0
     training: Training | None = None
     layerwise: Flag | None = None
     max_memory: Number | None = None
@@ -206,6 +208,16 @@ def check_known(
     if unknown:
         hints = " ".join(f"{n!r}: {nearest(n, known)}" for n in unknown)
         raise InputError(f"{config} has unknown settings. {hints}")
+
+
+def stages_of(settings: PruneSettings) -> Stages:
+    """Return the stages. Raises `InputError` where they cannot be."""
+    return Stages(
+        count=settings.stages,
+        schedule=schedule_of(settings),
+        regrow=settings.regrow,
+        earlier_rows=settings.earlier_rows,
+    )
 
 
 def schedule_of(settings: PruneSettings) -> str | tuple[float, ...]:

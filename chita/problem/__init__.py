@@ -10,6 +10,7 @@ from chita.problem.joined_rows import JoinedRows
 from chita.problem.prices import Prices
 from chita.problem.quadratic import LocalQuadratic, Minimum
 from chita.problem.rows import DenseRows, Rows
+from chita.problem.stacked_rows import StackedRows
 
 __all__ = [
     "BlockGram",
@@ -25,5 +26,6 @@ __all__ = [
     "NoCurvature",
     "Prices",
     "Rows",
+    "StackedRows",
     "lower_bound",
 ]

@@ -31,7 +31,8 @@ from chita.pruning.posed import OUTPUTS
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Source
 from chita.pruning.schedule import Stages
-from chita.pruning.staged import BATCH_NORM_SAMPLES, Staged
+from chita.pruning.so_far import Staged
+from chita.pruning.staged import BATCH_NORM_SAMPLES
 from chita.pruning.unfinished import Unfinished
 from chita.records import BatchNormRecord, SolvedRecord, StageRecord
 from chita.solvers import Solver
@@ -174,6 +175,7 @@ def check_asked(pose: Pose, stages: Stages, *, bound: bool) -> None:
             ("fisher_blocks", pose.fisher_blocks == OUTPUTS),
             ("step", pose.step not in (AUTO, 1.0)),
             ("stages", stages.number > 1),
+            ("earlier_rows", stages.earlier_rows > 0),
             ("bound", bound),
         )
         if given

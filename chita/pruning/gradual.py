@@ -17,7 +17,7 @@ from chita.errors import NumericalError
 from chita.layout import Layout
 from chita.losses import LossLike, make_loss
 from chita.progress import RUN_SECONDS_LEFT, Placed, Progress
-from chita.pruning.staged import Staged
+from chita.pruning.so_far import Staged
 from chita.records import EpochRecord
 from chita.training.fine_tune import Diverged, FineTuner
 from chita.training.recipe import Training

@@ -26,7 +26,8 @@ from chita.pruning.layers import check_layers, check_shares, layers_of
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Source
 from chita.pruning.search import searched
-from chita.pruning.staged import Staged, StagedRun
+from chita.pruning.so_far import Staged
+from chita.pruning.staged import StagedRun
 from chita.pruning.unfinished import Unfinished
 from chita.records import TrainingRecord
 from chita.training.recipe import Training

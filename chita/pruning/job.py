@@ -24,7 +24,7 @@ from chita.pruning.pose import Pose
 from chita.pruning.result import PruneResult, make_record, settings_of
 from chita.pruning.samples import Sampling
 from chita.pruning.schedule import Stages
-from chita.pruning.staged import Staged
+from chita.pruning.so_far import Staged
 from chita.pruning.unfinished import Unfinished
 from chita.pruning.working_copy import copied, restored_on_error
 from chita.records import SolvedRecord, TrainingRecord

@@ -27,7 +27,8 @@ from chita.pruning.result import PruneResult
 from chita.pruning.samples import Sampling
 from chita.pruning.schedule import Stages
 from chita.pruning.search import searched
-from chita.pruning.staged import Staged, StagedRun
+from chita.pruning.so_far import Staged
+from chita.pruning.staged import StagedRun
 from chita.pruning.unfinished import Unfinished
 from chita.solvers import Solver
 from chita.training.recipe import Training
@@ -51,6 +52,7 @@ def prune(
     stages: int | None = None,
     schedule: str | Sequence[float] = "exp",
     regrow: bool = True,
+    earlier_rows: int = 0,
     training: Training | None = None,
     evaluation: Data | None = None,
     measure: Callable[[nn.Module], float] | None = None,
@@ -115,6 +117,9 @@ def prune(
         schedule: how sparsity grows over the stages: "exp", "poly" (cubic), "linear", "constant"
             or "geometric" (`chita.pruning.schedule`), or the sparsities of all stages.
         regrow: whether a weight that one stage removes may be kept by a later one.
+        earlier_rows: stages whose rows tell the next ones of the curvature, beside fresh ones that
+            tell of gradient and curvature: `earlier_rows` + 1 times the rows, in memory and time
+            of a solve, without collecting more (`chita.pruning.earlier`).
         training: epochs of fine-tuning with pruning events between them (`chita.Training`), in
             place of pruning alone; `stages` are then those inside each event. All parameters that
             require gradients are trained on `data`, but those samples that are held out.
@@ -200,7 +205,7 @@ def prune(
         ),
         pose=Pose(ridge=ridge, first_order=first_order, step=step, fisher_blocks=fisher_blocks),
         settings={**asked.plain(), "targets": targets, "ignore": ignore, "bound": bound},
-        stages=Stages(count=stages, schedule=schedule, regrow=regrow),
+        stages=Stages(count=stages, schedule=schedule, regrow=regrow, earlier_rows=earlier_rows),
         bn_recalibrate=bn_recalibrate,
         bound=bound,
         unfinished=unfinished,
@@ -260,13 +265,13 @@ def run_stages(model: nn.Module, data: Data | None, job: Job) -> PruneResult:
 def _resumed(run: StagedRun, kept: Unfinished | None, logger: Logger | None) -> Staged:
     """Run, from what was kept on; log and keep every stage."""
     found = None if kept is None else kept.restored()
-    begun = None if found is None else Staged.of(found.mask, found.done)
+    begun = None if found is None else Staged.of(found.mask, found.done, found.others)
     journal = Journal(logger, stages=0 if begun is None else len(begun.records))
 
     def finished(done: Staged) -> None:
         journal.log(stages=done.records)  # first: what is kept is not done again
         if kept is not None:
-            kept.keep(done.mask, done.plain())
+            kept.keep(done.mask, done.plain(), done.tensors())
 
     staged = run.run(begun, finished)
     if kept is not None:

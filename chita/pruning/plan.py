@@ -148,6 +148,7 @@ def plan(
     ignore: str | Sequence[str] = (),
     method: str | Solver = "chita",
     stages: int | None = None,
+    earlier_rows: int = 0,
     training: Training | None = None,
     layerwise: bool | None = None,
     rows: int | None = None,
@@ -177,6 +178,7 @@ def plan(
         ignore: as in `prune`.
         method: as in `prune`.
         stages: as in `prune`; times are those of all.
+        earlier_rows: as in `prune`; rows are those that the last stage holds.
         training: as in `prune`; rows and solves are those of all events.
         layerwise: as in `prune`. Bytes are then those of Gram matrices.
         rows: as in `prune`.
@@ -206,6 +208,8 @@ def plan(
     layered = by_layers(solver, layerwise)
     layout, kept, limits = _budgeted(asked, layout, network, data, loss, layered=layered)
     samples, rows = sampling.count, sampling.count if solver.curvatures and not layered else 0
+    staged = Stages(count=stages, earlier_rows=earlier_rows)
+    collected, rows = rows, rows * (1 + min(earlier_rows, staged.number - 1))
     wide = rows_type(network, layout)
     each = rows * (sampling.storage or wide).itemsize  # bytes per weight
     cost = _cost(network, data, sampling) if rows or layered or training else None
@@ -227,8 +231,9 @@ def plan(
             **layers_plan(network, layout, solver, cost, samples, events),
         )
     stored = sum(tensor.bytes for tensor in tensors)
-    collect, solve = _seconds(solver, sampling, cost, rows, layout.size, kept or layout.size)
-    count = events * Stages(count=stages).number
+    size, count = layout.size, events * staged.number
+    collect, _ = _seconds(solver, sampling, cost, collected, size, kept or size)
+    _, solve = _seconds(solver, sampling, cost, rows, size, kept or size)
     if collect is not None:
         collect = count * collect + (0 if ruled else _FUNC_SECONDS)
     return Plan(

@@ -17,7 +17,7 @@ from chita.metrics import number
 from chita.pruning.allocation import Levels
 from chita.pruning.pose import Pose, solver_name, solver_options
 from chita.pruning.samples import Sampling
-from chita.pruning.staged import Staged
+from chita.pruning.so_far import Staged
 from chita.records import (
     LayerRecord,
     LevelRecord,

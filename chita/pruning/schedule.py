@@ -29,12 +29,14 @@ from the first stage on; `geometric` removes the same share of what is left (M-F
 @final
 @dataclass(frozen=True, kw_only=True)
 class Stages:
-    """How many stages, on which schedule, and whether a pruned weight may return (`regrow`).
+    """How many stages, on which schedule, and what one leaves to the next.
 
     Fields:
         count: stages; None for one, or for as many as `schedule` lists.
         schedule: a name of `SCHEDULES`, or the sparsities of all stages, which never fall.
         regrow: whether a weight that one stage removes may be kept by a later one.
+        earlier_rows: stages whose rows the next ones' Fisher holds beside fresh ones
+            (`chita.pruning.earlier`).
 
     Raises `InputError` on anything else, such as no stage or a schedule that goes backwards.
 
@@ -45,10 +47,14 @@ class Stages:
     count: int | None = None
     schedule: str | Sequence[float] = "exp"
     regrow: bool = True
+    earlier_rows: int = 0
 
     def __post_init__(self) -> None:
         if self.count is not None:
             whole_number("stages", self.count, at_least=1, meaning="rounds of pruning")
+        whole_number(
+            "earlier_rows", self.earlier_rows, at_least=0, meaning="stages whose rows are kept"
+        )
         if not isinstance(self.regrow, bool):
             raise InputError(f"regrow is {self.regrow!r}; give True or False.")
         if isinstance(self.schedule, str) and self.schedule not in SCHEDULES:
@@ -95,7 +101,12 @@ class Stages:
     def asked(self) -> dict[str, Any]:
         """Return the fields as plain data, under the names that users give them."""
         schedule = self.schedule if isinstance(self.schedule, str) else list(self.schedule)
-        return {"stages": self.number, "schedule": schedule, "regrow": self.regrow}
+        return {
+            "stages": self.number,
+            "schedule": schedule,
+            "regrow": self.regrow,
+            "earlier_rows": self.earlier_rows,
+        }
 
 
 def _listed(schedule: Any) -> tuple[float, ...]:

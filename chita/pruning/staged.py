@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, final
+from dataclasses import replace
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -22,74 +21,20 @@ from chita.models.prunable import read_weights, write_weights
 from chita.progress import Placed, Progress, track
 from chita.pruning.auto import Chooser
 from chita.pruning.clock import Clock
+from chita.pruning.earlier import Earlier, State, at_state, state_of
 from chita.pruning.journal import outcome, place
 from chita.pruning.judge import Judge
 from chita.pruning.pose import AUTO, Pose
 from chita.pruning.posed import Posed
 from chita.pruning.samples import Drawn, Sampling, Source
 from chita.pruning.schedule import Stages
+from chita.pruning.so_far import Staged
 from chita.records import BatchNormRecord, StageRecord, TrialRecord
 from chita.solvers import Solver
 from chita.training.batch_norm import batch_norms, recalibrate
 
 BATCH_NORM_SAMPLES = 2000
 _REHEARSED = 3  # stages of a rehearsal at most, and at most about a third of all
-
-
-@final
-@dataclass(kw_only=True)
-class Staged:
-    """What the stages of a run came to so far: all that the next one, and the record, need.
-
-    Fields: `mask` (p,), True for all weights before the first stage; `records`, of all stages;
-    `choice`, the state of the `Chooser`; the others as in `RunRecord`, of the last stage.
-    """
-
-    mask: Tensor
-    records: list[StageRecord] = field(default_factory=list)
-    choice: dict[str, Any] | None = None
-    ways: dict[str, str] = field(default_factory=dict)
-    loss: str | None = None
-    fisher: str | None = None
-    rows: int = 0
-    held_out: int = 0
-    lower_bound: float | None = None
-    batch_norm: BatchNormRecord | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """Return all but the mask as plain data."""
-        names = {field.name for field in fields(Staged)} - {"mask", "records", "batch_norm"}
-        return {
-            **{name: getattr(self, name) for name in sorted(names)},
-            "records": [record.model_dump(mode="json") for record in self.records],
-            "batch_norm": self.batch_norm and self.batch_norm.model_dump(mode="json"),
-        }
-
-    @classmethod
-    def of(cls, mask: Tensor, plain: dict[str, Any]) -> Staged:
-        """Return what a mask (p,) and plain data make."""
-        normed = plain.pop("batch_norm")
-        records = [StageRecord.model_validate(record) for record in plain.pop("records")]
-        return cls(
-            mask=mask,
-            records=records,
-            batch_norm=normed and BatchNormRecord.model_validate(normed),
-            **plain,
-        )
-
-    @property
-    def digest(self) -> str | None:
-        """The hash of the samples of all stages' rows."""
-        digests = [record.data_hash for record in self.records]
-        if len(digests) == 1 or None in digests:
-            return digests[0]
-        return hashlib.sha256("".join(map(str, digests)).encode()).hexdigest()
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Wall clock by phase, over all stages."""
-        phases = dict.fromkeys(phase for record in self.records for phase in record.seconds)
-        return {p: sum(r.seconds.get(p, 0.0) for r in self.records) for p in phases}
 
 
 @final
@@ -152,6 +97,7 @@ class StagedRun:
         if held is not None:
             self._judge = Judge(network, layout, held, sampling, normed=self._normed)
         self._chooser = Chooser(pose, self._judge)
+        self._earlier = Earlier(stages.earlier_rows)
         self._normal: Examples | None = None
         if self._source and self._normed:
             self._normal = self._source.some(BATCH_NORM_SAMPLES)
@@ -172,17 +118,24 @@ class StagedRun:
             )
         if staged.choice is not None:
             self._chooser.restore(staged.choice)
+        held: Clock | None = None  # runs while rows are collected again for the stage to come
         for stage, constraint in enumerate(self._constraints):
             given = self._source.next() if self._source and self._solver.curvatures else None
             if stage < len(staged.records):
                 _check_same(given, staged.records[stage])
+                if self._lacks(stage, staged):
+                    held = held or Clock()
+                    self._recall(staged, stage, given)
                 continue
-            clock, self._chooser.trials = Clock(), []
+            clock, held, self._chooser.trials = held or Clock(), None, []
             if not stage and given is not None and self._rehearses:
                 ahead = self._rehearsed()
                 clock.stop("rehearse")
                 if ahead is not None:
                     staged = _preceded(ahead, self._chooser.trials, clock)
+                    if self._lacks(stage, staged):
+                        held = Clock()
+                        self._recall(staged, stage, given)
                     self._tell(staged)
                     finished(staged)
                     continue
@@ -195,6 +148,23 @@ class StagedRun:
             if until(staged):
                 break
         return staged
+
+    def _lacks(self, stage: int, staged: Staged) -> bool:
+        """Whether a stage that is done has rows that the next one holds, and this run does not.
+
+        A run that goes on, or takes over a rehearsal, has not kept them: they are large.
+        """
+        done = len(staged.records)
+        return done < len(self._constraints) and self._earlier.lacks(stage, done)
+
+    def _recall(self, staged: Staged, stage: int, given: Examples | None) -> None:
+        """Collect the rows of a stage once more, at the weights that it began with."""
+        if given is not None:
+            again = Placed(self._progress, f"{place(stage, len(self._constraints))}again: ")
+            collect = lambda: self._collected(given, again)[1]  # noqa: E731
+            collected = at_state(self._network, staged.began[stage], collect)
+            if collected is not None:
+                self._earlier.add(stage, collected)
 
     def _tell(self, staged: Staged) -> None:
         name, values = outcome(staged.records, len(self._constraints))
@@ -220,6 +190,7 @@ class StagedRun:
         ) -> list[StageRecord]:
             trial = self._copied(ridge, blocks, f"rehearsal {len(trials) + 1}: ")
             end = trial.run(until=lambda s: len(s.records) == stages or hopeless(s.records))
+            trial._earlier.forget()
             ends[end.records[-1].ridge or 0.0, blocks] = trial, end
             return end.records
 
@@ -261,10 +232,13 @@ class StagedRun:
         left = 1 - (len(staged.records) + 1) / len(self._constraints)
         progress = Placed(self._progress, place(len(staged.records), len(self._constraints)))
         w_bar = read_weights(self._network, self._layout)
+        began = state_of(self._network) if self._stages.earlier_rows else {}
         drawn, collected = self._collected(given, progress)
         clock.stop("collect")
         before = self._judge(w_bar) if self._judge else None
-        posed = self._posed(w_bar, collected, constraint)
+        fresh = self._posed(w_bar, collected, constraint)
+        held = None if collected is None else self._earlier.below(collected)
+        posed = fresh if held is collected else self._posed(w_bar, held, constraint)
         with track(progress, "choose", 1, "problem"):
             problem, scale = self._chooser.pose(posed, left, self._solver)
             progress.advance(1)
@@ -276,7 +250,7 @@ class StagedRun:
             clock.stop("solve")
             followed = self._chooser.follow(problem, scale, solution)
             progress.advance(1)
-        predicted, increases = posed.predicted(followed.weights)
+        predicted, increases = fresh.predicted(followed.weights)
         write_weights(self._network, self._layout, followed.weights)
         clock.stop("choose")
         if self._normed:
@@ -312,12 +286,16 @@ class StagedRun:
         staged.held_out = len(self._judge) if self._judge else 0
         staged.lower_bound = solution.lower_bound
         if drawn and collected:
-            staged.ways, staged.loss, staged.rows = (
-                collected.ways,
-                drawn.loss.name,
-                collected.rows.n,
-            )
-            staged.fisher = "improved" if drawn.improved else "empirical"
+            self._note_rows(staged, drawn, collected, began)
+
+    def _note_rows(self, staged: Staged, drawn: Drawn, collected: Collected, began: State) -> None:
+        """Say what a stage's rows were, and hold them where the next ones ask for that."""
+        staged.ways, staged.loss, staged.rows = collected.ways, drawn.loss.name, collected.rows.n
+        staged.fisher = "improved" if drawn.improved else "empirical"
+        if self._stages.earlier_rows:
+            stage = len(staged.records) - 1
+            self._earlier.add(stage, collected)
+            staged.hold(stage, began, self._stages.earlier_rows)
 
     def _collected(
         self, given: Examples | None, progress: Progress

@@ -1,4 +1,4 @@
-"""Factored and joined rows against the matrix that they stand for."""
+"""Factored, joined and stacked rows against the matrix that they stand for."""
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from chita.problem import (
     GradientGram,
     JoinedRows,
     LocalQuadratic,
+    StackedRows,
     gradient_gram,
 )
 from chita.problem import rows as rows_module
@@ -34,7 +35,20 @@ def joined(dtype=torch.float64):
     return rows, torch.cat([a, second, b], 1)
 
 
-MADE = {"factored": lambda dtype=torch.float64: factored(4, 8, dtype=dtype), "joined": joined}
+def stacked(dtype=torch.float64):
+    """Seven rows of 32 weights: three as factors, four with tensors stored in their own ways."""
+    first, a = factored(4, 8, n=3, dtype=dtype)
+    second, b = factored(2, 8, n=4, dtype=dtype)
+    third = torch.randn(4, 16, dtype=dtype)
+    below = JoinedRows([second, DenseRows(third.T.contiguous())])
+    return StackedRows([first, below]), torch.cat([a, torch.cat([b, third], 1)])
+
+
+MADE = {
+    "factored": lambda dtype=torch.float64: factored(4, 8, dtype=dtype),
+    "joined": joined,
+    "stacked": stacked,
+}
 
 
 @pytest.mark.parametrize("name", MADE)

@@ -154,6 +154,7 @@ def test_a_solver_with_options_is_a_method(calibration):
         ({"sparsity": 0.9, "schedule": (0.5, 0.9), "stages": 3}, "lists 2 sparsities"),
         ({"sparsity": 0.9, "schedule": ()}, r"schedule is \(\); give one of"),
         ({"nnz": 5, "regrow": "no"}, "regrow is 'no'"),
+        ({"nnz": 5, "earlier_rows": -1}, "earlier_rows is -1"),
         ({"nnz": 5, "method": chita.CHITA}, "give a name .* or a solver"),
         ({"nnz": 5, "data": 3}, "The data are a int"),
         ({"nnz": 5, "data": [(torch.zeros(()), torch.zeros(()))]}, "DataLoader"),

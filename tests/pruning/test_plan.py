@@ -113,3 +113,12 @@ def test_a_plan_of_layers_and_one_of_training():
     assert 1.5 < ratio < 6  # three events, at a speed that is measured anew
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data.batch))
     assert chita.plan(model, loader, rows=100, training=training).train_seconds is None
+
+
+def test_rows_of_earlier_stages_are_held_too():
+    model, _ = chita.load_model("digits-mlp")
+    plain = chita.plan(model, stages=3, rows=100)
+    for earlier, lots in ((0, 1), (1, 2), (5, 3)):
+        found = chita.plan(model, stages=3, rows=100, earlier_rows=earlier)
+        assert (found.rows, found.row_bytes) == (100 * lots, plain.row_bytes * lots)
+    assert chita.plan(model, rows=100, earlier_rows=2).rows == 100

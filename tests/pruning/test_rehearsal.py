@@ -21,17 +21,18 @@ def calibration():
 
 
 @pytest.mark.parametrize(
-    ("schedule", "regrow"),
+    ("schedule", "regrow", "earlier"),
     [
-        ("constant", False),
-        pytest.param("exp", True, marks=pytest.mark.slow),
-        pytest.param("exp", False, marks=pytest.mark.slow),
-        pytest.param("constant", True, marks=pytest.mark.slow),
+        ("constant", False, 0),
+        ("constant", False, 1),
+        pytest.param("exp", True, 0, marks=pytest.mark.slow),
+        pytest.param("exp", False, 3, marks=pytest.mark.slow),
+        pytest.param("constant", True, 0, marks=pytest.mark.slow),
     ],
 )
-def test_a_rehearsal_is_the_first_stages_of_a_run(calibration, schedule, regrow):
+def test_a_rehearsal_is_the_first_stages_of_a_run(calibration, schedule, regrow, earlier):
     model, _ = chita.load_model("digits-cnn")
-    options = {"rows": 80, "held_out": 60, "seed": 3, "regrow": regrow}
+    options = {"rows": 80, "held_out": 60, "seed": 3, "regrow": regrow, "earlier_rows": earlier}
     options |= {"sparsity": 0.9, "stages": 6, "schedule": schedule}
     found = chita.prune(model, calibration, **options).record.stages
     rehearsed = [trial for trial in found[0].trials if trial.stages]

@@ -1,0 +1,132 @@
+"""Rows of earlier stages against a Fisher and a gradient formed by hand."""
+
+import pytest
+import torch
+
+import chita
+from chita.collect.gradients import Collected, collect_gradients
+from chita.data.digits import digits
+from chita.losses import LOSSES
+from chita.models.mode import evaluation_mode
+from chita.models.prunable import prunable_layout, read_weights
+from chita.problem import DenseRows
+from chita.pruning import staged as module
+from chita.pruning.earlier import Earlier, at_state, state_of
+from tests.pruning.test_staged import Stop, Stopping, equal
+
+FIXED = {"ridge": 0.02, "first_order": 1.0, "step": 1.0, "fisher_blocks": "whole"}
+
+
+def lot(n, p=6):
+    rows = DenseRows(torch.randn(p, n, dtype=torch.float64))
+    return Collected(rows=rows, divisors=torch.rand(n, dtype=torch.float64) + 0.5, ways={})
+
+
+def dense(collected):
+    return collected.rows.gather(torch.arange(collected.rows.p)).T
+
+
+def test_the_curvature_is_of_all_rows_and_the_gradient_of_the_fresh_ones():
+    first, second, fresh = lot(3), lot(4), lot(5)
+    earlier = Earlier(2)
+    earlier.add(0, first)
+    earlier.add(1, second)
+    found = earlier.below(fresh)
+    a, n = dense(found), found.rows.n
+    assert n == 12
+    hessian = sum(dense(each).T @ dense(each) for each in (first, second, fresh)) / 12
+    assert torch.allclose(a.T @ a / n, hessian)
+    gradient = dense(fresh).T @ fresh.divisors / 5
+    assert torch.allclose(a.T @ found.divisors / n, gradient)
+
+
+def test_rows_that_are_too_old_go():
+    earlier, lots = Earlier(2), [lot(2), lot(3), lot(4)]
+    assert earlier.below(lots[0]) is lots[0]
+    for stage, each in enumerate(lots):
+        assert earlier.lacks(stage, 3) == (stage > 0)
+        earlier.add(stage, each)
+        assert not earlier.lacks(stage, 3)
+    assert earlier.below(lots[0]).rows.n == 2 + 3 + 4
+    earlier.forget()
+    assert earlier.lacks(2, 3)
+    assert not Earlier(0).lacks(0, 1)
+
+
+def test_a_network_has_its_tensors_again_whatever_happens():
+    network, _ = chita.load_model("digits-cnn")
+    now, other = state_of(network), state_of(network)
+    other["conv1.weight"] += 1
+    seen = at_state(network, other, lambda: state_of(network))
+    assert equal(seen, other)
+    with pytest.raises(ZeroDivisionError):
+        at_state(network, other, lambda: 1 / 0)
+    assert equal(state_of(network), now)
+
+
+@pytest.mark.parametrize("earlier", [0, 1, 2])
+def test_a_stage_is_posed_with_the_rows_of_those_before(earlier, monkeypatch):
+    """Each lot is collected by hand at the weights at which the run has collected it."""
+    calibration = digits()[0]
+    network, _ = chita.load_model("digits-mlp")
+    layout, seen = prunable_layout(network), []
+    true_posed = module.Posed
+
+    def posed(w_bar, rows, divisors, *others):
+        seen.append((w_bar.clone(), rows, divisors))
+        return true_posed(w_bar, rows, divisors, *others)
+
+    collected = []
+    true_collected = module.StagedRun._collected
+
+    def noted(self, given, progress):
+        found = true_collected(self, given, progress)
+        collected.append((state_of(self._network), given))
+        return found
+
+    monkeypatch.setattr(module, "Posed", posed)
+    monkeypatch.setattr(module.StagedRun, "_collected", noted)
+    options = {"sparsity": 0.9, "stages": 4, "rows": 50, "row_size": 2, **FIXED}
+    result = chita.prune(network, calibration, earlier_rows=earlier, **options)
+    assert len(collected) == 4
+    by_hand = []
+    for state, given in collected:
+        network.load_state_dict(state)
+        with evaluation_mode(network):
+            found = collect_gradients(
+                network, layout, given, row_size=2, loss=LOSSES["cross_entropy"], improved=True
+            )
+        by_hand.append((read_weights(network, layout), found))
+    last, rows, divisors = seen[-1]
+    assert torch.equal(last, by_hand[-1][0])
+    assert rows.n == 50 * (1 + earlier)
+    a = rows.gather(torch.arange(layout.size)).T.double()
+    lots = [dense(found).double() for _, found in by_hand[3 - earlier :]]
+    for vector in torch.randn(3, layout.size, dtype=torch.float64):
+        expected = sum(each.T @ (each @ vector) for each in lots) / rows.n
+        assert torch.allclose(a.T @ (a @ vector) / rows.n, expected, rtol=1e-4, atol=1e-8)
+    e = by_hand[-1][1].divisors
+    gradient = lots[-1].T @ e / 50
+    assert torch.allclose(a.T @ divisors / rows.n, gradient, rtol=1e-4, atol=1e-8)
+    change = lots[-1] @ (read_weights(result.model, layout) - last).double() * e
+    predicted = float(change.mean() + change.square().mean() / 2)  # by the fresh rows alone
+    assert result.record.stages[-1].predicted == pytest.approx(predicted, rel=1e-3)
+
+
+@pytest.mark.parametrize(("name", "ridge"), [("digits-cnn", 0.02), ("digits-mlp", "auto")])
+@pytest.mark.parametrize("at", [2, 4])
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path, name, ridge, at):
+    """Earlier rows are not in the file, but collected again where the network was."""
+    calibration = digits()[0]
+    model, _ = chita.load_model(name)
+    path = tmp_path / "run.unfinished"
+    options = {"sparsity": 0.9, "stages": 4, "rows": 60, "earlier_rows": 2, "ridge": ridge}
+    whole = chita.prune(model, calibration, **options)
+    with pytest.raises(Stop):
+        chita.prune(model, calibration, **options, unfinished=path, progress=Stopping(at))
+    again = chita.prune(model, calibration, **options, unfinished=path, resume=True)
+    assert equal(dict(whole.model.state_dict()), dict(again.model.state_dict()))
+    objectives = [[stage.objective for stage in run.record.stages] for run in (whole, again)]
+    assert objectives[0] == objectives[1]
+    without = chita.prune(model, calibration, **{**options, "earlier_rows": 0})
+    assert not equal(dict(whole.model.state_dict()), dict(without.model.state_dict()))
