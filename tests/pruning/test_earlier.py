@@ -113,8 +113,15 @@ def test_a_stage_is_posed_with_the_rows_of_those_before(earlier, monkeypatch):
     assert result.record.stages[-1].predicted == pytest.approx(predicted, rel=1e-3)
 
 
-@pytest.mark.parametrize(("name", "ridge"), [("digits-cnn", 0.02), ("digits-mlp", "auto")])
-@pytest.mark.parametrize("at", [2, 4])
+@pytest.mark.parametrize(
+    ("name", "ridge", "at"),
+    [
+        ("digits-cnn", 0.02, 2),
+        ("digits-mlp", "auto", 4),
+        pytest.param("digits-cnn", 0.02, 4, marks=pytest.mark.slow),
+        pytest.param("digits-mlp", "auto", 2, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path, name, ridge, at):
     """Earlier rows are not in the file, but collected again where the network was."""
     calibration = digits()[0]

@@ -23,8 +23,8 @@ def calibration():
 @pytest.mark.parametrize(
     ("schedule", "regrow", "earlier"),
     [
-        ("constant", False, 0),
         ("constant", False, 1),
+        pytest.param("constant", False, 0, marks=pytest.mark.slow),
         pytest.param("exp", True, 0, marks=pytest.mark.slow),
         pytest.param("exp", False, 3, marks=pytest.mark.slow),
         pytest.param("constant", True, 0, marks=pytest.mark.slow),
