@@ -17,7 +17,7 @@ FAULTS_OF_BLOCKS = [
     ("pruning/earlier.py", "network.load_state_dict(state, strict=False)", "pass", EARLIER),
     ("pruning/earlier.py", "        network.load_state_dict(now, strict=False)", "        pass", EARLIER),
     ("pruning/staged.py", "predicted, increases = fresh.predicted", "predicted, increases = posed.predicted", EARLIER),
-    ("pruning/staged.py", "                    self._recall(staged, stage, given)\n                continue", "                    pass\n                continue", EARLIER + " " + REHEARSAL),
+    ("pruning/staged.py", "                held = self._recalled(staged, stage, given, held)\n                continue", "                continue", EARLIER + " " + REHEARSAL),
     ("pruning/so_far.py", "if s > stage - count}", "if s > stage}", EARLIER),
     ("problem/block_gram.py", "where.unsqueeze(1) == where, self", "where.unsqueeze(1) >= 0, self", BLOCKS),
     ("problem/block_gram.py", "z.repeat(len(self._blocks))", "z.repeat(len(self._blocks)) / 2", BLOCKS),

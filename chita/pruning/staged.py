@@ -123,9 +123,7 @@ class StagedRun:
             given = self._source.next() if self._source and self._solver.curvatures else None
             if stage < len(staged.records):
                 _check_same(given, staged.records[stage])
-                if self._lacks(stage, staged):
-                    held = held or Clock()
-                    self._recall(staged, stage, given)
+                held = self._recalled(staged, stage, given, held)
                 continue
             clock, held, self._chooser.trials = held or Clock(), None, []
             if not stage and given is not None and self._rehearses:
@@ -133,9 +131,7 @@ class StagedRun:
                 clock.stop("rehearse")
                 if ahead is not None:
                     staged = _preceded(ahead, self._chooser.trials, clock)
-                    if self._lacks(stage, staged):
-                        held = Clock()
-                        self._recall(staged, stage, given)
+                    held = self._recalled(staged, stage, given, held)
                     self._tell(staged)
                     finished(staged)
                     continue
@@ -149,22 +145,25 @@ class StagedRun:
                 break
         return staged
 
-    def _lacks(self, stage: int, staged: Staged) -> bool:
-        """Whether a stage that is done has rows that the next one holds, and this run does not.
+    def _recalled(
+        self, staged: Staged, stage: int, given: Examples | None, held: Clock | None
+    ) -> Clock | None:
+        """Collect the rows of a stage that is done once more, where the next one holds them.
 
-        A run that goes on, or takes over a rehearsal, has not kept them: they are large.
+        A run that goes on, or takes over a rehearsal, has not kept them: they are large. Return
+        `held`, or a clock that runs since, where they were collected.
         """
         done = len(staged.records)
-        return done < len(self._constraints) and self._earlier.lacks(stage, done)
-
-    def _recall(self, staged: Staged, stage: int, given: Examples | None) -> None:
-        """Collect the rows of a stage once more, at the weights that it began with."""
+        if done == len(self._constraints) or not self._earlier.lacks(stage, done):
+            return held
+        clock = held or Clock()
+        again = Placed(self._progress, f"{place(stage, len(self._constraints))}again: ")
         if given is not None:
-            again = Placed(self._progress, f"{place(stage, len(self._constraints))}again: ")
             collect = lambda: self._collected(given, again)[1]  # noqa: E731
             collected = at_state(self._network, staged.began[stage], collect)
             if collected is not None:
                 self._earlier.add(stage, collected)
+        return clock
 
     def _tell(self, staged: Staged) -> None:
         name, values = outcome(staged.records, len(self._constraints))
@@ -237,8 +236,8 @@ class StagedRun:
         clock.stop("collect")
         before = self._judge(w_bar) if self._judge else None
         fresh = self._posed(w_bar, collected, constraint)
-        held = None if collected is None else self._earlier.below(collected)
-        posed = fresh if held is collected else self._posed(w_bar, held, constraint)
+        below = self._earlier.below(collected) if collected else None
+        posed = self._posed(w_bar, below, constraint)
         with track(progress, "choose", 1, "problem"):
             problem, scale = self._chooser.pose(posed, left, self._solver)
             progress.advance(1)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from chita.errors import InputError, OutputError
 from chita.files import replacing
+from chita.pruning.earlier import state_of
 
 _FORMAT = "chita-unfinished-2"
 _MASK, _STATE, _OTHERS = "mask", "state.", "others."
@@ -82,11 +83,7 @@ class Unfinished:
 
         Raises `OutputError` when it cannot be written; what was there is then as it was.
         """
-        state = {
-            f"{_STATE}{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in self._network.state_dict().items()
-            if isinstance(tensor, torch.Tensor)
-        }
+        state = {f"{_STATE}{name}": t for name, t in state_of(self._network).items()}
         state |= {f"{_OTHERS}{name}": tensor.clone() for name, tensor in (others or {}).items()}
         about = {
             "format": _FORMAT,
