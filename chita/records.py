@@ -181,7 +181,8 @@ class BatchNormRecord(BaseModel):
     """Running statistics estimated anew: from how many `samples`, in how many `layers`.
 
     `loss_before` and `loss_after` are those of the last stage's result on the samples held out,
-    in eval mode; None where there are none.
+    in eval mode; None where there are none. `taken` is false where that loss rose, so that the
+    statistics of before were kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -190,6 +191,7 @@ class BatchNormRecord(BaseModel):
     samples: int
     loss_before: float | None
     loss_after: float | None
+    taken: bool = True
 
 
 class RunRecord(BaseModel):

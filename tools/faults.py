@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from faults_of_batch_norms import FAULTS_OF_BATCH_NORMS
 from faults_of_blocks import FAULTS_OF_BLOCKS
 from faults_of_exports import FAULTS_OF_EXPORTS
 from faults_of_progress import FAULTS_OF_PROGRESS
@@ -32,6 +33,7 @@ SHAPES = "tests/pruning/test_layer_shapes.py"
 
 # (file under chita/, text, its replacement, tests that must then fail)
 FAULTS = [
+    *FAULTS_OF_BATCH_NORMS,
     *FAULTS_OF_BLOCKS,
     *FAULTS_OF_EXPORTS,
     *FAULTS_OF_PROGRESS,
@@ -334,12 +336,9 @@ FAULTS = [
     ("pruning/staged.py", "self._chooser.restore(staged.choice)", "pass", STAGED),
     ("pruning/staged.py", "_check_same(given, staged.records[stage])", "pass", STAGED),
     ("pruning/staged.py", "final - 1e-12", "final", STAGED),
-    ("pruning/staged.py", "staged.batch_norm = self._recalibrated(progress)", "pass", STAGED),
     ("pruning/unfinished.py", "if differing:", "if False:", STAGED),
     ("pruning/working_copy.py", "tensor.copy_(kept)", "pass", STAGED),
     ("pruning/schedule.py", "if later < earlier or later >= 1:", "if False:", NETWORK),
-    ("training/batch_norm.py", "norm.momentum = None  # a plain average", "pass", "tests/training"),
-    ("training/batch_norm.py", "buffer.copy_(buffers[name])", "pass", "tests/training"),
     ("collect/improved.py", "clamp_min(8 * torch.finfo(gradient.dtype).eps)", "clamp_min(0)", IMPROVED),
     ("collect/batched.py", "divided(delta, errors) if improved else delta", "delta", IMPROVED),
     ("collect/ways.py", "found if divisors is None else divided(found, divisors)", "found", IMPROVED),

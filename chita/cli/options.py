@@ -234,8 +234,8 @@ BnRecalibrate = Annotated[
     bool | None,
     typer.Option(
         "--bn-recalibrate/--no-bn-recalibrate",
-        help="Estimate the statistics of batch norms anew, from 2000 samples. [default: "
-        "bn-recalibrate]",
+        help="Estimate the statistics of batch norms anew, from 2000 samples, and take them "
+        "unless the held-out loss is higher for it. [default: bn-recalibrate]",
         show_default=False,
     ),
 ]

@@ -112,6 +112,8 @@ def _trained(record: RunRecord) -> list[str]:
 
 def _batch_norm(done: BatchNormRecord) -> str:
     told = f"{done.layers} batch norms estimated anew from {done.samples:,} samples"
+    if not done.taken:
+        told += ", and not taken"
     if done.loss_before is None or done.loss_after is None:
         return told
     return f"{told}: held-out loss {done.loss_before:.4g} before, {done.loss_after:.4g} after"

@@ -21,6 +21,11 @@ from chita.training.batch_norm import batch_statistics, equal_batches
 _AT_ONCE = 500  # samples
 
 
+def lower(loss: float, other: float) -> float:
+    """Return the lower one of two losses, the `other` where that is the only finite one."""
+    return loss if not math.isfinite(other) or loss < other else other
+
+
 @final
 class Judge:
     """Tells the mean loss on the samples held out.
@@ -30,8 +35,8 @@ class Judge:
         layout: the weights that are tried.
         held: the samples, on the network's device.
         sampling: says what the loss is.
-        normed: take the statistics of batch norms from these samples, as if they had been
-            estimated anew.
+        normed: the statistics of batch norms may be estimated anew: the loss is the lower one, of
+            those that the network has and of those of these samples.
     """
 
     def __init__(
@@ -57,10 +62,11 @@ class Judge:
             write_weights(self._network, self._layout, weights)
         except NumericalError:
             return math.inf
+        loss = self.loss()
         if not self._normed:
-            return self.loss()
+            return loss
         with batch_statistics(self._network):
-            return self.loss()
+            return lower(self.loss(), loss)
 
     def check(self) -> None:
         """Raise `InputError`, which names the module, where the network or the loss fails."""

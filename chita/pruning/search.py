@@ -102,8 +102,9 @@ def measured(
     A tensor is pruned by the run's method, from the rows of its first stage, without the
     first-order term (which trains); where λ is to be chosen, that is done once for each tensor. At
     least one weight is kept. A loss is the mean over the samples held out, batch norms as if
-    estimated anew, less that of the network as it is, so at sparsity 0 it is 0. A level that cannot
-    be solved, or at which the loss is not finite, is left out. The network is left as it was.
+    estimated anew where that lowers it, less that of the network as it is, so at sparsity 0 it is
+    0. A level that cannot be solved, or at which the loss is not finite, is left out. The network
+    is left as it was.
 
     Args:
         network: in eval mode.
@@ -113,7 +114,7 @@ def measured(
         solver: the method.
         sampling: which samples make rows, and which are held out.
         pose: λ, τ and blocks, or that they are chosen; its first-order scale has no part.
-        bn_recalibrate: whether batch norms are as if estimated anew.
+        bn_recalibrate: whether batch norms may be as if estimated anew.
         progress: told of rows and of levels.
 
     Raises:

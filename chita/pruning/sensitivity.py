@@ -129,7 +129,8 @@ def sensitivity(
         fisher_blocks: as in `prune`.
         seed: as in `prune`.
         row_indices: as in `prune`.
-        bn_recalibrate: measure with the statistics of batch norms taken from the samples held out.
+        bn_recalibrate: measure with the statistics of batch norms taken from the samples held out,
+            where that lowers the loss.
         progress: told of rows and of levels.
 
     Returns:

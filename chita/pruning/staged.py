@@ -23,7 +23,7 @@ from chita.pruning.auto import Chooser
 from chita.pruning.clock import Clock
 from chita.pruning.earlier import Earlier, State, at_state, state_of
 from chita.pruning.journal import outcome, place
-from chita.pruning.judge import Judge
+from chita.pruning.judge import Judge, lower
 from chita.pruning.pose import AUTO, Pose
 from chita.pruning.posed import Posed
 from chita.pruning.samples import Drawn, Sampling, Source
@@ -50,7 +50,8 @@ class StagedRun:
         solver: of every stage.
         sampling: which samples make rows.
         pose: λ, s and τ, or that they are chosen.
-        bn_recalibrate: estimate the statistics of batch norms anew after every stage.
+        bn_recalibrate: estimate the statistics of batch norms anew after every stage, and take
+            them unless the loss on samples held out is higher for it.
         bound: prove a lower bound in the last stage.
         progress: told of every step.
         begin: share of the weights that is removed already.
@@ -318,12 +319,17 @@ class StagedRun:
         before = self._judge.loss() if self._judge else None
         samples = self._normal.to(self._device)
         loss = self._sampling.loss_for(samples.parts[0])
-        recalibrate(self._network, samples, loss, progress)
+        put_back = recalibrate(self._network, samples, loss, progress)
+        after = self._judge.loss() if self._judge else None
+        taken = before is None or after is None or lower(after, before) == after
+        if not taken:
+            put_back()
         return BatchNormRecord(
             layers=len(batch_norms(self._network)),
             samples=len(samples),
             loss_before=_finite(before),
-            loss_after=_finite(self._judge.loss()) if self._judge else None,
+            loss_after=_finite(after),
+            taken=taken,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,14 +38,21 @@ def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
 
 def recalibrate(
     model: nn.Module, samples: Examples, loss: Loss, progress: Progress | None = None
-) -> None:
+) -> Callable[[], None]:
     """Estimate the running statistics anew from samples, in place; all else is in eval mode.
 
     Means and variances (unbiased, within a batch) are averaged over batches of one size, about
-    250 samples. On an error the statistics are as before. `progress` is told of every batch.
+    250 samples. `progress` is told of every batch. Return what puts the statistics of before back,
+    which is done on an error.
     """
     norms = batch_norms(model)
     kept = [(norm.momentum, {n: b.clone() for n, b in norm.named_buffers()}) for norm in norms]
+
+    def put_back() -> None:
+        for norm, (_, buffers) in zip(norms, kept, strict=True):
+            for name, buffer in norm.named_buffers():
+                buffer.copy_(buffers[name])
+
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average
@@ -65,13 +72,12 @@ def recalibrate(
                         loss.mean(model, copied)
                 told.advance(nested.count(batch) or 1)
     except BaseException:
-        for norm, (_, buffers) in zip(norms, kept, strict=True):
-            for name, buffer in norm.named_buffers():
-                buffer.copy_(buffers[name])
+        put_back()
         raise
     finally:
         for norm, (momentum, _) in zip(norms, kept, strict=True):
             norm.momentum = momentum
+    return put_back
 
 
 @contextmanager

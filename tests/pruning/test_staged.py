@@ -174,9 +174,30 @@ def test_batch_norms_are_estimated_anew(calibration):
     )
     told = done.record.batch_norm
     assert left.record.batch_norm is None
-    assert (told.layers, told.samples) == (3, 1247)  # all but those held out
+    assert (told.layers, told.samples, told.taken) == (3, 1247, True)  # all but those held out
     assert told.loss_after < told.loss_before
     assert torch.equal(left.model.bn1.running_mean, model.bn1.running_mean)
+    assert not torch.equal(done.model.bn1.running_mean, model.bn1.running_mean)
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_statistics_that_are_no_better_are_not_taken(calibration, stages):
+    model, _ = chita.load_model("digits-cnn")
+    done, left = (
+        chita.prune(model, calibration, sparsity=0.3, stages=stages, rows=100, bn_recalibrate=on)
+        for on in (True, False)
+    )
+    told = done.record.batch_norm
+    assert not told.taken
+    assert told.loss_before < told.loss_after
+    assert equal(done.model.state_dict(), left.model.state_dict())
+
+
+def test_a_run_without_samples_held_out_takes_the_new_statistics(calibration):
+    model, _ = chita.load_model("digits-cnn")
+    done = chita.prune(model, calibration, method="magnitude", sparsity=0.1, held_out=0)
+    told = done.record.batch_norm
+    assert (told.loss_before, told.loss_after, told.taken) == (None, None, True)
     assert not torch.equal(done.model.bn1.running_mean, model.bn1.running_mean)
 
 

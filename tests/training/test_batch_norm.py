@@ -49,6 +49,16 @@ def test_an_error_leaves_the_statistics_as_they_were():
     assert (model[1].momentum, model[1].training) == (0.3, False)
 
 
+def test_what_was_there_before_can_be_put_back():
+    model = network()
+    model[1].running_mean.fill_(3.0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    put_back = recalibrate(model, samples(10), CROSS)
+    assert not torch.equal(model[1].running_mean, before["1.running_mean"])
+    put_back()
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
 def test_with_the_statistics_of_a_batch_it_is_as_if_recalibrated():
     model, given = network(), samples(200)
     before = model[1].running_mean.clone()
