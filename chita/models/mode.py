@@ -1,4 +1,4 @@
-"""Training flags and buffers: set or changed for a while, then given back."""
+"""Training flags and tensors: set or changed for a while, then given back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+"""All tensors of a network."""
 
 
 @contextmanager
@@ -77,3 +80,23 @@ def state_kept(model: nn.Module) -> Iterator[None]:
             for tensor, before in kept:
                 if not torch.equal(tensor, before):
                     tensor.copy_(before)
+
+
+def state_of(model: nn.Module) -> State:
+    """Return a copy of all tensors of a network, in plain memory."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+@contextmanager
+def at_state(model: nn.Module, state: State) -> Iterator[None]:
+    """Give a network other tensors for a block, then those that it had."""
+    now = state_of(model)
+    model.load_state_dict(state, strict=False)  # extra state is no tensor
+    try:
+        yield
+    finally:
+        model.load_state_dict(now, strict=False)

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar, final
-
-import torch
-from torch import Tensor, nn
+from typing import final
 
 from chita.collect.gradients import Collected
 from chita.problem import StackedRows
-
-_T = TypeVar("_T")
-
-State = dict[str, Tensor]
-"""All tensors of a network."""
 
 
 @final
@@ -57,22 +48,3 @@ class Earlier:
     def forget(self) -> None:
         """Let all rows go."""
         self._held = {}
-
-
-def state_of(network: nn.Module) -> State:
-    """Return a copy of all tensors of a network, in plain memory."""
-    return {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in network.state_dict().items()
-        if isinstance(tensor, Tensor)
-    }
-
-
-def at_state(network: nn.Module, state: State, collect: Callable[[], _T]) -> _T:
-    """Return what is collected while a network has other tensors, which it is given back."""
-    now = state_of(network)
-    network.load_state_dict(state, strict=False)  # extra state is no tensor
-    try:
-        return collect()
-    finally:
-        network.load_state_dict(now, strict=False)

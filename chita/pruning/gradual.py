@@ -16,6 +16,7 @@ from chita.data.pool import Pool
 from chita.errors import NumericalError
 from chita.layout import Layout
 from chita.losses import LossLike, make_loss
+from chita.models.mode import state_of
 from chita.progress import RUN_SECONDS_LEFT, Placed, Progress
 from chita.pruning.so_far import Staged
 from chita.records import EpochRecord
@@ -131,7 +132,7 @@ class GradualRun:
             if event is not None:
                 self._prune(run, event)
                 after = self._measured()
-            good = {n: t.clone() for n, t in self._tensors().items()}
+            good = state_of(self._network)
             began = time.perf_counter()
             try:
                 loss = self._tuner.epoch(epoch, max((e.loss for e in run.epochs), default=0.0))
@@ -177,10 +178,6 @@ class GradualRun:
     def _measured(self) -> float | None:
         with torch.no_grad():
             return None if self._measure is None else self._measure(self._network)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        state = self._network.state_dict()
-        return {name: t.detach() for name, t in state.items() if isinstance(t, Tensor)}
 
     def _stopped(self, epoch: int, error: Diverged) -> str:
         """Why training ended.

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from chita.pruning.earlier import State
+from chita.models.mode import State
 from chita.records import BatchNormRecord, StageRecord
 
 

@@ -17,11 +17,12 @@ from chita.data.batches import Data
 from chita.data.examples import Examples
 from chita.errors import InputError
 from chita.layout import Layout
+from chita.models.mode import State, at_state, state_of
 from chita.models.prunable import read_weights, write_weights
 from chita.progress import Placed, Progress, track
 from chita.pruning.auto import Chooser
 from chita.pruning.clock import Clock
-from chita.pruning.earlier import Earlier, State, at_state, state_of
+from chita.pruning.earlier import Earlier
 from chita.pruning.journal import outcome, place
 from chita.pruning.judge import Judge, lower
 from chita.pruning.pose import AUTO, Pose
@@ -160,8 +161,8 @@ class StagedRun:
         clock = held or Clock()
         again = Placed(self._progress, f"{place(stage, len(self._constraints))}again: ")
         if given is not None:
-            collect = lambda: self._collected(given, again)[1]  # noqa: E731
-            collected = at_state(self._network, staged.began[stage], collect)
+            with at_state(self._network, staged.began[stage]):
+                _, collected = self._collected(given, again)
             if collected is not None:
                 self._earlier.add(stage, collected)
         return clock

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from chita.errors import InputError, OutputError
 from chita.files import replacing
-from chita.pruning.earlier import state_of
+from chita.models.mode import state_of
 
 _FORMAT = "chita-unfinished-2"
 _MASK, _STATE, _OTHERS = "mask", "state.", "others."

@@ -7,11 +7,11 @@ import chita
 from chita.collect.gradients import Collected, collect_gradients
 from chita.data.digits import digits
 from chita.losses import LOSSES
-from chita.models.mode import evaluation_mode
+from chita.models.mode import at_state, evaluation_mode, state_of
 from chita.models.prunable import prunable_layout, read_weights
 from chita.problem import DenseRows
 from chita.pruning import staged as module
-from chita.pruning.earlier import Earlier, at_state, state_of
+from chita.pruning.earlier import Earlier
 from tests.pruning.test_staged import Stop, Stopping, equal
 
 FIXED = {"ridge": 0.02, "first_order": 1.0, "step": 1.0, "fisher_blocks": "whole"}
@@ -57,10 +57,11 @@ def test_a_network_has_its_tensors_again_whatever_happens():
     network, _ = chita.load_model("digits-cnn")
     now, other = state_of(network), state_of(network)
     other["conv1.weight"] += 1
-    seen = at_state(network, other, lambda: state_of(network))
+    with at_state(network, other):
+        seen = state_of(network)
     assert equal(seen, other)
-    with pytest.raises(ZeroDivisionError):
-        at_state(network, other, lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError), at_state(network, other):
+        _ = 1 / 0
     assert equal(state_of(network), now)
 
 
