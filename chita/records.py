@@ -95,8 +95,9 @@ class StageRecord(BaseModel):
             nothing was collected.
         lower_bound: as in `RunRecord`, of this stage.
         loss_before, held_out_loss: mean loss on the samples held out, at the weights that the stage
-            began with and at those it found, batch norms with the statistics of these samples;
-            None where there are none.
+            began with and at those it found; of networks with batch norms that may be estimated
+            anew the lower one, of the statistics they have and of those of these samples
+            (`batch_norm` has those of the network that is left). None where there are none.
         predicted: of the change between these, by the gradients a_i of the rows themselves:
             mean(a_i·δ) + ½ mean((a_i·δ)²). Not Q, which has λ in it, and rows that are divided by
             how wrong the network is. None where nothing was collected.
@@ -181,8 +182,8 @@ class BatchNormRecord(BaseModel):
     """Running statistics estimated anew: from how many `samples`, in how many `layers`.
 
     `loss_before` and `loss_after` are those of the last stage's result on the samples held out,
-    in eval mode; None where there are none. `taken` is false where that loss rose, so that the
-    statistics of before were kept.
+    in eval mode; None where there are none, or they are not finite. `taken` is false where that
+    loss rose, or is not finite, so that the statistics of before were kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -235,7 +235,7 @@ BnRecalibrate = Annotated[
     typer.Option(
         "--bn-recalibrate/--no-bn-recalibrate",
         help="Estimate the statistics of batch norms anew, from 2000 samples, and take them "
-        "unless the held-out loss is higher for it. [default: bn-recalibrate]",
+        "unless the held-out loss, if any, is higher for it. [default: bn-recalibrate]",
         show_default=False,
     ),
 ]

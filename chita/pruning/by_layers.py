@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from chita.problem import GradientGram, InputGram
 from chita.progress import Progress
 from chita.pruning.job import Job
 from chita.pruning.journal import Journal
+from chita.pruning.judge import Judge
 from chita.pruning.layers import check_shares
 from chita.pruning.layerwise import LayerwiseRun
 from chita.pruning.pose import AUTO, Pose
@@ -32,11 +33,11 @@ from chita.pruning.result import PruneResult
 from chita.pruning.samples import Source
 from chita.pruning.schedule import Stages
 from chita.pruning.so_far import Staged
-from chita.pruning.staged import BATCH_NORM_SAMPLES
+from chita.pruning.statistics import SAMPLES, renew
 from chita.pruning.unfinished import Unfinished
-from chita.records import BatchNormRecord, SolvedRecord, StageRecord
+from chita.records import SolvedRecord, StageRecord
 from chita.solvers import Solver
-from chita.training.batch_norm import batch_norms, recalibrate
+from chita.training.batch_norm import batch_norms
 
 _BATCH = 16  # samples that run together
 _MEGA = 1_000_000
@@ -74,20 +75,13 @@ def run_layers(
     network, layout, data = job.opened(model, data)
     source = Source(job.sampling, data, judged=False)
     given = source.next()
-    loss = job.sampling.loss_for(given.parts[0])
-    kept, normed = job.kept(network, layerwise=True, data=given.digest()), None
+    kept = job.kept(network, layerwise=True, data=given.digest())
     with job.at_work(network, layout):
+        stage = LayerStage(network, layout, source, given, job, progress=job.progress)
         found = None if kept is None else kept.restored()
         with state_kept(network):
-            run = run_on(
-                network,
-                layout,
-                given,
-                loss,
-                job,
-                limit=limit,
-                shares=None if found is None else found.done["shares"],
-            )
+            shares = None if found is None else found.done["shares"]
+            run = stage.begun(job.budget, limit, shares)
             if found is not None:
                 _restore(run, layout, found.mask, found.done)
             journal = Journal(job.logger, layers=len(run.solved))
@@ -97,73 +91,88 @@ def run_layers(
                 _keep(kept, done, layout)
 
             run.run(finished)
-        if job.bn_recalibrate and batch_norms(network):
-            normed = _recalibrated(network, source, loss, run.seconds, job.progress)
-        staged = staged_of(run, layout, given, loss)
+        staged = stage.ended(run)
         journal.log(stages=staged.records)
         if kept is not None:
             kept.remove()
-    staged.batch_norm = normed
     return job.result(network, layout, staged, solved=run.solved, layerwise=True)
 
 
-def run_on(
-    network: nn.Module,
-    layout: Layout,
-    given: Examples,
-    loss: Loss,
-    job: Job,
-    *,
-    limit: int,
-    shares: dict[str, float] | None = None,
-    budget: Budget | None = None,
-    progress: Progress | None = None,
-) -> LayerwiseRun:
-    """Return the run that prunes a network's layers on given samples; see `LayerwiseRun`.
+@final
+class LayerStage:
+    """One stage in which a network is pruned layer by layer.
 
-    `budget` and `progress` are those of the job unless others are given.
+    Args:
+        network: in eval mode, as it is before the stage.
+        layout: the weights to prune.
+        source: its samples held out may refuse new statistics of batch norms.
+        given: the samples that the layers see.
+        job: what was asked for.
+        progress: told of every step.
     """
-    device = network.get_parameter(layout.names[0]).device
-    return LayerwiseRun(
-        network,
-        layout,
-        run=lambda batch: _called(network, batch, loss),
-        batches=[*given.to(device).batches(_BATCH)],
-        shares=shares,
-        budget=budget or job.budget,
-        solver=job.solver,
-        pose=job.pose,
-        limit=limit,
-        progress=progress or job.progress,
-    )
 
+    def __init__(
+        self,
+        network: nn.Module,
+        layout: Layout,
+        source: Source,
+        given: Examples,
+        job: Job,
+        *,
+        progress: Progress,
+    ) -> None:
+        self._network, self._layout, self._job = network, layout, job
+        self._given, self._progress = given, progress
+        self._device = network.get_parameter(layout.names[0]).device
+        self._loss = job.sampling.loss_for(given.parts[0])
+        self._normal: Examples | None = None
+        self._judge: Judge | None = None
+        if job.bn_recalibrate and batch_norms(network):
+            self._normal = source.some(SAMPLES)
+            held = source.judges(network, self._device)
+            if held is not None:
+                self._judge = Judge(network, layout, held, job.sampling, normed=True)
 
-def staged_of(run: LayerwiseRun, layout: Layout, given: Examples, loss: Loss) -> Staged:
-    """Return what a run that is done came to, as one stage."""
-    mask = layout.flatten(run.masks)
-    return Staged(
-        mask=mask,
-        records=[_stage(run, mask, given.digest())],
-        rows=len(given),
-        loss=loss.name,
-    )
+    def begun(
+        self, budget: Budget, limit: int, shares: dict[str, float] | None = None
+    ) -> LayerwiseRun:
+        """Return the run that prunes the layers; see `LayerwiseRun`."""
+        return LayerwiseRun(
+            self._network,
+            self._layout,
+            run=lambda batch: _called(self._network, batch, self._loss),
+            batches=[*self._given.to(self._device).batches(_BATCH)],
+            shares=shares,
+            budget=budget,
+            solver=self._job.solver,
+            pose=self._job.pose,
+            limit=limit,
+            progress=self._progress,
+        )
 
-
-def _recalibrated(
-    network: nn.Module,
-    source: Source,
-    loss: Loss,
-    seconds: dict[str, float],
-    progress: Progress,
-) -> BatchNormRecord:
-    began = time.perf_counter()
-    samples = source.some(BATCH_NORM_SAMPLES)
-    device = next(network.parameters()).device
-    recalibrate(network, samples.to(device), loss, progress)
-    seconds["batch_norm"] = time.perf_counter() - began
-    return BatchNormRecord(
-        layers=len(batch_norms(network)), samples=len(samples), loss_before=None, loss_after=None
-    )
+    def ended(self, run: LayerwiseRun) -> Staged:
+        """Renew statistics of batch norms after a run; return what it came to."""
+        normed = None
+        if self._normal is not None:
+            began = time.perf_counter()
+            normed = renew(
+                self._network,
+                self._normal,
+                self._job.sampling,
+                self._judge,
+                self._device,
+                self._progress,
+            )
+            run.seconds["batch_norm"] = time.perf_counter() - began
+        mask = self._layout.flatten(run.masks)
+        return Staged(
+            mask=mask,
+            records=[_stage(run, mask, self._given.digest())],
+            rows=len(self._given),
+            held_out=len(self._judge) if self._judge else 0,
+            loss=self._loss.name,
+            batch_norm=normed,
+        )
 
 
 def check_asked(pose: Pose, stages: Stages, *, bound: bool) -> None:
@@ -182,8 +191,8 @@ def check_asked(pose: Pose, stages: Stages, *, bound: bool) -> None:
     ]
     if idle:
         raise InputError(
-            f"{' and '.join(idle)} has no part in pruning layer by layer, which is one stage "
-            "without a model of the loss. Leave it out."
+            "pruning layer by layer, one stage without a model of the loss, takes no "
+            f"{' and no '.join(idle)}. Leave out what is named."
         )
 
 

@@ -18,7 +18,7 @@ from chita.layout import Layout
 from chita.logger import Logger
 from chita.models.mode import state_kept
 from chita.progress import Progress
-from chita.pruning.by_layers import activation_limit, check_asked, run_on, staged_of
+from chita.pruning.by_layers import LayerStage, activation_limit, check_asked
 from chita.pruning.gradual import Event, Gradual, GradualRun
 from chita.pruning.job import SHARED, Job
 from chita.pruning.journal import Journal
@@ -144,13 +144,11 @@ def _by_layers(
     def event(budget: Budget, before: Staged, progress: Progress) -> Staged:
         source = Source(job.sampling, data, judged=False)
         given = [source.next() for _ in range(len(before.records) + 1)][-1]
-        loss = job.sampling.loss_for(given.parts[0])
+        stage = LayerStage(network, layout, source, given, job, progress=progress)
         with state_kept(network):
-            run = run_on(
-                network, layout, given, loss, job, limit=limit, budget=budget, progress=progress
-            )
+            run = stage.begun(budget, limit)
             run.run()
-        found = staged_of(run, layout, given, loss)
+        found = stage.ended(run)
         found.mask = found.mask.to(before.mask.device)
         return found
 

@@ -157,7 +157,8 @@ def prune(
         seed: of the draw of samples and labels.
         row_indices: indices of the samples instead of a draw; consecutive groups of m form a row.
         bn_recalibrate: estimate the running statistics of batch norms anew after every stage, from
-            2,000 samples, and take them unless the loss on samples held out is higher for it.
+            2,000 samples, and take them unless the loss on samples held out is higher for it
+            (always, where none are).
         bound: also prove how low the objective can be at all (`lower_bound` in the record).
         unfinished: a file in which finished stages, or epochs, are kept while a run lasts.
         resume: go on from that file, if it is there, to the same bits; its settings must be these.

@@ -24,17 +24,17 @@ from chita.pruning.auto import Chooser
 from chita.pruning.clock import Clock
 from chita.pruning.earlier import Earlier
 from chita.pruning.journal import outcome, place
-from chita.pruning.judge import Judge, lower
+from chita.pruning.judge import Judge
 from chita.pruning.pose import AUTO, Pose
 from chita.pruning.posed import Posed
 from chita.pruning.samples import Drawn, Sampling, Source
 from chita.pruning.schedule import Stages
 from chita.pruning.so_far import Staged
-from chita.records import BatchNormRecord, StageRecord, TrialRecord
+from chita.pruning.statistics import SAMPLES, renew
+from chita.records import StageRecord, TrialRecord
 from chita.solvers import Solver
-from chita.training.batch_norm import batch_norms, recalibrate
+from chita.training.batch_norm import batch_norms
 
-BATCH_NORM_SAMPLES = 2000
 _REHEARSED = 3  # stages of a rehearsal at most, and at most about a third of all
 
 
@@ -102,7 +102,7 @@ class StagedRun:
         self._earlier = Earlier(stages.earlier_rows)
         self._normal: Examples | None = None
         if self._source and self._normed:
-            self._normal = self._source.some(BATCH_NORM_SAMPLES)
+            self._normal = self._source.some(SAMPLES)
 
     def run(
         self,
@@ -129,7 +129,7 @@ class StagedRun:
                 continue
             clock, held, self._chooser.trials = held or Clock(), None, []
             if not stage and given is not None and self._rehearses:
-                ahead = self._rehearsed()
+                ahead = self._rehearsed(staged.mask)
                 clock.stop("rehearse")
                 if ahead is not None:
                     staged = _preceded(ahead, self._chooser.trials, clock)
@@ -176,8 +176,8 @@ class StagedRun:
     def _rehearses(self) -> bool:
         return len(self._constraints) > 1 and self._judge is not None and self._pose.ridge == AUTO
 
-    def _rehearsed(self) -> Staged | None:
-        """Choose λ and blocks by running the first stages on copies of the network.
+    def _rehearsed(self, mask: Tensor) -> Staged | None:
+        """Choose λ and blocks by running the first stages, from a mask, on copies of the network.
 
         Return those at the chosen, which the network takes over; None where the run would have
         gone another way, with a larger λ or a shorter step.
@@ -190,7 +190,10 @@ class StagedRun:
             ridge: float | str, blocks: str, hopeless: Callable[[Sequence[StageRecord]], bool]
         ) -> list[StageRecord]:
             trial = self._copied(ridge, blocks, f"rehearsal {len(trials) + 1}: ")
-            end = trial.run(until=lambda s: len(s.records) == stages or hopeless(s.records))
+            end = trial.run(
+                Staged(mask=mask),
+                until=lambda s: len(s.records) == stages or hopeless(s.records),
+            )
             trial._earlier.forget()
             ends[end.records[-1].ridge or 0.0, blocks] = trial, end
             return end.records
@@ -254,8 +257,10 @@ class StagedRun:
         predicted, increases = fresh.predicted(followed.weights)
         write_weights(self._network, self._layout, followed.weights)
         clock.stop("choose")
-        if self._normed:
-            staged.batch_norm = self._recalibrated(progress)
+        if self._normal is not None:
+            staged.batch_norm = renew(
+                self._network, self._normal, self._sampling, self._judge, self._device, progress
+            )
             clock.stop("batch_norm")
         nnz = int(solution.mask.sum())
         known = collected is not None
@@ -313,24 +318,6 @@ class StagedRun:
             w_bar.new_zeros(0) if collected is None else collected.divisors,
             self._layout,
             constraint,
-        )
-
-    def _recalibrated(self, progress: Progress) -> BatchNormRecord:
-        assert self._normal is not None
-        before = self._judge.loss() if self._judge else None
-        samples = self._normal.to(self._device)
-        loss = self._sampling.loss_for(samples.parts[0])
-        put_back = recalibrate(self._network, samples, loss, progress)
-        after = self._judge.loss() if self._judge else None
-        taken = before is None or after is None or lower(after, before) == after
-        if not taken:
-            put_back()
-        return BatchNormRecord(
-            layers=len(batch_norms(self._network)),
-            samples=len(samples),
-            loss_before=_finite(before),
-            loss_after=_finite(after),
-            taken=taken,
         )
 
 

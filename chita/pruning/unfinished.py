@@ -18,7 +18,7 @@ from chita.errors import InputError, OutputError
 from chita.files import replacing
 from chita.models.mode import state_of
 
-_FORMAT = "chita-unfinished-2"
+_FORMAT = "chita-unfinished-3"
 _MASK, _STATE, _OTHERS = "mask", "state.", "others."
 
 

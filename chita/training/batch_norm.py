@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from chita import nested
 from chita.data.examples import Examples, cut
+from chita.errors import NumericalError
 from chita.losses import Loss, OutputLoss
 from chita.losses.outputs import split
 from chita.models.forward import failures_named, outputs_of
@@ -42,42 +43,74 @@ def recalibrate(
     """Estimate the running statistics anew from samples, in place; all else is in eval mode.
 
     Means and variances (unbiased, within a batch) are averaged over batches of one size, about
-    250 samples. `progress` is told of every batch. Return what puts the statistics of before back,
-    which is done on an error.
+    250 samples. `progress` is told of every batch. Return what puts the statistics of before back;
+    on an error they are not touched.
+
+    Raises `NumericalError`, which names the batch norm, where they are not finite.
     """
     norms = batch_norms(model)
-    kept = [(norm.momentum, {n: b.clone() for n, b in norm.named_buffers()}) for norm in norms]
+    momenta = [norm.momentum for norm in norms]
+    with state_kept(model):
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average
+        try:
+            _run(model, norms, samples, loss, progress or Silent())
+            fresh = _buffers(norms)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+    _check_finite(model, norms, fresh)
+    before = _buffers(norms)
+    _write(norms, fresh)
+    return lambda: _write(norms, before)
 
-    def put_back() -> None:
-        for norm, (_, buffers) in zip(norms, kept, strict=True):
-            for name, buffer in norm.named_buffers():
-                buffer.copy_(buffers[name])
 
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average
-    try:
-        with (
-            evaluation_mode(model),
-            _training(norms),
-            torch.no_grad(),
-            track(progress or Silent(), "batch norms", len(samples), "samples") as told,
-        ):
-            for batch in equal_batches(samples, _BATCH):
-                copied = nested.map_tensors(torch.clone, batch)
-                with failures_named(model, batch):
-                    if isinstance(loss, OutputLoss):  # the targets, if any, do not matter
-                        outputs_of(model, split(copied, labelled=False)[0])
-                    else:
-                        loss.mean(model, copied)
-                told.advance(nested.count(batch) or 1)
-    except BaseException:
-        put_back()
-        raise
-    finally:
-        for norm, (momentum, _) in zip(norms, kept, strict=True):
-            norm.momentum = momentum
-    return put_back
+def _run(
+    model: nn.Module,
+    norms: list[nn.BatchNorm2d],
+    samples: Examples,
+    loss: Loss,
+    progress: Progress,
+) -> None:
+    """Show the network all samples, these norms in training mode."""
+    with (
+        evaluation_mode(model),
+        _training(norms),
+        torch.no_grad(),
+        track(progress, "batch norms", len(samples), "samples") as told,
+    ):
+        for batch in equal_batches(samples, _BATCH):
+            copied = nested.map_tensors(torch.clone, batch)
+            with failures_named(model, batch):
+                if isinstance(loss, OutputLoss):  # the targets, if any, do not matter
+                    outputs_of(model, split(copied, labelled=False)[0])
+                else:
+                    loss.mean(model, copied)
+            told.advance(nested.count(batch) or 1)
+
+
+def _buffers(norms: list[nn.BatchNorm2d]) -> list[dict[str, Tensor]]:
+    return [{name: tensor.clone() for name, tensor in norm.named_buffers()} for norm in norms]
+
+
+def _write(norms: list[nn.BatchNorm2d], buffers: list[dict[str, Tensor]]) -> None:
+    for norm, given in zip(norms, buffers, strict=True):
+        for name, buffer in norm.named_buffers():
+            buffer.copy_(given[name])
+
+
+def _check_finite(
+    model: nn.Module, norms: list[nn.BatchNorm2d], buffers: list[dict[str, Tensor]]
+) -> None:
+    names = {module: name for name, module in model.named_modules()}
+    for norm, given in zip(norms, buffers, strict=True):
+        if not all(bool(tensor.isfinite().all()) for tensor in given.values()):
+            raise NumericalError(
+                f"The statistics of batch norm {names[norm]!r}, estimated anew, are not finite: "
+                "samples are not, or what layers before it make of them. Look at the calibration "
+                "data, or keep the old statistics: bn_recalibrate=False, or --no-bn-recalibrate."
+            )
 
 
 @contextmanager

@@ -113,7 +113,9 @@ def test_inner_stages_go_from_event_to_event():
     assert len(set(hashes)) > 3  # fresh rows, until all samples were drawn
 
 
-def test_no_regrowth_over_events_and_regrowth(monkeypatch):
+@pytest.fixture
+def masks(monkeypatch):
+    """Those that are trained under, one event after another."""
     masks = []
     held = FineTuner.hold
 
@@ -122,6 +124,10 @@ def test_no_regrowth_over_events_and_regrowth(monkeypatch):
         held(self, given)
 
     monkeypatch.setattr(FineTuner, "hold", hold)
+    return masks
+
+
+def test_no_regrowth_over_events_and_regrowth(masks):
     events = training(epochs=4, events=4, initial=0.95, rate=0.001)
     given = {"training": events, "sparsity": 0.95, "ridge": "0.1x", "first_order": 1, "step": 1}
     pruned(**given, regrow=False)
@@ -131,6 +137,14 @@ def test_no_regrowth_over_events_and_regrowth(monkeypatch):
     pruned(**given)
     pairs = itertools.pairwise(masks)
     assert any(bool((~b[n] & a[n]).any()) for b, a in pairs for n in b)
+
+
+def test_no_regrowth_over_events_that_rehearse(masks):
+    events = training(epochs=2, events=2, initial=0.97, rate=0.1, batch=20)
+    found = pruned(method="iht", training=events, sparsity=0.97, stages=3, regrow=False)
+    assert any(trial.stages for trial in found.record.stages[3].trials)
+    before, after = masks
+    assert all(bool((before[n] | ~after[n]).all()) for n in before)
 
 
 @pytest.mark.parametrize("loaded", [False, True])

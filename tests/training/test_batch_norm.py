@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from chita.data.examples import Examples
+from chita.errors import NumericalError
 from chita.losses import LOSSES, make_loss
 from chita.training.batch_norm import batch_norms, batch_statistics, equal_batches, recalibrate
 
@@ -57,6 +58,36 @@ def test_what_was_there_before_can_be_put_back():
     assert not torch.equal(model[1].running_mean, before["1.running_mean"])
     put_back()
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+def test_statistics_that_are_not_finite_are_an_error():
+    model, given = network(), samples(300)
+    given.batch[0][7] = torch.nan
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(NumericalError, match=r"batch norm '1'.*no-bn-recalibrate"):
+        recalibrate(model, given, CROSS)
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    assert model[1].momentum == 0.3
+
+
+def test_nothing_but_the_statistics_changes():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Embedding(9, 5, max_norm=0.1)
+            self.norm = nn.BatchNorm1d(5)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return self.norm(self.words(x))
+
+    model = Counting().eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    given = Examples((torch.arange(8), torch.randint(5, (8,))))
+    recalibrate(model, given, CROSS)
+    changed = {n for n, tensor in model.state_dict().items() if not torch.equal(tensor, before[n])}
+    assert changed == {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
 
 
 def test_with_the_statistics_of_a_batch_it_is_as_if_recalibrated():

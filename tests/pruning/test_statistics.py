@@ -1,0 +1,89 @@
+from math import inf, nan
+
+import pytest
+import torch
+from torch import nn
+
+import chita
+from chita.data.digits import digits
+from chita.data.examples import Examples
+from chita.progress import Silent
+from chita.pruning.samples import Sampling
+from chita.pruning.statistics import renew
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    return digits()[0]
+
+
+class Judge:
+    """Gives losses in order."""
+
+    def __init__(self, *losses):
+        self.losses = list(losses)
+
+    def loss(self):
+        return self.losses.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "taken"),
+    [
+        (1.0, 0.5, True),
+        (1.0, 1.0, True),
+        (1.0, 1.5, False),
+        (nan, 1.0, True),
+        (inf, 1.0, True),
+        (1.0, nan, False),
+        (1.0, inf, False),
+        (nan, nan, False),
+        (inf, inf, False),
+    ],
+)
+def test_statistics_are_taken_where_the_loss_is_finite_and_no_higher(before, after, taken):
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
+    given = Examples((torch.randn(20, 3), torch.randint(4, (20,))))
+    own = network[1].running_mean.clone()
+    judge = Judge(before, after)
+    told = renew(network, given, Sampling(), judge, torch.device("cpu"), Silent())
+    assert told.taken is taken
+    assert torch.equal(network[1].running_mean, own) is not taken
+    known = [None if loss in (inf,) or loss != loss else loss for loss in (before, after)]
+    assert [told.loss_before, told.loss_after] == known
+    assert (told.layers, told.samples) == (1, 20)
+
+
+def test_statistics_that_overflow_are_an_error(calibration):
+    model, _ = chita.load_model("digits-cnn")
+    x, y = calibration.batch
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(chita.NumericalError, match=r"batch norm 'bn1'.*not finite"):
+        chita.prune(model, (x * 1e30, y), method="magnitude", sparsity=0.5, inplace=True)
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("sparsity", "taken"), [(0.1, False), (0.9, True)])
+def test_layer_by_layer_they_are_taken_by_the_same_rule(calibration, sparsity, taken):
+    model, _ = chita.load_model("digits-cnn")
+    done, left = (
+        chita.prune(
+            model, calibration, method="alps", sparsity=sparsity, rows=200, bn_recalibrate=on
+        )
+        for on in (True, False)
+    )
+    told = done.record.batch_norm
+    assert left.record.batch_norm is None
+    assert (left.record.held_out, done.record.held_out) == (0, 100)
+    assert told.taken is taken
+    assert (told.loss_after <= told.loss_before) is taken
+    mean = done.model.bn1.running_mean
+    assert torch.equal(mean, left.model.bn1.running_mean) is not taken
+
+
+def test_events_layer_by_layer_renew_them(calibration):
+    model, _ = chita.load_model("digits-cnn")
+    training = chita.Training(epochs=2, events=2, initial=0.8)
+    done = chita.prune(model, calibration, method="alps", sparsity=0.9, rows=200, training=training)
+    assert done.record.batch_norm is not None
+    assert done.record.batch_norm.loss_before is not None
