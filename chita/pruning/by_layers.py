@@ -191,7 +191,7 @@ def check_asked(pose: Pose, stages: Stages, *, bound: bool) -> None:
     ]
     if idle:
         raise InputError(
-            "pruning layer by layer, one stage without a model of the loss, takes no "
+            "Pruning layer by layer, one stage without a model of the loss, takes no "
             f"{' and no '.join(idle)}. Leave out what is named."
         )
 
