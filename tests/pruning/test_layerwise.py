@@ -251,7 +251,7 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, at):
         ({"method": "woodfisher", "layerwise": True}, "WoodFisher prunes by gradients"),
         ({"method": "alps", "stages": 3}, "takes no stages. Leave"),
         ({"method": "alps", "earlier_rows": 1}, "takes no earlier_rows"),
-        ({"method": "alps", "first_order": 1.0, "bound": True}, "takes no first_order and no bound"),
+        ({"method": "alps", "first_order": 1.0, "bound": True}, "no first_order and no bound"),
         ({"method": "alps", "max_memory": -1}, "max_memory is -1"),
         ({"method": "alps", "flops": 0.5, "sparsity": None}, "Flops has none"),
     ],
