@@ -24,6 +24,8 @@ FAULTS_OF_BATCH_NORMS = [
     ("pruning/by_layers.py", "if self._normal is not None:", "if False:", STATISTICS),
     ("pruning/by_layers.py", "if held is not None:", "if False:", STATISTICS),
     ("pruning/by_layers.py", "held_out=len(self._judge) if self._judge else 0,", "", STATISTICS),
+    ("pruning/by_layers.py", "job.sampling.held_out or _tells(judge)", "True", STATISTICS),
+    ("pruning/by_layers.py", "job.sampling.held_out or _tells(judge)", "_tells(judge)", STATISTICS),
     ("training/batch_norm.py", "norm.momentum = None  # a plain average", "pass", NORMS),
     ("training/batch_norm.py", "norm.momentum = momentum", "pass", NORMS),
     ("training/batch_norm.py", "buffer.copy_(given[name])", "pass", NORMS),

@@ -41,6 +41,10 @@ class Loss(ABC):
     def mean(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the mean loss over the samples of a batch, a scalar with gradient."""
 
+    def run(self, model: nn.Module, batch: Any) -> None:
+        """Run the network as `mean` would; where the loss allows, on a batch without targets."""
+        self.mean(model, batch)
+
     @abstractmethod
     def measure(self, model: nn.Module, batch: Any) -> Measure:
         """Return how good the network is on a batch."""

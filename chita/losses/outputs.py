@@ -53,6 +53,10 @@ class OutputLoss(Loss):
         inputs, targets = split(batch)
         return self.compare(outputs_of(model, inputs), targets).squeeze(0)
 
+    def run(self, model: nn.Module, batch: Any) -> None:
+        """On the inputs alone."""
+        outputs_of(model, split(batch, labelled=False)[0])
+
     def measure(self, model: nn.Module, batch: Any) -> Measure:
         """`score` of the network's outputs and the targets."""
         inputs, targets = split(batch)

@@ -28,6 +28,11 @@ class OwnLoss(Loss):
         """The entry `loss` of the outputs."""
         return self.called(model, batch)[0]
 
+    def run(self, model: nn.Module, batch: Any) -> None:
+        """With what the batch has."""
+        _check_named(batch)
+        model(**batch)
+
     def measure(self, model: nn.Module, batch: Any) -> Measure:
         """The accuracy, where logits are (b, classes) and labels (b,); else the mean loss.
 
@@ -63,11 +68,7 @@ class OwnLoss(Loss):
 
         Raises `InputError` when the batch is no dict or the network returns no loss.
         """
-        if not isinstance(batch, Mapping):
-            raise InputError(
-                f"A batch is {nested.described(batch)}; the network's own loss needs dicts for "
-                "model(**batch). Name a loss for pairs (inputs, targets), such as cross_entropy."
-            )
+        _check_named(batch)
         outputs = model(**batch)
         if isinstance(outputs, Mapping):
             loss, logits = outputs.get("loss"), outputs.get("logits")
@@ -84,6 +85,15 @@ class OwnLoss(Loss):
                 "Put the labels into the batch, or give loss=callable(model, batch)."
             )
         return loss.reshape(()), logits
+
+
+def _check_named(batch: Any) -> None:
+    """Raise `InputError` on a batch that is no dict."""
+    if not isinstance(batch, Mapping):
+        raise InputError(
+            f"A batch is {nested.described(batch)}; the network's own loss needs dicts for "
+            "model(**batch). Name a loss for pairs (inputs, targets), such as cross_entropy."
+        )
 
 
 @final

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any, final
 
 import torch
@@ -15,10 +14,9 @@ from chita.data.batches import Data
 from chita.data.examples import Examples
 from chita.errors import InputError
 from chita.layout import Layout
-from chita.losses import Loss, OutputLoss
-from chita.losses.outputs import split
+from chita.losses import Loss
 from chita.machine import available_memory
-from chita.models.forward import failures_named, outputs_of
+from chita.models.forward import failures_named
 from chita.models.mode import state_kept
 from chita.problem import GradientGram, InputGram
 from chita.progress import Progress
@@ -105,7 +103,7 @@ class LayerStage:
     Args:
         network: in eval mode, as it is before the stage.
         layout: the weights to prune.
-        source: its samples held out may refuse new statistics of batch norms.
+        source: its samples held out may refuse new statistics of batch norms, with targets.
         given: the samples that the layers see.
         job: what was asked for.
         progress: told of every step.
@@ -130,8 +128,9 @@ class LayerStage:
         if job.bn_recalibrate and batch_norms(network):
             self._normal = source.some(SAMPLES)
             held = source.judges(network, self._device)
-            if held is not None:
-                self._judge = Judge(network, layout, held, job.sampling, normed=True)
+            judge = held and Judge(network, layout, held, job.sampling, normed=True)
+            if judge and (job.sampling.held_out or _tells(judge)):
+                self._judge = judge
 
     def begun(
         self, budget: Budget, limit: int, shares: dict[str, float] | None = None
@@ -196,6 +195,15 @@ def check_asked(pose: Pose, stages: Stages, *, bound: bool) -> None:
         )
 
 
+def _tells(judge: Judge) -> bool:
+    """Whether the samples held out have a loss: layers need no targets."""
+    try:
+        judge.check()
+    except InputError:
+        return False
+    return True
+
+
 def activation_limit(max_memory: float | None) -> int:
     """Return the bytes of activations kept in memory, half of what is free for None.
 
@@ -210,14 +218,8 @@ def activation_limit(max_memory: float | None) -> int:
 
 
 def _called(network: nn.Module, batch: Any, loss: Loss) -> None:
-    """Run a network as its loss would, on a batch that may have no targets."""
     with failures_named(network, batch):
-        if isinstance(loss, OutputLoss):
-            outputs_of(network, split(batch, labelled=False)[0])
-        elif isinstance(batch, Mapping) and loss.name == "model":
-            network(**batch)
-        else:
-            loss.mean(network, batch)
+        loss.run(network, batch)
 
 
 def _keep(kept: Unfinished | None, run: LayerwiseRun, layout: Layout) -> None:

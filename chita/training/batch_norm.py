@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from chita import nested
 from chita.data.examples import Examples, cut
 from chita.errors import NumericalError
-from chita.losses import Loss, OutputLoss
-from chita.losses.outputs import split
-from chita.models.forward import failures_named, outputs_of
+from chita.losses import Loss
+from chita.models.forward import failures_named
 from chita.models.mode import evaluation_mode, state_kept
 from chita.progress import Progress, Silent, track
 
@@ -83,10 +82,7 @@ def _run(
         for batch in equal_batches(samples, _BATCH):
             copied = nested.map_tensors(torch.clone, batch)
             with failures_named(model, batch):
-                if isinstance(loss, OutputLoss):  # the targets, if any, do not matter
-                    outputs_of(model, split(copied, labelled=False)[0])
-                else:
-                    loss.mean(model, copied)
+                loss.run(model, copied)  # targets, if any, do not matter
             told.advance(nested.count(batch) or 1)
 
 

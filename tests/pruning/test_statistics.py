@@ -81,6 +81,35 @@ def test_layer_by_layer_they_are_taken_by_the_same_rule(calibration, sparsity, t
     assert torch.equal(mean, left.model.bn1.running_mean) is not taken
 
 
+class Plain(nn.Module):
+    """Takes named tensors, as Hugging Face's networks do."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)
+
+    def forward(self, x, labels=None):
+        logits = self.last(self.norm(self.first(x)).relu())
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return {"loss": loss, "logits": logits}
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_layer_by_layer_samples_without_targets_do_not_judge(labelled):
+    data = {"x": torch.randn(80, 6), **({"labels": torch.arange(80) % 3} if labelled else {})}
+    done = chita.prune(Plain(), data, method="wanda", sparsity=0.5, rows=40)
+    assert done.record.batch_norm.samples == 80 - 16
+    assert (done.record.batch_norm.loss_before is not None) is labelled
+    assert done.record.held_out == (16 if labelled else 0)
+
+
+def test_layer_by_layer_samples_asked_to_judge_need_targets():
+    with pytest.raises(chita.InputError, match="labels"):
+        chita.prune(
+            Plain(), {"x": torch.randn(80, 6)}, method="wanda", sparsity=0.5, rows=40, held_out=9
+        )
+
+
 def test_events_layer_by_layer_renew_them(calibration):
     model, _ = chita.load_model("digits-cnn")
     training = chita.Training(epochs=2, events=2, initial=0.8)
