@@ -90,6 +90,7 @@ def test_the_commands_run_as_written(heavy, tmp_path, monkeypatch):
             assert done.exit_code == 0, (command, done.output)
 
 
+@pytest.mark.slow
 def test_a_page_and_files_are_made_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for command in (blocks("sh")[2] + blocks("sh")[3]).splitlines():
@@ -104,6 +105,7 @@ def test_a_page_and_files_are_made_as_written(tmp_path, monkeypatch):
         assert (ROOT / "docs/pictures" / picture).exists()
 
 
+@pytest.mark.slow
 def test_the_example_of_an_own_network_runs_as_written(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -355,6 +355,7 @@ def test_a_disk_that_fills_up(monkeypatch, step, existing):
 
 
 @pytest.mark.parametrize("existing", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
 def test_a_disk_that_is_full_for_the_operating_system(existing):
     """A limit on the size of files stops the weights, which are 70 kB, as a full disk would."""
     if existing:

@@ -178,6 +178,7 @@ linux = pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason=
 
 
 @linux
+@pytest.mark.slow
 def test_nothing_runs_on_when_a_sweep_is_killed(sweeping):
     parent, children = sweeping
     parent.kill()
@@ -202,6 +203,7 @@ def test_a_killed_run_is_one_clear_error(sweeping):
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told_and_the_others_are_kept(tmp_path):
     (tmp_path / "g.toml").write_text("sparsity = 0.9\n[sweep]\nrows = [60, 100000]\n")
     done = CliRunner().invoke(app, ["sweep", "g.toml", "--out", "r.jsonl"])

@@ -134,15 +134,24 @@ QUICK = {
 """Every solver, with less patience where a projection takes long."""
 
 
+SEARCHING = {"active-set", "cbs", "cd", "iht", "local-search"}
+
+
+def slow_if(slow):
+    """The marks of a case."""
+    return (pytest.mark.slow,) if slow else ()
+
+
 def first_or_slow(curvature, budget, solver=None):
     """Each curvature and each budget is among the fast tests, with the first of the other.
 
-    The first curvature is that which a solver accepts.
+    The first curvature is that which a solver accepts. Under FLOPs those that search are slow.
     """
     layers = solver is not None and QUICK[solver].curvatures == (InputGram,)
     first = "InputGram, float64" if layers else next(iter(CURVATURES))
     fast = curvature == first or budget == next(iter(BUDGETS))
-    return () if fast else (pytest.mark.slow,)
+    long = "Flops" in budget and solver in SEARCHING
+    return slow_if(long or not fast)
 
 
 TRIPLES = [

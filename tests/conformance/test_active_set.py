@@ -14,7 +14,10 @@ from tests.problems import random_problem
 CASES = [(s, lam, seed) for s in (0.0, 1.0) for lam in (1e-3, 0.1) for seed in range(2)]
 every_case = pytest.mark.parametrize(
     ("first_order", "ridge", "seed"),
-    [pytest.param(*case, marks=(pytest.mark.slow,) if case[-1] else ()) for case in CASES],
+    [
+        pytest.param(*case, marks=(pytest.mark.slow,) if case[-1] or case[1] < 0.1 else ())
+        for case in CASES
+    ],
 )
 KEEP = KeepK(size=300, k=30)
 
@@ -67,6 +70,7 @@ def test_first_step_is_the_constant_of_the_first_active_set():
     )
 
 
+@pytest.mark.slow
 def test_it_grows_where_that_pays():
     gains = []
     for first_order, ridge, seed in CASES[::2]:

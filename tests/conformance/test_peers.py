@@ -16,7 +16,7 @@ PEERS = {
     "active-set of bso": ActiveSet(solver=BSO()),
 }
 PAIRS = [
-    pytest.param(curvature, budget, marks=first_or_slow(curvature, budget))
+    pytest.param(curvature, budget, marks=first_or_slow(curvature, budget, "iht"))
     for curvature in CURVATURES
     for budget in BUDGETS
     if curvature != "NoCurvature"

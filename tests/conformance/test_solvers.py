@@ -239,6 +239,7 @@ def test_the_step_of_bso_is_the_best_of_those_tried():
     assert shorter
 
 
+@pytest.mark.slow
 def test_iht_searches_beyond_the_first_step():
     plain = [solve(IHT(max_doublings=0), *case) for case in LARGER]
     found = [solve(IHT(), *case) for case in LARGER]

@@ -48,6 +48,7 @@ def test_cnn_in_stages(tmp_path):
     assert found["loaded"] == found["chita"]
 
 
+@pytest.mark.slow
 def test_decoder_by_layers(tmp_path):
     pytest.importorskip("transformers")
     text = printed("decoder_by_layers", tmp_path)
@@ -57,6 +58,7 @@ def test_decoder_by_layers(tmp_path):
     assert "147,456 zeros" in text
 
 
+@pytest.mark.slow
 def test_flops_budget(tmp_path):
     text = printed("flops_budget", tmp_path)
     assert re.search(r"^FLOPs +15\.0 % of FLOPs", text, re.MULTILINE)
@@ -64,6 +66,7 @@ def test_flops_budget(tmp_path):
     assert int(kept[2]) > int(kept[1])  # cheap weights, of which a budget of FLOPs keeps more
 
 
+@pytest.mark.slow
 def test_two_of_four(tmp_path):
     text = printed("two_of_four", tmp_path)
     assert text.count("2:4: True") == 3

@@ -18,10 +18,13 @@ from tests.docs.page import DOCS, PAGES, ROOT, Reader, blocks_of, in_folder, pro
 from tests.text import saved, written
 
 README = (ROOT / "README.md").read_text()
+LONG = {f"tasks/{name}.md" for name in ("export", "fine_tuning", "flops", "two_four")}
 every_page = pytest.mark.parametrize("name", PAGES)
 
 
-@every_page
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in PAGES]
+)
 def test_a_page_can_be_followed(name, tmp_path):
     follow(name, tmp_path, Reader())
 

@@ -44,6 +44,7 @@ def test_refused_by_the_name_of_the_module_and_pruned_without_it(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.slow
 def test_the_page_says_so(name):
     assert HEAD in PAGE
     assert row(name) in PAGE.splitlines()

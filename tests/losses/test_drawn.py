@@ -111,6 +111,7 @@ def test_drawn_labels_give_the_fisher_of_a_linear_softmax_network(name):
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.slow
 def test_drawn_values_give_the_fisher_of_a_linear_network(outputs):
     """E[aaᵀ] = 2xxᵀ for one output; for d of them a mean over entries leaves 2/d² of it each."""
     torch.manual_seed(1)

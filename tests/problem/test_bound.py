@@ -78,6 +78,7 @@ def test_a_ridge_is_needed():
 
 
 @pytest.mark.parametrize("method", BY_GRADIENTS)
+@pytest.mark.slow
 def test_the_bound_and_the_gap_stand_in_the_record(method):
     model, _ = chita.load_model("digits-mlp")
     options = {"nnz": 2000, "rows": 60, "method": method, "ridge": 0.1, "first_order": 1.0}

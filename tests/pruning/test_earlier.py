@@ -118,7 +118,7 @@ def test_a_stage_is_posed_with_the_rows_of_those_before(earlier, monkeypatch):
     ("name", "ridge", "at"),
     [
         ("digits-cnn", 0.02, 2),
-        ("digits-mlp", "auto", 4),
+        pytest.param("digits-mlp", "auto", 4, marks=pytest.mark.slow),
         pytest.param("digits-cnn", 0.02, 4, marks=pytest.mark.slow),
         pytest.param("digits-mlp", "auto", 2, marks=pytest.mark.slow),
     ],

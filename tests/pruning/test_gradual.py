@@ -58,7 +58,7 @@ def test_every_method_keeps_exactly_the_count_and_trains_what_is_kept(method):
         pytest.param({"per_layer": "rows", "sparsity": 0.7}, marks=pytest.mark.slow),
         {"per_layer": {"fc1": 0.9, "fc*": 0.5}},
         pytest.param({"flops": 0.3}, marks=pytest.mark.slow),
-        {"flops": 0.3, "sparsity": 0.8},
+        pytest.param({"flops": 0.3, "sparsity": 0.8}, marks=pytest.mark.slow),
         pytest.param({"megabytes": 0.02}, marks=pytest.mark.slow),
     ],
     ids=str,
@@ -167,7 +167,9 @@ def test_held_out_samples_are_not_trained_on(monkeypatch, loaded):
     assert 30 <= held <= 30 + 9  # and those of a last batch that is not whole
 
 
-@pytest.mark.parametrize("method", ["chita", "magnitude", "alps"])
+@pytest.mark.parametrize(
+    "method", [pytest.param("chita", marks=pytest.mark.slow), "magnitude", "alps"]
+)
 @pytest.mark.parametrize("after", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_is_stopped_goes_on_to_the_same_bits(tmp_path, monkeypatch, method, after):
     arguments = {
@@ -198,6 +200,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bits(tmp_path, monkeypatch, m
     assert same(whole, pruned(**arguments))
 
 
+@pytest.mark.slow
 def test_other_settings_do_not_go_on(tmp_path, monkeypatch):
     kept = tmp_path / "unfinished"
     monkeypatch.setattr(gradual.GradualRun, "_measured", lambda self: 1 / 0)

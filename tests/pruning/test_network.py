@@ -230,6 +230,7 @@ def test_published_magnitude_accuracies_to_two_decimals(data_dir, budget, accura
     )
 
 
+@pytest.mark.slow
 def test_wrappers_are_taken_off_and_the_network_inside_is_pruned(calibration):
     model, _ = chita.load_model("digits-mlp")
     plain = chita.prune(model, calibration, sparsity=0.9, rows=50)

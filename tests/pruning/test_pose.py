@@ -9,7 +9,7 @@ from chita.data.digits import digits
 from chita.errors import InputError
 from chita.pruning.pose import Pose, make_solver, solver_options
 from chita.solvers import CBS, CHITA, MFAC, OBD, SNIP, LocalSearch, Random, WoodFisher
-from tests.conformance.table import BY_GRADIENTS
+from tests.conformance.table import BY_GRADIENTS, SEARCHING, slow_if
 
 NOTHING = {"ridge": "0.1x", "first_order": 0.0, "step": 1.0, "fisher_blocks": "whole"}
 CHOSEN = [
@@ -42,7 +42,9 @@ def network():
     return chita.load_model("digits-mlp")[0], digits()[0]
 
 
-@pytest.mark.parametrize("method", BY_GRADIENTS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=slow_if(m in SEARCHING)) for m in BY_GRADIENTS]
+)
 def test_what_is_not_chosen_changes_nothing(network, method):
     """Another s leaves the weights of a method that has no choice of it as they are, and so on."""
     solver = make_solver(method)

@@ -30,6 +30,7 @@ def calibration():
         pytest.param("constant", True, 0, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_rehearsal_is_the_first_stages_of_a_run(calibration, schedule, regrow, earlier):
     model, _ = chita.load_model("digits-cnn")
     options = {"rows": 80, "held_out": 60, "seed": 3, "regrow": regrow, "earlier_rows": earlier}

@@ -50,6 +50,7 @@ def test_a_loss_is_that_of_pruning_one_tensor(calibration, network, method):
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_search_holds_what_it_chose_and_the_budget(calibration):
     model, _ = chita.load_model("digits-cnn")
     for words in (

@@ -11,7 +11,7 @@ from chita.data.digits import digits
 from chita.data.pool import make_pool
 from chita.models.mode import evaluation_mode
 from chita.pruning.schedule import SCHEDULES
-from tests.conformance.table import BY_GRADIENTS, QUICK
+from tests.conformance.table import BY_GRADIENTS, QUICK, SEARCHING, slow_if
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,10 @@ def test_stages_are_prunings_one_after_another(calibration):
 
 @pytest.mark.parametrize(
     ("method", "schedule"),
-    [*((method, "exp") for method in BY_GRADIENTS), *(("bso", name) for name in SCHEDULES)],
+    [
+        *[pytest.param(m, "exp", marks=slow_if(m in SEARCHING)) for m in BY_GRADIENTS],
+        *[("bso", name) for name in SCHEDULES],
+    ],
 )
 def test_every_method_follows_every_schedule(calibration, method, schedule):
     model, _ = chita.load_model("digits-mlp")
@@ -155,6 +158,7 @@ def test_what_is_chosen_was_the_best_of_what_was_tried(calibration):
     assert (fixed.ridge, fixed.first_order, fixed.step) == (0.02, 1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_bits(calibration):
     model, _ = chita.load_model("digits-cnn")
     runs = [
@@ -228,9 +232,9 @@ class Stopping:
 @pytest.mark.parametrize(
     ("name", "at"),
     [
-        *[("digits-mlp", at) for at in (1, 2, 4)],
-        *[pytest.param("digits-cnn", at, marks=pytest.mark.slow) for at in (1, 4)],
-        ("digits-cnn", 2),
+        ("digits-mlp", 2),
+        *[pytest.param("digits-mlp", at, marks=pytest.mark.slow) for at in (1, 4)],
+        *[pytest.param("digits-cnn", at, marks=pytest.mark.slow) for at in (1, 2, 4)],
     ],
 )
 def test_a_run_goes_on_to_the_same_bits(calibration, tmp_path, at, name):

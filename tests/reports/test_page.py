@@ -68,7 +68,7 @@ def test_two_hundred_runs_are_under_8_mb(page):
 
 
 @needs_chromium
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, pytest.param(390, marks=pytest.mark.slow)])
 def test_every_plot_has_marks_and_nothing_is_asked_for(chromium, page, width):
     chromium.open(page, width, phone=width < 600)
     chromium.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
@@ -139,6 +139,7 @@ def test_the_table_sorts_and_filters_by_keyboard(chromium, page):
 
 
 @needs_chromium
+@pytest.mark.slow
 def test_it_is_light_or_dark_and_prints_light(chromium, tmp_path):
     page = tmp_path / "page.html"
     write_page(make_report(read_runs_of(record())), page)

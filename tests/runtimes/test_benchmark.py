@@ -58,6 +58,7 @@ def done():
     return chita.benchmark(dense, pruned, given, runtimes=["torch", "mnn"], seconds=0.01)
 
 
+@pytest.mark.slow
 def test_a_benchmark_of_a_network_and_its_layers(done):
     assert [runtime.name for runtime in done.runtimes] == ["torch", "mnn"]
     assert (done.batch, done.shapes) == (2, {"input": (2, 3, 9, 9)})

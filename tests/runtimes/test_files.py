@@ -105,7 +105,12 @@ ODD = {
 
 
 @pytest.mark.parametrize(
-    ("network", "kind"), [(name, kind) for name, (*_, kinds) in ODD.items() for kind in kinds]
+    ("network", "kind"),
+    [
+        pytest.param(name, kind, marks=() if kind == kinds[-1] else pytest.mark.slow)
+        for name, (*_, kinds) in ODD.items()
+        for kind in kinds
+    ],
 )
 def test_networks_that_converters_rearrange(network, kind, tmp_path):
     make, given, _ = ODD[network]
@@ -116,6 +121,7 @@ def test_networks_that_converters_rearrange(network, kind, tmp_path):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
 def test_a_transformer_in_mnn(family, tmp_path):
     """Whose fused attention and GELU it does not know, or only nearly."""
     network, batch = FAMILIES[family].build(), FAMILIES[family].data()
@@ -126,6 +132,7 @@ def test_a_transformer_in_mnn(family, tmp_path):
     assert network.config._attn_implementation == before
 
 
+@pytest.mark.slow
 def test_mnn_stores_enough_zeros_sparse_and_only_where_asked(tmp_path):
     runtime, inputs = MnnRuntime(), inputs_of(torch.randn(1, 3, 9, 9))
     sizes = {}
@@ -137,6 +144,7 @@ def test_mnn_stores_enough_zeros_sparse_and_only_where_asked(tmp_path):
     assert sizes["many"] > 0
 
 
+@pytest.mark.slow
 def test_mnn_prints_nothing_where_results_are_printed(tmp_path):
     path = tmp_path / "network.mnn"
     inputs = inputs_of(torch.randn(1, 4))
