@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)      ## prune two trained networks and show the table
 	$(BIN)/chita demo
 
-test: $(READY)      ## the fast tests (about seven minutes on two cores)
+test: $(READY)      ## the fast tests (five to eight minutes on two cores)
 	$(BIN)/python -m pytest $(WORKERS)
 
 test-all: $(READY)  ## all tests, the slow ones too; installs a pretrained encoder of 90 MB
