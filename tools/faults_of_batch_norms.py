@@ -22,7 +22,6 @@ FAULTS_OF_BATCH_NORMS = [
     ("pruning/staged.py", "if self._normal is not None:", "if False:", STAGED),
     ("pruning/staged.py", "                Staged(mask=mask),\n", "", GRADUAL),
     ("pruning/by_layers.py", "if self._normal is not None:", "if False:", STATISTICS),
-    ("pruning/by_layers.py", "if held is not None:", "if False:", STATISTICS),
     ("pruning/by_layers.py", "held_out=len(self._judge) if self._judge else 0,", "", STATISTICS),
     ("pruning/by_layers.py", "job.sampling.held_out or _tells(judge)", "True", STATISTICS),
     ("pruning/by_layers.py", "job.sampling.held_out or _tells(judge)", "_tells(judge)", STATISTICS),
