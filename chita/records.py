@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -280,6 +281,11 @@ class RunRecord(BaseModel):
         if self.objective is None or self.lower_bound is None or self.objective == 0:
             return None
         return (self.objective - self.lower_bound) / abs(self.objective)
+
+
+def finite(number: float | None) -> float | None:
+    """Return a number for a record, where None stands for what is not finite: JSON has no NaN."""
+    return number if number is not None and math.isfinite(number) else None
 
 
 def peak_rss_mb() -> float | None:

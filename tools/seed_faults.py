@@ -17,6 +17,7 @@ from pathlib import Path
 from faults import FAULTS
 
 ROOT = Path(__file__).parent.parent
+_PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "")  # slow tests, too
 
 
 def noticed(fault: tuple[str, str, str, str], tree: Path) -> bool | None:
@@ -29,18 +30,7 @@ def noticed(fault: tuple[str, str, str, str], tree: Path) -> bool | None:
     path.write_text(source.replace(old, new, 1))
     try:
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-x",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                "-m",
-                "",
-                *tests.split(),
-            ],
+            [sys.executable, *_PYTEST, *tests.split()],
             cwd=tree,
             env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,

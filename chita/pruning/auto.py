@@ -21,7 +21,7 @@ from chita.errors import NumericalError
 from chita.problem import BlockGram, Curvature, LocalQuadratic
 from chita.pruning.pose import AUTO, Pose, Ridge
 from chita.pruning.posed import OUTPUTS, WHOLE, Judge, Posed
-from chita.records import StageRecord, TrialRecord
+from chita.records import StageRecord, TrialRecord, finite
 from chita.solvers import Solution, Solver
 
 _FIRST_RIDGE = 0.5  # the first λ tried, relative to the mean curvature
@@ -293,7 +293,7 @@ class Chooser:
                 first_order=scale,
                 step=step,
                 fisher_blocks=blocks,
-                loss=known if math.isfinite(known) else None,
+                loss=finite(known),
                 stages=stages,
             )
         )

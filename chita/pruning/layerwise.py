@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,7 +22,7 @@ from chita.progress import RUN_SECONDS_LEFT, Progress, track
 from chita.pruning.layers import Layer, constraints_of, layers_of
 from chita.pruning.outliers import outlier_shares
 from chita.pruning.pose import AUTO, Pose, Ridge
-from chita.records import SolvedRecord, peak_rss_mb
+from chita.records import SolvedRecord, finite, peak_rss_mb
 from chita.solvers import Solution, Solver
 
 RIDGE = "0.01x"
@@ -172,7 +171,7 @@ class LayerwiseRun:
             objective=solution.objective,
             ridge=problem.ridge,
             status=solution.status,
-            trace=tuple(q if math.isfinite(q) else None for q in solution.stats.trace),
+            trace=tuple(map(finite, solution.stats.trace)),
             seconds=solution.stats.seconds,
             raised=problem.ridge != self._ridge.of(curvature),
         )

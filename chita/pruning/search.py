@@ -24,6 +24,7 @@ from chita.pruning.judge import Judge
 from chita.pruning.pose import AUTO, Pose
 from chita.pruning.posed import Posed
 from chita.pruning.samples import Drawn, Sampling, Source
+from chita.records import finite
 from chita.solvers import Solver
 from chita.training.batch_norm import batch_norms
 
@@ -235,8 +236,7 @@ class _Tensor:
             return None
         if self._pose.ridge == AUTO and self._rows is not None:
             self._pose = replace(self._pose, ridge=problem.ridge, fisher_blocks=chooser.blocks)
-        loss = chooser.follow(problem, scale, solution).loss
-        return loss if loss is not None and math.isfinite(loss) else None
+        return finite(chooser.follow(problem, scale, solution).loss)
 
     def _judged(self, own: Tensor) -> float:
         weights = self._w_bar.clone()

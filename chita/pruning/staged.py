@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import final
@@ -31,7 +30,7 @@ from chita.pruning.samples import Drawn, Sampling, Source
 from chita.pruning.schedule import Stages
 from chita.pruning.so_far import Staged
 from chita.pruning.statistics import SAMPLES, renew
-from chita.records import StageRecord, TrialRecord
+from chita.records import StageRecord, TrialRecord, finite
 from chita.solvers import Solver
 from chita.training.batch_norm import batch_norms
 
@@ -275,14 +274,14 @@ class StagedRun:
                 step=followed.step if known else None,
                 fisher_blocks=self._chooser.blocks if known else None,
                 lower_bound=solution.lower_bound,
-                loss_before=_finite(before),
+                loss_before=finite(before),
                 held_out_loss=followed.loss,
                 predicted=predicted,
                 increases=increases,
                 trials=tuple(self._chooser.trials),
                 status=solution.status,
                 iterations=solution.stats.iterations,
-                trace=tuple(map(_finite, solution.stats.trace)) if known else (),
+                trace=tuple(map(finite, solution.stats.trace)) if known else (),
                 data_hash=drawn.digest if drawn else None,
                 seconds=clock.seconds,
                 memory_mb=clock.memory_mb,
@@ -346,7 +345,3 @@ def _check_same(given: Examples | None, record: StageRecord) -> None:
             "The calibration data differ from those of the stages that are finished. Give the "
             "same data, or begin anew."
         )
-
-
-def _finite(loss: float | None) -> float | None:
-    return loss if loss is not None and math.isfinite(loss) else None

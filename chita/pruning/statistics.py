@@ -11,7 +11,7 @@ from chita.data.examples import Examples
 from chita.progress import Progress
 from chita.pruning.judge import Judge
 from chita.pruning.samples import Sampling
-from chita.records import BatchNormRecord
+from chita.records import BatchNormRecord, finite
 from chita.training.batch_norm import batch_norms, recalibrate
 
 SAMPLES = 2000
@@ -42,11 +42,7 @@ def renew(
     return BatchNormRecord(
         layers=len(batch_norms(network)),
         samples=len(samples),
-        loss_before=_finite(before),
-        loss_after=_finite(after),
+        loss_before=finite(before),
+        loss_after=finite(after),
         taken=taken,
     )
-
-
-def _finite(loss: float | None) -> float | None:
-    return loss if loss is not None and math.isfinite(loss) else None

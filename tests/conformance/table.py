@@ -134,7 +134,7 @@ QUICK = {
 """Every solver, with less patience where a projection takes long."""
 
 
-SEARCHING = {"active-set", "cbs", "cd", "iht", "local-search"}
+SEARCHING = {"active-set", "active-set of bso", "cbs", "cd", "iht", "local-search"}
 
 
 def slow_if(slow):
@@ -142,12 +142,12 @@ def slow_if(slow):
     return (pytest.mark.slow,) if slow else ()
 
 
-def first_or_slow(curvature, budget, solver=None):
+def first_or_slow(curvature, budget, solver):
     """Each curvature and each budget is among the fast tests, with the first of the other.
 
     The first curvature is that which a solver accepts. Under FLOPs those that search are slow.
     """
-    layers = solver is not None and QUICK[solver].curvatures == (InputGram,)
+    layers = solver in QUICK and QUICK[solver].curvatures == (InputGram,)
     first = "InputGram, float64" if layers else next(iter(CURVATURES))
     fast = curvature == first or budget == next(iter(BUDGETS))
     long = "Flops" in budget and solver in SEARCHING

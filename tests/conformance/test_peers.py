@@ -15,8 +15,9 @@ PEERS = {
     "active-set": ActiveSet(),
     "active-set of bso": ActiveSet(solver=BSO()),
 }
-PAIRS = [
-    pytest.param(curvature, budget, marks=first_or_slow(curvature, budget, "iht"))
+TRIPLES = [
+    pytest.param(peer, curvature, budget, marks=first_or_slow(curvature, budget, peer))
+    for peer in PEERS
     for curvature in CURVATURES
     for budget in BUDGETS
     if curvature != "NoCurvature"
@@ -54,8 +55,7 @@ def test_chita_is_not_worse(peer, seed):
         assert ours <= theirs + 1e-9 * abs(theirs) + 1e-11, (n, p, k, first_order, ridge, seed)
 
 
-@pytest.mark.parametrize("peer", PEERS)
-@pytest.mark.parametrize(("curvature", "budget"), PAIRS)
+@pytest.mark.parametrize(("peer", "curvature", "budget"), TRIPLES)
 def test_chita_is_not_worse_on_the_conformance_table(peer, curvature, budget):
     problem, constraint = CURVATURES[curvature](), BUDGETS[budget].bind(LAYOUT)
     if not PEERS[peer].takes(type(problem.curvature)):

@@ -1,4 +1,4 @@
-from math import inf, nan
+from math import inf, isfinite, nan
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_statistics_are_taken_where_the_loss_is_finite_and_no_higher(before, aft
     told = renew(network, given, Sampling(), judge, torch.device("cpu"), Silent())
     assert told.taken is taken
     assert torch.equal(network[1].running_mean, own) is not taken
-    known = [None if loss in (inf,) or loss != loss else loss for loss in (before, after)]
+    known = [loss if isfinite(loss) else None for loss in (before, after)]
     assert [told.loss_before, told.loss_after] == known
     assert (told.layers, told.samples) == (1, 20)
 
