@@ -25,19 +25,19 @@ from chita.models.zoo import find_model
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = ("mobilenet-v1", "resnet50")
 BUDGETS = {
-    "top-k": Sparsity(sparsity=0.8, min_keep=0),
-    "floors": Sparsity(sparsity=0.8),
-    "per layer, erk": PerLayer(sparsity=0.8, distribution="erk"),
-    "per row": PerRow(sparsity=0.8),
-    "FLOPs 0.5, non-zeros 0.5": Flops(share=0.5, weights=Sparsity(sparsity=0.5)),
-    "FLOPs 0.3, non-zeros 0.3": Flops(share=0.3, weights=Sparsity(sparsity=0.7)),
-    "FLOPs 0.2, non-zeros 0.2": Flops(share=0.2, weights=Sparsity(sparsity=0.8)),
-    "FLOPs 0.2": Flops(share=0.2),
+    "top-k": Sparsity(0.8, min_keep=0),
+    "floors": Sparsity(0.8),
+    "per layer, erk": PerLayer(0.8, distribution="erk"),
+    "per row": PerRow(0.8),
+    "FLOPs 0.5, non-zeros 0.5": Flops(0.5) & Sparsity(0.5),
+    "FLOPs 0.3, non-zeros 0.3": Flops(0.3) & Sparsity(0.7),
+    "FLOPs 0.2, non-zeros 0.2": Flops(0.2) & Sparsity(0.8),
+    "FLOPs 0.2": Flops(0.2),
 }
 SHAPED = {
-    "2:4": NofM(n=2, m=4),
-    "on the way to 2:4": AtLeastNofM(pattern=NofM(n=2, m=4), sparsity=0.4),
-    "blocks 1x4": Blocks(rows=1, columns=4, sparsity=0.8),
+    "2:4": NofM(2, 4),
+    "on the way to 2:4": AtLeastNofM(pattern=NofM(2, 4), sparsity=0.4),
+    "blocks 1x4": Blocks(1, 4, sparsity=0.8),
 }
 """On ResNet-50 without its first layer, which has three inputs."""
 

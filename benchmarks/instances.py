@@ -35,7 +35,7 @@ def mlpnet_rows(fastest="rule"):
     if "CHITA_DATA" not in os.environ:
         return None
     folder = Path(os.environ["CHITA_DATA"])
-    model, _ = load_model("mlpnet", folder / "checkpoints" / "mlpnet_mnist.safetensors")
+    model = load_model("mlpnet", folder / "checkpoints" / "mlpnet_mnist.safetensors")
     layout = prunable_layout(model)
     examples = load_dataset("mnist", folder)[0].take(torch.arange(0, 60_000, 60))
     rows = collect_gradients(model, layout, examples, fastest=fastest).rows

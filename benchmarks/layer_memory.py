@@ -60,11 +60,11 @@ def one(blocks, max_memory):
         model,
         {"input_ids": ids, "labels": ids},
         sparsity=0.7,
-        method="alps",
+        solver="alps",
         layerwise=True,
-        rows=SEQUENCES,
+        fisher=chita.Fisher(samples=SEQUENCES),
         ignore="lm_head",
-        max_memory=max_memory,
+        memory=chita.Memory(max_memory=max_memory),
         inplace=True,
     )
     print(

@@ -37,9 +37,9 @@ RESULTS = Path(__file__).parent / "results"
 METHODS = ("magnitude", "wanda", "sparsegpt", "obc", "bso", "alps", "chita")
 SEQUENCES = 128
 BUDGETS = {
-    **{f"{s}": Sparsity(sparsity=s) for s in (0.5, 0.6, 0.7, 0.8, 0.9)},
-    "2:4": NofM(n=2, m=4),
-    "4:8": NofM(n=4, m=8),
+    **{f"{s}": Sparsity(s) for s in (0.5, 0.6, 0.7, 0.8, 0.9)},
+    "2:4": NofM(2, 4),
+    "4:8": NofM(4, 8),
 }
 
 

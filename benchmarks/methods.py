@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from chita.pruning.pose import solver_options
 from chita.solvers import SOLVERS
+from chita.solvers.named import solver_options
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.pages import RESULTS, ROOT, load, table
@@ -159,7 +159,8 @@ def methods():
     lines = []
     for name, kind in SOLVERS.items():
         first = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
-        options = ", ".join(f"`{n}` {v}" for n, v in solver_options(kind).items()) or "-"
+        own = {n: v for n, v in solver_options(kind).items() if n != "bound"}  # which all have
+        options = ", ".join(f"`{n}` {v}" for n, v in own.items()) or "-"
         needs = ", ".join(c.__name__ for c in kind.curvatures) or "none"
         lines.append([f"`{name}`", first, needs, options])
     return f"""# Methods

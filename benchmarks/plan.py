@@ -30,11 +30,11 @@ def cases():
         *("--model", "resnet20", "--data", str(folder / "cifar10-q75.zip")),
         *("--weights", str(folder / "checkpoints" / "resnet20_cifar10q75.safetensors")),
     ]
-    yield "mlpnet, bso", [*mlpnet, "--method", "bso"]
+    yield "mlpnet, bso", [*mlpnet, "--solver", "bso"]
     yield "mlpnet, chita", mlpnet
-    yield "mlpnet, iht", [*mlpnet, "--method", "iht"]
-    yield "resnet20, bso", [*resnet, "--method", "bso"]
-    yield "resnet20, chita, 500 rows", [*resnet, "--rows", "500"]
+    yield "mlpnet, iht", [*mlpnet, "--solver", "iht"]
+    yield "resnet20, bso", [*resnet, "--solver", "bso"]
+    yield "resnet20, chita, 500 rows", [*resnet, "--samples", "500"]
 
 
 def run(command, arguments):

@@ -198,7 +198,9 @@ def end_to_end(threads):
     model, examples = network("mlpnet")
 
     def run():
-        return chita.prune(model, examples, sparsity=0.9, method="bso", rows=1000)
+        return chita.prune(
+            model, examples, sparsity=0.9, solver="bso", fisher=chita.Fisher(samples=1000)
+        )
 
     began = time.perf_counter()
     run()

@@ -89,7 +89,7 @@ def main():
     for sparsity in SPARSITIES:
         torch.manual_seed(0)
         model = find_model("resnet50").build().eval()
-        pruned = chita.prune(model, sparsity=sparsity, method="magnitude", inplace=True)
+        pruned = chita.prune(model, sparsity=sparsity, solver="magnitude", inplace=True)
         state = dict(pruned.model.state_dict())
         with tempfile.TemporaryDirectory() as name:
             for line in measured(state, Path(name)):

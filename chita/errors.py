@@ -8,20 +8,48 @@ from __future__ import annotations
 
 
 class ChitaError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose.
+
+    >>> issubclass(InputError, ChitaError)
+    True
+    """
 
 
 class InputError(ChitaError, ValueError):
-    """An argument, a model or data that cannot be used as given."""
+    """An argument, a model or data that cannot be used as given.
+
+    >>> import chita
+    >>> try:
+    ...     chita.Nonzeros(0)
+    ... except chita.InputError as error:
+    ...     print(str(error).partition(";")[0])
+    `nnz` is 0
+    """
 
 
 class CheckpointError(ChitaError, ValueError):
-    """A weights file that cannot be read, or that does not fit the network."""
+    """A weights file that cannot be read, or that does not fit the network.
+
+    >>> import chita
+    >>> try:
+    ...     chita.load("absent.safetensors")
+    ... except chita.CheckpointError:
+    ...     print("not read")
+    not read
+    """
 
 
 class NumericalError(ChitaError, ArithmeticError):
-    """A computation that cannot go on: a singular system, a value that is not finite."""
+    """A computation that cannot go on: a singular system, a value that is not finite.
+
+    >>> issubclass(NumericalError, ArithmeticError)
+    True
+    """
 
 
 class OutputError(ChitaError, OSError):
-    """A result that cannot be written where it was asked for."""
+    """A result that cannot be written where it was asked for.
+
+    >>> issubclass(OutputError, OSError)
+    True
+    """

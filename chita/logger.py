@@ -49,6 +49,12 @@ class TensorBoard:
     Raises:
         InputError: there is no tensorboard, or the folder cannot be written or holds the events of
             another run.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, TensorBoard(folder) as board:
+    ...     board.log({"stage/objective": 0.5}, step=1)
+    ...     len(list(Path(folder).iterdir()))
+    1
     """
 
     def __init__(self, folder: str | Path, *, resume: bool = False) -> None:
@@ -60,7 +66,7 @@ class TensorBoard:
             if not resume:
                 raise InputError(
                     f"{folder} holds the events of an earlier run. Give another folder, or go on "
-                    "with that run (--resume; resume=True in Python)."
+                    "with that run by `resume`."
                 )
             self._known = read(self._folder)
         self._writer: Any = None

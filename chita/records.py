@@ -201,10 +201,10 @@ class RunRecord(BaseModel):
 
     Fields:
         command: prune, refit or apply; settings: as asked for, under the names of the options.
-        method, options: the solver's name and its fields.
+        solver, options: the solver's name and its fields.
         sparsity: share of the prunable weights removed, as counted; nnz: weights kept; prunable:
             weights that could be removed.
-        ridge, first_order, step: λ, s and τ as used in the last stage, None where the method
+        ridge, first_order, step: λ, s and τ as used in the last stage, None where the solver
             needs no curvature.
         fisher: improved or empirical, None where nothing was collected.
         rows, row_size: n and m of a stage, zero where nothing was collected; held_out: samples
@@ -237,7 +237,7 @@ class RunRecord(BaseModel):
     format: Literal[1] = 1
     command: str
     settings: dict[str, Any]
-    method: str
+    solver: str
     options: dict[str, Any]
     sparsity: float
     nnz: int

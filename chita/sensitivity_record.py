@@ -25,7 +25,7 @@ class SensitivityRecord(BaseModel):
     Fields:
         command: tells this record from that of a run; settings: as asked for, under the names of
             the options.
-        method, options: the solver's name and its fields.
+        solver, options: the solver's name and its fields.
         model, data: what was measured and on what, as named by the user.
         seed: of the draw, None where samples were named by their indices.
         rows, row_size: n and m, zero where nothing was collected; data_hash: SHA-256 of the samples
@@ -46,7 +46,7 @@ class SensitivityRecord(BaseModel):
     format: Literal[1] = 1
     command: Literal["sensitivity"] = "sensitivity"
     settings: dict[str, Any]
-    method: str
+    solver: str
     options: dict[str, Any]
     model: str
     data: str | None = None

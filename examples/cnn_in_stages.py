@@ -55,9 +55,10 @@ def main():
     calibration, evaluation = digits()
     model = trained(*next(calibration.batches(len(calibration))))
     print("dense:     ", chita.evaluate(model, evaluation))
-    by_magnitude = chita.prune(model, calibration, sparsity=0.9, method="magnitude")
+    by_magnitude = chita.prune(model, calibration, sparsity=0.9, solver="magnitude")
     print("magnitude: ", chita.evaluate(by_magnitude.model, evaluation))
-    result = chita.prune(model, calibration, sparsity=0.9, stages=5, rows=300)
+    fisher = chita.Fisher(samples=300)  # gradients that each stage collects
+    result = chita.prune(model, calibration, sparsity=0.9, stages=5, fisher=fisher)
     print("chita:     ", chita.evaluate(result.model, evaluation))
     print(result.record.nnz, "of", result.record.prunable, "weights kept")
 

@@ -30,16 +30,16 @@ def tokens(count, length=64):
 
 
 def main():
-    """Prune by four methods, at 70 % and to 2:4, and tell what the outputs of layers lose."""
+    """Prune by four solvers, at 70 % and to 2:4, and tell what the outputs of layers lose."""
     model, calibration = decoder(), tokens(64)
-    for budget in ({"sparsity": 0.7}, {"pattern": "2:4"}):
-        for method in ("magnitude", "wanda", "sparsegpt", "alps"):
+    for budget in ("sparsity=0.7", "2:4"):
+        for solver in ("magnitude", "wanda", "sparsegpt", "alps"):
             result = chita.prune(
-                model, calibration, method=method, layerwise=True, ignore="lm_head", **budget
+                model, calibration, budget=budget, solver=solver, layerwise=True, ignore="lm_head"
             )
             errors = [layer.solved.error for layer in result.layers]
             kept = f"{result.record.nnz:,} of {result.record.prunable:,} weights kept"
-            print(f"{method:10} {kept}, error {100 * sum(errors) / len(errors):.1f} %")
+            print(f"{solver:10} {kept}, error {100 * sum(errors) / len(errors):.1f} %")
 
     result.save("decoder-pruned", force=True)
     again = LlamaForCausalLM.from_pretrained("decoder-pruned")

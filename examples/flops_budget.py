@@ -19,14 +19,15 @@ def told(name, result, evaluation):
 def main():
     """Prune by weights, by FLOPs and by both, and tell where the weights went."""
     calibration, evaluation = digits()
-    model, _ = chita.load_model("digits-cnn")
-    results = {}
-    for name, budget in (
-        ("weights", {"sparsity": 0.8}),
-        ("FLOPs", {"flops": 0.15}),
-        ("FLOPs and weights", {"flops": 0.15, "sparsity": 0.85}),
-    ):
-        results[name] = chita.prune(model, calibration, method="bso", rows=300, **budget)
+    model = chita.load_model("digits-cnn")
+    budgets = {
+        "weights": chita.Sparsity(0.8),
+        "FLOPs": chita.Flops(0.15),
+        "FLOPs and weights": chita.Flops(0.15) & chita.Sparsity(0.85),
+    }
+    results, fisher = {}, chita.Fisher(samples=300)
+    for name, budget in budgets.items():
+        results[name] = chita.prune(model, calibration, budget=budget, solver="bso", fisher=fisher)
         told(name, results[name], evaluation)
 
     print("kept, of each tensor, by weights and by FLOPs:")

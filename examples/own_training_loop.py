@@ -30,15 +30,15 @@ def main():
     """Prune to 2 %, train with zeros held, and once without, for comparison."""
     calibration, evaluation = digits()
     inputs, targets = next(calibration.batches(len(calibration)))
-    dense, _ = chita.load_model("digits-mlp")
-    result = chita.prune(dense, calibration, sparsity=0.98, rows=500)
+    dense = chita.load_model("digits-mlp")
+    result = chita.prune(dense, calibration, sparsity=0.98, fisher=chita.Fisher(samples=500))
     result.save("sparse", force=True)
     print("dense:  ", chita.evaluate(dense, evaluation))
     print("pruned: ", chita.evaluate(result.model, evaluation))
 
     for held in (True, False):
         torch.manual_seed(0)
-        model, _ = chita.load_model("digits-mlp", "sparse")
+        model = chita.load_model("digits-mlp", "sparse")
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
         if held:
             chita.Enforcer(model, "sparse").attach(optimizer)

@@ -17,13 +17,15 @@ def fits(mask):
 def main():
     """Prune to 2:4 by magnitude, and with a mask and weights that are chosen together."""
     calibration, evaluation = digits()
-    model, _ = chita.load_model("digits-cnn")
+    model = chita.load_model("digits-cnn")
     print("dense:           ", chita.evaluate(model, evaluation))
 
-    how = {"pattern": "2:4", "ignore": "conv1", "rows": 300}  # conv1 has one input
-    for method in ("magnitude", "chita"):
-        result = chita.prune(model, calibration, method=method, **how)
-        print(f"{method + ':':17}", chita.evaluate(result.model, evaluation))
+    fisher = chita.Fisher(samples=300)
+    for solver in ("magnitude", "chita"):
+        result = chita.prune(  # conv1 has one input, and so no four neighbours
+            model, calibration, budget="2:4", solver=solver, fisher=fisher, ignore="conv1"
+        )
+        print(f"{solver + ':':17}", chita.evaluate(result.model, evaluation))
     for name, mask in result.masks.items():
         print(f"{name:13}{int(mask.sum()):6,} of {mask.numel():6,} kept, 2:4: {fits(mask)}")
     result.save("two-of-four", force=True)

@@ -79,7 +79,9 @@ def main():
         print(f"{what}: perplexity {value:.2f}, {count} removed weights are not zero", flush=True)
 
     tell("dense", dense, "")
-    pruned = chita.prune(dense, calibration, sparsity=0.7, method="alps", rows=256)
+    pruned = chita.prune(
+        dense, calibration, sparsity=0.7, solver="alps", fisher=chita.Fisher(samples=256)
+    )
     masks = pruned.masks
     tell("pruned to 70 % by alps", pruned.model, refilled(pruned.model, masks))
     model = trained(copy.deepcopy(pruned.model), rows, steps, RATE, [KeepZeros(masks)])

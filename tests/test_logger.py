@@ -12,30 +12,38 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-from typer.testing import CliRunner
 
 import chita
-from chita.cli.app import app
 from chita.data.digits import digits
 from chita.errors import InputError
 from chita.pruning.unfinished import Unfinished
 from chita.training.fine_tune import Diverged, FineTuner
 from tests.cli.refusals import refused
+from tests.program import chita as invoke
 
-FIXED = {"ridge": 0.1, "first_order": 1.0, "step": 1.0, "fisher_blocks": "whole"}
-STAGED = {**FIXED, "sparsity": 0.9, "stages": 4, "rows": 40, "held_out": 30}
+STAGED = {
+    "sparsity": 0.9,
+    "stages": 4,
+    "fisher": chita.Fisher(samples=40, structure="full"),
+    "quadratic": chita.Quadratic(ridge=0.1, first_order=1.0, step_size=1.0),
+    "validation": 30,
+}
+STAGED_WORDS = [  # the same on the command line
+    *("--sparsity=0.9", "--stages=4", "--samples=40", "--structure=full", "--validation=30"),
+    *("--ridge=0.1", "--first-order=1.0", "--step-size=1.0"),
+]
 TRAINED = {
     "training": chita.Training(epochs=4, events=2, batch=100, rate=0.02),
-    "method": "magnitude",
+    "solver": "magnitude",
     "sparsity": 0.8,
     "measure": lambda model: float(next(model.parameters()).double().sum()),
 }
-LAYERS = {"method": "wanda", "sparsity": 0.5, "rows": 40}
+LAYERS = {"solver": "wanda", "sparsity": 0.5, "fisher": chita.Fisher(samples=40)}
 WAYS = pytest.mark.parametrize("options", [STAGED, TRAINED, LAYERS], ids=["stages", "train", "by"])
 
 
 def pruned(**options):
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     return chita.prune(model, digits()[0].first(300), **options)
 
 
@@ -129,11 +137,11 @@ def test_a_run_that_goes_on_logs_everything_once(tmp_path, monkeypatch, options,
     with monkeypatch.context() as patch:
         killed_at(patch, count, before=before)
         with chita.TensorBoard(events) as logger, pytest.raises(Killed):
-            pruned(**options, unfinished=kept, logger=logger)
+            pruned(**options, checkpoint=kept, logger=logger)
     begun = scalars(events)
     assert begun
     with chita.TensorBoard(events, resume=True) as logger:
-        result = pruned(**options, unfinished=kept, resume=True, logger=logger)
+        result = pruned(**options, checkpoint=chita.Checkpoint(kept, resume=True), logger=logger)
     found = scalars(events)
     assert begun.items() <= found.items()  # none is lost
     assert set(written(events).values()) == {1}
@@ -159,9 +167,9 @@ def test_a_logger_of_ones_own_is_told_everything_once(tmp_path, monkeypatch, opt
     with monkeypatch.context() as patch:
         killed_at(patch, 2, before=False)
         with pytest.raises(Killed):
-            pruned(**options, unfinished=kept, logger=logger)
+            pruned(**options, checkpoint=kept, logger=logger)
     begun = [*logger.steps]
-    record = pruned(**options, unfinished=kept, resume=True, logger=logger).record
+    record = pruned(**options, checkpoint=chita.Checkpoint(kept, resume=True), logger=logger).record
     assert 0 < len(begun) < len(logger.steps)
     found = {(name.partition("/")[0], step) for name, step in expected(record)}
     assert sorted(logger.steps) == sorted(found)
@@ -169,7 +177,8 @@ def test_a_logger_of_ones_own_is_told_everything_once(tmp_path, monkeypatch, opt
 
 def test_rehearsals_are_not_logged():
     logger = Listing()
-    pruned(**{**STAGED, "ridge": "auto", "stages": 3}, logger=logger)
+    posed = chita.Quadratic(first_order=1.0, step_size=1.0)
+    pruned(**{**STAGED, "quadratic": posed, "stages": 3}, logger=logger)
     assert logger.steps == [("stage", 1), ("stage", 2), ("stage", 3)]
 
 
@@ -190,14 +199,13 @@ def test_an_event_whose_epoch_diverged_is_logged(monkeypatch):
 
 def test_from_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = [f"--{n.replace('_', '-')}={value}" for n, value in STAGED.items()]
-    arguments = ["prune", *options, "--out", "run", "--tensorboard", "new/events"]
+    arguments = ["prune", *STAGED_WORDS, "--out", "run", "--tensorboard", "new/events"]
     with monkeypatch.context() as patch:
         killed_at(patch, 2, before=True)
         with pytest.raises(Killed):
-            CliRunner().invoke(app, arguments, catch_exceptions=False)
+            invoke(*arguments)
     shutil.copytree("new", "other")
-    done = CliRunner().invoke(app, [*arguments, "--resume"])
+    done = invoke(*arguments, "--resume")
     assert done.exit_code == 0, done.output
     found = scalars(Path("new/events"))
     stages = json.loads(Path("run/record.json").read_text())["stages"]
@@ -234,7 +242,7 @@ def test_folders_that_cannot_be_used_are_refused_before_any_work(tmp_path, monke
     ):
         with pytest.raises(InputError, match=told):
             chita.TensorBoard(folder)
-        given = ("--sparsity", 0.5, "--method", "magnitude", "--tensorboard", folder)
+        given = ("--sparsity", 0.5, "--solver", "magnitude", "--tensorboard", folder)
         message = refused("prune", *given, idle=True)
         assert told in message
         assert "\n" not in message
@@ -247,7 +255,7 @@ def test_without_tensorboard_one_message_says_what_to_install(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "tensorboard.backend.event_processing", None)
     with pytest.raises(InputError, match=r"pip install 'chita\[tensorboard\]'"):
         chita.TensorBoard("events")
-    given = ("--sparsity", 0.5, "--method", "magnitude", "--tensorboard", "events")
+    given = ("--sparsity", 0.5, "--solver", "magnitude", "--tensorboard", "events")
     assert "chita[tensorboard]" in refused("prune", *given, idle=True)
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from chita.cli.app import app
 from chita.masks.storage import load_masks
+from tests.program import chita
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -44,12 +43,12 @@ def test_the_training_example_runs_as_written(tmp_path, monkeypatch):
     gradual, verifying = (text for text in blocks("sh") if "gradual" in text or "verify" in text)
     for command in gradual.splitlines():
         arguments = shlex.split(command, comments=True)[1:]
-        done = CliRunner().invoke(app, arguments)
+        done = chita(*arguments)
         assert done.exit_code == 0, (command, done.output)
     Path("gradual").rename("pruned")
     shutil.copytree("pruned", "checkpoint-200")
     for command in verifying.splitlines():
-        done = CliRunner().invoke(app, shlex.split(command, comments=True)[1:])
+        done = chita(*shlex.split(command, comments=True)[1:])
         assert done.exit_code == 0, (command, done.output)
 
 
@@ -74,19 +73,19 @@ def test_the_figures_are_lines_of_the_tables_that_commands_wrote():
         assert all(line in written for line in lines.splitlines())
 
 
-HEAVY = ("--stages 20", "--method iht --json")  # a quarter of a minute each
+HEAVY = ("--stages 20", "--solver iht --json")  # a quarter of a minute each
 
 
 @pytest.mark.parametrize("heavy", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_commands_run_as_written(heavy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("run.toml").write_text('sparsity = 0.9\nmethod = "iht"\n[options]\nmax_iterations = 3\n')
+    Path("run.toml").write_text('sparsity = 0.9\nsolver = "iht"\n[options]\nmax_iterations = 3\n')
     commands = [line for line in blocks("sh")[1].splitlines() if line.startswith("chita ")]
     assert len(commands) == 8
     for command in commands:
         passed = not heavy and any(words in command for words in HEAVY)
         if "mnist" not in command and not passed:  # shown with the real data in test_cli
-            done = CliRunner().invoke(app, shlex.split(command, comments=True)[1:])
+            done = chita(*shlex.split(command, comments=True)[1:])
             assert done.exit_code == 0, (command, done.output)
 
 
@@ -94,7 +93,7 @@ def test_the_commands_run_as_written(heavy, tmp_path, monkeypatch):
 def test_a_page_and_files_are_made_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for command in (blocks("sh")[2] + blocks("sh")[3]).splitlines():
-        done = CliRunner().invoke(app, shlex.split(command, comments=True)[1:])
+        done = chita(*shlex.split(command, comments=True)[1:])
         assert done.exit_code == 0, (command, done.output)
     assert "mnn: " in done.stdout
     assert Path("seen.chita").stat().st_size < Path("seen/model.safetensors").stat().st_size / 4
@@ -121,7 +120,7 @@ def test_the_example_of_an_own_network_runs_as_written(tmp_path, monkeypatch):
         if program == "python":
             subprocess.run([sys.executable, *arguments], check=True)
             continue
-        done = CliRunner().invoke(app, arguments)
+        done = chita(*arguments)
         assert done.exit_code == 0, (command, done.output)
         assert arguments[0] == "plan" or "mean squared error: " in done.stdout
     assert (tmp_path / "examples" / "pruned" / "masks.safetensors").exists()
@@ -141,11 +140,11 @@ def test_links_lead_somewhere():
 
 @pytest.mark.slow
 def test_the_table_of_the_demo_is_what_it_prints():
-    printed = CliRunner().invoke(app, ["demo"]).stdout
+    printed = chita("demo").stdout
     shown = README.split("<!-- demo -->")[1].split("```")[1]
 
     def accuracies(text):
-        """(network, method) to the accuracies of its line."""
+        """(network, solver) to the accuracies of its line."""
         lines = [line.strip("│ ").split("│") for line in text.splitlines() if "│ digits" in line]
         return {(a.strip(), b.strip()): [float(x) for x in rest] for a, b, *rest in lines}
 

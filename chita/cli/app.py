@@ -4,161 +4,129 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from functools import wraps
-from typing import Annotated, Any, ParamSpec
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
 
-import typer
-from pydantic import ValidationError
-from rich.markup import escape
-from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from cyclopts import App, CycloptsError
+from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 
-from chita.cli.apply import apply
-from chita.cli.benchmark import benchmark
-from chita.cli.demo import demo
-from chita.cli.evaluate import evaluate
-from chita.cli.export import export
-from chita.cli.feedback import Feedback, LogFormat
-from chita.cli.methods import methods
-from chita.cli.models import models
-from chita.cli.plan import plan
-from chita.cli.prune import prune
-from chita.cli.refit import refit
-from chita.cli.report import report
-from chita.cli.sensitivity import sensitivity
-from chita.cli.sweep import sweep
-from chita.cli.verify import verify
+from chita.cli import requests
+from chita.cli.generated import command, flagged, usage
 from chita.errors import ChitaError
-from chita.records import versions
+from chita.progress.feedback import Feedback
+from chita.settings import Request
 
-_P = ParamSpec("_P")
+COMMANDS: dict[str, tuple[type[Request], str]] = {
+    "prune": (requests.PruneRequest, "chita.cli.prune:prune"),
+    "plan": (requests.PlanRequest, "chita.cli.plan:plan"),
+    "sensitivity": (requests.SensitivityRequest, "chita.cli.sensitivity:sensitivity"),
+    "refit": (requests.RefitRequest, "chita.cli.refit:refit"),
+    "apply": (requests.ApplyRequest, "chita.cli.apply:apply"),
+    "verify": (requests.VerifyRequest, "chita.cli.verify:verify"),
+    "evaluate": (requests.EvaluateRequest, "chita.cli.evaluate:evaluate"),
+    "sweep": (requests.SweepRequest, "chita.cli.sweep:sweep"),
+    "report": (requests.PageRequest, "chita.cli.report:report"),
+    "export": (requests.ExportRequest, "chita.cli.export:export"),
+    "benchmark": (requests.BenchmarkRequest, "chita.cli.benchmark:benchmark"),
+    "solvers": (requests.SolversRequest, "chita.cli.solvers:solvers"),
+    "models": (requests.ModelsRequest, "chita.cli.models:models"),
+    "demo": (requests.DemoRequest, "chita.cli.demo:demo"),
+}
+"""Every command: what it is asked for, and what does its work, imported when it runs."""
 
 
-def _guarded(command: Callable[_P, None]) -> Callable[_P, None]:
-    """The command, with one message and an exit code for each way to fail on purpose."""
+def program() -> App:
+    """Return the program, generated from the requests of its commands as they are now."""
+    app = App(
+        name="chita",
+        help="Prune trained networks: which weights go, and how the rest change, chosen together.",
+        version=_version,
+        help_format="plaintext",
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+    )
+    for place, (name, (kind, work)) in enumerate(COMMANDS.items()):
+        line = f"chita {name} {usage(kind)}"
+        run = command(kind, work)
+        app.command(run, name=name, help=kind.__doc__, usage=line, sort_key=place)
+    return app
 
-    @wraps(command)
-    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        feedback = _feedback_of(kwargs)
-        try:
-            with feedback.heard():
-                command(*args, **kwargs)
-        except ChitaError as error:
-            feedback.error(str(error))
-            raise typer.Exit(2) from None
-        except SystemExit as error:  # networks and data are code of the user, which may call exit
-            if isinstance(error.__context__, BrokenPipeError):  # rich makes it of that
-                raise typer.Exit(141) from None
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the program.
+
+    Exit codes: 0 done, 1 a check failed (`verify`), 2 bad input (one message), 130 interrupted.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    feedback = Feedback.asked(given)
+    try:
+        with feedback.heard():
+            code = _run(given)
+        sys.stdout.flush()
+    except ChitaError as error:
+        kind = COMMANDS[given[0]][0] if given and given[0] in COMMANDS else None
+        feedback.error(flagged(str(error), kind) if kind else str(error))
+        code = 2
+    except CycloptsError as error:
+        feedback.error(_usage(error))
+        code = 2
+    except SystemExit as error:  # networks and data are code of the user, which may call exit
+        if isinstance(error.__context__, BrokenPipeError):  # rich makes it of that
+            code = _left()
+        else:
             feedback.error(
                 f"Code named by --model, --data or --loss ended the program (exit code "
                 f"{error.code}). Take its sys.exit out, or put what is no definition under "
                 "if __name__ == '__main__'."
             )
-            raise typer.Exit(2) from None
-        except BrokenPipeError:  # the reader of our output has left
-            raise typer.Exit(141) from None
-        except OSError as error:
-            feedback.error(f"{error}. Check the path.")
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            feedback.error("Interrupted; no result was written.", sign="")
-            raise typer.Exit(130) from None
-        except typer.Exit:
-            raise
-        except Exception:  # a mistake of ours: people get its trace as it is
-            if not feedback.json:
-                raise
-            feedback.error(traceback.format_exc())
-            raise typer.Exit(1) from None
-
-    return run
-
-
-def _feedback_of(arguments: Mapping[str, Any]) -> Feedback:
-    """What a command was asked to say, where it can be asked."""
-    return Feedback(
-        quiet=bool(arguments.get("quiet")),
-        log_format=LogFormat(arguments.get("log_format", LogFormat.TEXT)),
-    )
-
-
-class _Program(TyperGroup):
-    """The commands; wrong usage gets the same one message as any other mistake."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command and leave with its exit code."""
-        try:
-            code = super().main(*args, **{**kwargs, "standalone_mode": False})
-        except Exception as error:
-            if not hasattr(error, "format_message"):  # a usage error has it in every typer
-                raise
-            given = kwargs.get("args") or (args[0] if args else None) or sys.argv[1:]
-            _say_usage(error, Feedback.asked(given))
             code = 2
-        sys.exit(code or 0)
+    except BrokenPipeError:  # the reader of our output has left
+        code = _left()
+    except OSError as error:
+        feedback.error(f"{error}. Check the path.")
+        code = 2
+    except KeyboardInterrupt:
+        feedback.error("Interrupted; no result was written.", sign="")
+        code = 130
+    except Exception:  # a mistake of ours: people get its trace as it is
+        if not feedback.json:
+            raise
+        feedback.error(traceback.format_exc())
+        code = 1
+    sys.exit(code)
 
 
-class _Command(TyperCommand):
-    """A command whose help is shown as it is written: words in brackets are no markup."""
-
-    def __init__(self, name: str | None, **settings: Any) -> None:
-        super().__init__(name, **settings)
-        for parameter in self.params:
-            if isinstance(parameter, (TyperArgument, TyperOption)) and parameter.help:
-                parameter.help = escape(parameter.help)
-
-
-def _say_usage(error: Any, feedback: Feedback) -> None:
-    message = error.format_message()
-    if not message:  # there were no arguments at all, and help was shown
-        return
-    cause = error.__cause__
-    if isinstance(cause, ValidationError):
-        message += f"; got {cause.errors()[0]['input']!r}"
-    context = getattr(error, "ctx", None)
-    dot = "" if message[-1] in ".?" else "."
-    feedback.error(f"{message}{dot} See {context.command_path if context else 'chita'} --help.")
+def _run(given: list[str]) -> int:
+    """Run one command and return its exit code; without any, show help."""
+    app = program()
+    if not given:
+        app.help_print([])
+        return 2
+    return app(given) or 0
 
 
-app = typer.Typer(
-    name="chita",
-    cls=_Program,
-    help="Prune trained networks: which weights go, and how the rest change, chosen together.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+def _left() -> int:
+    """The exit code where nobody reads on; what is still to be written goes nowhere."""
+    sys.stdout = None
+    return 141
 
 
-def _tell_version(asked: bool) -> None:
-    if asked:
-        print("chita", versions()["chita"])
-        raise typer.Exit
+def _version() -> str:
+    try:
+        return f"chita {version('chita')}"
+    except PackageNotFoundError:
+        return "chita, not installed"
 
 
-@app.callback()
-def _program(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_tell_version, is_eager=True, help="Show the version and exit."
-        ),
-    ] = False,
-) -> None:
-    pass
-
-
-_COMMANDS: tuple[Callable[..., None], ...] = (
-    *(prune, plan, sensitivity, refit, apply, verify, evaluate, sweep, report, export, benchmark),
-    *(methods, models, demo),
-)
-for _command in _COMMANDS:
-    app.command(cls=_Command)(_guarded(_command))
-
-
-def main() -> None:
-    """Run the program.
-
-    Exit codes: 0 done, 1 a check failed (`verify`), 2 bad input (one message), 130 interrupted.
-    """
-    app()
+def _usage(error: CycloptsError) -> str:
+    """What is wrong with a command line, as one sentence or two."""
+    told = str(error)
+    if isinstance(error, MissingArgumentError):
+        flag = error.keyword or (error.argument.name if error.argument else "The last option")
+        told = f"{flag} requires a value."
+    elif isinstance(error, UnusedCliTokensError):
+        told = f"Unexpected arguments: {' '.join(error.unused_tokens or ())}."
+    return f"{told} See {' '.join(['chita', *(error.command_chain or ())])} --help."

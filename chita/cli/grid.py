@@ -1,20 +1,19 @@
-"""The runs of a sweep: one file of settings, some of them lists."""
+"""The runs of a sweep: one run file, some of its options lists."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from pydantic import ValidationError
-
-from chita.cli.settings import PruneSettings, check_known, merge_settings, read_toml
+from chita.cli.requests import PruneRequest
 from chita.errors import InputError
 from chita.naming import nearest
 from chita.reports.accuracy import COLUMNS, row_of
+from chita.settings import flat, named, read_toml, request_of
 
 _NEVER = ("out", "force", "resume")
 
@@ -22,15 +21,15 @@ _NEVER = ("out", "force", "resume")
 @final
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of a sweep: what is `varied`, name to value, and all its `settings`."""
+    """One run of a sweep: what is `varied`, name to value, and all that is asked for."""
 
     varied: dict[str, Any]
-    settings: PruneSettings
+    request: PruneRequest
 
     @property
     def key(self) -> str:
         """A text that is the same for the same settings."""
-        return json.dumps(self.settings.model_dump(mode="json"), sort_keys=True)
+        return json.dumps(flat(self.request), sort_keys=True)
 
 
 def key_of(settings: dict[str, Any]) -> str:
@@ -39,41 +38,41 @@ def key_of(settings: dict[str, Any]) -> str:
     What can no longer be read is no run of today.
     """
     try:
-        return Run(varied={}, settings=PruneSettings.model_validate(settings)).key
-    except ValidationError:
+        return Run(varied={}, request=request_of(PruneRequest, settings)).key
+    except InputError:
         return json.dumps(settings, sort_keys=True)
 
 
 def read_grid(path: Path) -> list[Run]:
-    """Return all runs of a file: the settings of `chita prune`, and lists of them under `[sweep]`.
+    """Return all runs of a file: options of `chita prune`, and lists of them under `[sweep]`.
 
     Several tables `[[sweep]]` are several grids, one after another. One with a `name` is told by it
-    in place of its settings of one value.
+    in place of its options of one value.
 
-    Raises `InputError` when the file is no TOML, or a setting of any run cannot be used.
+    Raises `InputError` when the file is no TOML, or an option of any run cannot be used.
     """
-    settings = read_toml(path)
-    found = settings.pop("sweep", None)
+    options = read_toml(path)
+    found = options.pop("sweep", None)
     grids = found if isinstance(found, list) else [found]
     if not grids or not all(isinstance(grid, dict) and grid for grid in grids):
         raise InputError(
             f"{path} has no table [sweep]. Give there lists of what to vary, such as\n"
-            "  method = ['magnitude', 'chita']"
+            "  solver = ['magnitude', 'chita']"
         )
-    check_known(path, settings, PruneSettings)
+    common = named(PruneRequest, options, str(path))
     runs: dict[str, Run] = {}
     for grid in grids:
-        for run in _runs(path, settings, {n.replace("-", "_"): v for n, v in grid.items()}):
+        for run in _runs(path, common, {n.replace("-", "_"): v for n, v in grid.items()}):
             runs.setdefault(run.key, run)
-    _check_told_apart(runs.values())
+    _check_distinct(runs.values())
     return list(runs.values())
 
 
-def _check_told_apart(runs: Iterable[Run]) -> None:
-    """Raise `InputError` where a table would take runs of different settings for one row."""
+def _check_distinct(runs: Iterable[Run]) -> None:
+    """Raise `InputError` where a table would take runs of different options for one row."""
     rows: dict[str, dict[str, Any]] = {}
     for run in runs:
-        settings = run.settings.model_dump(mode="json", exclude={*COLUMNS, "seed"})
+        settings = {n: v for n, v in flat(run.request).items() if n not in (*COLUMNS, "seed")}
         other = rows.setdefault(row_of(run.varied), settings)
         differ = [name for name, value in settings.items() if value != other[name]]
         if differ:
@@ -83,26 +82,28 @@ def _check_told_apart(runs: Iterable[Run]) -> None:
             )
 
 
-def _runs(path: Path, settings: dict[str, Any], varied: dict[str, Any]) -> Iterator[Run]:
+def _runs(path: Path, common: Mapping[str, Any], varied: dict[str, Any]) -> Iterator[Run]:
     """The runs of one grid."""
     label = varied.pop("name", None)
     if label is not None and not isinstance(label, str):
         raise InputError(f"[sweep] has name = {label!r}; give a text.")
+    known = flat(request_of(PruneRequest, {}))
     for name, values in varied.items():
-        if name not in PruneSettings.model_fields:
-            raise InputError(f"[sweep] has {name!r}. {nearest(name, PruneSettings.model_fields)}")
+        if name not in known:
+            raise InputError(f"[sweep] has {name!r}. {nearest(name, known)}")
         if not isinstance(values, list) or not values:
             raise InputError(f"[sweep] has {name} = {values!r}; give a list of values.")
-    twice = sorted(settings.keys() & varied.keys())
-    if twice:
-        raise InputError(f"{path} gives {', '.join(twice)} both alone and under [sweep]. Keep one.")
-    named = [name for name in _NEVER if name in settings or name in varied]
-    if named:
-        raise InputError(f"{path} sets {', '.join(named)}, which is not for sweeps. Take it out.")
+    alone = {name.partition(".")[0] for name in common}
+    if alone & varied.keys():
+        twice = ", ".join(sorted(alone & varied.keys()))
+        raise InputError(f"{path} gives {twice} both alone and under [sweep]. Keep one.")
+    unfit = [name for name in _NEVER if name in common or name in varied]
+    if unfit:
+        raise InputError(f"{path} sets {', '.join(unfit)}, which is not for sweeps. Take it out.")
     for values in itertools.product(*varied.values()):
         chosen = dict(zip(varied, values, strict=True))
-        merged = merge_settings(PruneSettings, None, {**settings, **chosen})
+        request = request_of(PruneRequest, {**common, **chosen}, str(path))
         if label is not None:
-            told = {name: v for name, v in chosen.items() if len(varied[name]) > 1}
-            chosen = {"method": merged.method, "name": label, **told}
-        yield Run(varied=chosen, settings=merged)
+            several = {name: v for name, v in chosen.items() if len(varied[name]) > 1}
+            chosen = {"solver": request.solver.solver, "name": label, **several}
+        yield Run(varied=chosen, request=request)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
-from chita.cli.console import stdout
+from chita.cli.requests import ModelsRequest
 from chita.models.prunable import prunable_layout
 from chita.models.zoo import MODELS
+from chita.progress.screen import stdout
+from chita.reports.terminal import print_table
 
 
-def models() -> None:
-    """List the named networks."""
-    table = Table()
-    for column in ("model", "data", "prunable weights", "about"):
-        table.add_column(column)
-    for name, spec in MODELS.items():
-        table.add_row(name, spec.data or "", f"{prunable_layout(spec.build()).size:,}", spec.about)
-    stdout.print(table)
+def models(_: ModelsRequest) -> None:
+    """Show the named networks."""
+    columns = {"model": "left", "data": "left", "prunable weights": "right", "about": "fold"}
+    rows = [
+        (name, spec.data or "", f"{prunable_layout(spec.build()).size:,}", spec.about)
+        for name, spec in MODELS.items()
+    ]
+    print_table(stdout, columns, rows)

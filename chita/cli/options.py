@@ -1,290 +1,282 @@
-"""Options that several commands share."""
+"""The groups of options that only the command line has."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import final
 
-import typer
+from chita.options import Options, option, shared
+from chita.progress.feedback import Feedback
 
-from chita.cli.feedback import LogFormat as Format
 
-Model = Annotated[
-    str | None,
-    typer.Option(
-        help="Network: a name of `chita models`, torchvision:NAME, timm:NAME, hf:PATH_OR_ID, or "
-        "your own package.module:function that returns one. [default: digits-mlp]"
-    ),
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(help="Checkpoint or run folder. [default: the weights the network comes with]"),
-]
-AllowPickle = Annotated[
-    bool | None,
-    typer.Option(
-        "--allow-pickle",
-        help="Unpickle foreign objects in --weights. This runs code stored in the file.",
-    ),
-]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        help="digits, mnist; a folder or zip of images in class folders; text (.txt, .jsonl, or a "
+@final
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(Options):
+    """The network."""
+
+    model: str = option(
+        "digits-mlp",
+        "Network: a name of chita models, torchvision:NAME, timm:NAME, hf:PATH_OR_ID, or your own "
+        "package.module:function that returns one.",
+    )
+    weights: Path | None = option(
+        None, "Checkpoint or run folder.", unset="the weights the network comes with"
+    )
+    allow_pickle: bool = option(
+        False, "Unpickle foreign objects in a checkpoint. This runs code stored in the file."
+    )
+    device: str = option("cpu", "cpu, cuda, cuda:1, ...")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Options):
+    """The data of a network."""
+
+    data: str | None = option(
+        None,
+        "digits, mnist; a folder or zip of images in class folders; text (.txt, .jsonl, or a "
         "folder with train.txt or valid.txt and test.txt; or datasets:FOLDER_OR_ID of Hugging "
         "Face); a file of tensors (.npz, .pt, .safetensors); or package.module:function that "
-        "returns (calibration, evaluation). "
-        "[default: the network's own]"
-    ),
-]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of a named data set. [default: here]")]
-ImageSize = Annotated[
-    int | None, typer.Option(help="Side of images in pixels. [default: the network's, or as is]")
-]
-ImageMean = Annotated[
-    str | None, typer.Option(help="Mean of the channels, of pixels in 0 to 1: 0.5,0.5,0.5.")
-]
-ImageStd = Annotated[str | None, typer.Option(help="Standard deviation of the channels.")]
-Length = Annotated[
-    int | None,
-    typer.Option(
-        help="Tokens of a sequence, of text for a network hf:PATH. [default: 128 at most]"
-    ),
-]
-Loss = Annotated[
-    str | None,
-    typer.Option(
-        help="cross_entropy, nll, mse, model (what the network returns for a dict), or "
-        "package.module:function of (model, batch). [default: by the batches]"
-    ),
-]
-Labels = Annotated[
-    str | None,
-    typer.Option(help="data, or model: drawn from the network (true Fisher). [default: data]"),
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... [default: cpu]")]
-Sparsity = Annotated[float | None, typer.Option(help="Share of the weights to remove, in [0, 1).")]
-Sparsities = Annotated[
-    str | None,
-    typer.Option(
-        help="Shares of a tensor to remove, each in [0, 1): 0.5,0.8,0.9. [default: "
-        "0.5,0.7,0.8,0.9,0.95]"
-    ),
-]
-Nnz = Annotated[int | None, typer.Option(help="Weights to keep, instead of --sparsity.")]
-Megabytes = Annotated[
-    float | None,
-    typer.Option(
-        help="Millions of bytes that the kept weights take at most, stored as values and a bit for "
-        "each place; instead of --sparsity."
-    ),
-]
-MinKeep = Annotated[
-    int | None, typer.Option(help="Weights kept at least in every tensor. [default: 1]")
-]
-Pattern = Annotated[
-    str | None,
-    typer.Option(help="N:M, N weights kept of every M along the inputs: 2:4. No other budget."),
-]
-BlocksOf = Annotated[
-    str | None,
-    typer.Option(
-        "--blocks",
-        help="Blocks of outputs x inputs, kept or removed whole: 4x1, 1x4. With --sparsity.",
-    ),
-]
-PerLayer = Annotated[
-    str | None,
-    typer.Option(
-        help="How --sparsity is distributed: uniform or erk over tensors, rows over all outputs "
-        "alike, owl by outliers (layer by layer); or a CSV file of tensor,sparsity, without "
-        "--sparsity. search measures the loss of several levels of every tensor, and takes the "
-        "best under any budget of weights, bytes or FLOPs; so does a CSV file of "
-        "tensor,sparsity,loss."
-    ),
-]
-Flops = Annotated[
-    float | None,
-    typer.Option(
-        help="Share of the dense FLOPs that remains at most, in (0, 1]; with --sparsity, --nnz or "
-        "--megabytes at most so many weights, too."
-    ),
-]
-Targets = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Prune only what this matches: a name, a glob, re:PATTERN or a type such as Linear; "
-        "may be repeated. [default: all but embeddings]"
-    ),
-]
-Ignore = Annotated[
-    list[str] | None,
-    typer.Option(help="Leave untouched what this matches, as in --targets; may be repeated."),
-]
-Method = Annotated[str | None, typer.Option(help="As listed by `chita methods`. [default: chita]")]
-Option = Annotated[
-    list[str] | None, typer.Option(help="name=value for the method; may be repeated.")
-]
-Rows = Annotated[
-    int | None,
-    typer.Option(help="Gradients to collect in a stage, n. [default: 1000, or what the data give]"),
-]
-RowSize = Annotated[int | None, typer.Option(help="Samples averaged in a row, m. [default: 1]")]
-RowsDtype = Annotated[
-    str | None,
-    typer.Option(
-        help="Type in which rows are kept: float32, bfloat16, float16. [default: that of the "
-        "weights, float32 at least]"
-    ),
-]
-HeldOut = Annotated[
-    int | None,
-    typer.Option(
-        help="Samples that make no row, by whose loss auto chooses. [default: half as many as "
-        "those of a stage's rows, at most 2000 and a fifth of the data]"
-    ),
-]
-Fisher = Annotated[
-    str | None,
-    typer.Option(
-        help="empirical, or improved: every row over its error at the outputs. [default: auto, "
-        "improved where the loss compares outputs with targets]"
-    ),
-]
-Ridge = Annotated[
-    str | None,
-    typer.Option(
-        help="λ, a multiple of the mean curvature such as 0.1x, or auto: by held-out loss. "
-        "[default: auto]"
-    ),
-]
-FirstOrder = Annotated[
-    str | None,
-    typer.Option(help="Scale of the first-order term, 0 for none, or auto. [default: auto]"),
-]
-Step = Annotated[
-    str | None,
-    typer.Option(
-        help="Share of the way to the solution, in [0, 1], or auto; 0 takes the mask alone. "
-        "[default: auto]",
-    ),
-]
-FisherBlocks = Annotated[
-    str | None,
-    typer.Option(
-        help="whole, or outputs: the Fisher between weights of one output alone. [default: auto, "
-        "by held-out loss where ridge is]",
-    ),
-]
-Stages = Annotated[
-    int | None,
-    typer.Option(help="Rounds of pruning, each with fresh rows. [default: 1]"),
-]
-Schedule = Annotated[
-    str | None,
-    typer.Option(
-        help="How sparsity grows over stages: exp, poly, linear, constant, geometric, or the "
-        "sparsities themselves: 0.5,0.8,0.9. [default: exp]"
-    ),
-]
-Gradual = Annotated[
-    Path | None,
-    typer.Option(
-        help="TOML file of settings, as --config, with a table [training] (epochs, events, rate "
-        "and more: help(chita.Training)): prune in events and train between them."
-    ),
-]
-Train = Annotated[
-    list[str] | None,
-    typer.Option("--train", help="name=value for the table [training]; may be repeated."),
-]
-Layerwise = Annotated[
-    bool | None,
-    typer.Option(
-        "--layerwise/--no-layerwise",
-        help="Prune layer by layer, each so that its outputs change least. [default: as the method "
-        "does: alps, obc, sparsegpt and wanda do nothing else]",
-        show_default=False,
-    ),
-]
-MaxMemory = Annotated[
-    float | None,
-    typer.Option(
-        help="Megabytes of activations kept in memory with --layerwise; more go to files. "
-        "[default: half of what is free]"
-    ),
-]
-Regrow = Annotated[
-    bool | None,
-    typer.Option(
-        "--regrow/--no-regrow",
-        help="Whether a weight that one stage removes may be kept by a later one. [default: "
-        "regrow]",
-        show_default=False,
-    ),
-]
-EarlierRows = Annotated[
-    int | None,
-    typer.Option(
-        help="Stages whose rows tell the next ones of the curvature too: more memory and time of "
-        "solves, no more gradients. [default: 0]"
-    ),
-]
-BnRecalibrate = Annotated[
-    bool | None,
-    typer.Option(
-        "--bn-recalibrate/--no-bn-recalibrate",
-        help="Estimate the statistics of batch norms anew, from 2000 samples, and take them "
-        "unless the held-out loss, if any, is higher for it. [default: bn-recalibrate]",
-        show_default=False,
-    ),
-]
-Resume = Annotated[
-    bool | None,
-    typer.Option(
-        "--resume", help="Go on after the last finished stage of a run to --out that was killed."
-    ),
-]
-Seed = Annotated[int | None, typer.Option(help="Of the draw of samples. [default: 0]")]
-RowIndices = Annotated[
-    Path | None,
-    typer.Option(help="File of sample indices, one a line, instead of --seed and --rows."),
-]
-Mask = Annotated[
-    Path | None,
-    typer.Option(
+        "returns (calibration, evaluation).",
+        unset="the network's own",
+    )
+    data_dir: Path | None = option(None, "Folder of a named data set.", unset="here")
+    image_size: int | None = option(
+        None, "Side of images in pixels.", at_least=1, unset="the network's, or as is"
+    )
+    image_mean: tuple[float, ...] | None = option(
+        None, "Mean of the channels, of pixels in 0 to 1: 0.5,0.5,0.5."
+    )
+    image_std: tuple[float, ...] | None = option(None, "Standard deviation of the channels.")
+    length: int | None = option(
+        None, "Tokens of a sequence of text, for hf:PATH.", at_least=8, unset="128 at most"
+    )
+    loss: str | None = option(
+        None,
+        "cross_entropy, nll, mse, model (what the network returns for a dict), or "
+        "package.module:function of (model, batch).",
+        unset="by the batches",
+    )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SelectionOptions(Options):
+    """The tensors to prune."""
+
+    targets: tuple[str, ...] | None = option(
+        None,
+        "Prune only what this matches: a name, a glob, re:PATTERN or a type such as Linear; may be "
+        "repeated.",
+        unset="all but embeddings",
+    )
+    ignore: tuple[str, ...] = option(
+        (), "Leave untouched what this matches, as in `targets`; may be repeated."
+    )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SolverOptions(Options):
+    """The solver."""
+
+    solver: str = option("chita", "A name of chita solvers, or your own package.module:Class.")
+    options: dict[str, bool | int | float | str] | None = option(
+        None,
+        "An option of the solver; chita solvers NAME lists them. May be repeated.",
+        value="NAME=VALUE",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "options", dict(self.options or {}))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(Options):
+    """The run folder."""
+
+    out: Path | None = option(None, "Run folder to write.")
+    resume: bool = option(
+        False, "Go on after the last finished stage of a run to `out` that was killed."
+    )
+    force: bool = option(False, "Replace `out` if it exists.")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Options):
+    """How a command is asked, and what it says."""
+
+    config: Path | None = option(None, "Run file (TOML) of these options; the command line wins.")
+    json: bool = option(False, "Print one JSON object, and nothing else, to standard output.")
+    tensorboard: Path | None = option(
+        None,
+        "Folder for TensorBoard: the numbers of every stage, epoch and layer. Needs the extra "
+        "tensorboard.",
+    )
+    all_layers: bool = option(
+        False,
+        "Show every layer; otherwise equal blocks are one line where there are over 40 layers.",
+    )
+    quiet: bool = option(False, "Show no progress and no notices, only results and errors.")
+    log_format: str = option(
+        "text",
+        "Form of progress, notices and errors on standard error: text, or json, one object a line.",
+        choices=("text", "json"),
+    )
+
+    @property
+    def feedback(self) -> Feedback:
+        """What the command says."""
+        return Feedback(quiet=self.quiet, json=self.log_format == "json")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class MaskOptions(Options):
+    """The mask."""
+
+    mask: Path = option(
         help="Run folder or its masks.safetensors, a checkpoint with weight_mask buffers, or one "
         "whose zeros are the mask."
-    ),
-]
-Bound = Annotated[
-    bool | None,
-    typer.Option("--bound", help="Also prove how low the objective can be at all."),
-]
-Out = Annotated[Path | None, typer.Option(help="Run folder to write.")]
-Force = Annotated[
-    bool | None, typer.Option("--force", help="Replace the run folder --out if it exists.")
-]
-Config = Annotated[
-    Path | None, typer.Option(help="TOML file of these settings; the command line wins.")
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object, alone on standard output.")
-]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", help="Show no progress and no notices, only results and errors.")
-]
-LogFormat = Annotated[
-    Format,
-    typer.Option(
-        help="Of progress, notices and errors on standard error: text, or json, one object a line."
-    ),
-]
-TensorBoard = Annotated[
-    Path | None,
-    typer.Option(
-        "--tensorboard",
-        help="Folder for TensorBoard: the numbers of every stage, epoch and layer. Needs the extra "
-        "tensorboard.",
-    ),
-]
+    )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SensitivityOptions(Options):
+    """What is measured, and where it is written."""
+
+    sparsities: tuple[float, ...] = option(
+        (0.5, 0.7, 0.8, 0.9, 0.95), "Shares of a tensor to remove, each at least 0 and below 1."
+    )
+    out: Path | None = option(
+        None,
+        "Folder to write, with record.json and levels.csv, which chita prune --per-layer reads; or "
+        "a file name in .csv for only that table.",
+    )
+    force: bool = shared(OutputOptions, "force", False)
+    plot: Path | None = option(None, "Picture to write: .png, .svg or .pdf.")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions(Options):
+    """The file that is checked."""
+
+    path: Path = option(
+        help="Run folder; with `mask`, any checkpoint of the same network, trained or merged since."
+    )
+    mask: Path | None = option(
+        None, "Run folder or masks.safetensors to check zeros by.", unset="the folder's own masks"
+    )
+    allow_pickle: bool = shared(NetworkOptions, "allow_pickle", False)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions(Options):
+    """The runs, and what becomes of them."""
+
+    grid: Path = option(help="Run file (TOML) of chita prune, with lists of options under [sweep].")
+    out: Path = option(help="File of results, one JSON object a line; runs in it are done.")
+    jobs: int | None = option(
+        None,
+        "Runs at a time, which share the threads that one run would use (OMP_NUM_THREADS).",
+        at_least=1,
+        unset="one per core",
+    )
+    table: Path | None = option(None, "Markdown file to write at the end.")
+    plot: Path | None = option(
+        None,
+        "Picture to write at the end: the measure against the columns; against seconds if there is "
+        "only one column.",
+    )
+    curves: Path | None = option(
+        None, "Picture to write at the end: the measure over the epochs of training."
+    )
+    against: str = option(
+        "budget",
+        "Columns: budget, or flops, the measured share of FLOPs that is left.",
+        choices=("budget", "flops"),
+    )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PageOptions(Options):
+    """A page about runs."""
+
+    runs: tuple[Path, ...] = option(
+        help="Run folders, record.json files, and results of sweeps (.jsonl)."
+    )
+    out: Path = option(help="Page to write, .html; it needs no other file.")
+    plots: Path | None = option(None, "Folder for every plot of the page, as PNG and as SVG.")
+    title: str | None = option(None, "Title of the page.", unset="the name or number of the runs")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ReopenedOptions(Options):
+    """How the network of a run and its data are named, where its record is not to say it."""
+
+    model: str | None = shared(NetworkOptions, "model", None)
+    allow_pickle: bool = shared(NetworkOptions, "allow_pickle", False)
+    data: str | None = shared(DataOptions, "data", None)
+    data_dir: Path | None = shared(DataOptions, "data_dir", None)
+    image_size: int | None = shared(DataOptions, "image_size", None)
+    image_mean: tuple[float, ...] | None = shared(DataOptions, "image_mean", None)
+    image_std: tuple[float, ...] | None = shared(DataOptions, "image_std", None)
+    length: int | None = shared(DataOptions, "length", None)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(Options):
+    """A file made from a run."""
+
+    run: Path = option(help="Run folder.")
+    to: str = option(
+        help="Kind of file: dense, tensors with their zeros; sparse, without these; hf, a folder "
+        "for from_pretrained; onnx, mnn, openvino, a graph for them; torch-csr, a state dict of "
+        "PyTorch; semi-structured, 2:4 weights for sparse tensor cores, which this needs."
+    )
+    out: Path = option(help="File to write; a folder for hf.")
+    values: str | None = option(
+        None, "float16 or bfloat16: how a sparse file stores numbers.", unset="as they are"
+    )
+    batch: int = option(1, "Samples in a call of the network.", at_least=1)
+    force: bool = shared(OutputOptions, "force", False)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions(Options):
+    """What is measured, and for how long."""
+
+    run: Path = shared(ExportOptions, "run")
+    runtime: tuple[str, ...] | None = option(
+        None,
+        "torch, torch-csr, onnxruntime, mnn, openvino; may be repeated.",
+        unset="all installed ones",
+    )
+    batch: int = shared(ExportOptions, "batch", 1)
+    layers: bool = option(True, "Whether every layer is measured by itself, too.")
+    seconds: float = option(2.0, "Time for which a network is measured in a runtime.", above=0)
+    dense: Path | None = option(
+        None, "Checkpoint of the dense network.", unset="the weights that the run began with"
+    )
+    out: Path | None = option(None, "File for all that was measured, JSON.")
+    force: bool = shared(OutputOptions, "force", False)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class NamedSolver(Options):
+    """One of the solvers."""
+
+    name: str | None = option(None, "A solver, to list its options.", unset="all solvers")

@@ -4,50 +4,48 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
-from chita.cli.settings import NetworkSettings
-from chita.training.recipe import Training
+from chita.options import plain
+from chita.settings import UNSAVED, Leaf, Request, leaves
 
-_ONCE = {"resume", "force", "out"}  # what a second run is not told: it replaces nothing
-_REPEATED = {"targets", "ignore"}  # options given once for each of their values
+_ONCE = {"resume", "force", "out"}  # what a second run is not asked: it replaces nothing
 
 
-def command_of(command: str, settings: NetworkSettings) -> str | None:
-    """Return the line by which `chita` would get these settings, those that are defaults left out.
+def command_of(command: str, request: Request) -> str | None:
+    """Return the line by which `chita` would get this request, options at their defaults left out.
 
-    None where a run file alone can say them (sparsities by tensor, in a table).
+    None where only a run file can say them (sparsities by tensor, in a table).
 
-    >>> command_of("evaluate", NetworkSettings(model="digits-cnn", data_dir="my data"))
+    >>> from chita.settings import request_of
+    >>> from chita.cli.requests import EvaluateRequest
+    >>> given = {"model": "digits-cnn", "data_dir": "my data"}
+    >>> command_of("evaluate", request_of(EvaluateRequest, given))
     "chita evaluate --model digits-cnn --data-dir 'my data'"
     """
-    if isinstance(getattr(settings, "per_layer", None), dict):
-        return None
     words = ["chita", command]
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if name not in _ONCE and value != field.default:
-            words += _option(name, value)
+    for leaf in leaves(type(request)):
+        group = getattr(request, leaf.group.name)
+        if group is None or leaf.group.name == UNSAVED or leaf.name in _ONCE:
+            continue
+        value = getattr(group, leaf.entry.name)
+        if isinstance(value, dict) and not leaf.repeated:
+            return None
+        if value != leaf.entry.default or leaf.switches:
+            words += _option(leaf, value)
     return shlex.join(words)
 
 
-def _option(name: str, value: Any) -> Iterator[str]:
-    flag = f"--{name.replace('_', '-')}"
+def _option(leaf: Leaf, value: Any) -> Iterator[str]:
+    """The words of one option."""
     if isinstance(value, bool):
-        yield flag if value else f"--no-{name.replace('_', '-')}"
-    elif isinstance(value, Training):
-        given, plain = asdict(value), asdict(Training())
-        for field, own in given.items():
-            if own != plain[field] or field == "epochs":
-                yield from ("--train", f"{field}={own}")
+        yield leaf.flag if value else leaf.negative
     elif isinstance(value, dict):
-        for field, own in value.items():
-            yield from ("--option", f"{field}={own}")
-    elif name in _REPEATED:
+        for name, own in value.items():
+            yield from (leaf.flag, f"{name}={own}")
+    elif leaf.repeated:
         for own in value:
-            yield from (flag, own)
-    elif isinstance(value, tuple):
-        yield from (flag, ",".join(map(str, value)))
+            yield from (leaf.flag, str(own))
     else:
-        yield from (flag, str(value))
+        texts = value if isinstance(value, tuple) else (value,)
+        yield from (leaf.flag, ",".join(str(plain(text)) for text in texts))

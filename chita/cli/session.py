@@ -1,19 +1,18 @@
-"""A network with its data, as settings name them; measured, changed and written."""
+"""A network with its data, as options name them; measured, changed and written."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-import torch
 from torch import Tensor, nn
 
-from chita.cli.feedback import Feedback
+from chita.cli.options import DataOptions, NetworkOptions, SelectionOptions
 from chita.cli.repeat import command_of
-from chita.cli.settings import Names, NetworkSettings, OutputSettings, RowSettings, pose_of
 from chita.data.batches import Data, batches_of
 from chita.data.examples import Examples
 from chita.data.lines import is_text
@@ -21,18 +20,23 @@ from chita.data.sets import load_dataset
 from chita.data.text import text_data
 from chita.errors import InputError
 from chita.image_format import ImageFormat
-from chita.imports import imported, is_import
-from chita.losses import LossLike, check_loss
+from chita.losses import LossLike, named_loss
 from chita.masks.fit import fit_masks, read_masks
 from chita.metrics import COSINE
 from chita.models.hugging_face import tokenizer_of
+from chita.models.placed import placed, usable_device
 from chita.models.targets import decide
-from chita.models.zoo import find_model, load_model
+from chita.models.zoo import find_model, load_network
 from chita.progress import Progress
-from chita.pruning.before_after import before_and_after
+from chita.progress.feedback import Feedback
+from chita.progress.screen import stdout
 from chita.pruning.result import PruneResult
-from chita.pruning.samples import Sampling
 from chita.records import RunRecord, peak_rss_mb
+from chita.reports.summary import summary
+from chita.reports.terminal import show_run
+from chita.runtimes.inputs import Inputs
+from chita.runtimes.sampled import sampled_inputs
+from chita.settings import flat
 from chita.text_format import TextFormat
 from chita.training.evaluate import Score, evaluate
 from chita.training.fidelity import fidelity
@@ -41,14 +45,14 @@ from chita.training.fidelity import fidelity
 @final
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What the settings name, loaded.
+    """What the options name, loaded.
 
     Fields: `network`; `dropped`, tensors of its checkpoint that were left out; `calibration` and
     `evaluation`, None where there are none; `data`, the name of both; `loss`; `progress`;
     `embeds`, whether the network is judged by its embeddings, beside those of the dense one.
     """
 
-    settings: NetworkSettings
+    named: NetworkOptions
     network: nn.Module
     dropped: tuple[str, ...]
     calibration: Data | None
@@ -57,6 +61,11 @@ class Session:
     loss: LossLike
     progress: Progress
     embeds: bool = False
+
+    @property
+    def score(self) -> Callable[[nn.Module], Score] | None:
+        """What measures a network on the evaluation data, None without such."""
+        return None if self.evaluation is None else self.measured
 
     def measured(self, network: nn.Module) -> Score:
         """Return how good a network is on the evaluation data, which there must be."""
@@ -71,49 +80,75 @@ class Session:
             metric=COSINE, value=found.cosine, count=found.count, neighbours=found.neighbours
         )
 
+    def calibrated(self, because: str = "") -> Data:
+        """Return the calibration data. Raises `InputError` where there are none."""
+        if self.calibration is None:
+            raise InputError(
+                f"{self.named.model} has no data of its own{because}. Name them with `data`."
+            )
+        return self.calibration
 
-def open_session(
-    settings: NetworkSettings,
-    *,
-    feedback: Feedback,
-    needs_data: bool = True,
-    needs_weights: bool = True,
-) -> Session:
-    """Load the network and the data of the settings.
+    def inputs(self, samples: int) -> Inputs | None:
+        """Return inputs of so many samples, None where nothing shows what the network takes."""
+        data = self.calibration if self.evaluation is None else self.evaluation
+        return sampled_inputs(self.network, data, samples)
+
+    def described(self, began: float) -> dict[str, Any]:
+        """Return what a record says of it, and the memory and the seconds taken since it began."""
+        return {
+            "model": self.named.model,
+            "data": self.data,
+            "dropped": self.dropped,
+            "peak_rss_mb": peak_rss_mb(),
+            "seconds": {"total": time.perf_counter() - began},
+        }
+
+    def masks(self, path: Path) -> dict[str, Tensor]:
+        """Return the masks of a file, which are refused before any work if they do not fit.
+
+        Raises `InputError` and `CheckpointError` as `read_masks` and `fit_masks` do.
+        """
+        masks = read_masks(path, self.network, allow_pickle=self.named.allow_pickle)
+        return fit_masks(self.network, masks)[0]
+
+
+def open_session(request: Any, *, needs_data: bool = True, needs_weights: bool = True) -> Session:
+    """Load the network and the data that a request names.
 
     Without `needs_data`, data that belong to the network but are not here are done without;
-    without `needs_weights`, nothing is said of weights that nobody trained, perhaps.
+    without `needs_weights`, nothing is said of weights that may be untrained.
 
     Raises `InputError` and `CheckpointError` on what cannot be loaded.
     """
-    loss = _loss(settings.loss)
-    device = _usable_device(settings.device)
-    spec = find_model(settings.model)
-    network, dropped = load_model(
-        settings.model, settings.weights, allow_pickle=settings.allow_pickle
-    )
+    named: NetworkOptions = request.network
+    data: DataOptions = request.data
+    feedback: Feedback = request.report.feedback
+    loss = named_loss(data.loss)
+    device = usable_device(named.device)
+    spec = find_model(named.model)
+    network, dropped = load_network(named.model, named.weights, allow_pickle=named.allow_pickle)
     if dropped:
         feedback.notice(f"Dropped from the checkpoint: {', '.join(dropped)}")
-    network = _on_device(network, device, settings.model)
-    _check_finite(network, settings.model)
-    name = spec.data if settings.data is None else settings.data
+    network = placed(network, device, named.model)
+    name = spec.data if data.data is None else data.data
     calibration = evaluation = None
     if name is not None:
-        form = _image_format(settings, spec.images)
+        form = _image_format(data, spec.images)
         try:
-            text = _text_reader(settings, spec.text)
-            calibration, evaluation = load_dataset(name, settings.data_dir, form, text)
+            text = _text_reader(data.length, spec.text)
+            calibration, evaluation = load_dataset(name, data.data_dir, form, text)
         except InputError:
-            if needs_data or settings.data is not None or settings.data_dir is not None:
+            if needs_data or data.data is not None or data.data_dir is not None:
                 raise
             name = None
-    if needs_weights and spec.own and settings.weights is None:
+    if needs_weights and spec.own and named.weights is None:
         feedback.notice(
-            f"no --weights: {settings.model} is taken as its function makes it, which may be at "
+            f"no --weights: {named.model} is taken as its function makes it, which may be at "
             "random."
         )
+    texts = name is not None and is_text(name)
     return Session(
-        settings=settings,
+        named=named,
         network=network,
         dropped=dropped,
         calibration=calibration,
@@ -121,140 +156,55 @@ def open_session(
         data=name,
         loss=loss,
         progress=feedback.progress(),
-        embeds=spec.text is not None and not spec.text.causal and loss is None and _text(name),
+        embeds=spec.text is not None and not spec.text.causal and loss is None and texts,
     )
 
 
-def run(
-    session: Session,
-    work: Callable[[], PruneResult],
-    settings: OutputSettings,
-    *,
-    began: float,
-    dense: Score | None = None,
-) -> RunRecord:
-    """Measure the network, do the work, measure the result, and write it where asked for.
-
-    `dense` is what the network measures, where that is known.
-    """
-    measure = None if session.evaluation is None else session.measured
-    result = before_and_after(session.network, measure, work, dense=dense)
-    measured: dict[str, Any] = {
-        "settings": settings.model_dump(mode="json"),
-        "model": session.settings.model,
-        "data": session.data,
-        "dropped": session.dropped,
-        "repeat": command_of(result.record.command, settings),
-        "peak_rss_mb": peak_rss_mb(),
-        "seconds": {**result.seconds, "total": time.perf_counter() - began},
-    }
-    result = result.described(**measured)
-    if settings.out:
-        result.save(settings.out, force=settings.force)
+def recorded(session: Session, result: PruneResult, request: Any, began: float) -> RunRecord:
+    """Return the record of a result, with what was asked for, and write it where that says."""
+    described = session.described(began)
+    result = result.described(
+        **described | {"seconds": {**result.seconds, **described["seconds"]}},
+        settings=flat(request),
+        repeat=command_of(result.record.command, request),
+    )
+    if request.output.out:
+        result.save(request.output.out, force=request.output.force)
     return result.record
 
 
-def masks_for(session: Session, path: Path) -> dict[str, Tensor]:
-    """Return the masks of a file, which are refused before any work if they do not fit.
+def show_result(record: RunRecord, request: Any) -> None:
+    """Print a record: one JSON object, or a table with a few lines below it."""
+    if request.report.json:
+        print(json.dumps(summary(record)))
+        return
+    show_run(record, stdout, all_layers=request.report.all_layers)
+    if request.output.out:
+        request.report.feedback.notice(f"Written: {request.output.out}")
 
-    Raises `InputError` and `CheckpointError` as `read_masks` and `fit_masks` do.
-    """
-    masks = read_masks(path, session.network, allow_pickle=session.settings.allow_pickle)
-    return fit_masks(session.network, masks)[0]
 
-
-def tell_overruled(
-    session: Session, targets: Names | None, ignore: Names, feedback: Feedback
-) -> None:
+def notice_overruled(session: Session, request: Any) -> None:
     """Say which tensors are pruned though they are to be ignored, since targets are more precise.
 
     Raises `InputError` on patterns that match nothing.
     """
-    for decision in decide(session.network, targets, ignore):
+    selection: SelectionOptions = request.selection
+    for decision in decide(session.network, selection.targets, selection.ignore):
         if decision.overruled:
-            feedback.notice(f"{decision.role.name} is pruned: {decision.rule}")
+            request.report.feedback.notice(f"{decision.role.name} is pruned: {decision.rule}")
 
 
-def check_rows(settings: RowSettings) -> Sampling:
-    """Return how samples are drawn, but for row indices.
-
-    Raises `InputError` on settings of rows and of the problem that no run could use.
-    """
-    pose_of(settings)
-    return Sampling(
-        rows=settings.rows,
-        row_size=settings.row_size,
-        rows_dtype=settings.rows_dtype,
-        held_out=settings.held_out,
-        labels=settings.labels,
-        fisher=settings.fisher,
-        seed=settings.seed,
-    )
-
-
-def _loss(name: str | None) -> LossLike:
-    loss = imported(name) if name and is_import(name) else name
-    check_loss(loss)
-    return loss
-
-
-def _image_format(settings: NetworkSettings, own: ImageFormat | None) -> ImageFormat:
-    asked = {
-        "size": settings.image_size,
-        "mean": settings.image_mean,
-        "std": settings.image_std,
-    }
-    own = own or ImageFormat()
-    fields = {"size": own.size, "mean": own.mean, "std": own.std}
-    return ImageFormat(**{**fields, **{k: v for k, v in asked.items() if v is not None}})  # type: ignore[arg-type]
-
-
-def _text(name: str | None) -> bool:
-    """Whether data of this name are text."""
-    return name is not None and is_text(name)
+def _image_format(data: DataOptions, own: ImageFormat | None) -> ImageFormat:
+    asked = {"size": data.image_size, "mean": data.image_mean, "std": data.image_std}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    return replace(own or ImageFormat(), **given)
 
 
 def _text_reader(
-    settings: NetworkSettings, form: TextFormat | None
+    length: int | None, form: TextFormat | None
 ) -> Callable[[str], tuple[Data, Data]] | None:
     """What reads text for a network, None where it takes none."""
     if form is None:
         return None
-    asked = form if settings.length is None else replace(form, length=settings.length)
+    asked = form if length is None else replace(form, length=length)
     return lambda name: text_data(name, asked, tokenizer_of(asked))
-
-
-def _usable_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        raise InputError(
-            f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}. Use "
-            "--device cpu, or install a PyTorch build for this hardware."
-        ) from None
-    return device
-
-
-def _on_device(network: nn.Module, device: torch.device, name: str) -> nn.Module:
-    try:
-        return network.to(device)
-    except (RuntimeError, NotImplementedError) as error:  # no memory there, or no values here
-        raise InputError(
-            f"{name} cannot be brought to the device {device}: {str(error).splitlines()[0]} Give a "
-            "network whose weights have values, or another --device."
-        ) from None
-
-
-def _check_finite(network: nn.Module, name: str) -> None:
-    bad = [
-        own
-        for own, weight in network.named_parameters()
-        if not isinstance(weight, nn.UninitializedParameter)
-        and not bool(torch.isfinite(weight).all())
-    ]
-    if bad:
-        raise InputError(
-            f"{name} has NaN or infinite values in: {', '.join(bad)}. Load sound weights, or train "
-            "again."
-        )

@@ -119,7 +119,7 @@ class Chain:
             except StopIteration:
                 raise InputError(
                     f"{name} is called more often for one batch than for another or at another "
-                    "time, so it cannot be pruned layer by layer. Leave it out with --ignore."
+                    "time, so it cannot be pruned layer by layer. Leave it out with `ignore`."
                 ) from None
 
         with _forwarding(self._modules[name], called):

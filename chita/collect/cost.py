@@ -77,7 +77,7 @@ def with_operations(
     if idle:
         raise InputError(
             f"The forward pass of one sample shows no product with {', '.join(idle)}, so what "
-            "their weights cost is not known. Leave them out with --ignore."
+            "their weights cost is not known. Leave them out with `ignore`."
         )
     each = tuple(-(-flops // (2 * count)) for flops, count in zip(used, layout.counts, strict=True))
     pruned = sum(e * count for e, count in zip(each, layout.counts, strict=True))

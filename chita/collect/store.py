@@ -118,7 +118,7 @@ def _room(p: int, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor
     if free is not None and needed > free:
         raise InputError(
             f"{rows} rows of {p} weights need {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of "
-            "memory are available. Lower rows, store them with --rows-dtype bfloat16, or prune "
-            "fewer layers at a time with --targets."
+            "memory are available. Lower `samples`, keep them in `storage` bfloat16, or prune "
+            "fewer layers at a time with `targets`."
         )
     return large_matrix(p, rows, dtype, device)

@@ -7,13 +7,12 @@ from typing import final
 
 from chita.constraints.constraint import Budget, Constraint
 from chita.constraints.floors import KeepKWithFloors
-from chita.constraints.flops import Flops
+from chita.constraints.flops import Flops, Weights
 from chita.constraints.keep_k import KeepK
-from chita.constraints.sparsity import Nonzeros, Sparsity
-from chita.constraints.stored import Stored
 from chita.layout import Layout
+from chita.options import option
 
-Total = Sparsity | Nonzeros | Stored | Flops
+Total = Weights | Flops
 """What limits all weights together, wherever they are."""
 
 
@@ -24,11 +23,15 @@ class Allocated(Budget):
 
     What the quotas leave of the budget goes to the largest weights, whatever their tensor.
 
-    Fields: `total`, over all weights; `quotas`.
+    >>> from chita.constraints.sparsity import Nonzeros
+    >>> from chita.layout import Axes
+    >>> layout = Layout(names=("a", "b"), shapes=((2,), (2,)), axes=(Axes(), Axes()))
+    >>> Allocated(total=Nonzeros(3), quotas=(1, 2)).bind(layout).least
+    (1, 2)
     """
 
-    total: Total
-    quotas: tuple[int, ...]
+    total: Total = option(help="What all weights together are held to.")
+    quotas: tuple[int, ...] = option(help="Weights kept at least of every tensor, in order.")
 
     @property
     def counts_operations(self) -> bool:

@@ -24,7 +24,7 @@ def apportion(
     if not sum(least) <= total <= sum(most):
         raise InputError(
             f"{total} weights are to be kept over {len(most)} tensors, which hold {sum(most)} and "
-            f"keep {sum(least)} at least. Change sparsity, nnz or min_keep."
+            f"keep {sum(least)} at least. Change `sparsity`, `nnz` or `min_keep`."
         )
     fixed: dict[int, int] = {}
     while True:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from math import floor
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from chita.arguments import whole_number
+from chita.budget_options import BudgetOptions
 from chita.constraints.constraint import Budget, Constraint, Divisible, owner_of, places
 from chita.constraints.floors import KeepKWithFloors
-from chita.constraints.sparsity import check_floor, check_share, share_kept
+from chita.constraints.sparsity import share_kept
 from chita.constraints.unfit import check_fits
 from chita.errors import InputError
 from chita.layout import Layout, Part, as_index
+from chita.options import option, shared
 
 
 @final
@@ -82,7 +82,7 @@ class WholeBlocks(Divisible):
         owners = owner[self.blocks.to(owner.device)]
         if bool((owners != owners[:, :1]).any()):
             raise InputError(
-                "This method chooses blocks part by part, and some lie in several parts. Use one "
+                "This solver chooses blocks part by part, and some lie in several parts. Use one "
                 "that takes all of a layer's blocks together, such as alps."
             )
         inside = [(owners[:, 0] == i).nonzero().squeeze(1) for i in range(len(indices))]
@@ -101,7 +101,7 @@ class WholeBlocks(Divisible):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Blocks(Budget):
     """Remove the share `sparsity` of all blocks of `rows` outputs x `columns` inputs.
 
@@ -109,34 +109,29 @@ class Blocks(Budget):
     floor((1 - sparsity)·blocks) are kept over the network, and in every tensor enough of them to
     hold `min_keep` weights.
 
-    Raises `InputError` on what is no block or share, and on binding where `rows` does not divide
-    the outputs or `columns` the inputs.
+    Raises `InputError` on binding where `rows` does not divide the outputs, or `columns` the
+    inputs.
+
+    >>> from chita.layout import Axes
+    >>> layout = Layout(names=("w",), shapes=((2, 2),), axes=(Axes(),))
+    >>> Blocks(2, 1, sparsity=0.5).bind(layout).select(torch.tensor([1.0, 5.0, 2.0, 0.0]))
+    tensor([False,  True, False,  True])
     """
 
-    rows: int
-    columns: int
-    sparsity: float
-    min_keep: int = 1
+    rows: int = option(help="Outputs of a block.", at_least=1)
+    columns: int = option(help="Inputs of a block.", at_least=1)
+    _: KW_ONLY
+    sparsity: float = shared(BudgetOptions, "sparsity", required=True)
+    min_keep: int = shared(BudgetOptions, "min_keep")
 
-    def __post_init__(self) -> None:
-        whole_number("rows", self.rows, at_least=1, meaning="outputs of a block")
-        whole_number("columns", self.columns, at_least=1, meaning="inputs of a block")
-        check_share(self.sparsity)
-        check_floor(self.min_keep)
-
-    @classmethod
-    def parse(cls, text: str, sparsity: float, min_keep: int = 1) -> Blocks:
-        """Return the budget of a text such as "4x1".
-
-        Raises `InputError` on any other.
-        """
-        found = re.fullmatch(r"\s*(\d+)\s*[x×]\s*(\d+)\s*", str(text))
-        if found is None:
-            raise InputError(
-                f"blocks is {text!r}; write outputs x inputs of a block, such as 4x1 or 1x4."
-            )
-        rows, columns = map(int, found.groups())
-        return cls(rows=rows, columns=columns, sparsity=sparsity, min_keep=min_keep)
+    @property
+    def words(self) -> dict[str, Any]:
+        """The blocks, the share and the floors."""
+        return {
+            "blocks": f"{self.rows}x{self.columns}",
+            "sparsity": self.sparsity,
+            "min_keep": self.min_keep,
+        }
 
     def kept(self, layout: Layout) -> int:
         """Return the weights of all blocks kept."""
@@ -145,9 +140,7 @@ class Blocks(Budget):
 
     def on_the_way(self, removed: float, layout: Layout) -> Blocks:
         """A smaller share of the same blocks."""
-        return Blocks(
-            rows=self.rows, columns=self.columns, sparsity=removed, min_keep=self.min_keep
-        )
+        return replace(self, sparsity=removed)
 
     def bind(self, layout: Layout) -> WholeBlocks:
         """Keep that many blocks."""
@@ -174,9 +167,9 @@ class Blocks(Budget):
         needed = max(1, sum(least))
         if k < needed:
             raise InputError(
-                f"sparsity {self.sparsity} keeps {k} of {start} blocks of {each} weights, but "
+                f"`sparsity` {self.sparsity} keeps {k} of {start} blocks of {each} weights, but "
                 f"{needed} at least over {len(least)} tensors. Ask for a sparsity of at most "
-                f"{floor(1e4 * (1 - needed / start)) / 1e4}, or lower --min-keep."
+                f"{floor(1e4 * (1 - needed / start)) / 1e4}, or lower `min_keep`."
             )
         chosen = KeepKWithFloors(size=start, k=k, segments=tuple(segments), least=least)
         return WholeBlocks(size=layout.size, blocks=torch.cat(blocks), chosen=chosen)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from chita.errors import InputError
 from chita.layout import Layout, Part
+from chita.options import Options
 
 
 class Constraint(ABC):
@@ -68,8 +71,43 @@ class Divisible(Constraint):
         """
 
 
-class Budget(ABC):
-    """What the user says; it becomes a constraint once the network is known."""
+class Budget(Options, ABC):
+    """What the user says; it becomes a constraint once the network is known.
+
+    A budget is a frozen dataclass whose fields are options (`chita.options`). Two budgets joined by
+    `&` are met together, where one of them can stand beside the other.
+
+    >>> from chita.constraints import Flops, Sparsity
+    >>> (Flops(0.3) & Sparsity(0.8)).words
+    {'flops': 0.3, 'sparsity': 0.8, 'min_keep': 1}
+    """
+
+    def __and__(self, other: Budget) -> Budget:
+        """Return the budget that asks for both.
+
+        Raises `InputError` unless one is a `Flops` and the other limits weights or bytes.
+        """
+        both = self.limited(other)
+        if both is None and isinstance(other, Budget):
+            both = other.limited(self)
+        if both is None:
+            raise InputError(
+                f"{type(self).__name__} & {type(other).__name__} is no budget. Combine one Flops "
+                "with one Sparsity, Nonzeros or Megabytes: Flops(0.3) & Sparsity(0.8)."
+            )
+        return both
+
+    def limited(self, weights: object) -> Budget | None:
+        """Return this budget with a limit of weights beside it, None where it takes no such."""
+        return None
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """The fields of `chita.budget_options.BudgetOptions` that say the same.
+
+        Empty where no words do.
+        """
+        return {}
 
     @property
     def counts_operations(self) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from chita.constraints.constraint import Budget, Constraint, Divisible
 from chita.errors import InputError
 from chita.layout import Layout, Part, as_index
+from chita.options import option
 
 
 @final
@@ -53,11 +54,22 @@ class Exactly(Divisible):
 
 
 @final
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class FixedMasks(Budget):
-    """Keep what named boolean masks keep (True = kept), one for every tensor of the layout."""
+    """Keep what named masks keep, one for every tensor of the layout.
 
-    masks: Mapping[str, Tensor]
+    >>> from chita.layout import Axes
+    >>> layout = Layout(names=("w",), shapes=((3,),), axes=(Axes(),))
+    >>> FixedMasks({"w": torch.tensor([True, False, True])}).kept(layout)
+    2
+    """
+
+    masks: Mapping[str, Tensor] = option(help="Boolean masks by tensor, True where it is kept.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not any(bool(mask.any()) for mask in self.masks.values()):
+            raise InputError("The masks keep no weight at all; at least one must be kept.")
 
     def kept(self, layout: Layout) -> int:
         """Return the number of weights that the masks keep."""
@@ -65,12 +77,8 @@ class FixedMasks(Budget):
 
     def on_the_way(self, removed: float, layout: Layout) -> Budget:
         """None: masks that are given are met at once."""
-        raise InputError("Masks that are given are met in one stage. Leave stages out.")
+        raise InputError("Masks that are given are met in one stage. Leave `stages` out.")
 
     def bind(self, layout: Layout) -> Exactly:
         """The masks as one."""
         return Exactly(mask=layout.flatten(self.masks).bool())
-
-    def __post_init__(self) -> None:
-        if not any(bool(mask.any()) for mask in self.masks.values()):
-            raise InputError("The masks keep no weight at all; at least one must be kept.")

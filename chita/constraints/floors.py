@@ -42,7 +42,7 @@ class KeepKWithFloors(Divisible):
         if not sum(self.least) <= self.k <= self.size:
             raise InputError(
                 f"{self.k} of {self.size} weights are to be kept, but {sum(self.least)} at least "
-                f"over {len(self.least)} tensors. Keep more, or lower --min-keep."
+                f"over {len(self.least)} tensors. Keep more, or lower `min_keep`."
             )
 
     def select(self, values: Tensor) -> Tensor:

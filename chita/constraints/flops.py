@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
-from numbers import Real
-from typing import final
+from typing import Any, final
 
+from chita.budget_options import BudgetOptions
 from chita.constraints.constraint import Budget
-from chita.constraints.sparsity import Nonzeros, Sparsity, check_floor
-from chita.constraints.stored import Stored
+from chita.constraints.megabytes import Megabytes
+from chita.constraints.sparsity import Nonzeros, Sparsity
 from chita.constraints.under_flops import UnderFlops
 from chita.errors import InputError
 from chita.layout import Layout, Operations
+from chita.options import option, shared
+
+Weights = Sparsity | Nonzeros | Megabytes
+"""What limits the weights, wherever they are."""
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Flops(Budget):
     """Keep at most the share `share` of the dense FLOPs, and at most what `weights` keeps.
 
@@ -25,24 +29,52 @@ class Flops(Budget):
     its own. Meng et al., FALCON (AISTATS 2024), section 2. Unlike other budgets, both limits are
     upper ones; a mask leaves nothing out that would still fit.
 
-    Fields: `share` in (0, 1]; `weights`, a `Sparsity`, `Nonzeros` or `Stored`, None for no limit;
-    `min_keep` as there.
+    `Flops(0.3) & Sparsity(0.8)` asks for both, with the larger `min_keep` of the two.
 
-    Raises `InputError` on what is no share, and on binding where it cannot be met.
+    Raises `InputError` on binding where it cannot be met.
+
+    >>> from chita.layout import Axes
+    >>> layout = Layout(
+    ...     names=("a", "b"),
+    ...     shapes=((10,), (10,)),
+    ...     axes=(Axes(), Axes()),
+    ...     operations=Operations(each=(4, 1), fixed=50),
+    ... )
+    >>> Flops(0.75).bind(layout).limit  # of 50 + 40 + 10 multiply-adds, less the 50
+    25
     """
 
-    share: float
-    weights: Sparsity | Nonzeros | Stored | None = None
-    min_keep: int = 1
+    share: float = shared(BudgetOptions, "flops", required=True)
+    _: KW_ONLY
+    weights: Weights | None = option(
+        None,
+        "What the kept weights number or take at most; its own min_keep has no part.",
+        unset="no limit",
+    )
+    min_keep: int = shared(BudgetOptions, "min_keep")
 
     def __post_init__(self) -> None:
-        number = isinstance(self.share, Real) and not isinstance(self.share, bool)
-        if not (number and 0 < self.share <= 1):
+        super().__post_init__()
+        if self.weights is None:
+            return
+        if not isinstance(self.weights, Weights):
             raise InputError(
-                f"flops is {self.share!r}; it is the share of the dense FLOPs that remains at "
-                "most, above 0 and up to 1 (0.3 leaves 30 %)."
+                f"`weights` is {self.weights!r}; give a Sparsity, Nonzeros or Megabytes."
             )
-        check_floor(self.min_keep)
+        object.__setattr__(self, "weights", replace(self.weights, min_keep=self.min_keep))
+
+    def limited(self, weights: object) -> Flops | None:
+        """Return this budget with that limit, None where it has one or that is none."""
+        if self.weights is not None or not isinstance(weights, Weights):
+            return None
+        floor = max(self.min_keep, weights.min_keep)
+        return Flops(self.share, weights=weights, min_keep=floor)
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """The share, those of the limit, and the floors."""
+        others = {} if self.weights is None else self.weights.words
+        return {"flops": self.share, **others, "min_keep": self.min_keep}
 
     @property
     def counts_operations(self) -> bool:
@@ -68,7 +100,7 @@ class Flops(Budget):
         part = min(1.0, removed / final) if final else 0.0
         weights = self.weights and self.weights.on_the_way(removed, layout)
         share = max(self.share, 1 - part * (1 - self.share))
-        return Flops(share=share, weights=weights, min_keep=self.min_keep)
+        return replace(self, share=share, weights=weights)
 
     def bind(self, layout: Layout) -> UnderFlops:
         """Keep at most that much.
@@ -85,14 +117,14 @@ class Flops(Budget):
         k = layout.size if self.weights is None else self.weights.bind(layout).k
         least = tuple(min(self.min_keep, count) for count in layout.counts)
         floors = sum(m * cost for m, cost in zip(least, operations.each, strict=True))
-        allowed = Decimal(repr(float(self.share))) * total
+        allowed = Decimal(repr(self.share)) * total
         limit = int(allowed.to_integral_value(rounding=ROUND_FLOOR)) - operations.fixed
         if limit < floors:
             needed = operations.fixed + floors
             raise InputError(
-                f"flops {self.share} allows {2 * (limit + operations.fixed):,} FLOPs of "
+                f"`flops` {self.share} allows {2 * (limit + operations.fixed):,} FLOPs of "
                 f"{2 * total:,}, but what is not pruned takes {2 * operations.fixed:,} and the "
-                f"{sum(least)} weights that --min-keep keeps {2 * floors:,}. Ask for at least "
+                f"{sum(least)} weights that `min_keep` keeps {2 * floors:,}. Ask for at least "
                 f"{_rounded_up(needed / total)}."
             )
         return UnderFlops(

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 
-from chita.arguments import whole_number
+from chita.budget_options import BudgetOptions
 from chita.constraints.constraint import Budget
 from chita.constraints.groups import KeepKInGroups
 from chita.constraints.sparsity import share_kept
 from chita.constraints.unfit import check_fits
 from chita.errors import InputError
 from chita.layout import Layout
+from chita.options import option, shared
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class NofM(Budget):
     """Keep `n` of every `m` neighbours: N of M, "2:4", with N **kept**.
 
@@ -30,18 +31,19 @@ class NofM(Budget):
     Stages before the last keep at least N of each M and, over the network, as many more as their
     share says, wherever these are worth most.
 
-    Raises `InputError` unless 1 <= n <= m, and on binding where m does not divide the inputs.
+    Raises `InputError` where n exceeds m, and on binding where m does not divide the inputs.
 
-    >>> NofM.parse("2:4")
-    NofM(n=2, m=4)
+    >>> from chita.layout import Axes
+    >>> layout = Layout(names=("w",), shapes=((1, 4),), axes=(Axes(),))
+    >>> NofM(2, 4).bind(layout).select(torch.tensor([1.0, 4.0, 3.0, 2.0]))
+    tensor([False,  True,  True, False])
     """
 
-    n: int
-    m: int
+    n: int = option(help="Weights kept of every m neighbours.", at_least=1)
+    m: int = option(help="Neighbours, of which n are kept.", at_least=1)
 
     def __post_init__(self) -> None:
-        whole_number("n", self.n, at_least=1, meaning="weights kept of every m")
-        whole_number("m", self.m, at_least=1, meaning="neighbours, of which n are kept")
+        super().__post_init__()
         if self.n > self.m:
             raise InputError(f"{self} keeps more weights than there are. Write it as N:M, N <= M.")
 
@@ -49,18 +51,10 @@ class NofM(Budget):
         """N:M."""
         return f"{self.n}:{self.m}"
 
-    @classmethod
-    def parse(cls, text: str) -> NofM:
-        """Return the budget of a text "N:M".
-
-        Raises `InputError` on any other.
-        """
-        n, colon, m = str(text).partition(":")
-        if not (colon and n.strip().isdecimal() and m.strip().isdecimal()):
-            raise InputError(
-                f"pattern is {text!r}; write N:M, N weights kept of every M, such as 2:4."
-            )
-        return cls(n=int(n), m=int(m))
+    @property
+    def words(self) -> dict[str, Any]:
+        """The pattern."""
+        return {"pattern": str(self)}
 
     @property
     def local(self) -> bool:
@@ -102,8 +96,8 @@ class NofM(Budget):
 class AtLeastNofM(Budget):
     """Remove the share `sparsity` over the network, and keep at least N of every M."""
 
-    pattern: NofM
-    sparsity: float
+    pattern: NofM = option(help="N and M.")
+    sparsity: float = shared(BudgetOptions, "sparsity", required=True)
 
     def kept(self, layout: Layout) -> int:
         """Return floor((1 - sparsity) p), or what the pattern keeps where that is more."""

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import final
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, final
 
+from chita.budget_options import BudgetOptions
 from chita.constraints.apportion import apportion
 from chita.constraints.constraint import Budget
 from chita.constraints.floors import KeepKWithFloors
 from chita.constraints.per_layer import exactly
-from chita.constraints.sparsity import check_floor, check_share, share_kept
+from chita.constraints.sparsity import share_kept
 from chita.errors import InputError
 from chita.layout import Layout
+from chita.options import option, shared
+
+OUTLIERS = "owl"
+"""The word for this budget."""
 
 _FINE = 10**9  # steps of a density, which is apportioned in whole numbers
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ByOutliers(Budget):
     """Remove the share `sparsity` over the network, from every tensor by its share of outliers.
 
@@ -29,22 +34,31 @@ class ByOutliers(Budget):
     Yin et al., Outlier weighed layerwise sparsity (2024), equations 1 to 3, with their λ = 0.08 as
     `spread`; they measure D by transformer block. Departure: rounding makes the whole count exact.
 
-    Fields: `sparsity`; `shares`, D by name, None before it is measured
-    (`chita.pruning.outliers`); `spread` in [0, 0.5]; `min_keep` as in `Sparsity`.
+    Raises `InputError` on binding before `shares` are measured (`chita.pruning.outliers`).
 
-    Raises `InputError` on what is out of range, and on binding before shares are measured.
+    >>> from chita.layout import Axes
+    >>> layout = Layout(names=("a", "b"), shapes=((100,), (100,)), axes=(Axes(), Axes()))
+    >>> ByOutliers(0.5, shares={"a": 0.01, "b": 0.0}).bind(layout).least
+    (58, 42)
     """
 
-    sparsity: float
-    shares: Mapping[str, float] | None = None
-    spread: float = 0.08
-    min_keep: int = 1
+    sparsity: float = shared(BudgetOptions, "sparsity", required=True)
+    _: KW_ONLY
+    shares: Mapping[str, float] | None = option(
+        None, "D, the share of outliers by tensor.", unset="measured while pruning layer by layer"
+    )
+    spread: float = option(
+        0.08,
+        "By how much the sparsity of a tensor differs from the whole at most.",
+        at_least=0,
+        at_most=0.5,
+    )
+    min_keep: int = shared(BudgetOptions, "min_keep")
 
-    def __post_init__(self) -> None:
-        check_floor(self.min_keep)
-        check_share(self.sparsity)
-        if not 0 <= self.spread <= 0.5:
-            raise InputError(f"spread is {self.spread}; give a number in [0, 0.5], such as 0.08.")
+    @property
+    def words(self) -> dict[str, Any]:
+        """Outliers, the share and the floors; no word says `shares` and `spread`."""
+        return {"per_layer": OUTLIERS, "sparsity": self.sparsity, "min_keep": self.min_keep}
 
     def kept(self, layout: Layout) -> int:
         """Return k."""
@@ -58,8 +72,8 @@ class ByOutliers(Budget):
         """Keep that many in every tensor."""
         if self.shares is None:
             raise InputError(
-                'per_layer="owl" is measured while pruning layer by layer. Use it with a method '
-                "such as alps, or with layerwise=True (--layerwise)."
+                "Shares of outliers are measured while pruning layer by layer. Use a solver such "
+                "as alps, or `layerwise`."
             )
         found = [self.shares[name] for name in layout.names]
         low, high = min(found), max(found)

@@ -3,51 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from fnmatch import fnmatchcase
-from typing import TypeVar, final
+from typing import Any, TypeVar, final
 
+from chita.budget_options import BudgetOptions
 from chita.constraints.apportion import apportion
 from chita.constraints.constraint import Budget
 from chita.constraints.floors import KeepKWithFloors
-from chita.constraints.sparsity import check_floor, check_share, share_kept
+from chita.constraints.sparsity import check_share, share_kept
 from chita.errors import InputError
 from chita.layout import Layout
-from chita.naming import nearest
+from chita.options import option, shared
 
 T = TypeVar("T")
 
 
+def _uniform(layout: Layout) -> list[int]:
+    return list(layout.counts)
+
+
+def _erk(layout: Layout) -> list[int]:
+    return [sum(shape) for shape in layout.shapes]
+
+
+DISTRIBUTIONS: dict[str, Callable[[Layout], Sequence[int]]] = {"uniform": _uniform, "erk": _erk}
+"""From a layout to what the numbers of weights kept are proportional to."""
+
+
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PerLayer(Budget):
     """Remove the share `sparsity` over the network, every tensor its part of it.
 
-    Fields:
-        sparsity: floor((1 - sparsity) p) weights are kept in all.
-        distribution: "uniform", the same share of every tensor; or "erk", densities proportional
-            to the sum of a tensor's dimensions over their product, none above 1 (Erdős-Rényi
-            kernel: Evci et al., RigL (2020), section 3).
-        min_keep: kept in every tensor at least, or all of a smaller one.
+    floor((1 - sparsity) p) weights are kept in all. The densities of "erk" are proportional to the
+    sum of a tensor's dimensions over their product, none above 1 (Erdős-Rényi kernel: Evci et al.,
+    RigL (2020), section 3).
 
-    Shares that are no whole number of weights are rounded down, and the weights that are left go
-    to the largest remainders, the first tensor among equals, so that the sum is exact.
+    Shares that are no whole number of weights are rounded down, and the weights that remain go to
+    the largest remainders, the first tensor among equals, so that the sum is exact.
 
-    Raises `InputError` on what cannot be used.
+    >>> from chita.layout import Axes
+    >>> layout = Layout(names=("a", "b"), shapes=((100, 100), (10, 20)), axes=(Axes(), Axes()))
+    >>> PerLayer(0.9).bind(layout).least
+    (1000, 20)
+    >>> PerLayer(0.9, distribution="erk").bind(layout).least  # 1,020 shared as 200 : 30
+    (887, 133)
     """
 
-    sparsity: float
-    distribution: str = "uniform"
-    min_keep: int = 1
+    sparsity: float = shared(BudgetOptions, "sparsity", required=True)
+    _: KW_ONLY
+    distribution: str = option(
+        "uniform",
+        "uniform removes the same share of every tensor; erk removes less of smaller ones.",
+        choices=tuple(DISTRIBUTIONS),
+    )
+    min_keep: int = shared(BudgetOptions, "min_keep")
 
-    def __post_init__(self) -> None:
-        check_share(self.sparsity)
-        check_floor(self.min_keep)
-        if self.distribution not in DISTRIBUTIONS:
-            raise InputError(
-                f"Unknown distribution over layers {self.distribution!r}. "
-                f"{nearest(str(self.distribution), DISTRIBUTIONS)}"
-            )
+    @property
+    def words(self) -> dict[str, Any]:
+        """The distribution, the share and the floors."""
+        return {
+            "per_layer": self.distribution,
+            "sparsity": self.sparsity,
+            "min_keep": self.min_keep,
+        }
 
     def kept(self, layout: Layout) -> int:
         """Return k."""
@@ -55,7 +75,7 @@ class PerLayer(Budget):
 
     def on_the_way(self, removed: float, layout: Layout) -> PerLayer:
         """A smaller share, distributed in the same way."""
-        return PerLayer(sparsity=removed, distribution=self.distribution, min_keep=self.min_keep)
+        return replace(self, sparsity=removed)
 
     def bind(self, layout: Layout) -> KeepKWithFloors:
         """Keep that many in every tensor."""
@@ -67,27 +87,38 @@ class PerLayer(Budget):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Quotas(Budget):
     """Remove from every tensor the share that `levels` gives it.
 
-    Fields: `levels`, from tensors to shares removed, by name, by the name of the module, or by a
-    glob; of several that match, the last one counts. `min_keep` as in `Sparsity`.
+    Raises `InputError` on binding where a tensor has no level, or a name matches nothing.
 
-    Raises `InputError` on what is no share, and on binding where a tensor has none or a name
-    matches nothing.
+    >>> from chita.layout import Axes
+    >>> layout = Layout(names=("a.weight", "b.weight"), shapes=((8,), (8,)), axes=(Axes(), Axes()))
+    >>> Quotas({"*": 0.5, "b": 0.75}).bind(layout).least
+    (4, 2)
     """
 
-    levels: Mapping[str, float]
-    min_keep: int = 1
+    levels: Mapping[str, float] = option(
+        help="Shares to remove by the name of a tensor, that of its module, or a glob; the last "
+        "that matches counts."
+    )
+    _: KW_ONLY
+    min_keep: int = shared(BudgetOptions, "min_keep")
 
     def __post_init__(self) -> None:
-        check_floor(self.min_keep)
-        for name, level in self.levels.items():
-            try:
-                check_share(level)
-            except InputError as error:
-                raise InputError(f"{name}: {error}") from None
+        super().__post_init__()
+        if not isinstance(self.levels, Mapping):
+            raise InputError(
+                f"`levels` is {self.levels!r}; give a dict of shares to remove by tensor."
+            )
+        levels = {name: check_share(level, name) for name, level in self.levels.items()}
+        object.__setattr__(self, "levels", levels)
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """The levels and the floors."""
+        return {"per_layer": dict(self.levels), "min_keep": self.min_keep}
 
     def kept(self, layout: Layout) -> int:
         """Return the sum over tensors."""
@@ -98,7 +129,7 @@ class Quotas(Budget):
         final = self.removed(layout)
         part = min(1.0, removed / final) if final else 0.0
         levels = {name: level * part for name, level in of_tensors(self.levels, layout).items()}
-        return Quotas(levels=levels, min_keep=self.min_keep)
+        return replace(self, levels=levels)
 
     def bind(self, layout: Layout) -> KeepKWithFloors:
         """Keep that many in every tensor."""
@@ -131,7 +162,7 @@ def of_tensors(rules: Mapping[str, T], layout: Layout) -> dict[str, T]:
         said += [f"no level is given for {', '.join(missing)}"] if missing else []
         raise InputError(
             f"The levels do not fit the network: {'; '.join(said)}. Correct them, or leave "
-            "layers out with --ignore."
+            "layers out with `ignore`."
         )
     return found
 
@@ -139,18 +170,6 @@ def of_tensors(rules: Mapping[str, T], layout: Layout) -> dict[str, T]:
 def _matches(rule: str, name: str) -> bool:
     owner = name.rpartition(".")[0]
     return rule in (name, owner) or fnmatchcase(name, rule) or fnmatchcase(owner, rule)
-
-
-def _uniform(layout: Layout) -> list[int]:
-    return list(layout.counts)
-
-
-def _erk(layout: Layout) -> list[int]:
-    return [sum(shape) for shape in layout.shapes]
-
-
-DISTRIBUTIONS: dict[str, Callable[[Layout], Sequence[int]]] = {"uniform": _uniform, "erk": _erk}
-"""From a layout to what the numbers of weights kept are proportional to."""
 
 
 def exactly(layout: Layout, quotas: Sequence[int]) -> KeepKWithFloors:

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import final
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
+from chita.budget_options import BudgetOptions
 from chita.constraints.constraint import Budget
 from chita.constraints.groups import KeepKInGroups
-from chita.constraints.sparsity import check_floor, check_share, share_kept
+from chita.constraints.sparsity import share_kept
 from chita.layout import Layout
+from chita.options import option, shared
+
+ROWS = "rows"
+"""The word for this budget."""
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PerRow(Budget):
     """Remove the share `sparsity` of the weights of every output, as Sun et al., Wanda (2024), do.
 
     Every row of a linear layer, and every output channel of a convolution, keeps
     floor((1 - sparsity)·inputs), and at least `min_keep` or all it has.
+
+    >>> from chita.layout import Axes
+    >>> layout = Layout(names=("w",), shapes=((2, 2),), axes=(Axes(),))
+    >>> PerRow(0.5).bind(layout).select(torch.tensor([9.0, 8.0, 1.0, 2.0]))
+    tensor([ True, False, False,  True])
     """
 
-    sparsity: float
-    min_keep: int = 1
+    sparsity: float = shared(BudgetOptions, "sparsity", required=True)
+    _: KW_ONLY
+    min_keep: int = option(1, "Weights kept at least of every output.", at_least=0)
 
-    def __post_init__(self) -> None:
-        check_floor(self.min_keep)
-        check_share(self.sparsity)
+    @property
+    def words(self) -> dict[str, Any]:
+        """Rows, the share and the floors."""
+        return {"per_layer": ROWS, "sparsity": self.sparsity, "min_keep": self.min_keep}
 
     @property
     def local(self) -> bool:
@@ -41,7 +53,7 @@ class PerRow(Budget):
 
     def on_the_way(self, removed: float, layout: Layout) -> PerRow:
         """A smaller share of every row."""
-        return PerRow(sparsity=removed, min_keep=self.min_keep)
+        return replace(self, sparsity=removed)
 
     def bind(self, layout: Layout) -> KeepKInGroups:
         """Keep that many in every row."""

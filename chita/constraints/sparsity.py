@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-import operator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from decimal import ROUND_FLOOR, Decimal
-from numbers import Real
-from typing import final
+from typing import Any, final
 
-from chita.arguments import whole_number
+from chita.budget_options import BudgetOptions
 from chita.constraints.constraint import Budget
 from chita.constraints.floors import KeepKWithFloors
 from chita.constraints.keep_k import KeepK
 from chita.errors import InputError
 from chita.layout import Layout
+from chita.options import described, shared
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Sparsity(Budget):
     """Remove the share `sparsity` of the weights: k = floor((1 - sparsity) p) are kept.
 
     The product is taken in exact decimal arithmetic on the number as written, so that 0.9 of
     32,360 keeps 3,236 (binary floating point gives 3,235).
 
-    At least `min_keep` weights are kept in every tensor, or all of a smaller one.
-
-    Raises `InputError` when sparsity is outside [0, 1).
-
     >>> from chita.layout import Axes
     >>> layout = Layout(names=("w",), shapes=((32_360,),), axes=(Axes(),))
-    >>> Sparsity(sparsity=0.9).kept(layout)
+    >>> Sparsity(0.9).kept(layout)
     3236
     """
 
-    sparsity: float
-    min_keep: int = 1
+    sparsity: float = shared(BudgetOptions, "sparsity", required=True)
+    _: KW_ONLY
+    min_keep: int = shared(BudgetOptions, "min_keep")
 
-    def __post_init__(self) -> None:
-        check_floor(self.min_keep)
-        check_share(self.sparsity)
+    @property
+    def words(self) -> dict[str, Any]:
+        """The share and the floors."""
+        return {"sparsity": self.sparsity, "min_keep": self.min_keep}
 
     def kept(self, layout: Layout) -> int:
         """Return k."""
@@ -47,7 +44,7 @@ class Sparsity(Budget):
 
     def on_the_way(self, removed: float, layout: Layout) -> Sparsity:
         """Remove that share, with the same floors."""
-        return Sparsity(sparsity=removed, min_keep=self.min_keep)
+        return Sparsity(removed, min_keep=self.min_keep)
 
     def bind(self, layout: Layout) -> KeepK | KeepKWithFloors:
         """Keep floor((1 - sparsity) p) weights."""
@@ -55,51 +52,51 @@ class Sparsity(Budget):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Nonzeros(Budget):
     """Keep exactly `nnz` weights, and at least `min_keep` of them in every tensor.
 
-    Raises `InputError` when nnz is below 1.
-
     >>> from chita.layout import Axes
     >>> layout = Layout(names=("w",), shapes=((2, 2),), axes=(Axes(),))
-    >>> Nonzeros(nnz=3).bind(layout).k
+    >>> Nonzeros(3).bind(layout).k
     3
     """
 
-    nnz: int
-    min_keep: int = 1
+    nnz: int = shared(BudgetOptions, "nnz", required=True)
+    _: KW_ONLY
+    min_keep: int = shared(BudgetOptions, "min_keep")
 
-    def __post_init__(self) -> None:
-        check_floor(self.min_keep)
-        whole_number("nnz", self.nnz, at_least=1, meaning="weights kept")
+    @property
+    def words(self) -> dict[str, Any]:
+        """The number and the floors."""
+        return {"nnz": self.nnz, "min_keep": self.min_keep}
 
     def kept(self, layout: Layout) -> int:
         """Return k, whatever the layout."""
-        return operator.index(self.nnz)
+        return self.nnz
 
     def on_the_way(self, removed: float, layout: Layout) -> Sparsity:
         """Remove that share, with the same floors."""
-        return Sparsity(sparsity=removed, min_keep=self.min_keep)
+        return Sparsity(removed, min_keep=self.min_keep)
 
     def bind(self, layout: Layout) -> KeepK | KeepKWithFloors:
         """Keep nnz weights."""
-        return keep(operator.index(self.nnz), layout, self.min_keep)
+        return keep(self.nnz, layout, self.min_keep)
 
 
-def check_floor(min_keep: int) -> None:
-    """Raise `InputError` unless this is a number of weights."""
-    whole_number("min_keep", min_keep, at_least=0, meaning="weights kept in every tensor")
+def check_share(sparsity: object, of: str = "") -> float:
+    """Return a share that can be removed, as `Sparsity` takes it.
 
+    Raises `InputError` on anything else; `of` names what the share is of.
 
-def check_share(sparsity: float) -> None:
-    """Raise `InputError` unless this is a share that can be removed."""
-    number = isinstance(sparsity, Real) and not isinstance(sparsity, bool)
-    if not (number and 0 <= sparsity < 1):
-        raise InputError(
-            f"sparsity is {sparsity!r}; it is the share of weights removed, at least 0 and "
-            "below 1 (0.9 keeps one weight in ten)."
-        )
+    >>> check_share(0.5)
+    0.5
+    """
+    try:
+        share: float = described(Sparsity)[0].checked(sparsity)
+    except InputError as error:
+        raise InputError(f"{of}: {error}" if of else str(error)) from None
+    return share
 
 
 def share_kept(sparsity: float, count: int) -> int:
@@ -120,7 +117,7 @@ def keep(k: int, layout: Layout, min_keep: int) -> KeepK | KeepKWithFloors:
     if not 1 <= k <= layout.size:
         raise InputError(
             f"{k} weights to keep out of {layout.size}: keep between 1 and {layout.size}. Change "
-            "sparsity or nnz."
+            "`sparsity` or `nnz`."
         )
     least = tuple(min(min_keep, count) for count in layout.counts)
     if not any(least):

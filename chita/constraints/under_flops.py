@@ -52,13 +52,13 @@ class UnderFlops(Constraint):
         if floors > self.k:
             raise InputError(
                 f"{self.k} of {self.size} weights may be kept, but {floors} at least over "
-                f"{len(self.least)} tensors. Keep more, or lower --min-keep."
+                f"{len(self.least)} tensors. Keep more, or lower `min_keep`."
             )
         dear = sum(least * cost for least, cost in zip(self.least, self.costs, strict=True))
         if dear > self.limit:
             raise InputError(
                 f"{self.limit:,} multiply-adds are allowed, but those of {floors} weights that "
-                f"--min-keep keeps are {dear:,}. Allow as many, or lower --min-keep."
+                f"`min_keep` keeps are {dear:,}. Allow as many, or lower `min_keep`."
             )
 
     def select(self, values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ _LISTED = 8  # tensors told by name
 
 
 def check_fits(needs: str, unfit: Mapping[str, str]) -> None:
-    """Raise `InputError` that lists unfit tensors, with the options that leave them out.
+    """Raise `InputError` that lists unfit tensors, as `ignore` leaves them out.
 
     >>> check_fits("2:4 needs a number of inputs that 4 divides", {})
     """
@@ -18,8 +18,8 @@ def check_fits(needs: str, unfit: Mapping[str, str]) -> None:
         return
     some = dict(list(unfit.items())[:_LISTED])
     listed = ", ".join(f"{name} has {what}" for name, what in some.items())
-    options = " ".join(f"--ignore {name}" for name in some)
+    names = ", ".join(some)
     if len(unfit) > len(some):
         listed += f", and so on, {len(unfit)} in all"
-        options += " ..."
-    raise InputError(f"{needs}: {listed}. Leave them out with {options}")
+        names += " and so on"
+    raise InputError(f"{needs}: {listed}. Leave them out with `ignore`: {names}.")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
 from chita import nested
@@ -35,32 +33,6 @@ class Indexed(Protocol):
 
 Data = Examples | Indexed | tuple[Any, Any] | dict[str, Any] | Batches
 """Samples at once (`Examples`, a pair, a dict of tensors), by index, or in batches."""
-
-
-def choose(data: Data, index: Sequence[int], row_size: int) -> Examples:
-    """Return the samples named by a list of indices, as given: a run can be repeated exactly.
-
-    Raises `InputError` when an index is out of range, the data are batches, which have no
-    indices, or the list does not make whole rows of `row_size`.
-    """
-    indexed = as_examples(data) or data
-    if not isinstance(indexed, Indexed):
-        raise InputError("row_indices need samples in memory: give a pair (inputs, targets).")
-    try:
-        index = [operator.index(i) for i in index]
-    except TypeError:
-        raise InputError("row_indices holds something that is no whole number.") from None
-    if not index or len(index) % row_size:
-        raise InputError(
-            f"{len(index)} row indices do not make whole rows of {row_size}; give a multiple."
-        )
-    outside = [i for i in index if not 0 <= i < len(indexed)]
-    if outside:
-        raise InputError(
-            f"{len(outside)} row indices are outside 0 to {len(indexed) - 1}, the first is "
-            f"{outside[0]}. Indices count samples of the calibration split from 0."
-        )
-    return indexed.take(torch.tensor(index, dtype=torch.int64))
 
 
 def batches_of(data: Data, size: int) -> Iterator[Any]:
@@ -157,10 +129,10 @@ def is_single(batch: Any) -> bool:
 
 
 def check_enough(found: int, count: int, held_out: int = 0) -> None:
-    """Raise `InputError` when there are fewer samples than the rows, and those held out, need."""
+    """Raise `InputError` when there are fewer samples than gradients and validation need."""
     if found < count + held_out:
-        held = f" and {held_out} are held out," if held_out else ""
+        held = f" and {held_out} for validation," if held_out else ""
         raise InputError(
-            f"The rows need {count} samples (rows x row_size),{held} but the calibration data hold "
-            f"{found}. Lower rows, row_size or held_out, or give more data."
+            f"The gradients need {count} samples (`samples` x `samples_per_gradient`),{held} but "
+            f"the calibration data hold {found}. Lower one of them, or give more data."
         )

@@ -61,7 +61,7 @@ class ImageFolder:
         if len(sizes) > 1:
             raise InputError(
                 f"Images have {len(sizes)} sizes, such as {sizes[0]} and {sizes[-1]}. Bring them "
-                "to one with --image-size."
+                "to one with `image_size`."
             )
         return Examples((torch.stack(images), self.targets[index]))
 

@@ -64,7 +64,7 @@ def load_dataset(
         kinds = ", ".join([".zip", *SUFFIXES])
         raise InputError(f"{name} is a file of no known kind; known: {kinds}.")
     if path.parent != Path() or path.suffix:
-        raise InputError(f"The data {name} do not exist. Check --data.")
+        raise InputError(f"The data {name} do not exist. Check `data`.")
     raise InputError(
         f"Unknown data {name!r}. {nearest(name, DATASETS)} Or give a folder or zip of images, a "
         "file of tensors, or package.module:function."

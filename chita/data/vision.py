@@ -40,7 +40,7 @@ def mnist(data_dir: Path) -> tuple[Examples, Examples]:
             return _examples(train_x, train_y), _examples(test_x, test_y)
     raise InputError(
         f"MNIST was not found in {data_dir} or in {data_dir / 'MNIST' / 'raw'}. Expected there: "
-        f"{', '.join(_MNIST_FILES)}; each plain or with .gz. Name their folder with --data-dir."
+        f"{', '.join(_MNIST_FILES)}; each plain or with .gz. Name their folder with `data_dir`."
     )
 
 

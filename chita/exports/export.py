@@ -29,6 +29,12 @@ class Exported:
     tensors in memory (`dense_bytes`); `nnz`, values of masked tensors that are not zero, as
     counted in the file; `prunable`, entries of these tensors; `difference`, of the outputs from
     the network's (`Difference`), None where tensors were compared; `notes`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found = export(nn.Linear(2, 2, bias=False), f"{folder}/a.safetensors", "dense")
+    >>> found.kind, found.prunable
+    ('dense', 4)
     """
 
     kind: str
@@ -82,6 +88,14 @@ def export(
         InputError: the kind is unknown or cannot be written here, or not of this network.
         OutputError: the path is taken or cannot be written, or what was written is not the network
             that was given; nothing is left there then.
+
+    >>> import tempfile
+    >>> import torch
+    >>> layer = nn.Linear(2, 2, bias=False)
+    >>> _ = layer.weight.data.copy_(torch.eye(2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     export(layer, f"{folder}/eye.chita", "sparse").nnz
+    2
     """
     kind = find_kind(to)
     target = Path(path)
@@ -108,8 +122,8 @@ def write_kind(kind: Kind, pruned: Pruned, path: Path, *, force: bool) -> Export
         )
     if kind.needs_network and (pruned.network is None or pruned.inputs is None):
         raise InputError(
-            f"{kind.name} is made by running the network: give an example of its inputs (inputs=, "
-            "or --data)."
+            f"{kind.name} is made by running the network: give an example of its inputs, or "
+            "its `data`."
         )
     _check_zeros(pruned)
     for name in pruned.masks:
@@ -176,5 +190,5 @@ def _check_zeros(pruned: Pruned) -> None:
     if refilled:
         raise InputError(
             f"Removed weights are not zero in {', '.join(refilled)}. Set them to zero again "
-            "(`chita apply --mask`), or export what there is without masks."
+            "with `chita apply`, or export what there is without masks."
         )

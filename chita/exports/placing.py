@@ -24,11 +24,11 @@ def check_export_target(kind: Kind, path: Path, *, force: bool) -> None:
             f"{path} is no name for {kind.name}. Give one that ends in {kind.suffix}."
         )
     if path.name in ("", ".."):
-        raise OutputError(f"{path} names nothing to be made. Choose another path (--out).")
+        raise OutputError(f"{path} names nothing to be made. Choose another path.")
     if not _is_there(path):
         return
     if not force:
-        raise OutputError(f"{path} exists. Choose another, or replace it: force=True, or --force.")
+        raise OutputError(f"{path} exists. Choose another, or replace it with `force`.")
     if kind.suffix and not path.is_file():
         raise OutputError(f"{path} is no file, so force does not replace it. Choose another.")
     if not kind.suffix and not _replaceable(path):
@@ -64,7 +64,7 @@ def placed(kind: Kind, path: Path, *, force: bool) -> Iterator[Path]:
     except (OSError, ValueError) as error:  # a name with a null character is a ValueError
         raise OutputError(
             f"{path} could not be written: {error}. Nothing was left there; free space or choose "
-            "another path (--out)."
+            "another path."
         ) from error
 
 
@@ -77,7 +77,7 @@ def _check_beside(target: Path, path: Path, *, force: bool) -> None:
     if not _is_there(target):
         return
     if not force:
-        raise OutputError(f"{target} exists. Choose another path, or replace it: --force.")
+        raise OutputError(f"{target} exists. Choose another path, or replace it with `force`.")
     if not target.is_file() or not _is_there(path):
         raise OutputError(
             f"{target} belongs to something else, so force does not replace it. Choose another "

@@ -27,8 +27,7 @@ MODEL, RECORD = "model.safetensors", "record.json"
 LEVELS = "levels.csv"  # where the loss at levels of sparsity was measured
 HASHES = "SHA256SUMS"  # of all other files, as `sha256sum -c` reads them
 OWN = {MODEL, MASKS, RECORD, LEVELS, HASHES, *hugging_face.FILES}
-# As Python and the command line say it.
-_OUT, _REPLACE = "path (--out)", "replace it: pass force=True, or --force."
+_OUT, _REPLACE = "path", "replace it with `force`."
 
 
 def check_target(path: Path, *, force: bool) -> None:

@@ -50,7 +50,7 @@ class SemiStructured(Kind):
             return None
         return (
             "No linear layer has at most two values in every four along its inputs, and sizes "
-            f"that are multiples of {_MULTIPLE}. Prune with --pattern 2:4, or export as sparse."
+            f"that are multiples of {_MULTIPLE}. Prune with `pattern` 2:4, or export as sparse."
         )
 
     def write(self, pruned: Pruned, path: Path) -> Checked:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from chita.errors import InputError
+from chita.imports import imported, is_import
 from chita.losses.loss import Loss, Measure
 from chita.losses.outputs import (
     CrossEntropy,
@@ -27,7 +28,16 @@ LOSSES: dict[str, Loss] = {
 }
 """Every named loss. `model` is the one that the network returns for a dict."""
 
-__all__ = ["LOSSES", "Loss", "LossLike", "Measure", "OutputLoss", "check_loss", "make_loss"]
+__all__ = [
+    "LOSSES",
+    "Loss",
+    "LossLike",
+    "Measure",
+    "OutputLoss",
+    "check_loss",
+    "make_loss",
+    "named_loss",
+]
 
 
 def check_loss(loss: LossLike) -> None:
@@ -43,6 +53,16 @@ def check_loss(loss: LossLike) -> None:
         raise InputError(
             f"loss is {loss!r}; give a name ({', '.join(LOSSES)}) or a function (model, batch)."
         )
+
+
+def named_loss(name: str | None) -> LossLike:
+    """Return the loss of a name, or the function that "package.module:function" names.
+
+    Raises `InputError` when there is none.
+    """
+    loss = imported(name) if name and is_import(name) else name
+    check_loss(loss)
+    return loss
 
 
 def make_loss(loss: LossLike, batch: Any) -> Loss:

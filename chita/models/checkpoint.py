@@ -24,10 +24,7 @@ KeyMap = Callable[[str], str | None]
 
 _ENVELOPES = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
-_WAY_OUT = (
-    "Convert it to safetensors, or, if you trust its source, pass --allow-pickle "
-    "(allow_pickle=True in Python)."
-)
+_WAY_OUT = "Convert it to safetensors, or, if you trust its source, set `allow_pickle`."
 _SHOWN = 20  # faults listed in one message
 
 
@@ -55,6 +52,12 @@ def load(
     Raises:
         CheckpointError: the file is absent, damaged, holds no tensors, holds some that are not
             plain, needs `allow_pickle`, or is larger than `max_bytes`.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".pt") as file:
+    ...     torch.save({"weight": torch.eye(2)}, file.name)
+    ...     load(file.name)["weight"].tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
     """
     return read_tensors(Path(path), allow_pickle=allow_pickle, max_bytes=max_bytes)
 

@@ -33,7 +33,7 @@ def prunable_layout(
         raise InputError(
             f"There is nothing to prune: {type(model).__name__} has no weight of a linear, "
             "convolution, attention or recurrent layer that is not ignored. Name others with "
-            "--targets; `chita plan` lists what there is."
+            "`targets`; `chita plan` lists what there is."
         )
     chosen = [decision.role for decision in decisions]
     parameters = dict(model.named_parameters(remove_duplicate=False))

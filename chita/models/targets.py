@@ -180,7 +180,7 @@ def check_prunable(decisions: Iterable[Decision]) -> None:
                 f"The weight of {role.owner or 'the network'} is computed from other parameters. "
                 "Make it plain first: torch.nn.utils.parametrize.remove_parametrizations(module, "
                 "'weight'), torch.nn.utils.prune.remove(module, 'weight') or "
-                "torch.nn.utils.remove_weight_norm(module); or leave the layer out with --ignore."
+                "torch.nn.utils.remove_weight_norm(module); or leave the layer out with `ignore`."
             )
         if role.parameter.is_meta or isinstance(role.parameter, nn.UninitializedParameter):
             raise InputError(
@@ -189,5 +189,5 @@ def check_prunable(decisions: Iterable[Decision]) -> None:
         if not role.parameter.is_floating_point():
             raise InputError(
                 f"{role.name} is {role.parameter.dtype}; only real numbers can be pruned. Leave "
-                "it out with --ignore."
+                "it out with `ignore`."
             )

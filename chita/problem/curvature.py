@@ -53,6 +53,11 @@ class Curvature(ABC):
     def size(self) -> int:
         """Number of weights p."""
 
+    @property
+    def informed(self) -> bool:
+        """Whether anything is known of the loss."""
+        return True
+
     @abstractmethod
     def constant(self, value: float) -> Tensor:
         """Return the image-space vector filled with `value`, float64."""
@@ -115,6 +120,11 @@ class NoCurvature(Curvature):
     def size(self) -> int:
         """Number of weights p."""
         return self._size
+
+    @property
+    def informed(self) -> bool:
+        """No."""
+        return False
 
     def constant(self, value: float) -> Tensor:
         """An empty vector."""

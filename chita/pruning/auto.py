@@ -19,8 +19,10 @@ from torch import Tensor
 from chita.constraints import Constraint
 from chita.errors import NumericalError
 from chita.problem import BlockGram, Curvature, LocalQuadratic
-from chita.pruning.pose import AUTO, Pose, Ridge
-from chita.pruning.posed import OUTPUTS, WHOLE, Judge, Posed
+from chita.pruning.config import AUTO, FULL, OUTPUTS
+from chita.pruning.pose import Pose
+from chita.pruning.posed import Judge, Posed
+from chita.pruning.ridge import Ridge
 from chita.records import StageRecord, TrialRecord, finite
 from chita.solvers import Solution, Solver
 
@@ -86,7 +88,7 @@ class Chooser:
     def __init__(self, pose: Pose, judge: Judge | None) -> None:
         self._pose, self._judge = pose, judge
         self._ridge: float | None = None
-        self._blocks = None if pose.fisher_blocks == AUTO else pose.fisher_blocks
+        self._blocks = None if pose.structure == AUTO else pose.structure
         self._tolerance = _NOTHING
         self.trials: list[TrialRecord] = []
         self.shortened = False
@@ -146,13 +148,13 @@ class Chooser:
         """
         self._tolerance = _NOTHING + _TOLERANCE * left
         if posed.blind:
-            return posed.problem(WHOLE, 0.0, 0.0, self._judge), 0.0
+            return posed.problem(FULL, 0.0, 0.0, self._judge), 0.0
         ridge, scale = self._chosen(posed, self.blocks, left)
         if self._blocks is None:
-            whole = self._tried(posed, WHOLE, ridge, scale, solver)
+            whole = self._tried(posed, FULL, ridge, scale, solver)
             rival = self._chosen(posed, OUTPUTS, left, ridge)
             found = self._tried(posed, OUTPUTS, *rival, solver)
-            self._blocks = WHOLE
+            self._blocks = FULL
             if self._better(found, whole):
                 self._blocks, (ridge, scale) = OUTPUTS, rival
         if self._pose.hold:
@@ -163,7 +165,7 @@ class Chooser:
         self, posed: Posed, blocks: str, left: float, start: float | None = None
     ) -> tuple[float, float]:
         """λ and s for a stage with the Fisher in some blocks; λ climbs from `start`."""
-        whole = posed.fisher(WHOLE)
+        whole = posed.fisher(FULL)
         ridge, scale = self._given(whole, keep=left > 0)
         if ridge is not None and scale is not None:
             return ridge, scale
@@ -191,7 +193,7 @@ class Chooser:
         return math.inf if loss is None else loss
 
     def solved(
-        self, solver: Solver, problem: LocalQuadratic, constraint: Constraint, *, bound: bool
+        self, solver: Solver, problem: LocalQuadratic, constraint: Constraint
     ) -> tuple[LocalQuadratic, Solution]:
         """Return the solution, and the problem: at a larger λ where a chosen one leaves none.
 
@@ -199,7 +201,7 @@ class Chooser:
         """
         while True:
             try:
-                return problem, solver.solve(problem, constraint, bound=bound)
+                return problem, solver.solve(problem, constraint)
             except NumericalError:
                 raised = self._raised(problem)
                 if raised is None:
@@ -252,13 +254,13 @@ class Chooser:
         def at(step: float) -> Tensor:
             return solution.weights if step == 1 else start + step * (solution.weights - start)
 
-        if self._pose.step != AUTO or self._judge is None:
-            step = 1.0 if self._pose.step == AUTO else float(self._pose.step)
+        if self._pose.step_size != AUTO or self._judge is None:
+            step = 1.0 if self._pose.step_size == AUTO else float(self._pose.step_size)
             weights = at(step)
             return Followed(
                 weights=weights, step=step, loss=self._judge(weights) if self._judge else None
             )
-        blocks = OUTPUTS if isinstance(problem.curvature, BlockGram) else WHOLE
+        blocks = OUTPUTS if isinstance(problem.curvature, BlockGram) else FULL
         best, loss = 1.0, self.loss(at(1.0), problem.ridge, scale, 1.0, blocks)
         for step in (*(0.5**i for i in range(1, _HALVINGS + 1)), 0.0):
             shorter = self.loss(at(step), problem.ridge, scale, step, blocks)
@@ -302,7 +304,7 @@ class Chooser:
     @property
     def blocks(self) -> str:
         """The Fisher's, whole before they are chosen."""
-        return self._blocks or WHOLE
+        return self._blocks or FULL
 
     @property
     def state(self) -> dict[str, Any]:

@@ -8,9 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from chita.arguments import real_number
 from chita.constraints import Budget
-from chita.data.batches import Data
 from chita.data.examples import Examples
 from chita.errors import InputError
 from chita.layout import Layout
@@ -20,16 +18,13 @@ from chita.models.forward import failures_named
 from chita.models.mode import state_kept
 from chita.problem import GradientGram, InputGram
 from chita.progress import Progress
+from chita.pruning.config import AUTO, OUTPUTS, Memory
 from chita.pruning.job import Job
 from chita.pruning.journal import Journal
 from chita.pruning.judge import Judge
-from chita.pruning.layers import check_shares
 from chita.pruning.layerwise import LayerwiseRun
-from chita.pruning.pose import AUTO, Pose
-from chita.pruning.posed import OUTPUTS
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Source
-from chita.pruning.schedule import Stages
 from chita.pruning.so_far import Staged
 from chita.pruning.statistics import SAMPLES, renew
 from chita.pruning.unfinished import Unfinished
@@ -38,7 +33,6 @@ from chita.solvers import Solver
 from chita.training.batch_norm import batch_norms
 
 _BATCH = 16  # samples that run together
-_MEGA = 1_000_000
 
 
 def by_layers(solver: Solver, asked: bool | None) -> bool:
@@ -51,8 +45,9 @@ def by_layers(solver: Solver, asked: bool | None) -> bool:
         return not able[GradientGram]
     if asked and not able[InputGram]:
         raise InputError(
-            f"{type(solver).__name__} prunes by gradients and not layer by layer. Leave layerwise "
-            "out, or take chita, alps or another method that `chita methods` lists for layers."
+            f"{type(solver).__name__} prunes by gradients and not layer by layer. Leave "
+            "`layerwise` out, or take chita, alps or another solver that `chita solvers` lists "
+            "for layers."
         )
     if not asked and not able[GradientGram]:
         raise InputError(f"{type(solver).__name__} prunes layer by layer alone; leave that to it.")
@@ -60,20 +55,16 @@ def by_layers(solver: Solver, asked: bool | None) -> bool:
 
 
 @torch.inference_mode(False)
-def run_layers(
-    model: nn.Module, data: Data | None, job: Job, max_memory: float | None
-) -> PruneResult:
+def run_layers(job: Job) -> PruneResult:
     """Prune the units of a network one after another; see `LayerwiseRun`.
 
     Raises as `chita.prune` does.
     """
-    check_asked(job.pose, job.stages, bound=job.bound)
-    check_shares(job.budget)
-    limit = activation_limit(max_memory)
-    network, layout, data = job.opened(model, data)
-    source = Source(job.sampling, data, judged=False)
+    limit = activation_limit(job.memory)
+    network, layout = job.worked_on(), job.layout
+    source = Source(job.sampling, job.data, judged=False)
     given = source.next()
-    kept = job.kept(network, layerwise=True, data=given.digest())
+    kept = job.kept(network, data=given.digest())
     with job.at_work(network, layout):
         stage = LayerStage(network, layout, source, given, job, progress=job.progress)
         found = None if kept is None else kept.restored()
@@ -93,7 +84,7 @@ def run_layers(
         journal.log(stages=staged.records)
         if kept is not None:
             kept.remove()
-    return job.result(network, layout, staged, solved=run.solved, layerwise=True)
+    return job.result(network, staged, solved=run.solved)
 
 
 @final
@@ -125,11 +116,11 @@ class LayerStage:
         self._loss = job.sampling.loss_for(given.parts[0])
         self._normal: Examples | None = None
         self._judge: Judge | None = None
-        if job.bn_recalibrate and batch_norms(network):
+        if job.stages.bn_recalibrate and batch_norms(network):
             self._normal = source.some(SAMPLES)
             held = source.judges(network, self._device)
             judge = held and Judge(network, layout, held, job.sampling, normed=True)
-            if judge and (job.sampling.held_out or _tells(judge)):
+            if judge and (job.sampling.validation or _tells(judge)):
                 self._judge = judge
 
     def begun(
@@ -174,17 +165,18 @@ class LayerStage:
         )
 
 
-def check_asked(pose: Pose, stages: Stages, *, bound: bool) -> None:
+def check_asked(job: Job) -> None:
     """Raise `InputError` on what has no part here."""
+    pose, stages = job.pose, job.stages
     idle = [
-        name
+        f"`{name}`"
         for name, given in (
             ("first_order", pose.first_order not in (AUTO, 0.0)),
-            ("fisher_blocks", pose.fisher_blocks == OUTPUTS),
-            ("step", pose.step not in (AUTO, 1.0)),
+            ("structure", pose.structure == OUTPUTS),
+            ("step_size", pose.step_size not in (AUTO, 1.0)),
             ("stages", stages.number > 1),
-            ("earlier_rows", stages.earlier_rows > 0),
-            ("bound", bound),
+            ("history", job.sampling.fisher.history > 0),
+            ("bound", job.solver.bound),
         )
         if given
     ]
@@ -204,17 +196,10 @@ def _tells(judge: Judge) -> bool:
     return True
 
 
-def activation_limit(max_memory: float | None) -> int:
-    """Return the bytes of activations kept in memory, half of what is free for None.
-
-    Raises `InputError` for less than none.
-    """
-    if max_memory is None:
-        return (available_memory() or 2_000_000_000) // 2
-    meaning = "megabytes of activations kept in memory, at least 0"
-    if real_number("max_memory", max_memory, meaning=meaning) < 0:
-        raise InputError(f"max_memory is {max_memory!r}; give {meaning}.")
-    return int(max_memory * _MEGA)
+def activation_limit(memory: Memory) -> int:
+    """Return the bytes of activations kept in memory, half of what is free if nothing is said."""
+    asked = memory.activation_bytes
+    return (available_memory() or 2_000_000_000) // 2 if asked is None else asked
 
 
 def _called(network: nn.Module, batch: Any, loss: Loss) -> None:

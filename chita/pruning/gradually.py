@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from chita.constraints import Budget
-from chita.data.batches import Data
 from chita.errors import InputError
 from chita.layout import Layout
 from chita.logger import Logger
@@ -20,11 +17,11 @@ from chita.models.mode import state_kept
 from chita.progress import Progress
 from chita.pruning.by_layers import LayerStage, activation_limit, check_asked
 from chita.pruning.gradual import Event, Gradual, GradualRun
-from chita.pruning.job import SHARED, Job
+from chita.pruning.job import Job
 from chita.pruning.journal import Journal
-from chita.pruning.layers import check_layers, check_shares, layers_of
+from chita.pruning.layers import check_layers, layers_of
 from chita.pruning.result import PruneResult
-from chita.pruning.samples import Source
+from chita.pruning.samples import Source, check_samples
 from chita.pruning.search import searched
 from chita.pruning.so_far import Staged
 from chita.pruning.staged import StagedRun
@@ -34,61 +31,55 @@ from chita.training.recipe import Training
 
 
 @torch.inference_mode(False)
-def run_gradually(
-    model: nn.Module,
-    data: Data | None,
-    job: Job,
-    training: Training,
-    measure: Callable[[nn.Module], float] | None,
-    *,
-    layers: bool,
-    max_memory: float | None,
-) -> PruneResult:
+def run_gradually(job: Job, training: Training) -> PruneResult:
     """Prune in events and train between them; see `GradualRun`.
 
-    `layers` says that events prune layer by layer; all else is as in `chita.prune`, and so is what
-    is raised.
+    Raises as `chita.prune` does.
     """
-    _check_asked(job, layers=layers)
-    limit, searching, judged = activation_limit(max_memory), 0.0, False
-    network, layout, data = job.opened(model, data)
-    told: dict[str, Any] = {"layerwise": layers, "training": asdict(training)}
-    kept, budget = job.kept(network, **told), job.budget
+    network, layout, searching, judged = job.worked_on(), job.layout, 0.0, False
+    kept, budget = job.kept(network), job.budget
     with job.at_work(network, None):
         check: Callable[[Budget], object]
-        if layers:
-            event = _by_layers(network, layout, data, job, limit)
+        if job.layers:
+            event = _by_layers(network, job)
             check = partial(check_layers, layers=layers_of(network, layout))
         else:
             began = time.perf_counter()
-            how: dict[str, Any] = {name: getattr(job, name) for name in SHARED}
-            budget = searched(job.budget, network, layout, data, **how)
+            budget = searched(
+                job.budget,
+                network,
+                layout,
+                job.data,
+                solver=job.solver,
+                sampling=job.sampling,
+                pose=job.pose,
+                bn_recalibrate=job.stages.bn_recalibrate,
+                progress=job.progress,
+            )
             searching = time.perf_counter() - began
-            event = _by_rows(network, layout, data, job, last=budget)
+            event = _by_rows(network, job, last=budget)
             check = partial(_check_bound, layout=layout)
             judged = bool(job.solver.curvatures) and (job.pose.judged or job.solver.judges)
         run = GradualRun(
             network,
             layout,
-            Source(job.sampling, data, judged=judged).pool,
+            Source(job.sampling, job.data, judged=judged).pool,
             budget=budget,
             training=training,
             loss=job.sampling.loss,
             seed=job.sampling.seed,
             event=event,
             check=check,
-            measure=measure,
+            measure=job.measure,
             progress=job.progress,
         )
         done = _resumed(run, kept, job.logger)
     return job.result(
         network,
-        layout,
         done.staged,
         budget=budget,
         searching=searching,
         trained=TrainingRecord(epochs=tuple(done.epochs), stopped=done.stopped),
-        **told,
     )
 
 
@@ -113,38 +104,37 @@ def _resumed(run: GradualRun, kept: Unfinished | None, logger: Logger | None) ->
     return done
 
 
-def _by_rows(
-    network: nn.Module, layout: Layout, data: Data | None, job: Job, *, last: Budget
-) -> Event:
+def _by_rows(network: nn.Module, job: Job, *, last: Budget) -> Event:
     """Events that prune by a model of the loss, each in as many stages as asked for."""
 
     def event(budget: Budget, before: Staged, progress: Progress) -> Staged:
-        how: dict[str, Any] = {name: getattr(job, name) for name in SHARED}
+        solver = job.solver
         run = StagedRun(
             network,
-            layout,
-            data,
+            job.layout,
+            job.data,
             budget=budget,
             stages=job.stages,
-            bound=job.bound and budget is last,
+            solver=solver if budget is last else solver.without_bound,
+            sampling=job.sampling,
+            pose=job.pose,
+            progress=progress,
             begin=1 - float(before.mask.double().mean()),
             drawn=len(before.records),
-            **{**how, "progress": progress},
         )
         return run.run(Staged(mask=before.mask))
 
     return event
 
 
-def _by_layers(
-    network: nn.Module, layout: Layout, data: Data | None, job: Job, limit: int
-) -> Event:
+def _by_layers(network: nn.Module, job: Job) -> Event:
     """Events that prune one layer after another, each on samples of its own."""
+    limit = activation_limit(job.memory)
 
     def event(budget: Budget, before: Staged, progress: Progress) -> Staged:
-        source = Source(job.sampling, data, judged=False)
+        source = Source(job.sampling, job.data, judged=False)
         given = [source.next() for _ in range(len(before.records) + 1)][-1]
-        stage = LayerStage(network, layout, source, given, job, progress=progress)
+        stage = LayerStage(network, job.layout, source, given, job, progress=progress)
         with state_kept(network):
             run = stage.begun(budget, limit)
             run.run()
@@ -160,20 +150,15 @@ def _check_bound(budget: Budget, layout: Layout) -> None:
     budget.bind(layout)
 
 
-def _check_asked(job: Job, *, layers: bool) -> None:
+def check_training(job: Job) -> None:
     """Raise `InputError` on what does not go with training."""
     if not isinstance(job.stages.schedule, str):
         raise InputError(
-            "schedule lists sparsities, but with training the events have theirs (`initial` and "
+            "`schedule` lists sparsities, but with training the events have theirs (`initial` and "
             "the number of `events`). Name a schedule for the stages inside an event."
         )
-    if job.sampling.row_indices is not None:
-        raise InputError(
-            "row_indices name the samples of one problem, and training has one for each event. "
-            "Leave them out."
-        )
-    if layers:
-        check_asked(job.pose, job.stages, bound=job.bound)
-        check_shares(job.budget)
+    check_samples(job.sampling, job.data)
+    if job.layers:
+        check_asked(job)
         if not job.stages.regrow:
             raise InputError("regrow=False has no part in pruning layer by layer. Leave it out.")

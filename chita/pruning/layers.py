@@ -70,10 +70,10 @@ def layers_of(model: nn.Module, layout: Layout) -> list[Layer]:
         )
         found.append(Layer(name=name, module=module, canonical=canonical, turned=turned))
     if unfit:
-        names = " ".join(f"--ignore {name.split(' ')[0]}" for name in unfit)
+        names = ", ".join(name.split(" ")[0] for name in unfit)
         raise InputError(
             "Layer by layer, linear layers and convolutions can be pruned. These are others: "
-            f"{', '.join(unfit)}. Leave them out with {names}."
+            f"{', '.join(unfit)}. Leave them out with `ignore`: {names}."
         )
     return found
 
@@ -122,5 +122,5 @@ def check_shares(budget: Budget) -> None:
 def _without_shares(budget: Budget) -> InputError:
     return InputError(
         f"Layer by layer, every layer has its share of the budget, and {type(budget).__name__} "
-        "has none. Give sparsity, nnz, megabytes, pattern, blocks or per_layer."
+        "has none. Give `sparsity`, `nnz`, `megabytes`, `pattern`, `blocks` or `per_layer`."
     )

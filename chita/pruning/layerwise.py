@@ -19,9 +19,11 @@ from chita.models.prunable import read_weights, write_weights
 from chita.models.units import Unit, units_of
 from chita.problem import InputGram, LocalQuadratic
 from chita.progress import RUN_SECONDS_LEFT, Progress, track
+from chita.pruning.config import AUTO
 from chita.pruning.layers import Layer, constraints_of, layers_of
 from chita.pruning.outliers import outlier_shares
-from chita.pruning.pose import AUTO, Pose, Ridge
+from chita.pruning.pose import Pose
+from chita.pruning.ridge import Ridge
 from chita.records import SolvedRecord, finite, peak_rss_mb
 from chita.solvers import Solution, Solver
 

@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from chita.collect.cost import Cost, sample_cost
 from chita.collect.gradients import rows_type
 from chita.collect.ways import chunk_rows, worth_factoring
-from chita.constraints import Constraint, UnderFlops
+from chita.constraints import Budget, Constraint, UnderFlops, as_budget
 from chita.data.batches import Data, Indexed, batches_of
 from chita.data.examples import Examples, as_examples
 from chita.layout import Layout
@@ -23,16 +23,17 @@ from chita.machine import available_memory, resident_memory, speed
 from chita.models.prunable import prunable_layout, read_weights
 from chita.models.targets import Decision, decide
 from chita.models.wrappers import unwrapped
-from chita.pruning.budget import Asked, PerLayerLike, layout_for, make_budget
 from chita.pruning.by_layers import by_layers
+from chita.pruning.config import Fisher, check_groups
 from chita.pruning.layers import check_layers, layers_of
+from chita.pruning.layout import layout_for
 from chita.pruning.plan_layers import gram_bytes, layers_plan
-from chita.pruning.pose import make_solver
 from chita.pruning.samples import Sampling
 from chita.pruning.schedule import Stages
 from chita.records import peak_rss_mb
 from chita.reports.notebook import as_html
 from chita.solvers import Solver
+from chita.solvers.named import SolverLike, make_solver
 from chita.training.recipe import Training
 
 _LOADED_LATER = 30e6  # bytes of code that PyTorch loads when it is first used
@@ -88,6 +89,10 @@ class Plan:
     `solve_seconds`, both predicted from a measured speed of this machine; `train_seconds`, of all
     epochs, 0 without training and None where samples cannot be counted. `layerwise` tells that
     layers are pruned one by one: rows are then samples, and bytes those of Gram matrices.
+
+    >>> found = plan(nn.Linear(3, 2), solver="magnitude")
+    >>> [(tensor.name, tensor.pruned) for tensor in found.tensors]
+    [('weight', True), ('bias', False)]
     """
 
     tensors: tuple[PlannedTensor, ...]
@@ -137,25 +142,15 @@ def plan(
     data: Data | None = None,
     *,
     sparsity: float | None = None,
-    nnz: int | None = None,
-    megabytes: float | None = None,
-    min_keep: int = 1,
-    pattern: str | None = None,
-    blocks: str | None = None,
-    per_layer: PerLayerLike | None = None,
-    flops: float | None = None,
-    targets: str | Sequence[str] | None = None,
-    ignore: str | Sequence[str] = (),
-    method: str | Solver = "chita",
-    stages: int | None = None,
-    earlier_rows: int = 0,
+    budget: Budget | str | None = None,
+    solver: SolverLike = "chita",
+    stages: int | Stages = 1,
+    fisher: Fisher = Fisher(),
     training: Training | None = None,
     layerwise: bool | None = None,
-    rows: int | None = None,
-    row_size: int = 1,
-    rows_dtype: str | None = None,
+    targets: str | Sequence[str] | None = None,
+    ignore: str | Sequence[str] = (),
     loss: LossLike = None,
-    row_indices: Sequence[int] | None = None,
 ) -> Plan:
     """Return every tensor with the rule that matched it, and what pruning would cost.
 
@@ -165,51 +160,35 @@ def plan(
 
     Args:
         model: the network.
-        data: one sample of it tells the time of the rows.
-        sparsity: as in `prune`; without it and `nnz`, nothing is said of what is kept.
-        nnz: as in `prune`.
-        megabytes: as in `prune`.
-        min_keep: as in `prune`.
-        pattern: as in `prune`.
-        blocks: as in `prune`.
-        per_layer: as in `prune`; what a search of levels takes is not foreseen.
-        flops: as in `prune`; needs data.
+        data: one sample of it tells the time of the gradients.
+        sparsity: as in `prune`; without it and `budget`, nothing is said of what is kept.
+        budget: as in `prune`; what a search of levels takes is not foreseen, and `Flops` needs
+            data.
+        solver: as in `prune`.
+        stages: as in `prune`; times are those of all.
+        fisher: as in `prune`; with its `history`, gradients are those that the last stage holds.
+        training: as in `prune`; gradients and solves are those of all events.
+        layerwise: as in `prune`. Bytes are then those of Gram matrices.
         targets: as in `prune`.
         ignore: as in `prune`.
-        method: as in `prune`.
-        stages: as in `prune`; times are those of all.
-        earlier_rows: as in `prune`; rows are those that the last stage holds.
-        training: as in `prune`; rows and solves are those of all events.
-        layerwise: as in `prune`. Bytes are then those of Gram matrices.
-        rows: as in `prune`.
-        row_size: as in `prune`.
-        rows_dtype: as in `prune`.
         loss: as in `prune`.
-        row_indices: as in `prune`.
 
     Raises:
         InputError: as in `prune`, for arguments and rules; samples and values are not looked at.
+
+    >>> plan(nn.Linear(3, 2), sparsity=0.5, solver="magnitude").kept
+    3
     """
-    network, solver = unwrapped(model), make_solver(method)
-    sampling = Sampling(
-        rows=rows, row_size=row_size, rows_dtype=rows_dtype, loss=loss, row_indices=row_indices
-    )
+    network, method = unwrapped(model), make_solver(solver)
+    staged = stages if isinstance(stages, Stages) else Stages(stages)
+    check_groups(fisher=fisher, training=training)
+    sampling = Sampling(fisher=fisher, loss=loss)
     layout = prunable_layout(network, targets, ignore)
-    asked = Asked(
-        sparsity=sparsity,
-        nnz=nnz,
-        megabytes=megabytes,
-        min_keep=min_keep,
-        pattern=pattern,
-        blocks=blocks,
-        per_layer=per_layer,
-        flops=flops,
-    )
-    layered = by_layers(solver, layerwise)
+    asked = None if budget is None and sparsity is None else as_budget(budget, sparsity)
+    layered = by_layers(method, layerwise)
     layout, kept, limits = _budgeted(asked, layout, network, data, loss, layered=layered)
-    samples, rows = sampling.count, sampling.count if solver.curvatures and not layered else 0
-    staged = Stages(count=stages, earlier_rows=earlier_rows)
-    collected, rows = rows, rows * (1 + min(earlier_rows, staged.number - 1))
+    samples, rows = sampling.count, sampling.count if method.curvatures and not layered else 0
+    collected, rows = rows, rows * (1 + min(fisher.history, staged.number - 1))
     wide = rows_type(network, layout)
     each = rows * (sampling.storage or wide).itemsize  # bytes per weight
     cost = _cost(network, data, sampling) if rows or layered or training else None
@@ -228,12 +207,12 @@ def plan(
             free_bytes=available_memory(),
             train_seconds=trained,
             layerwise=True,
-            **layers_plan(network, layout, solver, cost, samples, events),
+            **layers_plan(network, layout, method, cost, samples, events),
         )
     stored = sum(tensor.bytes for tensor in tensors)
     size, count = layout.size, events * staged.number
-    collect, _ = _seconds(solver, sampling, cost, collected, size, kept or size)
-    _, solve = _seconds(solver, sampling, cost, rows, size, kept or size)
+    collect, _ = _seconds(method, sampling, cost, collected, size, kept or size)
+    _, solve = _seconds(method, sampling, cost, rows, size, kept or size)
     if collect is not None:
         collect = count * collect + (0 if ruled else _FUNC_SECONDS)
     return Plan(
@@ -252,7 +231,7 @@ def plan(
 
 
 def _budgeted(
-    asked: Asked,
+    budget: Budget | None,
     layout: Layout,
     network: nn.Module,
     data: Data | None,
@@ -261,9 +240,8 @@ def _budgeted(
     layered: bool,
 ) -> tuple[Layout, int | None, tuple[Limit, ...]]:
     """The layout with what a budget needs, what the budget keeps, and its limits."""
-    if not asked.given:
+    if budget is None:
         return layout, None, ()
-    budget = make_budget(asked)
     layout = layout_for(budget, layout, network, data, loss)
     if layered:
         check_layers(budget, layers_of(network, layout))
@@ -333,7 +311,7 @@ def _loss(data: Data, sampling: Sampling) -> Loss:
 
 def _factored(cost: Cost | None, sampling: Sampling) -> frozenset[str]:
     """The linear modules whose rows are kept as factors."""
-    if cost is None or sampling.row_size > 1:
+    if cost is None or sampling.fisher.samples_per_gradient > 1:
         return frozenset()
     return frozenset(name for name, seen in cost.positions.items() if seen == 1)
 
@@ -356,7 +334,7 @@ def _seconds(
         return 0.0, 0.0
     collect = None
     if cost is not None:
-        samples = rows * sampling.row_size
+        samples = rows * sampling.fisher.samples_per_gradient
         collect = _STARTED + 3 * cost.flops * samples / (_EFFICIENCY * machine.flops)
     stream = 4 * rows * p / machine.stream
     # A Gram on the smaller side, and a Cholesky factorisation of it in float64.
@@ -381,9 +359,10 @@ def _peak(
     if not rows:
         return int(now + copied + 32 * p)
     at_once = max(layout.counts) if ruled else p  # weights differentiated by
-    chunk = chunk_rows(at_once, sampling.row_size)
+    each = sampling.fisher.samples_per_gradient
+    chunk = chunk_rows(at_once, each)
     activations = cost.activations if cost is not None else 0
-    collecting = 3 * chunk * 4 * at_once + 2 * activations * chunk * sampling.row_size
+    collecting = 3 * chunk * 4 * at_once + 2 * activations * chunk * each
     loaded = _LOADED_LATER + (0 if ruled else _FUNC_LOADED)
     solving = 3 * min(8192, p) * 4 * rows + 48 * min(rows, p) ** 2 + 128 * p
     then = now + loaded + copied + stored + max(collecting, solving)

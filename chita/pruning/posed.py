@@ -20,10 +20,8 @@ from chita.problem import (
     NoCurvature,
     Rows,
 )
+from chita.pruning.config import FULL
 from chita.solvers.bso import costs
-
-WHOLE, OUTPUTS = "whole", "outputs"
-"""The Fisher with all its entries, and with those alone between weights of the same output."""
 
 Judge = Callable[[Tensor], float]
 """The mean loss at weights (p,) on the samples held out."""
@@ -60,7 +58,7 @@ class Posed:
         self._layout, self.constraint = layout, constraint
         self._fishers: dict[str, GradientGram | BlockGram] = {}
         if rows is not None:
-            self._fishers[WHOLE] = GradientGram(rows)
+            self._fishers[FULL] = GradientGram(rows)
             self._rows = rows
 
     @property
@@ -118,7 +116,7 @@ class Posed:
 
     def support(self, ridge: float) -> Tensor:
         """Return the weights that cost most to remove alone, an index (k,)."""
-        near = self.problem(WHOLE, ridge, 0.0)
+        near = self.problem(FULL, ridge, 0.0)
         return self.constraint.select(costs(near).sqrt()).nonzero().squeeze(1)
 
     def step(self, blocks: str, ridge: float, support: Tensor, factor: Factor) -> Tensor:
@@ -127,7 +125,7 @@ class Posed:
         `factor` is that of the support in these blocks. Raises `NumericalError` as it does.
         """
         step, _ = factor.solve(self._shift(blocks), ridge)
-        return step if blocks == WHOLE else step * self._along(step, ridge, support)
+        return step if blocks == FULL else step * self._along(step, ridge, support)
 
     def _shift(self, blocks: str) -> Tensor:
         """The divisors in image space."""
@@ -135,7 +133,7 @@ class Posed:
 
     def _share(self, blocks: str, ridge: float) -> float:
         """κ, on the weights that cost most to remove."""
-        if blocks == WHOLE:
+        if blocks == FULL:
             return 1.0
         support = self.support(ridge)
         step, _ = self.fisher(blocks).factor(support).solve(self._shift(blocks), ridge)
@@ -143,7 +141,7 @@ class Posed:
 
     def _along(self, step: Tensor, ridge: float, support: Tensor) -> float:
         """The share of a step (k,) at which the whole quadratic is least, at most 1."""
-        whole, step = self.fisher(WHOLE), step.double()
+        whole, step = self.fisher(FULL), step.double()
         image = whole.image(step, support)
         bend = whole.inner(image, image) + ridge * float(step @ step)
         slope = -float(self._gradient[support] @ step)
@@ -152,4 +150,4 @@ class Posed:
     @cached_property
     def _gradient(self) -> Tensor:
         """The mean gradient (p,), in float64."""
-        return self.fisher(WHOLE).pullback(self._shift(WHOLE)).double()
+        return self.fisher(FULL).pullback(self._shift(FULL)).double()

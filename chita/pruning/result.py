@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
+from chita.constraints.allocation import Levels
 from chita.exports.export import Exported, export
 from chita.exports.run_folder import write_run
 from chita.layout import Layout
 from chita.metrics import number
-from chita.pruning.allocation import Levels
-from chita.pruning.pose import Pose, solver_name, solver_options
 from chita.pruning.samples import Sampling
 from chita.pruning.so_far import Staged
 from chita.records import (
@@ -29,6 +28,7 @@ from chita.records import (
 )
 from chita.reports.notebook import html_of
 from chita.solvers import Solver
+from chita.solvers.named import solver_name, solver_options
 
 
 @final
@@ -37,6 +37,11 @@ class PruneResult:
     """A pruned network with its masks and its record.
 
     Fields: `model`; `masks`, name to boolean tensor, True = kept; `record`, see `RunRecord`.
+
+    >>> import chita
+    >>> result = chita.prune(nn.Linear(4, 2), sparsity=0.5, solver="magnitude")
+    >>> result.record.nnz, int(result.masks["weight"].sum())
+    (4, 4)
     """
 
     model: nn.Module
@@ -61,7 +66,7 @@ class PruneResult:
     def __repr__(self) -> str:
         """One line: what was done, how sparse it is, and what it measures."""
         run = self.record
-        told = f"{run.model}, {run.command} by {run.method}: sparsity {run.sparsity:.4g}, "
+        told = f"{run.model}, {run.command} by {run.solver}: sparsity {run.sparsity:.4g}, "
         told += f"{run.nnz:,} of {run.prunable:,} weights kept"
         for name, value in (("dense", run.dense_metric), ("pruned", run.pruned_metric)):
             if run.metric is not None and value is not None:
@@ -99,25 +104,23 @@ def make_record(
     levels: Levels | None,
     searching: float,
     sampling: Sampling,
-    pose: Pose,
     settings: dict[str, Any],
     solved: Mapping[str, SolvedRecord] | None = None,
     training: TrainingRecord | None = None,
 ) -> RunRecord:
     """Return the record of a run whose stages are done.
 
-    `settings` are those of the command that `sampling` and `pose` do not hold; `searching`, the
+    `settings` are all options but those of the solver; `searching`, the
     seconds that the table of `levels` took, where there is one; `solved`, what came of each layer,
     where they were pruned one by one; `training`, of the epochs between events.
     """
     last = staged.records[-1]
     trained = {"train": sum(epoch.seconds for epoch in training.epochs)} if training else {}
-    asked = settings_of(solver, sampling, pose, settings)
     return RunRecord(
         command=command,
-        method=asked.pop("method"),
-        options=asked.pop("options"),
-        settings=asked,
+        solver=solver_name(solver),
+        options=solver_options(solver),
+        settings=settings,
         sparsity=last.sparsity,
         nnz=last.nnz,
         prunable=layout.size,
@@ -126,9 +129,9 @@ def make_record(
         step=last.step,
         fisher=staged.fisher,
         rows=staged.rows,
-        row_size=sampling.row_size if staged.rows else 0,
+        row_size=sampling.fisher.samples_per_gradient if staged.rows else 0,
         held_out=staged.held_out,
-        seed=sampling.seed if sampling.row_indices is None else None,
+        seed=sampling.seed,
         loss=staged.loss,
         objective=last.objective,
         lower_bound=staged.lower_bound,
@@ -147,18 +150,6 @@ def make_record(
         peak_rss_mb=peak_rss_mb(),
         versions=versions(),
     )
-
-
-def settings_of(
-    solver: Solver, sampling: Sampling, pose: Pose, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Return all that decides on the result but network and data, as plain data."""
-    asked = {**settings, **sampling.asked(), **asdict(pose)}
-    return {
-        **{name: plain(value) for name, value in asked.items()},
-        "method": solver_name(solver),
-        "options": solver_options(solver),
-    }
 
 
 def _layers(
@@ -197,14 +188,3 @@ def _flops(layout: Layout, mask: Tensor) -> int | None:
     kept = [int(mask[segment].sum()) for segment in layout.segments]
     used = sum(cost * count for cost, count in zip(operations.each, kept, strict=True))
     return 2 * (operations.fixed + used)
-
-
-def plain(value: Any) -> Any:
-    """Return a setting as JSON can hold it: sequences as lists, other objects as their text."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, dict):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return str(value)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from chita.arguments import whole_number
 from chita.collect.gradients import Collected, collect_gradients
-from chita.data.batches import Data, Indexed, choose
+from chita.data.batches import Data, Indexed, check_enough
 from chita.data.examples import Examples, as_examples
 from chita.data.pool import Pool, make_pool
 from chita.errors import InputError
@@ -20,14 +17,15 @@ from chita.layout import Layout
 from chita.losses import Loss, LossLike, OutputLoss, check_loss, make_loss
 from chita.models.forward import failures_named
 from chita.models.mode import state_kept
+from chita.options import Options, shared
 from chita.progress import Progress
+from chita.pruning.config import Fisher, RunOptions
 
-_LABELS = ("data", "model")
-_FISHERS = ("auto", "improved", "empirical")
 _STORAGE = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _BATCH = 100
 _ROWS = 1000
 _HELD_OUT = 2000
+_NO_DATA = "This solver needs calibration data: give pairs (inputs, targets) as `data`."
 
 
 @final
@@ -46,82 +44,36 @@ class Drawn:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """What `prune` is told about rows; see there.
+class Sampling(Options):
+    """Which samples make gradients, and how.
+
+    Fields besides: `fisher`, as asked for; `loss`, as in `prune`.
 
     Raises `InputError` when a field cannot be used.
     """
 
-    rows: int | None = None
-    row_size: int = 1
-    held_out: int | None = None
-    fisher: str = "auto"
-    rows_dtype: str | None = None
+    fisher: Fisher = Fisher()
+    validation: int | None = shared(RunOptions, "validation", None)
+    seed: int = shared(RunOptions, "seed", 0)
     loss: LossLike = None
-    labels: str = "data"
-    seed: int = 0
-    row_indices: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        for name, least, meaning in (
-            ("rows", 1, "gradients collected"),
-            ("row_size", 1, "samples in a row"),
-            ("held_out", 0, "samples that judge"),
-            ("seed", 0, "the draw of samples"),
-        ):
-            value = getattr(self, name)
-            if value is not None or name in ("row_size", "seed"):
-                value = whole_number(name, value, at_least=least, meaning=meaning)
-                object.__setattr__(self, name, value)
-        if self.fisher not in _FISHERS:
-            raise InputError(f"fisher is {self.fisher!r}; give one of {', '.join(_FISHERS)}.")
+        super().__post_init__()
         check_loss(self.loss)
-        if self.rows_dtype is not None and self.rows_dtype not in _STORAGE:
-            raise InputError(
-                f"rows_dtype is {self.rows_dtype!r}; give one of {', '.join(_STORAGE)}, or none "
-                "for the type of the weights."
-            )
-        if self.row_indices is not None and not hasattr(self.row_indices, "__len__"):
-            raise InputError(
-                f"row_indices is {self.row_indices!r}; give a list of whole numbers, the indices "
-                "of samples."
-            )
-        if self.labels not in _LABELS:
-            raise InputError(
-                f"labels is {self.labels!r}; give one of {', '.join(_LABELS)}: those of the data, "
-                "or drawn from the network's predictions."
-            )
 
     @property
     def storage(self) -> torch.dtype | None:
         """The type in which rows are kept, None for that of the weights."""
-        return _STORAGE[self.rows_dtype] if self.rows_dtype else None
+        return _STORAGE[self.fisher.storage] if self.fisher.storage else None
 
     @property
     def count(self) -> int:
         """Number of rows n of a stage, as far as it is known without the data."""
-        if self.row_indices is None:
-            return self.rows or _ROWS
-        return len(self.row_indices) // self.row_size
+        return self.fisher.samples or _ROWS
 
     def loss_for(self, batch: Any) -> Loss:
         """Return the loss of batches of this kind."""
         return make_loss(self.loss, batch)
-
-    def asked(self) -> dict[str, Any]:
-        """Return the fields as plain data; of row indices, their number."""
-        loss = getattr(self.loss, "__name__", self.loss)
-        return {
-            "rows": self.rows,
-            "row_size": self.row_size,
-            "held_out": self.held_out,
-            "fisher": self.fisher,
-            "rows_dtype": self.rows_dtype,
-            "loss": loss if isinstance(loss, str) or loss is None else type(loss).__name__,
-            "labels": self.labels,
-            "seed": self.seed,
-            "row_indices": None if self.row_indices is None else len(self.row_indices),
-        }
 
 
 @final
@@ -136,31 +88,22 @@ class Source:
 
     def __init__(self, sampling: Sampling, data: Data | None, *, judged: bool) -> None:
         if data is None:
-            raise InputError("This method needs calibration data: give pairs (inputs, targets).")
+            raise InputError(_NO_DATA)
         self._sampling = sampling
-        self._named: Examples | None = None
         data = as_examples(data) or data
-        if sampling.row_indices is not None:
-            self._named = choose(data, sampling.row_indices, sampling.row_size)
         size = len(data) if isinstance(data, Indexed) else None
         self.rows, held_out = _shares(sampling, size, judged=judged)
-        others = _without(data, sampling)
-        self._free = len(others) if isinstance(others, _Part) else None
-        self.pool: Pool = make_pool(others, seed=sampling.seed, held_out=held_out)
+        self.pool: Pool = make_pool(data, seed=sampling.seed, held_out=held_out)
         self.held = self.pool.held
         self._stages = 0
 
     def next(self) -> Examples:
         """Return the samples of the rows of the next stage, as given."""
         self._stages += 1
-        if self._named is not None:
-            return self._named
-        return self.pool.draw(self.rows * self._sampling.row_size)
+        return self.pool.draw(self.rows * self._sampling.fisher.samples_per_gradient)
 
     def some(self, count: int) -> Examples:
         """Return the same `count` samples whenever asked, or as many as there are."""
-        if self._named is not None and self._free == 0:
-            return self._named.first(count)
         return self.pool.some(count)
 
     def judges(self, model: nn.Module, device: torch.device) -> Examples | None:
@@ -178,7 +121,7 @@ class Source:
             examples=_labelled(sampling, given.to(device), model, self._stages - 1),
             loss=loss,
             digest=given.digest(),
-            improved=_improved(sampling.fisher, loss),
+            improved=_improved(sampling.fisher.weighting, loss),
         )
 
     def collected(
@@ -196,12 +139,26 @@ class Source:
                 model,
                 layout,
                 drawn.examples,
-                row_size=self._sampling.row_size,
+                row_size=self._sampling.fisher.samples_per_gradient,
                 loss=drawn.loss,
                 storage=self._sampling.storage,
                 improved=drawn.improved,
                 progress=progress,
             )
+
+
+def loss_name(loss: LossLike) -> str | None:
+    """Return a loss by its name, that of its function, or that of its class."""
+    name = getattr(loss, "__name__", loss)
+    return name if isinstance(name, str) or name is None else type(loss).__name__
+
+
+def check_samples(sampling: Sampling, data: Data | None) -> None:
+    """Raise `InputError` where there are no data, or known to be too few for the gradients."""
+    if data is None:
+        raise InputError(_NO_DATA)
+    if sampling.fisher.samples is not None and isinstance(data, Indexed):
+        check_enough(len(data), sampling.fisher.samples * sampling.fisher.samples_per_gradient)
 
 
 def _shares(sampling: Sampling, size: int | None, *, judged: bool) -> tuple[int, int]:
@@ -211,65 +168,40 @@ def _shares(sampling: Sampling, size: int | None, *, judged: bool) -> tuple[int,
     and a fifth of the data; fewer, down to a quarter of that, where the rows need the others. Of
     batches that come one after another none are, unless they judge.
     """
-    asked, rows = sampling.held_out, sampling.count
-    wanted = max(1, min(_HELD_OUT, rows * sampling.row_size // 2))
+    asked, rows = sampling.validation, sampling.count
+    each = sampling.fisher.samples_per_gradient
+    wanted = max(1, min(_HELD_OUT, rows * each // 2))
     if size is None:
         return rows, asked if asked is not None else wanted if judged else 0
     wanted = asked if asked is not None else max(1, min(wanted, size // 5))
-    if sampling.row_indices is None and sampling.rows is None:
-        rows = max(1, min(rows, (size - (wanted if judged else 0)) // sampling.row_size))
-    used = rows * sampling.row_size
+    if sampling.fisher.samples is None:
+        rows = max(1, min(rows, (size - (wanted if judged else 0)) // each))
+    used = rows * each
     free = size - used
     held = max(0, min(wanted, free))
     least = wanted if asked is not None else max(1, wanted // 4)
     if judged and held < least and free >= 0:
         raise InputError(
-            f"{used} of {size} samples would make the rows, which leaves {free} to choose ridge, "
-            f"first_order, step and masks by, but {least} are needed at least. Lower rows, give "
-            "more data, or fix those three; cbs then also needs held_out 0."
+            f"{used} of {size} samples would make the gradients, which leaves {free} for "
+            f"validation, but {least} are needed at least. Lower `samples`, or give more "
+            "data. Pruning needs none with `ridge`, `first_order` and `step_size` fixed, and cbs "
+            "with `validation` 0, too."
         )
     return rows, held
 
 
-def _without(data: Data, sampling: Sampling) -> Data:
-    """The data without the samples that row indices name."""
-    if sampling.row_indices is None or not isinstance(data, Indexed):
-        return data
-    free = torch.ones(len(data), dtype=torch.bool)
-    free[[operator.index(i) for i in sampling.row_indices]] = False
-    return _Part(data, free.nonzero().squeeze(1))
-
-
-@final
-class _Part:
-    """Some samples of others, by index."""
-
-    def __init__(self, samples: Indexed, index: Tensor) -> None:
-        self._samples, self._index = samples, index
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def take(self, index: Tensor) -> Examples:
-        return self._samples.take(self._index[index])
-
-    def batches(self, size: int) -> Iterator[Any]:
-        for part in self._index.split(size):
-            yield from self._samples.take(part).batches(size)
-
-
-def _improved(fisher: str, loss: Loss) -> bool:
-    if fisher == "improved" and not isinstance(loss, OutputLoss):
+def _improved(weighting: str, loss: Loss) -> bool:
+    if weighting == "improved" and not isinstance(loss, OutputLoss):
         raise InputError(
             f"The improved Fisher needs a loss that compares outputs with targets (cross_entropy, "
-            f'nll, mse); this is {loss.name}. Use fisher="auto" or "empirical".'
+            f'nll, mse); this is {loss.name}. Set `weighting` to "auto" or "empirical".'
         )
-    return fisher != "empirical" and isinstance(loss, OutputLoss)
+    return weighting != "empirical" and isinstance(loss, OutputLoss)
 
 
 def _labelled(sampling: Sampling, given: Examples, model: nn.Module, stage: int) -> Examples:
     """The samples as they are, or with labels drawn from the network."""
-    if sampling.labels == "data":
+    if sampling.fisher.labels == "data":
         return given
     generator = torch.Generator().manual_seed((sampling.seed + stage) % 2**63)
     loss, parts = sampling.loss_for(given.parts[0]), []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, final
 
-from chita.arguments import real_number, whole_number
+from chita.arguments import real_number
 from chita.errors import InputError
 from chita.naming import nearest
+from chita.options import Options, option
 
 SCHEDULES: Mapping[str, Callable[[int, int, float], float]] = {
     "exp": lambda t, stages, final: final * (1 - 2.0**-t) / (1 - 2.0**-stages),
@@ -27,48 +28,46 @@ from the first stage on; `geometric` removes the same share of what is left (M-F
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class Stages:
+@dataclass(frozen=True)
+class Stages(Options):
     """How many stages, on which schedule, and what one leaves to the next.
 
-    Fields:
-        count: stages; None for one, or for as many as `schedule` lists.
-        schedule: a name of `SCHEDULES`, or the sparsities of all stages, which never fall.
-        regrow: whether a weight that one stage removes may be kept by a later one.
-        earlier_rows: stages whose rows the next ones' Fisher holds beside fresh ones
-            (`chita.pruning.earlier`).
+    Raises `InputError` on no stage, or a schedule that goes backwards.
 
-    Raises `InputError` on anything else, such as no stage or a schedule that goes backwards.
-
-    >>> Stages(count=3, schedule="linear").sparsities(0.75)
+    >>> Stages(3, schedule="linear").sparsities(0.75)
     (0.25, 0.5, 0.75)
     """
 
-    count: int | None = None
-    schedule: str | Sequence[float] = "exp"
-    regrow: bool = True
-    earlier_rows: int = 0
+    count: int | None = option(
+        None,
+        "Rounds of pruning, each with fresh gradients.",
+        at_least=1,
+        flag="stages",
+        unset="1, or as many as the schedule lists",
+    )
+    _: KW_ONLY
+    schedule: str | tuple[float, ...] = option(
+        "exp",
+        "How sparsity grows over stages: exp, poly, linear, constant, geometric, or the "
+        "sparsities themselves, such as 0.5,0.8,0.9.",
+    )
+    regrow: bool = option(
+        True, "Whether a weight that one stage removes may be kept by a later one."
+    )
+    bn_recalibrate: bool = option(
+        True,
+        "Estimate the statistics of batch norms after every stage, from 2000 samples, and keep "
+        "them unless the validation loss is higher for it.",
+    )
 
     def __post_init__(self) -> None:
-        if self.count is not None:
-            whole_number("stages", self.count, at_least=1, meaning="rounds of pruning")
-        whole_number(
-            "earlier_rows", self.earlier_rows, at_least=0, meaning="stages whose rows are kept"
-        )
-        if not isinstance(self.regrow, bool):
-            raise InputError(f"regrow is {self.regrow!r}; give True or False.")
-        if isinstance(self.schedule, str) and self.schedule not in SCHEDULES:
+        object.__setattr__(self, "schedule", _schedule(self.schedule))
+        super().__post_init__()
+        if not isinstance(self.schedule, str) and self.count not in (None, len(self.schedule)):
             raise InputError(
-                f"Unknown schedule {self.schedule!r}. {nearest(self.schedule, SCHEDULES)} Or give "
-                "the sparsities of all stages, such as 0.5,0.8,0.9."
+                f"`stages` is {self.count}, but the schedule lists {len(self.schedule)} "
+                "sparsities. Leave `stages` out, or list as many."
             )
-        if not isinstance(self.schedule, str):
-            object.__setattr__(self, "schedule", _listed(self.schedule))
-            if self.count not in (None, len(self.schedule)):
-                raise InputError(
-                    f"stages is {self.count}, but the schedule lists {len(self.schedule)} "
-                    "sparsities. Leave stages out, or list as many."
-                )
 
     @property
     def number(self) -> int:
@@ -93,33 +92,42 @@ class Stages:
             return (*(min(s, final) for s in way), final)
         if abs(self.schedule[-1] - final) > (1 / size if size else 0):
             raise InputError(
-                f"The schedule ends at sparsity {self.schedule[-1]}, but the budget asks for "
+                f"`schedule` ends at sparsity {self.schedule[-1]}, but the budget asks for "
                 f"{final:.6g}. End the list there."
             )
         return (*self.schedule[:-1], final)
 
-    def asked(self) -> dict[str, Any]:
-        """Return the fields as plain data, under the names that users give them."""
-        schedule = self.schedule if isinstance(self.schedule, str) else list(self.schedule)
-        return {
-            "stages": self.number,
-            "schedule": schedule,
-            "regrow": self.regrow,
-            "earlier_rows": self.earlier_rows,
-        }
+
+def _schedule(schedule: Any) -> str | tuple[float, ...]:
+    """A schedule by its name, or as sparsities, which the command line gives as a text."""
+    if isinstance(schedule, str) and any(c.isdigit() for c in schedule):
+        try:
+            schedule = tuple(map(float, schedule.split(",")))
+        except ValueError:
+            raise InputError(
+                f"`schedule` is {schedule!r}; give a name, or sparsities such as 0.5,0.8,0.9."
+            ) from None
+    if not isinstance(schedule, str):
+        return _listed(schedule)
+    if schedule not in SCHEDULES:
+        raise InputError(
+            f"Unknown schedule {schedule!r}. {nearest(schedule, SCHEDULES)} Or give "
+            "the sparsities of all stages, such as 0.5,0.8,0.9."
+        )
+    return schedule
 
 
 def _listed(schedule: Any) -> tuple[float, ...]:
     if not isinstance(schedule, Sequence) or not schedule:
         raise InputError(
-            f"schedule is {schedule!r}; give one of {', '.join(SCHEDULES)}, or a list of "
+            f"`schedule` is {schedule!r}; give one of {', '.join(SCHEDULES)}, or a list of "
             "sparsities such as [0.5, 0.8, 0.9]."
         )
     found = tuple(real_number("schedule", s, meaning="sparsity of a stage") for s in schedule)
     for earlier, later in zip((0.0, *found), found, strict=False):
         if later < earlier or later >= 1:
             raise InputError(
-                f"The schedule goes from {earlier} to {later}; sparsities are in [0, 1) and never "
+                f"`schedule` goes from {earlier} to {later}; sparsities are in [0, 1) and never "
                 "fall."
             )
     return found

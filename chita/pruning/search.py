@@ -11,17 +11,18 @@ from typing import final
 from torch import Tensor, nn
 
 from chita.collect.gradients import Collected
-from chita.constraints import Budget, KeepK
+from chita.constraints import Budget, KeepK, Searched
+from chita.constraints.allocation import Levels
 from chita.constraints.sparsity import share_kept
 from chita.data.batches import Data
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.models.prunable import read_weights, write_weights
 from chita.progress import Placed, Progress, track
-from chita.pruning.allocation import Levels, Searched
 from chita.pruning.auto import Chooser
+from chita.pruning.config import AUTO
 from chita.pruning.judge import Judge
-from chita.pruning.pose import AUTO, Pose
+from chita.pruning.pose import Pose
 from chita.pruning.posed import Posed
 from chita.pruning.samples import Drawn, Sampling, Source
 from chita.records import finite
@@ -140,14 +141,14 @@ class _Search:
         normed: bool,
     ) -> None:
         self._network, self._layout, self._solver = network, layout, solver
-        self._sampling, self._pose = sampling, replace(pose, first_order=0.0).settled(solver)
+        self._sampling, self._pose = sampling, pose.at(first_order=0.0).settled(solver)
         self._device = network.get_parameter(layout.names[0]).device
         self._source = Source(sampling, data, judged=True)
         held = self._source.judges(network, self._device)
         if held is None:
             raise InputError(
-                "What pruning a tensor costs is told by the loss on samples held out, and held_out "
-                "is 0. Hold some out, or give levels of sparsity that are known."
+                "What pruning a tensor costs is told by the loss on validation samples, and "
+                "`validation` is 0. Allow some, or give levels of sparsity that are known."
             )
         self._loss = sampling.loss_for(held.parts[0]).name
         normed = normed and bool(batch_norms(network))
@@ -231,11 +232,11 @@ class _Tensor:
         try:
             posed = Posed(self._own, self._rows, self._divisors, self._layout, constraint)
             problem, scale = chooser.pose(posed, 0.0, self._solver)
-            problem, solution = chooser.solved(self._solver.brief, problem, constraint, bound=False)
+            problem, solution = chooser.solved(self._solver.brief, problem, constraint)
         except NumericalError:
             return None
         if self._pose.ridge == AUTO and self._rows is not None:
-            self._pose = replace(self._pose, ridge=problem.ridge, fisher_blocks=chooser.blocks)
+            self._pose = self._pose.at(ridge=problem.ridge, structure=chooser.blocks)
         return finite(chooser.follow(problem, scale, solution).loss)
 
     def _judged(self, own: Tensor) -> float:

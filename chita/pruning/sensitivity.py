@@ -21,17 +21,20 @@ from chita.losses import LossLike
 from chita.models.mode import evaluation_mode, without_cache
 from chita.models.prunable import prunable_layout
 from chita.models.wrappers import uncompiled, unwrapped
+from chita.options import flat, plain
 from chita.problem import GradientGram
 from chita.progress import Progress, Silent
-from chita.pruning.pose import Pose, make_solver, solver_name
-from chita.pruning.result import levels_of, settings_of
-from chita.pruning.samples import Sampling
+from chita.pruning.config import AUTO, Fisher, Quadratic, Stages, check_groups
+from chita.pruning.pose import Pose
+from chita.pruning.result import levels_of
+from chita.pruning.samples import Sampling, loss_name
 from chita.pruning.search import Measured, measured
 from chita.pruning.working_copy import copied
 from chita.records import LevelRecord, peak_rss_mb, versions
 from chita.reports.notebook import html_of_sensitivity
 from chita.sensitivity_record import SensitivityRecord, TensorRecord
 from chita.solvers import Solver
+from chita.solvers.named import SolverLike, make_solver, solver_name, solver_options
 
 SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
 """Shares removed that are tried unless others are asked for."""
@@ -40,7 +43,13 @@ SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
 @final
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """By how much the loss grows with each tensor alone pruned; see `SensitivityRecord`."""
+    """By how much the loss grows with each tensor alone pruned; see `SensitivityRecord`.
+
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> data = (torch.ones(8, 2), torch.ones(8, 1))
+    >>> sensitivity(layer, data, sparsities=[0.5], solver="magnitude", loss="mse").levels[0].loss
+    0.0
+    """
 
     record: SensitivityRecord
 
@@ -58,7 +67,7 @@ class Sensitivity:
         """One line: what was measured, and of how much."""
         run = self.record
         tried = ", ".join(f"{sparsity:g}" for sparsity in run.sparsities)
-        told = f"{run.model} by {run.method}: {len(run.tensors)} tensors at sparsities {tried}; "
+        told = f"{run.model} by {run.solver}: {len(run.tensors)} tensors at sparsities {tried}; "
         return f"Sensitivity({told}{run.loss}, dense: {run.dense_loss:.4g})"
 
     def _repr_html_(self) -> str:
@@ -73,7 +82,7 @@ class Sensitivity:
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write a folder with `record.json` and `levels.csv`; for a path PATH.csv the latter alone.
 
-        `prune(..., per_layer=)` takes the table that `--per-layer PATH.csv` reads.
+        `chita.Searched` takes such a table; the command line reads it as `per_layer`.
 
         Raises `OutputError` when it exists (and `force` is not set) or cannot be written.
         """
@@ -86,52 +95,39 @@ def sensitivity(
     data: Data,
     *,
     sparsities: Sequence[float] = SPARSITIES,
-    method: str | Solver = "chita",
+    solver: SolverLike = "chita",
     targets: str | Sequence[str] | None = None,
     ignore: str | Sequence[str] = (),
-    rows: int | None = None,
-    row_size: int = 1,
-    rows_dtype: str | None = None,
-    held_out: int | None = None,
+    fisher: Fisher = Fisher(),
+    quadratic: Quadratic = Quadratic(),
+    stages: Stages = Stages(),
+    validation: int | None = None,
     loss: LossLike = None,
-    labels: str = "data",
-    fisher: str = "auto",
-    ridge: float | str = "auto",
-    step: float | str = "auto",
-    fisher_blocks: str = "auto",
     seed: int = 0,
-    row_indices: Sequence[int] | None = None,
-    bn_recalibrate: bool = True,
     progress: Progress | None = None,
 ) -> Sensitivity:
     """Prune each tensor alone to several sparsities, and measure by how much the loss grows.
 
-    The loss is the mean over samples held out of the rows; see `chita.pruning.search.measured`.
+    The loss is the mean over validation samples; see `chita.pruning.search.measured`.
     Losses of several tensors add up roughly, and only where little is removed.
 
     Args:
         model: a trained network, which is copied, and run in eval mode.
-        data: as in `prune`, for methods that collect nothing, too: the loss is measured on them.
+        data: as in `prune`, for solvers that collect nothing, too: the loss is measured on them.
         sparsities: shares of a tensor removed, each in [0, 1), in any order.
-        method: as in `prune`; not those that prune layer by layer alone.
+        solver: as in `prune`; not those that only prune layer by layer.
         targets: as in `prune`.
         ignore: as in `prune`.
-        rows: as in `prune`; the same rows serve all tensors.
-        row_size: as in `prune`.
-        rows_dtype: as in `prune`.
-        held_out: samples that make no row, on which the loss is measured, and by which "auto"
-            chooses; None as in `prune`.
+        fisher: as in `prune`; the same gradients serve all tensors.
+        quadratic: as in `prune`, without a first-order term, which trains; "auto" chooses once for
+            each tensor, at the sparsity nearest to 0.912.
+        stages: only its `bn_recalibrate` has a part: measure with the statistics of batch norms
+            taken from the validation samples, where that lowers the loss.
+        validation: samples that make no gradient, on which the loss is measured, and by which
+            "auto" chooses; None as in `prune`.
         loss: as in `prune`.
-        labels: as in `prune`.
-        fisher: as in `prune`.
-        ridge: as in `prune`; "auto" chooses once for each tensor, at the sparsity nearest to 0.912.
-        step: as in `prune`.
-        fisher_blocks: as in `prune`.
         seed: as in `prune`.
-        row_indices: as in `prune`.
-        bn_recalibrate: measure with the statistics of batch norms taken from the samples held out,
-            where that lowers the loss.
-        progress: told of rows and of levels.
+        progress: told of gradients and of levels.
 
     Returns:
         The growth of the loss at every level, also at sparsity 0, where it is 0, so that a choice
@@ -140,22 +136,22 @@ def sensitivity(
     Raises:
         InputError: an argument, the network or the data cannot be used as given.
         NumericalError: the loss of the network as it is, or its gradients, are not finite.
+
+    A weight that is zero costs nothing:
+
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> _ = layer.weight.data.copy_(torch.tensor([[2.0, 0.0]]))
+    >>> data = (torch.ones(8, 2), torch.ones(8, 1))
+    >>> found = sensitivity(layer, data, sparsities=[0.5], solver="magnitude", loss="mse")
+    >>> [(level.sparsity, level.loss) for level in found.levels]
+    [(0.0, 0.0), (0.5, 0.0)]
     """
     began = time.perf_counter()
-    solver = make_solver(method, seed=seed)
-    sampling = Sampling(
-        rows=rows,
-        row_size=row_size,
-        rows_dtype=rows_dtype,
-        held_out=held_out,
-        loss=loss,
-        labels=labels,
-        fisher=fisher,
-        seed=seed,
-        row_indices=row_indices,
-    )
-    pose = Pose(ridge=ridge, first_order=0.0, step=step, fisher_blocks=fisher_blocks)
-    tried = check_sensitivity(sparsities, solver, sampling, pose)
+    method = make_solver(solver, seed=seed)
+    check_groups(fisher=fisher, quadratic=quadratic, stages=stages)
+    sampling = Sampling(fisher=fisher, validation=validation, seed=seed, loss=loss)
+    tried = check_sensitivity(sparsities, method, sampling, quadratic)
+    pose = Pose(quadratic=quadratic, structure=fisher.structure).at(first_order=0.0)
     network = unwrapped(model)
     layout = prunable_layout(network, targets, ignore)
     network = copied(network, "Give a network that copy.deepcopy copies.")
@@ -165,20 +161,28 @@ def sensitivity(
             layout,
             as_examples(data) or data,
             sparsities=(0.0, *tried),
-            solver=solver,
+            solver=method,
             sampling=sampling,
             pose=pose,
-            bn_recalibrate=bn_recalibrate,
+            bn_recalibrate=stages.bn_recalibrate,
             progress=progress or Silent(),
         )
-    asked = {"sparsities": tried, "targets": targets, "ignore": ignore}
-    asked = settings_of(solver, sampling, pose, {**asked, "bn_recalibrate": bn_recalibrate})
-    record = _record(network, layout, found, tried, sampling, asked, time.perf_counter() - began)
+    asked = {
+        **{"sparsities": tried, "targets": targets, "ignore": ignore},
+        **flat(sampling),
+        **flat(fisher),
+        **flat(pose.quadratic),
+        "bn_recalibrate": stages.bn_recalibrate,
+        "loss": loss_name(loss),
+    }
+    settings = {name: plain(value) for name, value in asked.items()}
+    seconds = time.perf_counter() - began
+    record = _record(network, layout, found, tried, method, sampling, settings, seconds)
     return Sensitivity(record=record)
 
 
 def check_sensitivity(
-    sparsities: Iterable[float], solver: Solver, sampling: Sampling, pose: Pose
+    sparsities: Iterable[float], solver: Solver, sampling: Sampling, quadratic: Quadratic
 ) -> tuple[float, ...]:
     """Return the sparsities above 0, rising.
 
@@ -188,28 +192,33 @@ def check_sensitivity(
         listed = [*sparsities]
     except TypeError:
         raise InputError(
-            f"sparsities is {sparsities!r}; give a list of shares removed, such as 0.5, 0.8 and "
+            f"`sparsities` is {sparsities!r}; give a list of shares removed, such as 0.5, 0.8 and "
             "0.9."
         ) from None
     for sparsity in listed:
         check_share(sparsity)
     twice = sorted({sparsity for sparsity in listed if listed.count(sparsity) > 1})
     if twice:
-        raise InputError(f"sparsities has {', '.join(map(str, twice))} twice. Give each once.")
+        raise InputError(f"`sparsities` has {', '.join(map(str, twice))} twice. Give each once.")
     rising = tuple(sorted(float(sparsity) for sparsity in listed if sparsity > 0))
     if not rising:
-        raise InputError(f"sparsities is {listed!r}; give one above 0 at least, such as 0.8.")
+        raise InputError(f"`sparsities` is {listed!r}; give one above 0 at least, such as 0.8.")
     if not solver.takes(GradientGram):
         raise InputError(
-            f"{solver_name(solver)} prunes layer by layer alone, and no tensor by itself. Take "
-            "chita, magnitude or another method that `chita methods` does not list for layers only."
+            f"{solver_name(solver)} only prunes layer by layer, and no tensor by itself. Take "
+            "chita, magnitude or another solver that `chita solvers` does not list for layers only."
         )
-    if sampling.held_out == 0:
+    if sampling.validation == 0:
         raise InputError(
-            "held_out is 0, but the loss is measured on samples held out. Hold some out, or leave "
-            "it to the data."
+            "`validation` is 0, but the loss is measured on validation samples. Allow some, or "
+            "leave it out."
         )
-    pose.settled(solver)
+    if quadratic.first_order not in (AUTO, 0):
+        raise InputError(
+            f"`first_order` is {quadratic.first_order!r}, but that term trains, and has no part "
+            "here. Leave it out."
+        )
+    Pose(quadratic=quadratic, structure=sampling.fisher.structure).settled(solver)
     return rising
 
 
@@ -218,8 +227,9 @@ def _record(
     layout: Layout,
     found: Measured,
     sparsities: tuple[float, ...],
+    solver: Solver,
     sampling: Sampling,
-    asked: dict[str, Any],
+    settings: dict[str, Any],
     seconds: float,
 ) -> SensitivityRecord:
     drawn, fisher = found.drawn, None
@@ -227,13 +237,13 @@ def _record(
         fisher = "improved" if drawn.improved else "empirical"
     tensors = zip(layout.names, layout.shapes, layout.counts, strict=True)
     return SensitivityRecord(
-        method=asked.pop("method"),
-        options=asked.pop("options"),
-        settings=asked,
+        solver=solver_name(solver),
+        options=solver_options(solver),
+        settings=settings,
         model=type(network).__name__,
-        seed=sampling.seed if sampling.row_indices is None else None,
+        seed=sampling.seed,
         rows=found.rows,
-        row_size=sampling.row_size if found.rows else 0,
+        row_size=sampling.fisher.samples_per_gradient if found.rows else 0,
         data_hash=drawn and drawn.digest,
         fisher=fisher,
         held_out=found.held_out,

@@ -21,10 +21,11 @@ from chita.models.prunable import read_weights, write_weights
 from chita.progress import Placed, Progress, track
 from chita.pruning.auto import Chooser
 from chita.pruning.clock import Clock
+from chita.pruning.config import AUTO
 from chita.pruning.earlier import Earlier
 from chita.pruning.journal import outcome, place
 from chita.pruning.judge import Judge
-from chita.pruning.pose import AUTO, Pose
+from chita.pruning.pose import Pose
 from chita.pruning.posed import Posed
 from chita.pruning.samples import Drawn, Sampling, Source
 from chita.pruning.schedule import Stages
@@ -46,13 +47,10 @@ class StagedRun:
         layout: the weights that compete.
         data: calibration samples, None where the method needs none.
         budget: met by the last stage.
-        stages: how many, and how sparsity grows.
-        solver: of every stage.
-        sampling: which samples make rows.
+        stages: how many, how sparsity grows, and whether batch norms are estimated after each.
+        solver: of every stage; one with a bound proves it in the last stage.
+        sampling: which samples make rows, and how many stages go on using them.
         pose: λ, s and τ, or that they are chosen.
-        bn_recalibrate: estimate the statistics of batch norms anew after every stage, and take
-            them unless the loss on samples held out is higher for it.
-        bound: prove a lower bound in the last stage.
         progress: told of every step.
         begin: share of the weights that is removed already.
         drawn: stages before the first of these, whose samples are drawn already.
@@ -72,21 +70,19 @@ class StagedRun:
         solver: Solver,
         sampling: Sampling,
         pose: Pose,
-        bn_recalibrate: bool,
-        bound: bool,
         progress: Progress,
         begin: float = 0.0,
         drawn: int = 0,
     ) -> None:
         self._network, self._layout = network, layout
-        self._solver, self._sampling, self._bound = solver, sampling, bound
-        self._progress = progress
+        self._solver, self._sampling = solver, sampling
+        self._progress, self._history = progress, sampling.fisher.history
         self._constraints = _constraints(budget, stages, layout, begin)
         self._begin, self._drawn = begin, drawn
         self._data, self._budget, self._stages = data, budget, stages
         self._pose = pose = pose.settled(solver)
         self._device = network.get_parameter(layout.names[0]).device
-        self._normed = bn_recalibrate and data is not None and bool(batch_norms(network))
+        self._normed = stages.bn_recalibrate and data is not None and bool(batch_norms(network))
         judged = bool(solver.curvatures) and (pose.judged or solver.judges)
         self._source = None
         if solver.curvatures or self._normed:
@@ -98,7 +94,7 @@ class StagedRun:
         if held is not None:
             self._judge = Judge(network, layout, held, sampling, normed=self._normed)
         self._chooser = Chooser(pose, self._judge)
-        self._earlier = Earlier(stages.earlier_rows)
+        self._earlier = Earlier(self._history)
         self._normal: Examples | None = None
         if self._source and self._normed:
             self._normal = self._source.some(SAMPLES)
@@ -208,18 +204,16 @@ class StagedRun:
         """The same run at a given λ and blocks, on a copy of the network."""
         assert self._source is not None
         assert self._judge is not None
-        rows = None if self._sampling.row_indices is not None else self._source.rows
+        fisher = replace(self._sampling.fisher, samples=self._source.rows)
         return StagedRun(
             copy.deepcopy(self._network),
             self._layout,
             self._data,
             budget=self._budget,
-            stages=self._stages,
-            solver=self._solver,
-            sampling=replace(self._sampling, rows=rows, held_out=len(self._judge)),
-            pose=replace(self._pose, ridge=ridge, fisher_blocks=blocks, hold=True),
-            bn_recalibrate=self._normed,
-            bound=False,
+            stages=replace(self._stages, bn_recalibrate=self._normed),
+            solver=self._solver.without_bound,
+            sampling=replace(self._sampling, fisher=fisher, validation=len(self._judge)),
+            pose=replace(self._pose.at(ridge=ridge, structure=blocks), hold=True),
             progress=Placed(self._progress, place),
             begin=self._begin,
             drawn=self._drawn,
@@ -235,7 +229,7 @@ class StagedRun:
         left = 1 - (len(staged.records) + 1) / len(self._constraints)
         progress = Placed(self._progress, place(len(staged.records), len(self._constraints)))
         w_bar = read_weights(self._network, self._layout)
-        began = state_of(self._network) if self._stages.earlier_rows else {}
+        began = state_of(self._network) if self._history else {}
         drawn, collected = self._collected(given, progress)
         clock.stop("collect")
         before = self._judge(w_bar) if self._judge else None
@@ -246,10 +240,9 @@ class StagedRun:
             problem, scale = self._chooser.pose(posed, left, self._solver)
             progress.advance(1)
         clock.stop("choose")
-        prove = self._bound and not left
-        with track(progress, "solve and bound" if prove else "solve", 1, "problem"):
-            solver = self._solver.brief if left else self._solver
-            problem, solution = self._chooser.solved(solver, problem, constraint, bound=prove)
+        solver = self._solver.brief if left else self._solver
+        with track(progress, "solve and bound" if solver.bound else "solve", 1, "problem"):
+            problem, solution = self._chooser.solved(solver, problem, constraint)
             clock.stop("solve")
             followed = self._chooser.follow(problem, scale, solution)
             progress.advance(1)
@@ -297,10 +290,10 @@ class StagedRun:
         """Say what a stage's rows were, and hold them where the next ones ask for that."""
         staged.ways, staged.loss, staged.rows = collected.ways, drawn.loss.name, collected.rows.n
         staged.fisher = "improved" if drawn.improved else "empirical"
-        if self._stages.earlier_rows:
+        if self._history:
             stage = len(staged.records) - 1
             self._earlier.add(stage, collected)
-            staged.hold(stage, began, self._stages.earlier_rows)
+            staged.hold(stage, began, self._history)
 
     def _collected(
         self, given: Examples | None, progress: Progress

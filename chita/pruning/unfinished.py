@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, final
 
 import torch
@@ -17,8 +16,9 @@ from torch import Tensor, nn
 from chita.errors import InputError, OutputError
 from chita.files import replacing
 from chita.models.mode import state_of
+from chita.pruning.config import Checkpoint
 
-_FORMAT = "chita-unfinished-3"
+_FORMAT = "chita-unfinished-4"
 _MASK, _STATE, _OTHERS = "mask", "state.", "others."
 
 
@@ -37,8 +37,8 @@ class Unfinished:
     """Where a run keeps what it came to so far, and finds it again.
 
     Args:
-        path: the file, which exists only while a run is unfinished.
-        resume: go on from it, if it is there; otherwise an existing file is an error.
+        checkpoint: the file, which exists only while a run is unfinished, and whether to go on
+            from it; if not, an existing file is an error.
         settings: all that decides on the result. A run goes on under the same ones only.
         network: as it is before the run.
 
@@ -48,18 +48,18 @@ class Unfinished:
     """
 
     def __init__(
-        self, path: Path, *, resume: bool, settings: dict[str, Any], network: nn.Module
+        self, checkpoint: Checkpoint, *, settings: dict[str, Any], network: nn.Module
     ) -> None:
-        self._path = path
+        self._path = path = checkpoint.path
         self._settings = json.loads(json.dumps({**settings, "network": _digest(network)}))
         self._network = network
         self._found: dict[str, str] | None = None
         if path.exists():
             self._found = self._read()
-            if not resume:
+            if not checkpoint.resume:
                 raise InputError(
                     f"{path} holds the finished part of an earlier run. Go on from there with "
-                    "--resume (resume=True), or delete it."
+                    "`resume`, or delete it."
                 )
             self._check_settings()
 
@@ -111,8 +111,7 @@ class Unfinished:
             raise InputError(f"{self._path} cannot be read: {error}. Delete it.") from None
         if about.get("format") != _FORMAT:
             raise InputError(
-                f"{self._path} does not hold the finished part of a run. Choose another "
-                "path (--out)."
+                f"{self._path} does not hold the finished part of a run. Choose another path."
             )
         return about
 
@@ -129,7 +128,7 @@ class Unfinished:
                 "it to begin anew."
             )
         differing = [
-            f"{name} was {before.get(name)!r} and is {value!r}"
+            f"`{name}` was {before.get(name)!r} and is {value!r}"
             for name, value in self._settings.items()
             if name != "network" and before.get(name) != value
         ]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from chita.constraints.blocks import WholeBlocks
+from chita.budget_options import BudgetOptions
+from chita.constraints import WholeBlocks, budget_of
 from chita.errors import CheckpointError, InputError
 from chita.exports.run_folder import HASHES, RECORD, digest, read_record
 from chita.layout import Axes, Layout
 from chita.masks.storage import is_mask_file, load_masks, mask_file
 from chita.models.checkpoint import known_name, read_tensors
-from chita.pruning.budget import Asked, make_budget
+from chita.options import described
 from chita.records import RunRecord
 
 
@@ -27,6 +28,9 @@ class Verified:
 
     Fields: `tensors`, `kept` and `removed`, the counts of the masks; `checked`, in words; `faults`,
     one sentence each, empty where all is as it should be.
+
+    >>> Verified(tensors=1, kept=2, removed=2, checked=("zeros",), faults=()).faults
+    ()
     """
 
     tensors: int
@@ -53,6 +57,15 @@ def verify(
     Raises:
         CheckpointError: files are absent or cannot be read, or lack a masked tensor.
         InputError: there are no masks to check by.
+
+    >>> import tempfile
+    >>> import chita
+    >>> result = chita.prune(torch.nn.Linear(4, 2), sparsity=0.5, solver="magnitude")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result.save(f"{folder}/pruned")
+    ...     found = verify(f"{folder}/pruned")
+    >>> found.kept, found.removed, found.faults
+    (4, 4, ())
     """
     folder = Path(path)
     own = masks is None and (folder / RECORD).is_file()
@@ -82,7 +95,7 @@ def _mask_file(folder: Path, masks: str | Path | None) -> Path:
     if not is_mask_file(file):
         raise InputError(
             f"{given} holds no masks to check zeros by. Name the run folder that the network comes "
-            "from, or its masks.safetensors, with --mask."
+            "from, or its masks.safetensors, as `mask`."
         )
     return file
 
@@ -141,8 +154,8 @@ def _hashes(folder: Path) -> Iterator[str]:
 
 def _patterns(record: RunRecord, masks: Mapping[str, Tensor]) -> Iterator[str]:
     """Which masks break the pattern or the blocks that were asked for."""
-    asked: dict[str, Any] = {f.name: record.settings.get(f.name) for f in fields(Asked)}
-    budget = make_budget(Asked(**{**asked, "min_keep": asked["min_keep"] or 1}))
+    asked = {e.name: record.settings.get(e.flag) for e in described(BudgetOptions)}
+    budget = budget_of(BudgetOptions(**{n: v for n, v in asked.items() if v is not None}))
     words = record.settings.get("pattern") or f"blocks of {record.settings.get('blocks')}"
     for layer in record.layers:
         if layer.axes is None or layer.name not in masks or (layer.solved and layer.solved.left):

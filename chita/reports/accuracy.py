@@ -74,7 +74,7 @@ def make_table(lines: Sequence[Line], against: str = "budget") -> Table:
     Raises `InputError` on anything else to set the measure against.
     """
     if against not in AGAINST:
-        raise InputError(f"--against is {against!r}; give one of {', '.join(AGAINST)}.")
+        raise InputError(f"`against` is {against!r}; give one of {', '.join(AGAINST)}.")
     by_flops = against == "flops"
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
@@ -131,7 +131,7 @@ def _grid(table: Table, shown: Any) -> str:
 def row_of(run: Mapping[str, Any]) -> str:
     """Return the row of a run, told by what was varied but its budget and seed."""
     varied = {k: v for k, v in run.items() if k not in (*COLUMNS, "seed")}
-    words = [str(varied.pop(name)) for name in ("method", "name") if name in varied]
+    words = [str(varied.pop(name)) for name in ("solver", "name") if name in varied]
     varied |= varied.pop("options", {})
     return ", ".join([*words, *(f"{name} {value}" for name, value in varied.items())]) or "all"
 

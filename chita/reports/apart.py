@@ -10,7 +10,7 @@ from typing import Any
 from chita.reports.accuracy import COLUMNS, column_of, row_of
 from chita.reports.runs import Reported
 
-_IDLE = {*COLUMNS, "seed", "out", "force", "resume", "bound", "max_memory", "data_dir"}
+_IDLE = {*COLUMNS, "seed", "out", "force", "resume", "max_memory", "data_dir"}
 """Settings that do not tell one kind of run from another: budgets have columns, seeds are means."""
 
 _COUNTED = {"sparsity", "nnz", "megabytes", "removed"}  # budgets that are a share, told otherwise
@@ -61,10 +61,17 @@ def _budgets(run: Reported) -> dict[str, Any]:
 def _told(run: Reported, others: Sequence[Reported]) -> Reported:
     """A run of one row with the settings in which that row's runs differ."""
     names = sorted({name for other in others for name in other.line["settings"]} - _IDLE)
-    values = {n: [json.dumps(o.line["settings"].get(n)) for o in others] for n in names}
-    own = run.line["settings"]
+    values = {n: [json.dumps(_setting(o, n)) for o in others] for n in names}
     differ = [n for n in names if len(set(values[n])) > 1 and n not in run.line["run"]]
-    return _renamed(run, {name: _value(name, own.get(name)) for name in differ})
+    return _renamed(run, {name: _value(name, _setting(run, name)) for name in differ})
+
+
+def _setting(run: Reported, name: str) -> Any:
+    """A setting of a run; of a solver's options, those that decide what it finds."""
+    value = run.line["settings"].get(name)
+    if name == "options" and isinstance(value, dict):
+        return {own: told for own, told in value.items() if own != "bound"}
+    return value
 
 
 def _value(name: str, value: Any) -> Any:

@@ -26,7 +26,7 @@ def html_of(record: RunRecord) -> str:
     run = reported(record)
     story = story_of(run)
     return as_html(
-        f"{record.model}, {record.command}: {record.method}",
+        f"{record.model}, {record.command}: {record.solver}",
         [*story.lost, *story.gained, *story.more, *story.not_gained],
         ("layer", "weights", "kept", "removed %"),
         [*map(_layer, record.layers)],
@@ -36,11 +36,11 @@ def html_of(record: RunRecord) -> str:
 
 def html_of_sensitivity(record: SensitivityRecord) -> str:
     """Return by how much the loss grows as HTML, with the heat map where matplotlib is."""
-    samples = f"{record.held_out:,} samples held out"
+    samples = f"{record.held_out:,} validation samples"
     return as_html(
-        f"{record.model}, sensitivity: {record.method}",
+        f"{record.model}, sensitivity: {record.solver}",
         [
-            f"Growth of the held-out loss with one tensor pruned. {record.loss} of the dense "
+            f"Growth of the validation loss with one tensor pruned. {record.loss} of the dense "
             f"network is {record.dense_loss:.4g} on {samples}."
         ],
         ("tensor", "weights", *(f"{sparsity:g}" for sparsity in record.sparsities)),

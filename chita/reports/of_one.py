@@ -85,13 +85,13 @@ def _losses(stages: Sequence[StageRecord]) -> Chart | None:
         return None
     begin = known[0][1].loss_before
     after = Series(
-        name="held-out loss",
+        name="validation loss",
         x=tuple(float(at) for at, _ in known),
         y=tuple(stage.held_out_loss or 0.0 for _, stage in known),
         notes=tuple(f"{100 * stage.sparsity:.2f} % removed" for _, stage in known),
     )
     return Chart(
-        key="stages", title="Loss on samples held out, after each stage", x=Axis(label="stage"),
+        key="stages", title="Validation loss after each stage", x=Axis(label="stage"),
         y=Axis(label="mean loss"), series=(after,),
         level=None if begin is None else (begin, "before the first"),
     )  # fmt: skip
@@ -120,7 +120,7 @@ def _predicted(stages: Sequence[StageRecord]) -> Chart | None:
     return Chart(
         key="predicted", title="Change of the loss: predicted and true",
         x=Axis(label="predicted, by the rows' gradients"),
-        y=Axis(label="true, on samples held out"),
+        y=Axis(label="true, on validation samples"),
         series=(points, Series(name="as predicted", x=ends, y=ends)),
         note="mean(a·δ) + ½ mean((a·δ)²) beside what happened; above the line the loss grew more.",
     )  # fmt: skip
@@ -162,7 +162,7 @@ def _trials(stages: Sequence[StageRecord]) -> Chart | None:
         groups.setdefault(name, {}).setdefault(trial.ridge, trial.loss or 0.0)
     return Chart(
         key="trials", title="What was tried to choose λ", x=Axis(label="λ", scale="log"),
-        y=Axis(label="loss on samples held out"),
+        y=Axis(label="validation loss"),
         series=tuple(
             Series(name=name, x=tuple(sorted(own)), y=tuple(own[ridge] for ridge in sorted(own)))
             for name, own in groups.items()
@@ -218,13 +218,13 @@ def _memory(stages: Sequence[StageRecord]) -> Chart | None:
 
 
 def heat_of(levels: Sequence[LevelRecord]) -> Chart:
-    """Return the heat map of what pruning each tensor alone costs in held-out loss."""
+    """Return the heat map of what pruning each tensor alone costs in validation loss."""
     rows: dict[str, list[LevelRecord]] = {}
     for level in levels:
         own = rows.setdefault(level.tensor, [])
         own += [level] if level.sparsity else []  # at 0 nothing is lost
     return Chart(
-        key="sensitivity", title="Increase of the held-out loss, each tensor pruned alone",
+        key="sensitivity", title="Increase of the validation loss, each tensor pruned alone",
         kind="heat", x=Axis(label="share of the tensor removed"),
         y=Axis(label="tensor", scale="log"),
         series=tuple(_row(name, own) for name, own in rows.items()),

@@ -82,9 +82,9 @@ def make_report(reading: Reading, title: str | None = None) -> Report:
 
 def _heat(at: int, name: str, record: SensitivityRecord) -> Chart:
     title = f"{name}: {record.model}, growth of the loss with each tensor alone pruned"
-    how = f"By {record.method}; {record.loss} {record.dense_loss:.4g} before, on "
+    how = f"By {record.solver}; {record.loss} {record.dense_loss:.4g} before, on "
     heat = heat_of(record.levels).shown
-    note = f"{how}{record.held_out:,} samples held out. {heat.note}"
+    note = f"{how}{record.held_out:,} validation samples. {heat.note}"
     return replace(heat, key=f"s{at}-sensitivity", title=title, note=note)
 
 
@@ -109,7 +109,9 @@ def write_page(report: Report, path: Path) -> None:
         with replacing(path) as draft:
             draft.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise OutputError(f"{path} could not be written: {error}. Choose another --out.") from None
+        raise OutputError(
+            f"{path} could not be written: {error}. Choose another file with `out`."
+        ) from None
 
 
 def page_of(report: Report) -> str:

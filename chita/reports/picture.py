@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from chita.errors import InputError
+from chita.errors import InputError, OutputError
 from chita.files import replacing
 from chita.reports.chart import SCALES, Axis, Chart, whole
 from chita.reports.shade import DARK, shades
@@ -33,6 +33,22 @@ def write_picture(charts: Sequence[Chart], path: Path) -> None:
             draft.write_bytes(picture_of(charts, kind))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} could not be written: {error}. Choose another path.") from None
+
+
+def write_pictures(charts: Sequence[Chart], folder: Path) -> None:
+    """Write each chart to a folder, as PNG and as SVG.
+
+    Raises `OutputError` when the folder cannot be made, and as `write_picture` does.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot hold plots: {error}. Choose another folder with `plots`."
+        ) from None
+    for chart in charts:
+        for kind in ("png", "svg"):
+            write_picture([chart], folder / f"{chart.key}.{kind}")
 
 
 def picture_of(charts: Sequence[Chart], kind: str) -> bytes:

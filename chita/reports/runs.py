@@ -132,8 +132,8 @@ def _recorded(path: Path) -> Reported | tuple[str, SensitivityRecord] | str:
 
 def reported(record: RunRecord, name: str = "run", source: str = "") -> Reported:
     """Return the run of a record."""
-    method = record.method if record.command == "prune" else record.command
-    run: dict[str, Any] = {"method": method, "seed": record.seed}
+    solver = record.solver if record.command == "prune" else record.command
+    run: dict[str, Any] = {"solver": solver, "seed": record.seed}
     for setting in (*COLUMNS, "blocks", "per_layer", "layerwise"):
         if record.settings.get(setting) not in (None, False):
             run[setting] = record.settings[setting]
@@ -194,7 +194,7 @@ def _wrong(line: Any) -> str | None:
     if isinstance(line.get("error"), str):
         return f"the run failed: {line['error']}"
     objects = ("run", "settings", "seconds")
-    missing = [name for name in (*objects, "method", *_NUMBERS) if name not in line]
+    missing = [name for name in (*objects, "solver", *_NUMBERS) if name not in line]
     if missing:
         return f"no run of a sweep; it lacks {', '.join(missing)}."
     if not all(isinstance(line[name], dict) for name in objects):

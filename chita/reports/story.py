@@ -95,7 +95,7 @@ def _surprise(record: RunRecord) -> Iterator[str]:
     where = " in the last stage" if len(record.stages) > 1 else ""
     yield (
         f"By the rows' gradients the loss was to change by {last.predicted:+.3g}{where}; on "
-        f"samples held out it changed by {true:+.3g}."
+        f"validation samples it changed by {true:+.3g}."
     )
 
 

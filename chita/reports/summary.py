@@ -9,7 +9,7 @@ from chita.records import RunRecord
 def summary(record: RunRecord) -> dict[str, object]:
     """Return the object that `--json` prints.
 
-    `objective` is Q, None for methods without one. The accuracies are None where the metric is
+    `objective` is Q, None for solvers without one. The accuracies are None where the metric is
     none; the values of any metric are `dense_metric` and `pruned_metric`.
     """
     counted = record.metric is not None and is_accuracy(record.metric)
@@ -31,7 +31,7 @@ def summary(record: RunRecord) -> dict[str, object]:
         "ridge": record.ridge,
         "first_order": record.first_order,
         "fisher_blocks": record.stages[-1].fisher_blocks,
-        "method": record.method,
+        "solver": record.solver,
         "step": record.step,
         "stages": len(record.stages),
         "epochs": record.training

@@ -58,6 +58,13 @@ def benchmark(
     Raises:
         InputError: networks, inputs or names that do not fit, or a runtime is named that is not
             installed.
+
+    >>> import torch
+    >>> dense, pruned = nn.Linear(2, 2), nn.Linear(2, 2)
+    >>> _ = pruned.weight.data.copy_(torch.eye(2))
+    >>> found = benchmark(dense, pruned, torch.ones(1, 2), runtimes=["torch"], seconds=0.01)
+    >>> [runtime.name for runtime in found.runtimes], found.layers[0].zeros
+    (['torch'], 50.0)
     """
     given = inputs_of(inputs).mapped(lambda t: t.detach().cpu())
     chosen = find_runtimes(runtimes)

@@ -97,6 +97,17 @@ class Benchmark(BaseModel):
     Fields: `model`; `batch`, samples of a call, of these `shapes` by input; `runtimes`, `layers`
     and `sizes`; `load`, processes that competed before and after, of the last minute; `processor`
     and `versions` of what computed.
+
+    >>> Benchmark(
+    ...     model="MLP",
+    ...     batch=1,
+    ...     shapes={"x": (1, 4)},
+    ...     runtimes=(),
+    ...     load=(None, None),
+    ...     processor="",
+    ...     versions={},
+    ... ).sentences
+    ()
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

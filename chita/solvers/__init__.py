@@ -1,4 +1,8 @@
-"""The table of solvers: one file and one line per method."""
+"""The table of solvers: one file and one line per solver.
+
+>>> SOLVERS["iht"](max_iterations=7)
+IHT(bound=False, max_iterations=7, tolerance=1e-06, max_doublings=5, lipschitz=None)
+"""
 
 from __future__ import annotations
 

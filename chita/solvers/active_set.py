@@ -9,9 +9,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from chita.arguments import whole_number
 from chita.constraints import Constraint, KeepK
-from chita.errors import InputError
+from chita.options import option
 from chita.problem import Curvature, GradientGram, LocalQuadratic
 from chita.solvers.iht import IHT, lipschitz
 from chita.solvers.solver import Effort, Found, Solver, Status
@@ -36,23 +35,25 @@ class ActiveSet(Solver):
     tried begin at 1/L, in the official code at 1/2L; where more than half of the weights would be
     active, all are.
 
-    Fields: `solver`; `share`, at least 1, weights active at first, in units of k; `tries`, step
-    lengths tried for a weight to come in, at least 1; `max_rounds`, of growing, at most.
+    >>> from chita.constraints import KeepK
+    >>> from chita.problem import DenseRows
+    >>> h = GradientGram(DenseRows(torch.ones(2, 1)))  # all entries of H are 1
+    >>> q = LocalQuadratic(
+    ...     w_bar=torch.tensor([2.0, 1.0]), curvature=h, ridge=1.0, shift=h.constant(0.0)
+    ... )
+    >>> ActiveSet().solve(q, KeepK(size=2, k=1)).weights  # (2·2 + 1·1)/2
+    tensor([2.5000, 0.0000])
     """
 
-    solver: Solver = IHT()
-    share: float = 1.5
-    tries: int = 10
-    max_rounds: int = 50
+    solver: Solver = option(
+        IHT(), "Solver of the active weights; a bound of its own plays no part."
+    )
+    share: float = option(1.5, "Weights active at first, in units of k.", at_least=1)
+    tries: int = option(10, "Step lengths tried for a weight to come in.", at_least=1)
+    max_rounds: int = option(50, "Rounds of growth at most.", at_least=0)
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (GradientGram,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole_number("tries", self.tries, at_least=1, meaning="step lengths")
-        if not 1 <= self.share < math.inf:
-            raise InputError(f"share is {self.share}; give at least 1 (1.5 is usual).")
 
     @property
     def effort(self) -> Effort:
@@ -64,6 +65,7 @@ class ActiveSet(Solver):
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
     ) -> Found:
+        inner = self.solver.without_bound
         origin = problem.w_bar if start is None else start
         mask = constraint.select(origin)
         weights = torch.where(mask, origin, 0)
@@ -74,7 +76,7 @@ class ActiveSet(Solver):
             index = active.nonzero().squeeze(1)
             part = problem if bool(active.all()) else problem.restrict(index)
             allowed = constraint.restrict(index, index[:0])
-            found = self.solver.solve(part, allowed, weights[index])
+            found = inner.solve(part, allowed, weights[index])
             if found.objective < trace[-1]:
                 mask = torch.zeros_like(mask).index_copy_(0, index, found.mask)
                 weights = torch.zeros_like(weights).index_copy_(0, index, found.weights)

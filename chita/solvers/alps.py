@@ -9,9 +9,8 @@ from typing import ClassVar, NamedTuple, final
 import torch
 from torch import Tensor
 
-from chita.arguments import whole_number
 from chita.constraints import Constraint
-from chita.errors import InputError
+from chita.options import option
 from chita.problem import Curvature, InputGram, LocalQuadratic
 from chita.solvers.solver import Effort, Found, Solver, Status
 
@@ -46,21 +45,21 @@ class ALPS(Solver):
     `cg_iterations` at most, for each output by itself. The eigendecomposition is in float64, the
     iterations in the type of the weights.
 
-    Fields: `rho`, ρ₀ above 0; `max_iterations`; `cg_iterations`.
+    >>> from chita.constraints import KeepK
+    >>> x = InputGram(torch.tensor([[[2.0, 0.0], [0.0, 0.2]]]), outputs=1)  # diagonal
+    >>> q = LocalQuadratic(
+    ...     w_bar=torch.tensor([1.0, 3.0]), curvature=x, ridge=0.1, shift=x.constant(0.0)
+    ... )
+    >>> ALPS().solve(q, KeepK(size=2, k=1)).weights  # 2.1·1² and 0.3·3²
+    tensor([0., 3.])
     """
 
-    rho: float = 0.1
-    max_iterations: int = 300
-    cg_iterations: int = 10
+    rho: float = option(0.1, "The first penalty, ρ₀.", above=0)
+    max_iterations: int = option(300, "Iterations from one ρ₀ at most.", at_least=1)
+    cg_iterations: int = option(10, "Steps of conjugate gradients at most.", at_least=0)
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (InputGram,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rho <= 0:
-            raise InputError(f"rho is {self.rho}; give a penalty above 0, such as 0.1.")
-        whole_number("max_iterations", self.max_iterations, at_least=1, meaning="iterations")
 
     @property
     def effort(self) -> Effort:

@@ -10,10 +10,10 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from chita.arguments import whole_number
 from chita.constraints import Constraint
+from chita.options import option, shared
 from chita.problem import Curvature, GradientGram, LocalQuadratic
-from chita.solvers.bso import supports
+from chita.solvers.bso import BSO, supports
 from chita.solvers.solver import Effort, Found, Solver
 
 
@@ -31,20 +31,23 @@ class BlockBSO(Solver):
     Benbaki et al., CHITA (2023), Algorithm 6, and WoodFisher's blocks. With one block in all it is
     `bso`.
 
-    Fields: `block_size`, weights of a block at most, at least 1 (the paper's gradual runs: 500);
-    `tries`, see `BSO`.
+    >>> from chita.constraints import KeepK
+    >>> from chita.problem import DenseRows
+    >>> h = GradientGram(DenseRows(torch.ones(2, 1)))  # all entries of H are 1
+    >>> q = LocalQuadratic(
+    ...     w_bar=torch.tensor([2.0, 1.0]), curvature=h, ridge=1.0, shift=h.constant(0.0)
+    ... )
+    >>> [BlockBSO(block_size=b).solve(q, KeepK(size=2, k=1)).weights[0].item() for b in (1, 2)]
+    [2.0, 2.5]
     """
 
-    block_size: int = 500
-    tries: int = 10
+    block_size: int = option(
+        500, "Weights of a block at most (500 in the paper's gradual runs).", at_least=1
+    )
+    tries: int = shared(BSO, "tries")
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (GradientGram,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole_number("block_size", self.block_size, at_least=1, meaning="weights of a block")
-        whole_number("tries", self.tries, at_least=1, meaning="step lengths")
 
     @property
     def effort(self) -> Effort:

@@ -8,8 +8,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from chita.arguments import whole_number
 from chita.constraints import Constraint
+from chita.options import option
 from chita.problem import Curvature, LocalQuadratic, Minimum
 from chita.solvers.solver import Effort, Found, Solver
 
@@ -28,19 +28,23 @@ class BSO(Solver):
     Benbaki et al., CHITA (2023), CHITA-BSO. Departure: there the thresholded step replaces the
     magnitude support, here all compete.
 
-    Fields: `tries`, step lengths tried, and `max_supports`, both at least 1.
+    >>> from chita.constraints import KeepK
+    >>> from chita.problem import DenseRows, GradientGram
+    >>> h = GradientGram(DenseRows(torch.ones(2, 1)))  # all entries of H are 1
+    >>> q = LocalQuadratic(
+    ...     w_bar=torch.tensor([2.0, 1.0]), curvature=h, ridge=1.0, shift=h.constant(0.0)
+    ... )
+    >>> BSO().solve(q, KeepK(size=2, k=1)).weights  # (2·2 + 1·1)/2
+    tensor([2.5000, 0.0000])
     """
 
-    tries: int = 10
-    max_supports: int = 4
+    tries: int = option(
+        10, "Thresholded steps tried, each half as long as the one before.", at_least=1
+    )
+    max_supports: int = option(4, "Supports compared at most.", at_least=1)
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole_number("tries", self.tries, at_least=1, meaning="step lengths")
-        whole_number("max_supports", self.max_supports, at_least=1, meaning="supports compared")
 
     @property
     def effort(self) -> Effort:
@@ -50,7 +54,7 @@ class BSO(Solver):
     @property
     def brief(self) -> BSO:
         """The first two supports."""
-        return replace(self, max_supports=min(self.max_supports, 2))
+        return replace(self.without_bound, max_supports=min(self.max_supports, 2))
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None

@@ -10,10 +10,9 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from chita.arguments import whole_number
 from chita.constraints import Constraint
-from chita.errors import InputError
 from chita.linalg.select import first_of_largest
+from chita.options import option
 from chita.problem import Curvature, LocalQuadratic
 from chita.solvers.solver import EVERYTHING, Effort, Found, Solver, Status
 
@@ -39,7 +38,7 @@ class CBS(Solver):
     3. The best mask met is kept, and Q is minimised on it (CBS-U).
 
     In 1 and 3 the best is that of least loss, weights unchanged, on the samples held out; of least
-    E where the problem has no `loss` (a run with `held_out=0`). E is a poor judge: late rounds
+    E where the problem has no `loss` (a run with `validation=0`). E is a poor judge: late rounds
     lower it and the accuracy with it.
 
     Yu et al., The combinatorial brain surgeon (2022), CBS-S (Algorithm 1) and CBS-U; λ is the
@@ -51,26 +50,29 @@ class CBS(Solver):
     more rarely. Where Q has a first-order term the update minimises it also, while the choice takes
     the gradient as zero, as there.
 
-    Fields, beside these: `max_rounds`; `seed`, of the draws; `update`, without which the weights
-    that stay do not change (CBS-S).
+    >>> from chita.constraints import KeepK
+    >>> from chita.problem import DenseRows, GradientGram
+    >>> h = GradientGram(DenseRows(torch.ones(3, 1)))  # so E = ½(sum of what is removed)²
+    >>> w_bar = torch.tensor([3.0, -3.0, 1.0])  # the first two cancel
+    >>> q = LocalQuadratic(w_bar=w_bar, curvature=h, ridge=1.0, shift=h.constant(0.0))
+    >>> CBS(update=False).solve(q, KeepK(size=3, k=1)).weights
+    tensor([0., 0., 1.])
     """
 
-    update: bool = True
-    draws: int = 100
-    candidates: int = 100
-    tolerance: float = 1e-4
-    max_rounds: int = 100
-    seed: int = 0
+    update: bool = option(
+        True, "Minimise over the weights that stay; otherwise they do not change (CBS-S)."
+    )
+    draws: int = option(100, "Random masks drawn for the beginning.", at_least=0)
+    candidates: int = option(100, "Weights of each side in a round of swaps.", at_least=1)
+    tolerance: float = option(
+        1e-4, "A round that lowers E by no more than this share of it is the last.", at_least=0
+    )
+    max_rounds: int = option(100, "Rounds of swaps at most.", at_least=0)
+    seed: int = option(0, "Seed of the draws.", at_least=0)
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
     judges: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole_number("candidates", self.candidates, at_least=1, meaning="weights of each side")
-        if self.tolerance < 0:
-            raise InputError(f"tolerance is {self.tolerance}; give a share of E, at least 0.")
 
     @property
     def effort(self) -> Effort:
@@ -81,12 +83,13 @@ class CBS(Solver):
     @property
     def brief(self) -> CBS:
         """Ten draws and twenty rounds."""
-        return replace(self, draws=min(self.draws, 10), max_rounds=min(self.max_rounds, 20))
+        draws, rounds = min(self.draws, 10), min(self.max_rounds, 20)
+        return replace(self.without_bound, draws=draws, max_rounds=rounds)
 
     @property
     def chosen(self) -> frozenset[str]:
         """Not the blocks, as E couples all weights; nothing where those that stay do not change."""
-        return EVERYTHING - {"fisher_blocks"} if self.update else frozenset()
+        return EVERYTHING - {"structure"} if self.update else frozenset()
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from chita.constraints import Constraint
-from chita.errors import InputError
+from chita.options import option
 from chita.problem import Curvature, LocalQuadratic
 from chita.solvers.solver import Effort, Found, Solver, Status
 
@@ -32,20 +32,25 @@ class CD(Solver):
     Each cycle lowers Q or leaves it. A fixed point has no gradient on the support: it is the
     minimum that the back-solve finds.
 
-    Fields: `max_cycles`; `tolerance`, a cycle that lowers Q by less than this share of |Q| is the
-    last (the official code: 1e-4).
+    >>> from chita.constraints import KeepK
+    >>> from chita.problem import DenseRows, GradientGram
+    >>> h = GradientGram(DenseRows(torch.ones(2, 1)))  # all entries of H are 1
+    >>> q = LocalQuadratic(
+    ...     w_bar=torch.tensor([2.0, 1.0]), curvature=h, ridge=1.0, shift=h.constant(0.0)
+    ... )
+    >>> CD().solve(q, KeepK(size=2, k=1)).weights  # (2·2 + 1·1)/2
+    tensor([2.5000, 0.0000])
     """
 
-    max_cycles: int = 200
-    tolerance: float = 1e-6
+    max_cycles: int = option(200, "Cycles at most.", at_least=0)
+    tolerance: float = option(
+        1e-6,
+        "A cycle that lowers Q by less than this share of |Q| is the last (official code: 1e-4).",
+        at_least=0,
+    )
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_cycles < 0 or self.tolerance < 0:
-            raise InputError(f"{self}: max_cycles and tolerance are at least 0.")
 
     @property
     def effort(self) -> Effort:

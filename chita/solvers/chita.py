@@ -9,12 +9,11 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from chita.arguments import whole_number
 from chita.constraints import Constraint
-from chita.errors import InputError
+from chita.options import option, shared
 from chita.problem import Curvature, LocalQuadratic, Minimum, Prices
-from chita.solvers.bso import best_minimum, supports
-from chita.solvers.local_search import swap_round
+from chita.solvers.bso import BSO, best_minimum, supports
+from chita.solvers.local_search import LocalSearch, swap_round
 from chita.solvers.solver import Effort, Found, Solver, Status
 
 _HALVINGS = 40  # of one step: beyond, scores of tiny weights tie or vanish in rounding
@@ -35,7 +34,8 @@ class CHITA(Solver):
     it pays. A τ that moves nothing ends the search in that metric: a shorter one moves nothing
     either. Two metrics of mean 1 take turns, M = 1, and M = diag(H) + λ scaled, in which weights
     of different curvature compare as they do in a diagonal problem, until neither lowers Q by
-    `tolerance`.
+    `tolerance`. At M = 1 and τ = 1/λ a removed weight competes with the value w̄_j - a_jᵀα that it
+    would take if the others' pull stayed as it is.
 
     **Swaps**, as `local-search` makes them, until a round gains less than `swap_tolerance`.
 
@@ -45,37 +45,37 @@ class CHITA(Solver):
     Departure: there the support is chosen once and then solved. Which parts earn their time is
     measured in `docs/methods.md`. At λ = 0 nothing can be priced, and no swaps are made.
 
-    Fields:
-        max_rounds: rounds of exchange at most, those that fail among them.
-        tolerance: a round that lowers Q by no more than this share of |Q| counts as failed.
-        longest_step: τ at most, in units of 1/λ; at M = 1 and τ = 1/λ a removed weight competes
-            with the value w̄_j - a_jᵀα that it would take if the others' pull stayed as it is.
-        max_swap_rounds: rounds of swaps at most; 0 leaves them out.
-        swap_tolerance: a round of swaps that lowers Q by no more than this share is the last.
-        candidates: of each side, in a round of swaps.
-        tries: see `BSO`.
-        max_supports: see `BSO`.
+    >>> from chita.constraints import KeepK
+    >>> from chita.problem import DenseRows, GradientGram
+    >>> h = GradientGram(DenseRows(torch.tensor([[2.0, 0.0], [0.0, 0.2]])))  # diagonal
+    >>> q = LocalQuadratic(
+    ...     w_bar=torch.tensor([1.0, 3.0]), curvature=h, ridge=0.1, shift=h.constant(0.0)
+    ... )
+    >>> CHITA().solve(q, KeepK(size=2, k=1)).weights  # the larger (H_jj + λ) w̄_j²
+    tensor([1., 0.])
     """
 
-    max_rounds: int = 100
-    tolerance: float = 1e-3
-    longest_step: float = 1.0
-    max_swap_rounds: int = 100
-    swap_tolerance: float = 1e-3
-    candidates: int = 128
-    tries: int = 10
-    max_supports: int = 4
+    max_rounds: int = option(
+        100, "Rounds of exchange at most, those that fail among them.", at_least=0
+    )
+    tolerance: float = option(
+        1e-3,
+        "A round that lowers Q by no more than this share of |Q| counts as failed.",
+        at_least=0,
+    )
+    longest_step: float = option(1.0, "The longest step τ, in units of 1/λ.", above=0)
+    max_swap_rounds: int = option(100, "Rounds of swaps at most; 0 leaves them out.", at_least=0)
+    swap_tolerance: float = option(
+        1e-3,
+        "A round of swaps that lowers Q by no more than this share of |Q| is the last.",
+        at_least=0,
+    )
+    candidates: int = shared(LocalSearch, "candidates", 128)
+    tries: int = shared(BSO, "tries")
+    max_supports: int = shared(BSO, "max_supports")
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole_number("tries", self.tries, at_least=1, meaning="step lengths")
-        whole_number("max_supports", self.max_supports, at_least=1, meaning="supports compared")
-        whole_number("candidates", self.candidates, at_least=1, meaning="weights of each side")
-        if self.longest_step <= 0 or min(self.tolerance, self.swap_tolerance) < 0:
-            raise InputError(f"{self}: tolerances are at least 0, and longest_step is positive.")
 
     @property
     def effort(self) -> Effort:
@@ -87,7 +87,7 @@ class CHITA(Solver):
     def brief(self) -> CHITA:
         """Two supports, two rounds of exchange at most, no swaps."""
         return replace(
-            self,
+            self.without_bound,
             max_supports=min(self.max_supports, 2),
             max_rounds=min(self.max_rounds, 2),
             tolerance=max(self.tolerance, _BRIEF),

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from chita.constraints import Constraint
-from chita.errors import InputError
 from chita.linalg.spectral import largest_eigenvalue
+from chita.options import option
 from chita.problem import Curvature, LocalQuadratic
 from chita.solvers.solver import Effort, Found, Solver, Status
 
@@ -44,27 +44,30 @@ class IHT(Solver):
     is, known in closed form for top-k alone; 1/L serves every constraint, and lowers Q wherever L
     bounds the largest eigenvalue of H + λ.
 
-    Fields:
-        max_iterations: iterations at most.
-        tolerance: an iteration that lowers Q by less than this share of |Q| is the last.
-        max_doublings: trial steps beyond 1/L.
-        lipschitz: L; None computes 1.05 (largest eigenvalue of H + λ) by power iteration.
+    >>> from chita.constraints import KeepK
+    >>> from chita.problem import DenseRows, GradientGram
+    >>> h = GradientGram(DenseRows(torch.ones(2, 1)))  # all entries of H are 1
+    >>> q = LocalQuadratic(
+    ...     w_bar=torch.tensor([2.0, 1.0]), curvature=h, ridge=1.0, shift=h.constant(0.0)
+    ... )
+    >>> IHT().solve(q, KeepK(size=2, k=1)).weights  # (2·2 + 1·1)/2
+    tensor([2.5000, 0.0000])
     """
 
-    max_iterations: int = 500
-    tolerance: float = 1e-6
-    max_doublings: int = 5
-    lipschitz: float | None = None
+    max_iterations: int = option(500, "Iterations at most.", at_least=0)
+    tolerance: float = option(
+        1e-6, "An iteration that lowers Q by less than this share of |Q| is the last.", at_least=0
+    )
+    max_doublings: int = option(5, "Trial steps beyond 1/L at most.", at_least=0)
+    lipschitz: float | None = option(
+        None,
+        "L, a bound on the largest eigenvalue of H + λI.",
+        above=0,
+        unset="1.05 times its estimate by power iteration",
+    )
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.max_iterations, self.max_doublings) < 0 or self.tolerance < 0:
-            raise InputError(f"{self}: max_iterations, max_doublings and tolerance are at least 0.")
-        if self.lipschitz is not None and self.lipschitz <= 0:
-            raise InputError(f"lipschitz is {self.lipschitz}; give a positive number or none.")
 
     @property
     def effort(self) -> Effort:
@@ -74,7 +77,7 @@ class IHT(Solver):
     @property
     def brief(self) -> IHT:
         """Fifty iterations at most."""
-        return replace(self, max_iterations=min(self.max_iterations, _BRIEF))
+        return replace(self.without_bound, max_iterations=min(self.max_iterations, _BRIEF))
 
     def _search(
         self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None

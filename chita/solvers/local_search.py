@@ -8,10 +8,10 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from chita.arguments import whole_number
 from chita.constraints import Constraint
 from chita.errors import InputError
 from chita.linalg.select import first_of_largest
+from chita.options import option
 from chita.problem import Curvature, GradientGram, LocalQuadratic, Minimum, Prices
 from chita.solvers.bso import BSO
 from chita.solvers.solver import Effort, Found, Solver, Status
@@ -29,23 +29,26 @@ class LocalSearch(Solver):
 
     Q never rises. Where all weights are candidates, the result cannot be improved by one swap.
 
-    Fields: `solver`, whose result is the beginning; `max_rounds`; `candidates` of each side;
-    `tolerance`, the share of |Q| that a swap must gain.
+    >>> from chita.constraints import KeepK
+    >>> from chita.problem import DenseRows
+    >>> from chita.solvers import Magnitude
+    >>> h = GradientGram(DenseRows(torch.tensor([[2.0, 0.0], [0.0, 0.2]])))  # diagonal
+    >>> q = LocalQuadratic(
+    ...     w_bar=torch.tensor([1.0, 3.0]), curvature=h, ridge=0.1, shift=h.constant(0.0)
+    ... )
+    >>> LocalSearch(solver=Magnitude()).solve(q, KeepK(size=2, k=1)).weights
+    tensor([1., 0.])
     """
 
-    solver: Solver = BSO()
-    max_rounds: int = 200
-    candidates: int = 256
-    tolerance: float = 1e-7
+    solver: Solver = option(
+        BSO(), "Solver whose result is the beginning; a bound of its own plays no part."
+    )
+    max_rounds: int = option(200, "Rounds of swaps at most.", at_least=0)
+    candidates: int = option(256, "Weights of each side in a round of swaps.", at_least=1)
+    tolerance: float = option(1e-7, "Share of |Q| by which a swap lowers Q at least.", at_least=0)
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (GradientGram,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole_number("candidates", self.candidates, at_least=1, meaning="weights of each side")
-        if self.max_rounds < 0 or self.tolerance < 0:
-            raise InputError(f"{self}: max_rounds and tolerance are at least 0.")
 
     @property
     def effort(self) -> Effort:
@@ -59,7 +62,7 @@ class LocalSearch(Solver):
     ) -> Found:
         if problem.ridge == 0:
             raise InputError("local-search prices swaps by the ridge; give one above zero.")
-        mask = self.solver.solve(problem, constraint, start).mask
+        mask = self.solver.without_bound.solve(problem, constraint, start).mask
         best = problem.minimise_on(mask.nonzero().squeeze(1))
         trace = [best.objective]
         for _ in range(self.max_rounds):

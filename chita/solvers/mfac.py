@@ -11,6 +11,7 @@ from torch import Tensor
 
 from chita.constraints import Constraint
 from chita.errors import InputError
+from chita.options import shared
 from chita.problem import Curvature, GradientGram, LocalQuadratic
 from chita.problem.inverse import Inverse, positive
 from chita.solvers.solver import Effort, Found, Solver
@@ -32,10 +33,17 @@ class MFAC(Solver):
     Frantar et al., M-FAC (2021), section 3.1, the static algorithm; λ is its dampening. Departure:
     the recursion is in float64, there in float32.
 
-    Field: `update`, without which the weights that stay do not change.
+    >>> from chita.constraints import KeepK
+    >>> from chita.problem import DenseRows
+    >>> h = GradientGram(DenseRows(torch.ones(2, 1)))  # all entries of H are 1
+    >>> q = LocalQuadratic(
+    ...     w_bar=torch.tensor([2.0, 1.0]), curvature=h, ridge=1.0, shift=h.constant(0.0)
+    ... )
+    >>> MFAC().solve(q, KeepK(size=2, k=1)).weights  # one removal, so exact: (2·2 + 1·1)/2
+    tensor([2.5000, 0.0000])
     """
 
-    update: bool = True
+    update: bool = shared(WoodFisher, "update")
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (GradientGram,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)

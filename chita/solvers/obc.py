@@ -35,6 +35,14 @@ class OBC(Solver):
     Departures: the inverse is downdated for 128 removals at a time, columns asked for in between
     are made on demand, and weights that are gone leave it. Whole blocks are chosen by these scores,
     not eliminated as blocks.
+
+    >>> from chita.constraints import KeepK
+    >>> x = InputGram(torch.ones(1, 2, 2), outputs=1)  # two inputs, always equal
+    >>> q = LocalQuadratic(
+    ...     w_bar=torch.tensor([2.0, 1.0]), curvature=x, ridge=1.0, shift=x.constant(0.0)
+    ... )
+    >>> OBC().solve(q, KeepK(size=2, k=1)).weights  # (2·2 + 1·1)/2
+    tensor([2.5000, 0.0000])
     """
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (InputGram,)

@@ -19,7 +19,17 @@ class OBD(Selection):
 
     LeCun et al., Optimal brain damage (1989), the saliency of its recipe. Departures: H_jj is the
     mean square of the rows' entries, not the second derivative, and λ is added to it. With λ = 0
-    and `fisher="empirical"` it is the diagonal Fisher of Singh & Alistarh, WoodFisher (2020).
+    and `weighting="empirical"` it is the diagonal Fisher of Singh & Alistarh, WoodFisher (2020).
+
+    >>> import torch
+    >>> from chita.constraints import KeepK
+    >>> from chita.problem import DenseRows, GradientGram
+    >>> h = GradientGram(DenseRows(torch.tensor([[2.0, 0.0], [0.0, 0.2]])))  # diagonal
+    >>> q = LocalQuadratic(
+    ...     w_bar=torch.tensor([1.0, 3.0]), curvature=h, ridge=0.1, shift=h.constant(0.0)
+    ... )
+    >>> OBD().solve(q, KeepK(size=2, k=1)).mask  # (2 + 0.1)·1² and (0.02 + 0.1)·3²
+    tensor([ True, False])
     """
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)

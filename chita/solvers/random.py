@@ -8,6 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from chita.options import option
 from chita.problem import Curvature, LocalQuadratic
 from chita.solvers.solver import Selection
 
@@ -19,10 +20,18 @@ class Random(Selection):
 
     The floor of a comparison: whoever is not above it has learned nothing. Under a plain number of
     weights every allowed choice is as likely as another, and what is kept at a higher sparsity is
-    also kept at a lower one, so stages agree; the order is of `seed` and p alone.
+    also kept at a lower one, so stages agree; the order follows from `seed` and p.
+
+    >>> from chita.constraints import KeepK
+    >>> from chita.problem import NoCurvature
+    >>> w_bar, none = torch.ones(9), NoCurvature(9)
+    >>> q = LocalQuadratic(w_bar=w_bar, curvature=none, ridge=0.0, shift=none.constant(0.0))
+    >>> few, more = (Random(seed=1).solve(q, KeepK(size=9, k=k)).mask for k in (2, 5))
+    >>> (few & more).sum()
+    tensor(2)
     """
 
-    seed: int = 0
+    seed: int = option(0, "Seed of the scores.", at_least=0)
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = ()
 

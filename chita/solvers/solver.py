@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import ClassVar, final
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
 
-from chita.arguments import real_number, whole_number
 from chita.constraints import Constraint
 from chita.errors import InputError, NumericalError
+from chita.options import Options, option
 from chita.problem import Curvature, LocalQuadratic, NoCurvature, lower_bound
 
 
@@ -63,7 +63,7 @@ class Solution:
     """Weights (p,) and mask (p,), with weights zero off the mask and the mask allowed.
 
     `objective` is Q at the weights, in float64, computed from the problem and not taken from the
-    solver. `lower_bound` is a proven bound below the optimum, where one was asked for.
+    solver. `lower_bound` is a proven bound below the optimum, where the solver has `bound`.
     """
 
     weights: Tensor
@@ -86,43 +86,39 @@ class Effort:
     systems: int
 
 
-EVERYTHING = frozenset(("ridge", "first_order", "step", "fisher_blocks"))
+EVERYTHING = frozenset(("ridge", "first_order", "step_size", "structure"))
 """What `Solver.chosen` names at most."""
 
 
-class Solver(ABC):
+@dataclass(frozen=True, kw_only=True)
+class Solver(Options, ABC):
     """Minimises a `LocalQuadratic` over an allowed set of masks.
 
-    A solver is a frozen dataclass whose fields are its options. It keeps nothing between calls,
-    changes no argument, and gives the same bits for the same input.
+    A solver is a frozen dataclass whose fields are its options (`chita.options`). It keeps nothing
+    between calls, changes no argument, and gives the same bits for the same input.
 
     Class variables: `curvatures` and `constraints` name the types that it accepts; an empty
     `curvatures` means that none is needed and none need be collected; `judges`, whether it asks
     the problem's `loss`, so that samples must be held out.
     """
 
+    bound: bool = option(False, "Also prove how low the objective can be at any allowed mask.")
+
     curvatures: ClassVar[tuple[type[Curvature], ...]]
     constraints: ClassVar[tuple[type[Constraint], ...]]
     judges: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Raise `InputError` that names a field of another kind than its default."""
-        for field in fields(self):  # type: ignore[arg-type]
-            value, default = getattr(self, field.name), field.default
-            if value is None and default is None:
-                continue
-            if isinstance(default, Solver):
-                if not isinstance(value, Solver):
-                    raise InputError(f"{field.name} is {value!r}; give a solver such as {default}.")
-            elif isinstance(default, bool):
-                if not isinstance(value, bool):
-                    raise InputError(f"{field.name} is {value!r}; give True or False.")
-            elif isinstance(default, int):
-                meaning = "steps, trials or samples that an option of this method asks for"
-                whole = whole_number(field.name, value, at_least=0, meaning=meaning)
-                object.__setattr__(self, field.name, whole)
-            else:
-                real_number(field.name, value, meaning="an option of this method")
+        """Raise `InputError` that names every option that cannot be used."""
+        super().__post_init__()
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, Solver) and not isinstance(value, Solver):
+                told = field.metadata.get("help", "")
+                raise InputError(
+                    f"`{field.name}` is {value!r}; give a solver such as "
+                    f"{type(field.default).__name__}(). {told}"
+                )
 
     @classmethod
     def takes(cls, kind: type[Curvature]) -> bool:
@@ -136,8 +132,21 @@ class Solver(ABC):
 
     @property
     def brief(self) -> Solver:
-        """The same method at less effort, for a problem that the next stage poses anew."""
-        return self
+        """The same method at less effort, for a problem that the next stage replaces.
+
+        It proves no bound: that is done once, in the last stage.
+        """
+        return self.without_bound
+
+    @property
+    def without_bound(self) -> Self:
+        """The same method, where neither it nor a solver inside it proves a bound."""
+        inside = {
+            field.name: value.without_bound
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Solver)
+        }
+        return replace(self, bound=False, **inside)
 
     @property
     def chosen(self) -> frozenset[str]:
@@ -153,8 +162,6 @@ class Solver(ABC):
         problem: LocalQuadratic,
         constraint: Constraint,
         start: Tensor | None = None,
-        *,
-        bound: bool = False,
     ) -> Solution:
         """Return the best weights and mask that this method finds.
 
@@ -163,7 +170,9 @@ class Solver(ABC):
             constraint: the allowed masks over the same p weights.
             start: weights (p,) from which to begin; w̄ where None. The result may be any allowed
                 point, whatever the start.
-            bound: also prove how low Q can be at all, by `chita.problem.lower_bound`.
+
+        Returns:
+            The solution; its `lower_bound` is that of `chita.problem.lower_bound` where `bound`.
 
         Raises:
             InputError: the solver does not accept this curvature or constraint, or sizes differ.
@@ -184,7 +193,7 @@ class Solver(ABC):
             weights=found.weights,
             mask=found.mask,
             objective=problem.value(found.weights),
-            lower_bound=_lower_bound(problem, constraint, found.mask) if bound else None,
+            lower_bound=_lower_bound(problem, constraint, found.mask) if self.bound else None,
             status=found.status,
             stats=Stats(
                 iterations=max(found.iterations, len(found.trace) - 1),

@@ -8,9 +8,9 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from chita.arguments import whole_number
 from chita.constraints import Constraint, Divisible, KeepKInGroups
 from chita.linalg.cholesky import cholesky
+from chita.options import option
 from chita.problem import Curvature, InputGram, LocalQuadratic
 from chita.solvers.solver import Effort, Found, Solver
 
@@ -31,17 +31,19 @@ class SparseGPT(Solver):
     largest remainder, so that the whole count is exact; and inputs that are always zero need no
     case, since λ is on their diagonal.
 
-    Fields: `block_size`, inputs at a time, at least 1.
+    >>> from chita.constraints import KeepK
+    >>> x = InputGram(torch.ones(1, 2, 2), outputs=1)  # two inputs, always equal
+    >>> q = LocalQuadratic(
+    ...     w_bar=torch.tensor([1.0, 2.0]), curvature=x, ridge=1.0, shift=x.constant(0.0)
+    ... )
+    >>> SparseGPT().solve(q, KeepK(size=2, k=1)).weights  # (1·1 + 2·2)/2
+    tensor([0.0000, 2.5000])
     """
 
-    block_size: int = 128
+    block_size: int = option(128, "Inputs at a time.", at_least=1)
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (InputGram,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Divisible,)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole_number("block_size", self.block_size, at_least=1, meaning="inputs at a time")
 
     @property
     def effort(self) -> Effort:

@@ -17,8 +17,16 @@ class Wanda(Selection):
     """Keep the weights of largest |w̄_ij| ‖X_j‖, X_j the inputs of weight j; change none of them.
 
     Sun et al., A simple and effective pruning approach (2024), equation 1; they compare weights
-    within every output, which is the budget `per_layer="rows"`. Departure: ‖X_j‖ is a root mean
-    square, which orders weights as a norm does. λ has no part.
+    within every output, which is the budget `PerRow`. Departure: ‖X_j‖ is a root mean
+    square, which orders weights as a norm does. λ plays no part.
+
+    >>> import torch
+    >>> from chita.constraints import KeepK
+    >>> x = InputGram(torch.tensor([[[9.0, 0.0], [0.0, 1.0]]]), outputs=1)  # norms 3 and 1
+    >>> w_bar = torch.tensor([1.0, 2.0])
+    >>> q = LocalQuadratic(w_bar=w_bar, curvature=x, ridge=0.1, shift=x.constant(0.0))
+    >>> Wanda().solve(q, KeepK(size=2, k=1)).weights  # 1·3 and 2·1
+    tensor([1., 0.])
     """
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (InputGram,)

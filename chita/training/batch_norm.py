@@ -105,7 +105,7 @@ def _check_finite(
             raise NumericalError(
                 f"The statistics of batch norm {names[norm]!r}, estimated anew, are not finite: "
                 "samples are not, or what layers before it make of them. Look at the calibration "
-                "data, or keep the old statistics: bn_recalibrate=False, or --no-bn-recalibrate."
+                "data, or turn `bn_recalibrate` off."
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, final
 
@@ -35,6 +35,21 @@ _OPTIMIZER = "optimizer."
 
 class Diverged(Exception):
     """Training has diverged; the message tells where."""
+
+
+def optimizer_of(training: Training, weights: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return a new optimizer of weights that are trained; only matrices and filters decay."""
+    decayed = [weight for weight in weights if weight.ndim > 1]
+    free = [weight for weight in weights if weight.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": training.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if training.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=training.rate)
+    momentum = training.momentum
+    return torch.optim.SGD(groups, lr=training.rate, momentum=momentum, nesterov=momentum > 0)
 
 
 @final
@@ -77,7 +92,7 @@ class FineTuner:
                 "No parameter of the network requires a gradient, so there is nothing to train. "
                 "Call network.requires_grad_()."
             )
-        self._optimizer = training.optimizer_of(self._trained)
+        self._optimizer = optimizer_of(training, self._trained)
         self._enforcer: Enforcer | None = None
         self._steps = pool.batches(training.batch)
         self._device = self._trained[0].device

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
-from chita.cli.app import app
 from chita.masks.storage import save_masks
 from chita.models.zoo import load_model
+from tests.program import chita as invoke
 
 WORK = re.compile(  # what progress leaves behind
     r"[\w ]+: [\d,]+( of [\d,]+)? \w+, [\d.]+ s(, [\d.,]+ \w+/s)?"
@@ -66,8 +65,7 @@ def refused(*arguments, out="out", idle=False):
     if out and arguments[0] in WRITES and "--out" not in arguments:
         arguments[1:1] = ["--out", out]
     before = tree(Path.cwd())
-    done = CliRunner().invoke(app, arguments)
-    assert isinstance(done.exception, SystemExit), done.exception
+    done = invoke(*arguments)
     assert done.exit_code == 2, done.output
     assert done.stdout == ""
     assert tree(Path.cwd()) == before
@@ -77,12 +75,12 @@ def refused(*arguments, out="out", idle=False):
 
 
 def done_well(*arguments):
-    done = CliRunner().invoke(app, list(map(str, arguments)))
+    done = invoke(*arguments)
     assert done.exit_code == 0, done.output
 
 
 def weights_of():
-    return {n: t.clone() for n, t in load_model("digits-mlp")[0].state_dict().items()}
+    return {n: t.clone() for n, t in load_model("digits-mlp").state_dict().items()}
 
 
 def pickled(trace, kind, path):

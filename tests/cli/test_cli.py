@@ -8,17 +8,15 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
+from safetensors.torch import save_file
 
 import chita.models
-from chita.cli.app import app
 from chita.data.digits import digits
 from chita.data.pool import draw
 from chita.masks.storage import load_masks
 from chita.models.paper.mlpnet import MLPNet
-from chita.models.zoo import MODELS, load_model
+from chita.models.zoo import MODELS, load_network
+from tests.program import chita as invoked
 
 FIELDS = [
     *("dense_accuracy", "accuracy", "metric", "dense_metric", "pruned_metric"),
@@ -37,7 +35,7 @@ FIELDS = [
         "ridge",
         "first_order",
         "fisher_blocks",
-        "method",
+        "solver",
         "step",
         "stages",
         "epochs",
@@ -61,23 +59,17 @@ def run_chita(*arguments, **options):
     )
 
 
-def invoked(*arguments):
-    """The program in this process, which spares the start of another."""
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
 def refused(*arguments):
     """The one message of a refusal: exit code 2, no traceback, nothing on standard output."""
     done = invoked(*arguments)
     assert done.exit_code == 2, done.output
     assert not done.stdout
-    assert isinstance(done.exception, SystemExit)
     return done.stderr
 
 
 def test_json_is_alone_on_standard_output_and_a_run_folder_is_written(tmp_path):
     out = tmp_path / "run"
-    done = run_chita("prune", "--sparsity", "0.9", "--rows", 100, "--json", "--out", out)
+    done = run_chita("prune", "--sparsity", "0.9", "--samples", 100, "--json", "--out", out)
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
     assert list(printed) == FIELDS
@@ -98,54 +90,37 @@ def test_json_is_alone_on_standard_output_and_a_run_folder_is_written(tmp_path):
     assert "--force" in message
 
 
-def test_a_run_repeats_exactly_from_its_row_indices(tmp_path):
-    indices = tmp_path / "rows.txt"
-    indices.write_text("\n".join(map(str, range(0, 200, 2))) + "\n\n")
-    for name in ("a", "b"):
-        done = invoked(
-            *("prune", "--nnz", 900, "--row-indices", indices, "--row-size", 2, "--ridge", 0.1),
-            *("--out", tmp_path / name),
-        )
-        assert done.exit_code == 0, done.output
-    first = load_file(tmp_path / "a" / "model.safetensors")
-    second = load_file(tmp_path / "b" / "model.safetensors")
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    record = json.loads((tmp_path / "a" / "record.json").read_text())
-    assert record["rows"] == 50
-    assert record["data_hash"] == digits()[0].take(torch.arange(0, 200, 2)).digest()
-
-
 def test_a_run_file_and_the_command_line_that_overrides_it(tmp_path):
     config = tmp_path / "run.toml"
     config.write_text(
-        'model = "digits-cnn"\nsparsity = 0.5\nmethod = "iht"\nrows = 50\n'
+        'model = "digits-cnn"\nsparsity = 0.5\nsolver = "iht"\nsamples = 50\n'
         "[options]\nmax_iterations = 4\n"
     )
     done = invoked("prune", "--config", config, "--nnz", 2000, "--option", "tolerance=0", "--json")
     assert done.exit_code == 0, done.output
     printed = json.loads(done.stdout)
-    assert (printed["nnz"], printed["method"]) == (2000, "iht")
-    config.write_text("sparsity = 0.5\nrow-size = 2\nspeed = 3\nrow = 5\n")
+    assert (printed["nnz"], printed["solver"]) == (2000, "iht")
+    config.write_text("sparsity = 0.5\nsamples-per-gradient = 2\nspeed = 3\nsample = 5\n")
     message = refused("prune", "--config", config)
     assert "'speed'" in message
-    assert "'row': Did you mean rows" in message
-    assert "row_size'" not in message
-    config.write_text('sparsity = "half"\nrows = [1]\n')
+    assert "'sample': Did you mean samples" in message
+    assert "gradient'" not in message
+    config.write_text('sparsity = "half"\nsamples = [1]\n')
     message = refused("prune", "--config", config)
-    assert "sparsity is 'half'" in message
-    assert "rows is [1]" in message
+    assert "--sparsity is 'half'" in message
+    assert "--samples is [1]" in message
     config.write_text("sparsity = \n")
     assert "is not TOML" in refused("prune", "--config", config)
     assert "cannot be read" in refused("prune", "--config", tmp_path / "absent.toml")
 
 
 def test_settings_reach_the_run():
-    arguments = ["prune", "--nnz", 900, "--rows", 20, "--first-order", 0.5, "--ridge", 0.2]
+    arguments = ["prune", "--nnz", 900, "--samples", 20, "--first-order", 0.5, "--ridge", 0.2]
     hashes = set()
     for seed in (3, 4):
         with tempfile.TemporaryDirectory() as folder:
             run = [*arguments, "--seed", seed, "--out", f"{folder}/run", "--json"]
-            done = CliRunner().invoke(app, list(map(str, run)))
+            done = invoked(*run)
             assert done.exit_code == 0, done.output
             printed = json.loads(done.stdout)
             hashes.add(json.loads(Path(f"{folder}/run/record.json").read_text())["data_hash"])
@@ -163,14 +138,15 @@ def test_tables():
             "digits-cnn",
             "--sparsity",
             0.5,
-            "--rows",
+            "--samples",
             50,
             "--ridge",
             0.1,
         )).stdout
     )
-    listed = invoked("methods").stdout
-    assert all(name in listed for name in ("magnitude", "bso", "iht", "chita", "max_rounds=100"))
+    listed = invoked("solvers").stdout
+    assert all(name in listed for name in ("magnitude", "bso", "iht", "chita"))
+    assert "│ max_rounds      │ whole number ≥ 0 │ 100 " in invoked("solvers", "chita").stdout
     assert "32,360" in invoked("models").stdout
 
 
@@ -178,26 +154,25 @@ def test_tables():
     ("arguments", "message"),
     [
         (["prune"], "got none"),
-        (["prune", "--sparsity", 0.5, "--nnz", 5], "got sparsity and nnz"),
-        (["prune", "--sparsity", 1], "share of weights removed"),
-        (["prune", "--sparsity", "nan"], "share of weights removed"),
+        (["prune", "--sparsity", 0.5, "--nnz", 5], "got --sparsity and --nnz"),
+        (["prune", "--sparsity", 1], "at least 0 and below 1"),
+        (["prune", "--sparsity", "nan"], "at least 0 and below 1"),
         (["prune", "--sparsity", "lots"], "--sparsity"),
-        (["prune", "--nnz", 5, "--method", "chitta"], "Did you mean chita"),
+        (["prune", "--nnz", 5, "--solver", "chitta"], "Did you mean chita"),
         (["prune", "--nnz", 5, "--option", "depth=3"], "no option 'depth'"),
         (["prune", "--nnz", 5, "--model", "mlpnett"], "Did you mean mlpnet"),
         (["prune", "--nnz", 5, "--data", "minst"], "Did you mean mnist"),
         (["prune", "--nnz", 5, "--data", "mnist", "--data-dir", "/nowhere"], "t10k-labels"),
-        (["prune", "--nnz", 5, "--data", "digits", "--rows", 5000], "need 5000 samples"),
+        (["prune", "--nnz", 5, "--data", "digits", "--samples", 5000], "need 5000 samples"),
         (["prune", "--nnz", 5, "--device", "abacus"], "abacus"),
         (["prune", "--nnz", 5, "--device", "meta"], "'meta' cannot be used"),
         (["prune", "--nnz", 5, "--out", "a" * 300], "too long"),
         (["prune", "--nnz", 5, "--weights", "a" * 300], "too long"),
         (["prune", "--nnz", 5, "--data", "mnist", "--data-dir", "a" * 300], "too long"),
-        (["prune", "--nnz", 5, "--row-indices", "/nowhere"], "cannot be read"),
         (["prune", "--nnz", 5, "--weights", "/nowhere"], "does not exist"),
-        (["prune", "--nnz", 5, "--ridge", "strong"], "ridge is 'strong'"),
+        (["prune", "--nnz", 5, "--ridge", "strong"], "--ridge is 'strong'"),
         (["evaluate", "--model", "mlpnet"], "--weights"),
-        (["prun"], "Did you mean 'prune'"),
+        (["prun"], 'Did you mean "prune"'),
         (["prune", "--nnz", 5, "--colour"], "--colour"),
     ],
 )
@@ -218,7 +193,7 @@ def test_data_of_another_shape_names_the_module_where_it_fails(tmp_path):
 def test_a_refusal_from_the_shell():
     done = run_chita("prune", "--sparsity", 2)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("Error: sparsity is 2.0; ")
+    assert done.stderr.startswith("Error: --sparsity is 2.0; ")
     assert done.stderr.count("\n") == 1
 
 
@@ -244,13 +219,13 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
 def test_the_papers_network_from_the_command_line(data_dir, tmp_path):
     weights = data_dir / "checkpoints" / "mlpnet_mnist.safetensors"
     common = ["--model", "mlpnet", "--weights", weights, "--data-dir", data_dir, "--json"]
-    done = run_chita("prune", *common, "--nnz", 3235, "--method", "magnitude")
+    done = run_chita("prune", *common, "--nnz", 3235, "--solver", "magnitude")
     printed = json.loads(done.stdout)
     assert round(printed["dense_accuracy"], 2) == 93.97
     assert round(printed["accuracy"], 2) == 90.3
     assert printed["objective"] is None
     assert printed["ridge"] is None
-    given = ("--sparsity", 0.9, "--rows", 100, "--ridge", 0.1)
+    given = ("--sparsity", 0.9, "--samples", 100, "--ridge", 0.1)
     assert json.loads(invoked("prune", *common, *given).stdout)["nnz"] == 3236
 
 
@@ -262,7 +237,7 @@ def test_the_papers_pickle_from_the_command_line(data_dir, tmp_path):
     common[3] = pickle
     assert "--allow-pickle" in refused("evaluate", *common)
     done = run_chita(
-        *("prune", *common, "--allow-pickle", "--nnz", 900, "--method", "magnitude"),
+        *("prune", *common, "--allow-pickle", "--nnz", 900, "--solver", "magnitude"),
         *("--out", tmp_path / "run"),
     )
     record = json.loads((tmp_path / "run" / "record.json").read_text())
@@ -276,11 +251,11 @@ def test_the_shipped_weights_are_small():
     folder = Path(chita.models.__file__).parent / "weights"
     files = [folder / str(spec.bundled) for spec in MODELS.values() if spec.bundled]
     assert sum(pathlib.Path(file).stat().st_size for file in files) < 300_000
-    assert load_model("digits-mlp")[1] == ()
+    assert load_network("digits-mlp")[1] == ()
 
 
 def test_levels_by_outliers_are_measured_layer_by_layer():
-    arguments = ("--sparsity", "0.5", "--per-layer", "owl", "--method", "alps", "--rows", "100")
+    arguments = ("--sparsity", "0.5", "--per-layer", "owl", "--solver", "alps", "--samples", "100")
     told = invoked("prune", *arguments, "--json")
     assert told.exit_code == 0, told.output
     assert json.loads(told.stdout)["nnz"] == 8512
@@ -288,8 +263,8 @@ def test_levels_by_outliers_are_measured_layer_by_layer():
 
 GRADUAL = """
 model = "digits-cnn"
-rows = 100
-method = "magnitude"
+samples = 100
+solver = "magnitude"
 [training]
 epochs = 3
 events = 2
@@ -301,7 +276,7 @@ def test_gradual_pruning_from_a_run_file(tmp_path):
     file.write_text(GRADUAL)
     out = tmp_path / "out"
     told = invoked(
-        *("prune", "--gradual", file, "--sparsity", "0.9", "--train", "batch=50"),
+        *("prune", "--config", file, "--sparsity", "0.9", "--training.batch", 50),
         *("--json", "--out", out),
     )
     assert told.exit_code == 0, told.output
@@ -319,8 +294,17 @@ def test_gradual_pruning_from_a_run_file(tmp_path):
 def test_wrong_tables_of_training_get_one_message(tmp_path):
     file = tmp_path / "run.toml"
     file.write_text(GRADUAL)
-    given = ("prune", "--gradual", str(file), "--sparsity", "0.9")
-    assert "Did you mean epochs" in refused(*given, "--train", "epoch=2")
-    assert "need more than 1 epochs" in refused(*given, "--train", "epochs=1")
-    assert "training.rate is 'fast'" in refused(*given, "--train", "rate=fast")
-    assert "two files" in refused(*given, "--config", str(file))
+    given = ("prune", "--config", file, "--sparsity", "0.9")
+    assert "Did you mean --training.epochs?" in refused(*given, "--training.epoch", 2)
+    assert "need more than 1 epochs" in refused(*given, "--training.epochs", 1)
+    assert "--training.rate is 'fast'" in refused(*given, "--training.rate", "fast")
+    file.write_text(f"{GRADUAL}epoch = 4\n")
+    assert "'training.epoch': Did you mean epochs" in refused(*given)
+
+
+def test_an_option_of_training_turns_it_on(tmp_path):
+    options = ("--training.epochs", 1, "--training.events", 1, "--out", tmp_path / "run")
+    done = invoked("prune", "--sparsity", 0.9, "--solver", "magnitude", *options)
+    assert done.exit_code == 0, done.output
+    asked = json.loads((tmp_path / "run" / "record.json").read_text())["settings"]["training"]
+    assert (asked["epochs"], asked["events"], asked["batch"]) == (1, 1, 128)

@@ -6,19 +6,14 @@ import sys
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import chita
-from chita.cli.app import app
 from chita.cli.reopened import _is_code
 from chita.data.digits import digits
 from chita.masks.storage import load_masks
 from chita.runtimes.measured import Benchmark
 from tests.families.language import FAMILIES
-
-
-def invoked(*arguments):
-    return CliRunner().invoke(app, list(map(str, arguments)))
+from tests.program import chita as invoked
 
 
 def refused(*arguments):
@@ -33,7 +28,7 @@ def refused(*arguments):
 def run(tmp_path_factory):
     """A run of the command line, by magnitude."""
     out = tmp_path_factory.mktemp("run") / "run"
-    done = invoked("prune", "--sparsity", 0.9, "--method", "magnitude", "--out", out)
+    done = invoked("prune", "--sparsity", 0.9, "--solver", "magnitude", "--out", out)
     assert done.exit_code == 0, done.output
     return out
 
@@ -85,7 +80,7 @@ def test_a_run_of_transformers(tmp_path):
     sys.path.insert(0, str(tmp_path))
     try:
         arguments = ("--model", f"hf:{tmp_path / 'dense'}", "--data", "text:data")
-        given = ("--sparsity", 0.5, "--method", "magnitude", "--loss", "model")
+        given = ("--sparsity", 0.5, "--solver", "magnitude", "--loss", "model")
         done = invoked("prune", *arguments, *given, "--out", tmp_path / "run")
         assert done.exit_code == 0, done.output
         shutil.rmtree(tmp_path / "dense")
@@ -102,8 +97,9 @@ def test_a_run_of_transformers(tmp_path):
 
 
 def test_a_run_from_python_is_named(tmp_path):
-    model, _ = chita.load_model("digits-mlp")
-    chita.prune(model, digits()[0], nnz=500, method="magnitude").save(tmp_path / "run")
+    model = chita.load_model("digits-mlp")
+    pruned = chita.prune(model, digits()[0], budget=chita.Nonzeros(500), solver="magnitude")
+    pruned.save(tmp_path / "run")
     out = ("--to", "onnx", "--out", tmp_path / "net.onnx")
     assert "Name it with --model" in refused("export", tmp_path / "run", *out)
     done = invoked("export", tmp_path / "run", *out, "--model", "digits-mlp")
@@ -188,8 +184,8 @@ def test_a_run_is_measured(run, tmp_path):
     [
         (["--runtime", "mn"], "Unknown runtime 'mn'"),
         (["--batch", "0"], "--batch is 0"),
-        (["--seconds", "0"], "--seconds 0"),
-        (["--seconds", "nan"], "--seconds nan"),
+        (["--seconds", "0"], "--seconds is 0.0"),
+        (["--seconds", "nan"], "--seconds is nan"),
         (["--out", "none/measured.json"], "is no folder"),
         (["--dense", "none.safetensors"], "does not exist"),
     ],

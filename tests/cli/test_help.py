@@ -1,47 +1,117 @@
 """What `--help` shows, and `--version`."""
 
 import re
+import subprocess
 import sys
 from importlib.metadata import version
-from typing import get_args, get_type_hints
 
 import pytest
-from typer.models import ArgumentInfo, OptionInfo
-from typer.testing import CliRunner
 
-from chita.cli.app import _COMMANDS, app
+from chita.cli.app import COMMANDS, main
+from chita.cli.generated import MOST_USED, flagged
+from chita.exports.kinds import KINDS
+from chita.pruning.sensitivity import SPARSITIES
+from chita.runtimes.table import RUNTIMES
+from chita.settings import leaves
+from tests.program import chita as invoke
 
-WIDE = {"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch):
+    for name, value in {"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
 
 
 def shown(*arguments):
     """What is printed, without boxes and line breaks."""
-    done = CliRunner().invoke(app, arguments, env=WIDE)
+    done = invoke(*arguments)
     assert done.exit_code == 0, done.output
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", done.stdout).split())
 
 
-@pytest.mark.parametrize("command", _COMMANDS, ids=lambda command: command.__name__)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_text_appears_whole(command):
-    found = shown(command.__name__, "--help")
-    hints = get_type_hints(command, include_extras=True).values()
-    infos = [
-        i for hint in hints for i in get_args(hint) if isinstance(i, OptionInfo | ArgumentInfo)
-    ]
-    assert infos or not command.__code__.co_argcount
-    missing = [i.help for i in infos if " ".join(i.help.split()) not in found]
-    assert not missing
-    assert " ".join(command.__doc__.split()) in found
+    found = shown(command, "--help")
+    kind, _ = COMMANDS[command]
+    own = [leaf for leaf in leaves(kind) if leaf.group.part.shown]
+    texts = [" ".join(flagged(leaf.entry.told, kind).split()) for leaf in own]
+    assert [text for text in texts if text not in found] == []
+    assert [leaf.flag for leaf in own if leaf.flag not in found] == []
+    assert " ".join(kind.__doc__.split()) in found
+    assert "`" not in found  # names of options are written as flags
+    for leaf in own:
+        assert ("[required]" in found) or not leaf.required
+
+
+def test_the_most_used_options_come_first_and_groups_are_panels():
+    panels = re.findall(r"╭─ ([\w ]+) ─", invoke("prune", "--help").stdout)
+    groups = dict.fromkeys(leaf.group.name for leaf in leaves(COMMANDS["prune"][0]))
+    assert panels == ["most used", *groups]
+    first = invoke("prune", "--help").stdout.partition("╭─ network ─")[0]
+    assert re.findall(r"│ --([\w-]+)", first) == [*MOST_USED]
+
+
+def test_what_must_be_given_is_in_the_first_line():
+    assert "Usage: chita export RUN --to TEXT --out PATH [OPTIONS] " in shown("export", "--help")
+    assert "Usage: chita solvers [OPTIONS] List" in shown("solvers", "--help")
+
+
+def test_words_that_other_tables_hold():
+    assert all(kind in shown("export", "--help") for kind in KINDS)
+    assert all(runtime in shown("benchmark", "--help") for runtime in RUNTIMES)
+    usual = ",".join(map(str, SPARSITIES))
+    assert f"[default: {usual}]" in shown("sensitivity", "--help")
 
 
 def test_the_version():
     assert shown("--version") == f"chita {version('chita')}"
-    assert "--version Show the version and exit." in shown("--help").replace("<bool> ", "")
+    assert "--version" in shown("--help")
     assert "chosen together." in shown("--help")
 
 
 def test_chita_alone_shows_help(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["chita"])
-    done = CliRunner().invoke(app, [])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    done = invoke()
     assert (done.exit_code, done.stderr) == (2, "")
-    assert "Usage: " in done.stdout
+    assert "Usage: chita COMMAND" in done.stdout
+
+
+LOADED = """
+import sys
+from chita.cli.app import main
+try:
+    main(sys.argv[1:])
+finally:
+    print([name for name in ("torch", "numpy", "pydantic", "scipy") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("arguments", [(), ("--version",), ("--help",), ("prune", "--nnz", "0")])
+def test_nothing_heavy_is_imported_for_few_words(arguments):
+    assert imported(*arguments) == "[]"
+
+
+def test_no_help_imports_torch():
+    """All commands in one process, which would keep what any of them imported."""
+    code = LOADED.replace("    main(sys.argv[1:])", ALL)
+    assert imported(code=code) == "[]"
+
+
+ALL = """
+    from chita.cli.app import COMMANDS
+    for command in COMMANDS:
+        try:
+            main([command, "--help"])
+        except SystemExit as ended:
+            assert ended.code == 0
+"""
+
+
+def imported(*arguments, code=LOADED):
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    return done.stdout.splitlines()[-1]

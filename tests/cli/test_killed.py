@@ -42,8 +42,8 @@ def start(tmp_path_factory):
     """Runs `chita prune`, killed at a call of a function; the rest of the command in a list."""
     where = tmp_path_factory.mktemp("killed")
     folder, data = saved("encoder", where / "model"), written(where / "text")
-    options = ["--model", f"hf:{folder}", "--data", str(data), "--method", "alps"]
-    options += ["--sparsity", "0.5", "--rows", "40", "--length", "16", "--max-memory", "0"]
+    options = ["--model", f"hf:{folder}", "--data", str(data), "--solver", "alps"]
+    options += ["--sparsity", "0.5", "--samples", "40", "--length", "16", "--max-memory", "0"]
 
     def run(place, count, out, *more):
         arguments = [sys.executable, "-c", RUN, place, str(count), "prune", *options]
@@ -90,7 +90,7 @@ def test_a_killed_run_is_not_begun_anew_unasked(start, tmp_path):
 GRADUAL = """
 model = "digits-cnn"
 sparsity = 0.9
-rows = 200
+samples = 200
 [training]
 epochs = 24
 events = 4
@@ -102,7 +102,7 @@ augmentation = "crop-flip"
 @pytest.mark.slow
 def test_gradual_pruning_killed_at_five_random_moments_goes_on_to_the_same_bits(tmp_path):
     (tmp_path / "run.toml").write_text(GRADUAL)
-    command = [sys.executable, "-m", "chita", "prune", "--gradual", str(tmp_path / "run.toml")]
+    command = [sys.executable, "-m", "chita", "prune", "--config", str(tmp_path / "run.toml")]
     whole = tmp_path / "whole"
     began = time.monotonic()
     subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)

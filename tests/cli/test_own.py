@@ -9,11 +9,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
 import chita
-from chita.cli.app import app
 from chita.data.digits import digits
+from tests.program import chita as invoke
 
 MODULE = """
 import torch
@@ -62,7 +61,7 @@ def own(tmp_path, monkeypatch):
 
 
 def printed(*arguments):
-    done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    done = invoke(*arguments, "--json")
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
 
@@ -78,7 +77,7 @@ def test_a_function_gives_the_network_and_its_weights(own):
     for extra, bias in (([], None), (["--weights", "w.safetensors"], plain.bias)):
         found = printed(
             *("prune", "--model", f"{own}:plain", "--data", f"{own}:batches", "--nnz", 5),
-            *("--rows", 20, "--out", "run", "--force", *extra),
+            *("--samples", 20, "--out", "run", "--force", *extra),
         )
         assert (found["metric"], found["accuracy"], found["dense_metric"]) == (None, None, None)
         state = load_file("run/model.safetensors")
@@ -91,39 +90,39 @@ def test_it_is_told_that_a_function_may_give_weights_at_random(own):
     save_file(torch.nn.Linear(4, 3).state_dict(), "w.safetensors")
     save_file({"weight": torch.arange(12.0).view(3, 4) % 2}, "half.safetensors")
     data = ("--data", f"{own}:regression", "--loss", "mse")
-    some = ("--held-out", "8", "--rows", "20")
+    some = ("--validation", "8", "--samples", "20")
     for command, *others in (
-        ("prune", "--nnz", "5", "--method", "magnitude"),
+        ("prune", "--nnz", "5", "--solver", "magnitude"),
         ("refit", "--mask", "half.safetensors", *some, "--ridge", "0.1"),
         ("apply", "--mask", "half.safetensors"),
         ("evaluate",),
-        ("sensitivity", *some, "--method", "magnitude", "--sparsities", "0.5"),
+        ("sensitivity", *some, "--solver", "magnitude", "--sparsities", "0.5"),
     ):
         told = ["no --weights" in stderr for stderr in said(own, command, *data, *others)]
         assert told == [True, False, False], command
     assert "no --weights" not in next(said(own, "plan", *data))
-    assert "no --weights" not in CliRunner().invoke(app, ["evaluate"]).stderr
+    assert "no --weights" not in invoke("evaluate").stderr
 
 
 def said(own, command, *others):
     """What a command says without weights, with them, and quietly."""
     for extra in ((), ("--weights", "w.safetensors"), ("--quiet",)):
-        done = CliRunner().invoke(app, [command, "--model", f"{own}:at_random", *others, *extra])
+        done = invoke(command, "--model", f"{own}:at_random", *others, *extra)
         assert done.exit_code == 0, done.output
         yield done.stderr
 
 
 def test_what_a_function_draws_is_the_same_in_every_run(own):
     before = torch.get_rng_state()
-    first, _ = chita.load_model(f"{own}:at_random")
+    first = chita.load_model(f"{own}:at_random")
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(5)
-    again, _ = chita.load_model(f"{own}:at_random")
+    again = chita.load_model(f"{own}:at_random")
     assert torch.equal(first.weight, again.weight)
 
 
 def test_a_regression_names_its_metric_and_a_loss_of_ones_own_is_used(own):
-    common = ["prune", "--model", f"{own}:plain", "--data", f"{own}:regression", "--rows", 30]
+    common = ["prune", "--model", f"{own}:plain", "--data", f"{own}:regression", "--samples", 30]
     mse = printed(*common, "--nnz", 6, "--loss", "mse", "--ridge", 0.01)
     assert mse["metric"] == "mean squared error"
     assert mse["accuracy"] is None
@@ -144,7 +143,7 @@ def test_folders_of_images_are_scaled_and_normalised_as_asked(own, tmp_path):
             for i in range(count):
                 pixels = random.integers(0, 255, (8, 8, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
-    common = ["prune", "--model", f"{own}:made", "--data", "images", "--nnz", 30, "--rows", 9]
+    common = ["prune", "--model", f"{own}:made", "--data", "images", "--nnz", 30, "--samples", 9]
     hashes = []
     for extra in ([], ["--image-mean", "0,0,0"], ["--image-std", "1,1,1"]):
         found = printed(*common, "--image-size", 4, *extra, "--out", "run", "--force")
@@ -163,7 +162,7 @@ def test_tensors_in_a_file(own):
     np.savez("data.npz", inputs=x.numpy(), targets=y.numpy())
     torch.save({"inputs": x, "targets": y}, "data.pt")
     save_file({"inputs": x, "targets": y}, "data.safetensors")
-    common = ["prune", "--model", f"{own}:plain", "--nnz", 5, "--rows", 30, "--data"]
+    common = ["prune", "--model", f"{own}:plain", "--nnz", 5, "--samples", 30, "--data"]
     found = [printed(*common, f"data.{kind}") for kind in ("npz", "pt", "safetensors")]
     assert found[0]["objective"] == found[1]["objective"] == found[2]["objective"]
     assert found[0]["accuracy"] is not None
@@ -171,7 +170,7 @@ def test_tensors_in_a_file(own):
 
 def test_every_option_about_weights_and_labels_reaches_the_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    common = ["prune", "--rows", 30, "--out", "run", "--force"]
+    common = ["prune", "--samples", 30, "--out", "run", "--force"]
 
     def layers(*extra):
         found = printed(*common, *(["--sparsity", 0.99] if "--config" not in extra else []), *extra)
@@ -194,8 +193,8 @@ def test_every_option_about_weights_and_labels_reaches_the_run(tmp_path, monkeyp
 
 def test_a_mask_is_refitted_and_applied_from_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    printed("prune", "--sparsity", 0.9, "--method", "magnitude", "--out", "masked")
-    refit = printed("refit", "--mask", "masked", "--rows", 100, "--out", "refitted")
+    printed("prune", "--sparsity", 0.9, "--solver", "magnitude", "--out", "masked")
+    refit = printed("refit", "--mask", "masked", "--samples", 100, "--out", "refitted")
     applied = printed("apply", "--mask", "masked/masks.safetensors", "--out", "applied")
     again = printed("apply", "--mask", "masked/model.safetensors")
     assert refit["accuracy"] > applied["accuracy"] == again["accuracy"]
@@ -209,13 +208,13 @@ def test_a_mask_is_refitted_and_applied_from_files(tmp_path, monkeypatch):
 
 
 def test_a_plan_is_what_the_run_then_does():
-    arguments = ["--sparsity", 0.9, "--ignore", "fc3", "--rows", 40]
+    arguments = ["--sparsity", 0.9, "--ignore", "fc3", "--samples", 40]
     plan, run = printed("plan", *arguments), printed("prune", *arguments)
     assert (plan["kept"], plan["prunable"], plan["rows"]) == (run["nnz"], run["prunable"], 40)
     rules = {tensor["name"]: tensor["rule"] for tensor in plan["tensors"]}
     assert rules["fc3.weight"] == "ignore fc3"
     assert plan["collect_seconds"] > 0
-    text = CliRunner().invoke(app, list(map(str, ["plan", *arguments]))).stdout
+    text = invoke("plan", *arguments).stdout
     assert "ignore fc3" in text
     assert f"{plan['row_bytes'] / 1e6:,.1f} MB" in text
 
@@ -232,7 +231,9 @@ def test_resnet20_on_jpegs_from_a_zip(data_dir):
 
 
 def test_the_digits_are_still_the_default():
-    found = printed("prune", "--nnz", 900, "--rows", 30)
-    model, _ = chita.load_model("digits-mlp")
-    result = chita.prune(model, digits()[0], nnz=900, rows=30)
+    found = printed("prune", "--nnz", 900, "--samples", 30)
+    model = chita.load_model("digits-mlp")
+    result = chita.prune(
+        model, digits()[0], budget=chita.Nonzeros(900), fisher=chita.Fisher(samples=30)
+    )
     assert found["objective"] == result.objective

@@ -10,19 +10,18 @@ import sys
 import time
 
 import pytest
-from typer.testing import CliRunner
 
 import chita
-from chita.cli.app import app
 from chita.data.digits import digits
 from chita.errors import InputError
 from chita.reports.accuracy import as_markdown, make_table
 from tests.cli.refusals import refused
+from tests.program import chita as invoke
 
 GRID = """
-rows = 60
+samples = 60
 [sweep]
-method = ["bso"]
+solver = ["bso"]
 sparsity = [0.5, 0.9]
 seed = [1, 2]
 """
@@ -42,17 +41,18 @@ def lines():
 def test_a_sweep_does_every_run_once_and_goes_on_where_it_stopped(tmp_path):
     (tmp_path / "g.toml").write_text(GRID)
     arguments = ["sweep", "g.toml", "--out", "r.jsonl", "--table", "t.md", "--plot", "p.png"]
-    done = CliRunner().invoke(app, arguments)
+    done = invoke(*arguments)
     assert done.exit_code == 0, done.output
     found = lines()
-    varied = {(r["run"]["method"], r["run"]["sparsity"], r["run"]["seed"]) for r in found}
+    varied = {(r["run"]["solver"], r["run"]["sparsity"], r["run"]["seed"]) for r in found}
     assert len(found) == len(varied) == 4
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     calibration, evaluation = digits()
-    line = next(r for r in found if r["run"] == {"method": "bso", "sparsity": 0.9, "seed": 2})
-    result = chita.prune(model, calibration, sparsity=0.9, seed=2, method="bso", rows=60)
+    line = next(r for r in found if r["run"] == {"solver": "bso", "sparsity": 0.9, "seed": 2})
+    fisher = chita.Fisher(samples=60)
+    result = chita.prune(model, calibration, sparsity=0.9, seed=2, solver="bso", fisher=fisher)
     assert line["accuracy"] == chita.evaluate(result.model, evaluation).value
-    at = [r["accuracy"] for r in found if (r["method"], r["run"]["sparsity"]) == ("bso", 0.9)]
+    at = [r["accuracy"] for r in found if (r["solver"], r["run"]["sparsity"]) == ("bso", 0.9)]
     cell = f"{statistics.fmean(at):.2f} ± {statistics.stdev(at):.2f}"
     assert cell in (tmp_path / "t.md").read_text()
     assert cell in done.stdout
@@ -60,7 +60,7 @@ def test_a_sweep_does_every_run_once_and_goes_on_where_it_stopped(tmp_path):
 
     kept = (tmp_path / "r.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "r.jsonl").write_text("".join(kept[:3]) + kept[3][:50])  # killed in a line
-    again = CliRunner().invoke(app, arguments)
+    again = invoke(*arguments)
     assert again.exit_code == 0, again.output
     assert "3 of 4 runs are done" in again.stderr
     assert len(lines()) == 4
@@ -69,19 +69,19 @@ def test_a_sweep_does_every_run_once_and_goes_on_where_it_stopped(tmp_path):
 
 @pytest.mark.slow
 def test_memory_is_that_of_each_run(tmp_path):
-    """A run of many rows leaves no trace in the next one's peak; options are told one by one."""
+    """A run of many samples leaves no trace in the next one's peak; options are told one by one."""
     (tmp_path / "g.toml").write_text(
-        'model = "digits-mlp"\nsparsity = 0.5\nfisher = "empirical"\nridge = 0.1\n'
-        '[[sweep]]\nmethod = ["mfac"]\noptions = [{ update = false }]\nrows = [800]\n'
-        '[[sweep]]\nmethod = ["magnitude"]\n'
+        'model = "digits-mlp"\nsparsity = 0.5\nweighting = "empirical"\nridge = 0.1\n'
+        '[[sweep]]\nsolver = ["mfac"]\noptions = [{ update = false }]\nsamples = [800]\n'
+        '[[sweep]]\nsolver = ["magnitude"]\n'
     )
     arguments = ["sweep", "g.toml", "--out", "r.jsonl", "--table", "t.md", "--jobs", "1"]
-    done = CliRunner().invoke(app, arguments)
+    done = invoke(*arguments)
     assert done.exit_code == 0, done.output
     large, small = lines()
     assert large["peak_rss_mb"] > small["peak_rss_mb"] + 20
     table = (tmp_path / "t.md").read_text()
-    assert "| mfac, rows 800, update False | " in table
+    assert "| mfac, samples 800, update False | " in table
     memory = table.partition("Peak memory")[2]
     assert f"| magnitude | {small['peak_rss_mb']:.0f} |" in memory
     unknown = as_markdown(make_table([{**line, "peak_rss_mb": None} for line in lines()]))
@@ -92,27 +92,27 @@ def test_memory_is_that_of_each_run(tmp_path):
 def test_the_dense_network_is_measured_once(tmp_path):
     """The first line tells the others, where network and data are the same."""
     (tmp_path / "g.toml").write_text(
-        'method = "magnitude"\n[[sweep]]\nsparsity = [0.5, 0.6]\n'
+        'solver = "magnitude"\n[[sweep]]\nsparsity = [0.5, 0.6]\n'
         '[[sweep]]\nmodel = ["digits-cnn"]\nsparsity = [0.5]\n'
     )
     arguments = ["sweep", "g.toml", "--out", "r.jsonl", "--jobs", "1"]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert invoke(*arguments).exit_code == 0
     first, second, other = lines()
     assert first["dense_metric"] == second["dense_metric"] == 98.6
     assert other["dense_metric"] == 99.2
     (tmp_path / "r.jsonl").write_text(json.dumps({**first, "dense_metric": 12.5}) + "\n")
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert invoke(*arguments).exit_code == 0
     assert [line["dense_metric"] for line in lines()] == [12.5, 12.5, 99.2]
 
 
 @pytest.mark.slow
 def test_a_grid_with_a_name_is_told_by_it(tmp_path):
     (tmp_path / "g.toml").write_text(
-        "rows = 60\nsparsity = 0.5\n"
-        '[[sweep]]\nname = "as published"\nmethod = ["obd", "bso"]\nridge = [0.5]\n'
-        '[[sweep]]\nname = "automatic"\nmethod = ["bso"]\nrow-size = [1, 2]\n'
+        "samples = 60\nsparsity = 0.5\n"
+        '[[sweep]]\nname = "as published"\nsolver = ["obd", "bso"]\nridge = [0.5]\n'
+        '[[sweep]]\nname = "automatic"\nsolver = ["bso"]\nsamples-per-gradient = [1, 2]\n'
     )
-    done = CliRunner().invoke(app, ["sweep", "g.toml", "--out", "r.jsonl", "--table", "t.md"])
+    done = invoke("sweep", "g.toml", "--out", "r.jsonl", "--table", "t.md")
     assert done.exit_code == 0, done.output
     told = [
         line.split("|")[1].strip() for line in (tmp_path / "t.md").read_text().splitlines()[4:8]
@@ -120,20 +120,20 @@ def test_a_grid_with_a_name_is_told_by_it(tmp_path):
     assert told == [
         "obd, as published",
         "bso, as published",
-        "bso, automatic, row_size 1",
-        "bso, automatic, row_size 2",
+        "bso, automatic, samples_per_gradient 1",
+        "bso, automatic, samples_per_gradient 2",
     ]
     assert [line["ridge"] for line in lines()[:2]] == [0.5, 0.5]
     (tmp_path / "g.toml").write_text(
-        "rows = 60\nsparsity = 0.5\n"
-        '[[sweep]]\nname = "a"\nmethod = ["bso"]\nridge = [0.5]\n'
-        '[[sweep]]\nname = "a"\nmethod = ["bso"]\nridge = [5.0]\n'
+        "samples = 60\nsparsity = 0.5\n"
+        '[[sweep]]\nname = "a"\nsolver = ["bso"]\nridge = [0.5]\n'
+        '[[sweep]]\nname = "a"\nsolver = ["bso"]\nridge = [5.0]\n'
     )
     assert "differ in ridge" in refused("sweep", "g.toml", "--out", "s.jsonl")
     (tmp_path / "g.toml").write_text(
-        'rows = 60\n[sweep]\nname = "a [/b] | c"\nmethod = ["magnitude"]\nsparsity = [0.5]\n'
+        'samples = 60\n[sweep]\nname = "a [/b] | c"\nsolver = ["magnitude"]\nsparsity = [0.5]\n'
     )
-    done = CliRunner().invoke(app, ["sweep", "g.toml", "--out", "s.jsonl", "--table", "t.md"])
+    done = invoke("sweep", "g.toml", "--out", "s.jsonl", "--table", "t.md")
     assert "magnitude, a [/b] | c" in done.stdout
     assert "| magnitude, a [/b] \\| c | " in (tmp_path / "t.md").read_text()
     (tmp_path / "g.toml").write_text("[sweep]\nname = 3\nsparsity = [0.5]\n")
@@ -205,35 +205,36 @@ def test_a_killed_run_is_one_clear_error(sweeping):
 
 @pytest.mark.slow
 def test_a_run_that_fails_is_told_and_the_others_are_kept(tmp_path):
-    (tmp_path / "g.toml").write_text("sparsity = 0.9\n[sweep]\nrows = [60, 100000]\n")
-    done = CliRunner().invoke(app, ["sweep", "g.toml", "--out", "r.jsonl"])
+    (tmp_path / "g.toml").write_text("sparsity = 0.9\n[sweep]\nsamples = [60, 100000]\n")
+    done = invoke("sweep", "g.toml", "--out", "r.jsonl")
     told = done.stderr
     assert done.exit_code == 2
     assert "1 of 2 runs failed. The first: " in told
     assert "need 100000 samples" in told
     assert [("error" in line) for line in lines()].count(True) == 1
-    (tmp_path / "g.toml").write_text("sparsity = 0.9\n[sweep]\nrows = [60]\n")
-    assert CliRunner().invoke(app, ["sweep", "g.toml", "--out", "r.jsonl"]).exit_code == 0
+    (tmp_path / "g.toml").write_text("sparsity = 0.9\n[sweep]\nsamples = [60]\n")
+    assert invoke("sweep", "g.toml", "--out", "r.jsonl").exit_code == 0
     assert len(lines()) == 2
 
 
 @pytest.mark.slow
 def test_several_grids_are_one_table_and_one_budget_is_drawn_against_time(tmp_path):
-    one = '[[sweep]]\nmethod = ["magnitude"]\nsparsity = [0.5]\n'
-    (tmp_path / "g.toml").write_text(f"rows = 60\n{one}")
+    one = '[[sweep]]\nsolver = ["magnitude"]\nsparsity = [0.5]\n'
+    (tmp_path / "g.toml").write_text(f"samples = 60\n{one}")
     arguments = ["sweep", "g.toml", "--out", "r.jsonl"]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
-    two = '[[sweep]]\nrow-size = [1, 2]\nmethod = ["bso"]\nsparsity = [0.5]\nseed = [0, 1]\n'
+    assert invoke(*arguments).exit_code == 0
+    two = '[[sweep]]\nsamples-per-gradient = [1, 2]\nsolver = ["bso"]\nsparsity = [0.5]\n'
+    two += "seed = [0, 1]\n"
     again = one.replace("sparsity = [0.5]", "stages = [1]\nsparsity = [0.5]")
-    (tmp_path / "g.toml").write_text(f"rows = 60\n{one}{two}{one}{again}")
-    done = CliRunner().invoke(app, [*arguments, "--table", "t.md", "--plot", "p.svg"])
+    (tmp_path / "g.toml").write_text(f"samples = 60\n{one}{two}{one}{again}")
+    done = invoke(*arguments, "--table", "t.md", "--plot", "p.svg")
     assert done.exit_code == 0, done.output
     assert "1 of 6 runs are done" in done.stderr
-    rows = ("| magnitude | ", "| bso, row_size 1 | ", "| magnitude, stages 1 | ")
+    rows = ("| magnitude | ", "| bso, samples_per_gradient 1 | ", "| magnitude, stages 1 | ")
     assert all((tmp_path / "t.md").read_text().count(row) == 3 for row in rows)
     picture = (tmp_path / "p.svg").read_text()
     assert "seconds" in picture
-    assert "row_size 2" in picture
+    assert "samples_per_gradient 2" in picture
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "g.toml",
         "p.svg",
@@ -244,20 +245,20 @@ def test_several_grids_are_one_table_and_one_budget_is_drawn_against_time(tmp_pa
 
 @pytest.mark.slow
 def test_what_a_run_varies_is_told_by_the_present_file(tmp_path):
-    (tmp_path / "g.toml").write_text("rows = 60\n[sweep]\nsparsity = [0.5]")
+    (tmp_path / "g.toml").write_text("samples = 60\n[sweep]\nsparsity = [0.5]")
     arguments = ["sweep", "g.toml", "--out", "r.jsonl"]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
-    (tmp_path / "g.toml").write_text("sparsity = 0.5\n[sweep]\nrows = [60]")
-    done = CliRunner().invoke(app, [*arguments, "--table", "t.md"])
+    assert invoke(*arguments).exit_code == 0
+    (tmp_path / "g.toml").write_text("sparsity = 0.5\n[sweep]\nsamples = [60]")
+    done = invoke(*arguments, "--table", "t.md")
     assert done.exit_code == 0
     assert "1 of 1 runs are done" in done.stderr
-    assert "rows 60" in (tmp_path / "t.md").read_text()
+    assert "samples 60" in (tmp_path / "t.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("rows = 5", "has no table [sweep]"),
+        ("samples = 5", "has no table [sweep]"),
         ("sweep = 5", "has no table [sweep]"),
         ("[[sweep]]", "has no table [sweep]"),
         ("[[sweep]]\nseed = [1]\n[[sweep]]\nsede = [1]", "'sede'. Did you mean seed"),
@@ -265,13 +266,13 @@ def test_what_a_run_varies_is_told_by_the_present_file(tmp_path):
         ("[sweep]\nspasity = [0.5]", "'spasity'. Did you mean sparsity"),
         ("[sweep]\nsparsity = 0.5", "sparsity = 0.5; give a list"),
         ("[sweep]\nsparsity = []", "sparsity = []; give a list"),
-        ("[sweep]\nsparsity = [2.0]", "sparsity is 2.0"),
-        ("[sweep]\nsparsity = [0.5, 'x']", "sparsity is 'x'"),
+        ("[sweep]\nsparsity = [2.0]", "`sparsity` is 2.0"),
+        ("[sweep]\nsparsity = [0.5, 'x']", "`sparsity` is 'x'"),
         ("out = 'run'\n[sweep]\nsparsity = [0.5]", "sets out, which is not for sweeps"),
-        ("colour = 1\n[sweep]\nsparsity = [0.5]", "unknown settings. 'colour'"),
-        ("[sweep]\nmethod = ['chitta']\nsparsity = [0.5]", "Unknown method 'chitta'"),
+        ("colour = 1\n[sweep]\nsparsity = [0.5]", "unknown options. 'colour'"),
+        ("[sweep]\nsolver = ['chitta']\nsparsity = [0.5]", "Unknown solver 'chitta'"),
         ("[sweep", "is not TOML"),
-        ("rows = 5\nsparsity = 0.5\n[sweep]\nrows = [5]", "gives rows both alone and under"),
+        ("samples = 5\nsparsity = 0.5\n[sweep]\nsamples = [5]", "gives samples both"),
     ],
 )
 def test_files_that_tell_no_sweep(tmp_path, text, told):
@@ -289,20 +290,20 @@ def test_a_file_that_holds_something_else_is_left_alone(tmp_path):
 
 
 def test_means_spreads_and_order_of_a_table():
-    def line(method, sparsity, value):
+    def line(solver, sparsity, value):
         seconds = {"collect": 0.5, "solve": 1.5, "evaluate": 1.0, "total": 4.0}
-        run = {"method": method, "sparsity": sparsity, "seed": 0}
+        run = {"solver": solver, "sparsity": sparsity, "seed": 0}
         fields = {"metric": "m", "pruned_metric": value, "sparsity": sparsity, "seconds": seconds}
         return {"run": run, "settings": {"sparsity": 0.3, "nnz": None}, **fields}
 
-    failed = {"run": {"method": "a", "sparsity": 0.5}, "error": "no"}
+    failed = {"run": {"solver": "a", "sparsity": 0.5}, "error": "no"}
     table = make_table([line("b", 0.9, 1.0), failed, line("a", 0.5, 4.0), line("b", 0.9, 3.0)])
     assert (table.rows, table.columns) == (("b", "a"), ("sparsity 0.5", "sparsity 0.9"))
     cell = table.cells["b", "sparsity 0.9"]
     assert (cell.mean, cell.count, cell.seconds) == (2.0, 2, 2.0)
     assert cell.spread == pytest.approx(2**0.5)
     assert "| a | 4.00 |  |" in as_markdown(table)
-    alone = {**line("a", 0.5, 4.0), "run": {"method": "a", "seed": 0}}
+    alone = {**line("a", 0.5, 4.0), "run": {"solver": "a", "seed": 0}}
     assert make_table([alone]).columns == ("sparsity 0.3",)
 
     both = {**line("a", 0.5, 4.0), "flops": 41, "dense_flops": 100}

@@ -173,7 +173,7 @@ def test_a_forward_that_writes_into_its_inputs_is_no_chance():
 
 @pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])
 def test_shipped_networks_in_float32_and_over_several_chunks(name):
-    model, _ = load_model(name)
+    model = load_model(name)
     layout = prunable_layout(model)
     examples = digits()[0].take(torch.arange(300))
     expected = by_backward(model, layout, examples, 1)

@@ -9,18 +9,18 @@ from chita.constraints import (
     ByOutliers,
     FixedMasks,
     Flops,
+    Megabytes,
     NofM,
     Nonzeros,
     PerLayer,
     PerRow,
     Quotas,
+    Searched,
     Sparsity,
-    Stored,
     Within,
 )
 from chita.layout import Axes, Layout, Operations
 from chita.problem import GradientGram, InputGram, LocalQuadratic, NoCurvature
-from chita.pruning.allocation import Searched
 from chita.solvers import CD, IHT, SOLVERS, ActiveSet
 from tests.problems import block_problem, layer_problem, random_problem
 
@@ -116,7 +116,7 @@ BUDGETS = {
     "Blocks": Blocks(rows=1, columns=3, sparsity=0.7),
     "Flops": Flops(share=0.4),
     "Flops, weights": Flops(share=0.4, weights=Sparsity(sparsity=0.7)),
-    "Stored": Stored(megabytes=0.0003),
+    "Megabytes": Megabytes(megabytes=0.0003),
     "Allocated": Allocated(total=Sparsity(sparsity=0.7), quotas=(20, 9, 4)),
     "Searched": Searched(total=Sparsity(sparsity=0.6), levels={"*": [(0.5, 0.2), (0.8, 0.3)]}),
     "Allocated, Flops": Allocated(total=Flops(share=0.4), quotas=(30, 2, 24)),

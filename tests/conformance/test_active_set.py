@@ -95,5 +95,5 @@ def test_it_keeps_floors_and_takes_all_weights_where_many_are_kept():
 
 @pytest.mark.parametrize("options", [{"share": 0.5}, {"tries": 0}, {"solver": 3}, {"share": "a"}])
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(InputError, match=next(iter(options))):
+    with pytest.raises(InputError, match=f"`{next(iter(options))}` is"):
         ActiveSet(**options)

@@ -90,7 +90,7 @@ def test_a_part_holds_all_other_weights_at_w_bar():
 
 
 def test_options_out_of_range_are_refused():
-    with pytest.raises(InputError, match="block_size is 0"):
+    with pytest.raises(InputError, match="`block_size` is 0"):
         BlockBSO(block_size=0)
-    with pytest.raises(InputError, match="tries is 0"):
+    with pytest.raises(InputError, match="`tries` is 0"):
         BlockBSO(tries=0)

@@ -199,14 +199,18 @@ class Asking(Solver):
 
 
 def test_a_run_gives_a_solver_the_loss_on_the_samples_held_out():
-    model, _ = chita.load_model("digits-mlp")
-    options = {"rows": 300, "held_out": 200, "first_order": 0, "ridge": 0.1, "step": 1}
-    found = chita.prune(model, digits()[0], sparsity=0.9, method=Asking(), **options)
+    model = chita.load_model("digits-mlp")
+    options = {
+        "fisher": chita.Fisher(samples=300),
+        "quadratic": chita.Quadratic(ridge=0.1, first_order=0, step_size=1),
+        "validation": 200,
+    }
+    found = chita.prune(model, digits()[0], sparsity=0.9, solver=Asking(), **options)
     assert Asking.told.pop() == found.record.stages[0].held_out_loss
-    chita.prune(model, digits()[0], sparsity=0.9, method=Asking(), **{**options, "held_out": 0})
+    chita.prune(model, digits()[0], sparsity=0.9, solver=Asking(), **{**options, "validation": 0})
     assert Asking.told.pop() is None
     losses = {
-        solver: chita.prune(model, digits()[0], sparsity=0.95, method=solver, **options)
+        solver: chita.prune(model, digits()[0], sparsity=0.95, solver=solver, **options)
         for solver in (CBS(update=False), CBS(update=False, draws=0, max_rounds=0))
     }
     ours, largest = (result.record.stages[0].held_out_loss for result in losses.values())

@@ -8,8 +8,8 @@ import chita
 from chita.constraints import KeepK, KeepKWithFloors
 from chita.data.digits import digits
 from chita.errors import InputError
-from chita.pruning.pose import make_solver
 from chita.solvers import BSO, CHITA, IHT, LocalSearch, Magnitude
+from chita.solvers.named import make_solver
 from tests.problems import random_problem
 
 CASES = [
@@ -92,18 +92,19 @@ def test_it_needs_a_ridge_and_a_solver():
     problem, _ = random_problem(20, 10, ridge=0.0, first_order=0.0, seed=0)
     with pytest.raises(InputError, match="one above zero"):
         LocalSearch().solve(problem, KeepK(size=10, k=3))
-    with pytest.raises(InputError, match="solver is 'bso'"):
+    with pytest.raises(InputError, match=r"`solver` is 'bso'; give a solver such as BSO\(\)"):
         LocalSearch(solver="bso")
-    with pytest.raises(InputError, match="candidates is 0"):
+    with pytest.raises(InputError, match="`candidates` is 0"):
         LocalSearch(candidates=0)
 
 
 def test_the_solver_inside_is_named_in_options_and_record():
     assert make_solver("local-search", {"solver": "bso"}) == LocalSearch(solver=BSO())
-    with pytest.raises(InputError, match="Unknown method 'bzo'"):
+    with pytest.raises(InputError, match="Unknown solver 'bzo'"):
         make_solver("local-search", {"solver": "bzo"})
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     solver = LocalSearch(solver=BSO(), max_rounds=2)
-    result = chita.prune(model, digits()[0], nnz=900, rows=50, method=solver, min_keep=0)
+    budget, few = chita.Nonzeros(900, min_keep=0), chita.Fisher(samples=50)
+    result = chita.prune(model, digits()[0], budget=budget, solver=solver, fisher=few)
     assert result.record.options["solver"] == "bso"
-    assert result.record.method == "local-search"
+    assert result.record.solver == "local-search"

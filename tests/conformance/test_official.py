@@ -44,7 +44,7 @@ every_instance = pytest.mark.parametrize(
 @pytest.fixture(scope="module")
 def rows_and_weights(data_dir):
     """Training images 0, 60, ..., 59940: float64 rows, and the same rounded to float32."""
-    model, _ = load_model("mlpnet", data_dir / "checkpoints" / "mlpnet_mnist.safetensors")
+    model = load_model("mlpnet", data_dir / "checkpoints" / "mlpnet_mnist.safetensors")
     layout = prunable_layout(model)
     examples = load_dataset("mnist", data_dir)[0].take(torch.arange(0, 60_000, 60))
     exact = Examples((examples.batch[0].double(), examples.batch[1]))
@@ -110,7 +110,7 @@ NEAR = {(0.0, 1e-2): 0.05, (0.0, 1e-4): 0.25, (1.0, 1e-4): 0.25}
 
 def check_bound(rows_and_weights, instance):
     problem = problem_of(rows_and_weights, instance, torch.float32)
-    found = CHITA().solve(problem, KeepK(size=32_360, k=instance[3]), bound=True)
+    found = CHITA(bound=True).solve(problem, KeepK(size=32_360, k=instance[3]))
     assert found.lower_bound <= found.objective
     gap = (found.objective - found.lower_bound) / abs(found.objective)
     assert gap <= NEAR[instance[:2]]

@@ -1,5 +1,7 @@
 """All solvers against brute force, and what theorems say of each."""
 
+import math
+import re
 from dataclasses import FrozenInstanceError, dataclass, fields
 from itertools import combinations, pairwise
 
@@ -8,14 +10,17 @@ import torch
 
 from chita.constraints import Exactly, KeepK, KeepKWithFloors
 from chita.errors import InputError, NumericalError
+from chita.options import described
 from chita.problem import DenseRows, GradientGram, LocalQuadratic
 from chita.solvers import (
     BSO,
     CHITA,
     IHT,
     SOLVERS,
+    ActiveSet,
     Effort,
     Found,
+    LocalSearch,
     Magnitude,
     Solver,
     Status,
@@ -202,6 +207,28 @@ def test_brief_solves_are_of_the_same_method_and_are_its_start():
         assert brief <= BSO().brief.solve(problem, constraint).objective + 1e-12
 
 
+@every_solver
+def test_a_bound_is_below_what_is_found_and_changes_nothing(name):
+    plain, proving = SOLVERS[name](), SOLVERS[name](bound=True)
+    problem, dense = problem_for(plain, 6, 12, ridge=0.1, first_order=0.0, seed=3)
+    constraint = KeepK(size=12, k=4)
+    found, once = proving.solve(problem, constraint), plain.solve(problem, constraint)
+    assert torch.equal(found.weights, once.weights)
+    assert once.lower_bound is None
+    assert found.lower_bound <= dense.best(4) + 1e-12
+
+
+@every_solver
+def test_a_brief_solver_proves_no_bound(name):
+    assert SOLVERS[name](bound=True).brief == SOLVERS[name]().brief
+    assert not SOLVERS[name](bound=True).brief.bound
+
+
+def test_nor_does_a_solver_inside_a_brief_one():
+    nested = LocalSearch(solver=ActiveSet(solver=IHT(bound=True), bound=True))
+    assert nested.brief == LocalSearch(solver=ActiveSet())
+
+
 def test_a_start_can_only_help_bso():
     problem, dense = random_problem(5, 10, ridge=0.01, first_order=0.0, seed=4)
     start = dense.minimise_on([1, 3, 7])
@@ -327,6 +354,20 @@ def test_a_fixed_point_of_iht_is_stationary_on_its_support():
     problem, dense = random_problem(30, 20, ridge=0.5, first_order=1.0, seed=2)
     found = IHT(max_iterations=20_000, tolerance=0).solve(problem, KeepK(size=20, k=8))
     assert dense.gradient_at(found.weights)[found.mask].abs().max() < 1e-5
+
+
+WRONG = {bool: ("yes", 1), int: ("x", -1, 0.5, True), float: ("x", -1.0, math.nan, True)}
+"""By the type of a default, values that no option takes."""
+
+
+@every_solver
+def test_every_option_is_checked_and_says_what_it_is(name):
+    for option in described(SOLVERS[name]):
+        assert len(option.spec.help.split()) <= 25
+        for value in WRONG.get(type(option.default), ("x", 0)):  # a solver inside, or L
+            wrong = f"^`{option.name}` is {value!r}; give .*{re.escape(option.spec.help)}$"
+            with pytest.raises(InputError, match=wrong):
+                SOLVERS[name](**{option.name: value})
 
 
 @pytest.mark.parametrize(

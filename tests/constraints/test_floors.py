@@ -77,14 +77,14 @@ def test_ties_go_to_the_lower_index_within_the_floors():
 
 def test_floors_are_capped_by_small_tensors_and_refused_beyond_the_budget():
     layout = layout_of([5, 2])
-    bound = Nonzeros(nnz=5, min_keep=3).bind(layout)
+    bound = Nonzeros(5, min_keep=3).bind(layout)
     assert (bound.least, bound.k) == ((3, 2), 5)
     with pytest.raises(InputError, match="5 at least over 2 tensors"):
-        Nonzeros(nnz=4, min_keep=3).bind(layout)
-    assert isinstance(Sparsity(sparsity=0.5, min_keep=0).bind(layout), KeepK)
+        Nonzeros(4, min_keep=3).bind(layout)
+    assert isinstance(Sparsity(0.5, min_keep=0).bind(layout), KeepK)
     for bad in (-1, 1.5, "2", None):
-        with pytest.raises(InputError, match="min_keep is"):
-            Sparsity(sparsity=0.5, min_keep=bad)
+        with pytest.raises(InputError, match="`min_keep` is"):
+            Sparsity(0.5, min_keep=bad)
 
 
 @given(COUNTS.filter(lambda counts: sum(counts) > len(counts)), st.data())
@@ -94,7 +94,7 @@ def test_counts_and_floors_hold_through_the_whole_path(counts, data):
     floor = data.draw(st.integers(0, 3))
     least = [min(floor, 2 * count) for count in counts]
     k = data.draw(st.integers(max(1, sum(least)), 2 * sum(counts)))
-    result = chita.prune(model, nnz=k, min_keep=floor, method="magnitude")
+    result = chita.prune(model, budget=Nonzeros(k, min_keep=floor), solver="magnitude")
     kept = [int(mask.sum()) for mask in result.masks.values()]
     assert sum(kept) == k == result.record.nnz
     assert all(found >= least for found, least in zip(kept, least, strict=True))
@@ -106,7 +106,9 @@ def test_a_layer_that_would_collapse_keeps_its_largest_weight():
     )
     with torch.no_grad():
         model[1].weight.mul_(1e-6)
-    kept = {n: chita.prune(model, nnz=5, method="magnitude", min_keep=n) for n in (0, 1, 2)}
+    kept = {
+        n: chita.prune(model, budget=Nonzeros(5, min_keep=n), solver="magnitude") for n in (0, 1, 2)
+    }
     assert [int(r.masks["1.weight"].sum()) for r in kept.values()] == [0, 1, 2]
     assert [r.layers[1].dead_outputs for r in kept.values()] == [2, 1, int(
         (~kept[2].masks["1.weight"].any(1)).sum()
@@ -117,18 +119,18 @@ def test_a_layer_that_would_collapse_keeps_its_largest_weight():
 
 def test_a_fixed_mask_is_the_only_one_allowed():
     masks = {"t0": torch.tensor([True, False]), "t1": torch.tensor([0, 1, 1])}
-    bound = FixedMasks(masks=masks).bind(layout_of([2, 3]))
+    bound = FixedMasks(masks).bind(layout_of([2, 3]))
     assert isinstance(bound, Exactly)
-    assert (bound.size, FixedMasks(masks=masks).kept(layout_of([2, 3]))) == (5, 3)
+    assert (bound.size, FixedMasks(masks).kept(layout_of([2, 3]))) == (5, 3)
     mask = bound.select(torch.rand(5))
     assert mask.tolist() == [True, False, False, True, True]
     assert bound.allows(mask)
     assert not bound.allows(~mask)
     assert bound.restrict(torch.tensor([1, 3]), torch.tensor([0])).mask.tolist() == [False, True]
     with pytest.raises(InputError, match="t0 has shape"):
-        FixedMasks(masks=masks).bind(layout_of([3, 3]))
+        FixedMasks(masks).bind(layout_of([3, 3]))
     with pytest.raises(InputError, match="keep no weight"):
-        FixedMasks(masks={"t0": torch.zeros(2)})
+        FixedMasks({"t0": torch.zeros(2)})
 
 
 @given(constraints())

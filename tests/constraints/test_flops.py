@@ -91,8 +91,8 @@ def test_many_weights_beside_the_integer_programme(share, sparsity):
 
 def chosen(layout, kind, share, sparsity):
     """A constraint, values, and the sum over the mask that it selects."""
-    weights = None if sparsity is None else Sparsity(sparsity=sparsity)
-    constraint = Flops(share=share, weights=weights, min_keep=0).bind(layout)
+    weights = None if sparsity is None else Sparsity(sparsity)
+    constraint = Flops(share, weights=weights, min_keep=0).bind(layout)
     values = drawn(kind, layout.size)
     mask = constraint.select(values)
     assert constraint.allows(mask)
@@ -102,8 +102,8 @@ def chosen(layout, kind, share, sparsity):
 @pytest.mark.parametrize("misled", [0, 100, 0.01])
 @pytest.mark.parametrize("sparsity", [None, 0.6])
 def test_many_weights_are_sampled_first(monkeypatch, misled, sparsity):
-    weights = None if sparsity is None else Sparsity(sparsity=sparsity)
-    constraint = Flops(share=0.3, weights=weights).bind(LAYERS)
+    weights = None if sparsity is None else Sparsity(sparsity)
+    constraint = Flops(0.3, weights=weights).bind(LAYERS)
     values = drawn("normal", LAYERS.size)
     if misled:  # a sample that is not like the rest
         values[:: LAYERS.size // 50] *= misled
@@ -120,7 +120,7 @@ def test_many_weights_are_sampled_first(monkeypatch, misled, sparsity):
 @pytest.mark.parametrize("min_keep", [0, 1, 40])
 def test_both_budgets_hold_and_nothing_more_fits(kind, min_keep):
     for share, nnz in ((0.1, 3000), (0.5, 20000), (0.05, 800), (1, 10288), (0.9999, 10287)):
-        budget = Flops(share=share, weights=Nonzeros(nnz=min(nnz, LAYERS.size)), min_keep=min_keep)
+        budget = Flops(share, weights=Nonzeros(min(nnz, LAYERS.size)), min_keep=min_keep)
         constraint = budget.bind(LAYERS)
         mask = constraint.select(drawn(kind, LAYERS.size))
         kept = [int(mask[s].sum()) for s in LAYERS.segments]
@@ -156,59 +156,62 @@ def test_where_the_count_binds_no_exchange_of_two_weights_gains(kind):
 
 def test_only_the_count_binds_where_flops_are_ample():
     values = drawn("normal", LAYERS.size)
-    few = Flops(share=1, weights=Nonzeros(nnz=100), min_keep=0).bind(LAYERS)
-    assert torch.equal(
-        few.select(values), Nonzeros(nnz=100, min_keep=0).bind(LAYERS).select(values)
-    )
-    assert int(Flops(share=1).bind(LAYERS).select(values).sum()) == LAYERS.size
+    few = Flops(1, weights=Nonzeros(100), min_keep=0).bind(LAYERS)
+    assert torch.equal(few.select(values), Nonzeros(100, min_keep=0).bind(LAYERS).select(values))
+    assert int(Flops(1).bind(LAYERS).select(values).sum()) == LAYERS.size
 
 
 def test_a_free_layer_is_kept_whole():
     layout = layout_of((4, 6), (3, 0))
-    mask = Flops(share=0.5).bind(layout).select(torch.randn(10))
+    mask = Flops(0.5).bind(layout).select(torch.randn(10))
     assert (int(mask[:4].sum()), int(mask[4:].sum())) == (2, 6)
 
 
 def test_the_share_is_of_the_whole_network_and_what_cannot_be_met_is_told():
     layout = layout_of((10, 10), (4, 1), fixed=50)
-    assert Flops(share=0.75).bind(layout).limit == 25
+    assert Flops(0.75).bind(layout).limit == 25
     with pytest.raises(
         InputError,
         match=r"allows 100 FLOPs of 200, but what is not pruned takes "
-        r"100 and the 2 weights that --min-keep keeps 10. Ask for at least 0.5501",
+        r"100 and the 2 weights that `min_keep` keeps 10. Ask for at least 0.5501",
     ):
-        Flops(share=0.5).bind(layout)
-    assert Flops(share=0.5501).bind(layout).limit == 5
+        Flops(0.5).bind(layout)
+    assert Flops(0.5501).bind(layout).limit == 5
     with pytest.raises(InputError, match="needs a sample"):
-        Flops(share=0.5).bind(Layout(names=("a",), shapes=((2,),), axes=(Axes(),)))
+        Flops(0.5).bind(Layout(names=("a",), shapes=((2,),), axes=(Axes(),)))
     for share in (0, -1, 1.1, "half", True, float("nan")):
-        with pytest.raises(InputError, match="share of the dense FLOPs"):
-            Flops(share=share)
+        with pytest.raises(InputError, match="Share of the dense FLOPs"):
+            Flops(share)
     with pytest.raises(InputError, match="4 at least over 2 tensors"):
-        Flops(share=0.9, weights=Nonzeros(nnz=3), min_keep=2).bind(layout)
+        Flops(0.9, weights=Nonzeros(3), min_keep=2).bind(layout)
 
 
 def test_stages_go_down_both_budgets_together():
-    budget = Flops(share=0.2, weights=Sparsity(sparsity=0.8))
+    budget = Flops(0.2, weights=Sparsity(0.8))
     half = budget.on_the_way(0.4, LAYERS)
-    assert half.weights == Sparsity(sparsity=0.4)
+    assert half.weights == Sparsity(0.4)
     assert half.share == pytest.approx(
         0.6, abs=1e-3
     )  # of 10,288 weights a fifth is no whole number
-    assert Flops(share=0.2).on_the_way(0.4, LAYERS) == Flops(share=0.6)
-    assert Flops(share=0.2).removed(LAYERS) == pytest.approx(0.8)
+    assert Flops(0.2).on_the_way(0.4, LAYERS) == Flops(0.6)
+    assert Flops(0.2).removed(LAYERS) == pytest.approx(0.8)
 
 
-@pytest.mark.parametrize("method", ["chita", IHT(max_iterations=10), "bso", "magnitude"])
+@pytest.mark.parametrize("solver", ["chita", IHT(max_iterations=10), "bso", "magnitude"])
 @pytest.mark.parametrize("stages", [1, 3])
 @pytest.mark.parametrize("regrow", [True, False])
-def test_methods_prune_to_both_budgets(method, stages, regrow):
-    model, _ = chita.load_model("digits-cnn")
+def test_solvers_prune_to_both_budgets(solver, stages, regrow):
+    model = chita.load_model("digits-cnn")
     calibration, _ = digits()
     result = chita.prune(
-        model, calibration, flops=0.3, sparsity=0.6, method=method, stages=stages, rows=60,
-        regrow=regrow, ridge=0.1, first_order=1, step=1,
-    )  # fmt: skip
+        model,
+        calibration,
+        budget=Flops(0.3) & Sparsity(0.6),
+        solver=solver,
+        stages=chita.Stages(stages, regrow=regrow),
+        fisher=chita.Fisher(samples=60),
+        quadratic=chita.Quadratic(ridge=0.1, first_order=1, step_size=1),
+    )
     record = result.record
     assert record.flops <= 0.3 * record.dense_flops
     assert record.nnz <= 0.4 * record.prunable

@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 import chita
-from chita.constraints import Blocks, NofM, PerLayer, PerRow, Quotas, Within
+from chita.constraints import (
+    Blocks,
+    Megabytes,
+    NofM,
+    Nonzeros,
+    PerLayer,
+    PerRow,
+    Quotas,
+    Searched,
+    Within,
+)
 from chita.constraints.apportion import apportion
 from chita.data.digits import digits
 from chita.errors import InputError
@@ -32,7 +42,7 @@ def masks(budget, layout=LAYOUT, seed=0):
 
 
 def test_groups_run_along_the_inputs_at_one_output_and_one_kernel_position():
-    found = masks(NofM(n=1, m=4))
+    found = masks(NofM(1, 4))
     assert bool((found["linear.weight"].view(6, 2, 4).sum(2) == 1).all())
     assert bool((found["conv.weight"].sum(1) == 1).all())  # 4 inputs of its group
     assert bool((found["back.weight"].sum(0) == 1).all())  # holds the inputs first
@@ -44,9 +54,9 @@ def test_transposed_and_hugging_face_layouts_group_as_their_plain_twins():
     turned = Layout(names=("w",), shapes=((8, 6),), axes=(Axes(output=1, input=0),))
     values = torch.randn(6, 8)
     for budget in (
-        NofM(n=2, m=4),
-        Blocks(rows=3, columns=2, sparsity=0.5),
-        PerRow(sparsity=0.3),
+        NofM(2, 4),
+        Blocks(3, 2, sparsity=0.5),
+        PerRow(0.3),
     ):
         one = budget.bind(plain).select(values.flatten()).view(6, 8)
         other = budget.bind(turned).select(values.T.flatten()).view(8, 6)
@@ -57,18 +67,18 @@ def test_a_grouped_convolution_groups_as_its_parts():
     whole = Layout(names=("w",), shapes=((6, 4, 3),), axes=(Axes(groups=2),))
     half = Layout(names=("w",), shapes=((3, 4, 3),), axes=(Axes(),))
     values = torch.randn(2, 3, 4, 3)
-    mask = NofM(n=1, m=4).bind(whole).select(values.flatten())
-    parts = [NofM(n=1, m=4).bind(half).select(part.flatten()) for part in values]
+    mask = NofM(1, 4).bind(whole).select(values.flatten())
+    parts = [NofM(1, 4).bind(half).select(part.flatten()) for part in values]
     assert torch.equal(mask, torch.cat(parts))
-    blocks = Blocks(rows=3, columns=1, sparsity=0.5).bind(whole).select(values.flatten())
+    blocks = Blocks(3, 1, sparsity=0.5).bind(whole).select(values.flatten())
     assert bool((blocks.view(2, 3, 12).sum(1) % 3 == 0).all())
-    across = Blocks(rows=2, columns=1, sparsity=0.5)
+    across = Blocks(2, 1, sparsity=0.5)
     with pytest.raises(InputError, match="w has 3 x 4"):
         across.bind(whole)
 
 
 def test_on_the_way_to_a_pattern_every_group_keeps_enough_and_the_count_is_exact():
-    pattern = NofM(n=2, m=4)
+    pattern = NofM(2, 4)
     before = None
     for removed in (0.1, 0.3, 0.45, 0.5):
         budget = pattern.on_the_way(removed, LAYOUT)
@@ -84,14 +94,14 @@ def test_on_the_way_to_a_pattern_every_group_keeps_enough_and_the_count_is_exact
 
 
 def test_blocks_are_whole_and_every_tensor_keeps_one():
-    found = masks(Blocks(rows=2, columns=2, sparsity=0.9))
+    found = masks(Blocks(2, 2, sparsity=0.9))
     linear = found["linear.weight"].unflatten(0, (3, 2)).unflatten(2, (4, 2)).movedim(2, 1)
     assert bool(((linear.flatten(2).sum(2) % 4) == 0).all())
     assert all(bool(mask.any()) for mask in found.values())
 
 
 def test_every_row_keeps_its_share():
-    found = masks(PerRow(sparsity=0.7))
+    found = masks(PerRow(0.7))
     assert bool((found["linear.weight"].sum(1) == 2).all())  # floor(0.3·8)
     assert bool((found["conv.weight"].flatten(1).sum(1) == 10).all())
     assert bool((found["back.weight"].sum((0, 2)) == 3).all())
@@ -102,7 +112,7 @@ def test_every_row_keeps_its_share():
 @given(st.integers(0, 999), st.integers(0, 3))
 def test_numbers_per_tensor_sum_to_the_budget(distribution, thousandths, floor):
     sparsity = thousandths / 1000
-    budget = PerLayer(sparsity=sparsity, distribution=distribution, min_keep=floor)
+    budget = PerLayer(sparsity, distribution=distribution, min_keep=floor)
     least = sum(min(floor, count) for count in LAYOUT.counts)
     if not max(1, least) <= budget.kept(LAYOUT):
         with pytest.raises(InputError):
@@ -117,13 +127,9 @@ def test_numbers_per_tensor_sum_to_the_budget(distribution, thousandths, floor):
 
 def test_erdos_renyi_densities_by_hand():
     layout = Layout(names=("a", "b"), shapes=((100, 100), (10, 20)), axes=(Axes(), Axes()))
-    kept = [
-        int(m.sum()) for m in masks(PerLayer(sparsity=0.9, distribution="erk"), layout).values()
-    ]
+    kept = [int(m.sum()) for m in masks(PerLayer(0.9, distribution="erk"), layout).values()]
     assert kept == [887, 133]  # 1,020 shared as 200 : 30
-    full = [
-        int(m.sum()) for m in masks(PerLayer(sparsity=0.5, distribution="erk"), layout).values()
-    ]
+    full = [int(m.sum()) for m in masks(PerLayer(0.5, distribution="erk"), layout).values()]
     assert full == [4900, 200]  # the small one is full
 
 
@@ -145,46 +151,57 @@ def test_apportionment_is_exact_and_within_bounds(data):
 
 def test_levels_by_name_module_and_pattern():
     levels = {"*": 0.5, "conv": 0.75, "back.weight": 0.0}
-    found = masks(Quotas(levels=levels))
+    found = masks(Quotas(levels))
     assert [int(mask.sum()) for mask in found.values()] == [24, 36, 72]
     with pytest.raises(InputError, match="nothing that is pruned is named fc; no level is given"):
-        Quotas(levels={"fc": 0.5}).bind(LAYOUT)
-    with pytest.raises(InputError, match="conv: sparsity is 2"):
-        Quotas(levels={"conv": 2})
+        Quotas({"fc": 0.5}).bind(LAYOUT)
+    with pytest.raises(InputError, match="conv: `sparsity` is 2"):
+        Quotas({"conv": 2})
     with pytest.raises(InputError, match="keep no weight at all"):
-        Quotas(levels={"*": 0.999}, min_keep=0).bind(LAYOUT)
+        Quotas({"*": 0.999}, min_keep=0).bind(LAYOUT)
 
 
 @pytest.mark.parametrize(
-    ("words", "kept"),
+    ("budget", "kept"),
     [
-        ({"pattern": "2:4"}, 8512),
-        ({"blocks": "2x1", "sparsity": 0.75}, 4256),
-        ({"per_layer": "uniform", "sparsity": 0.75}, 4256),
-        ({"per_layer": "erk", "sparsity": 0.75}, 4256),
-        ({"per_layer": "rows", "sparsity": 0.75}, 4256),
-        ({"per_layer": {"fc*": 0.75}}, 4256),
-        ({"per_layer": {"fc*": [[0.0, 0.0], [0.75, 0.1]]}, "nnz": 4256}, 4256),
-        ({"megabytes": 0.019152}, 4256),
+        (NofM(2, 4), 8512),
+        (Blocks(2, 1, sparsity=0.75), 4256),
+        (PerLayer(0.75), 4256),
+        (PerLayer(0.75, distribution="erk"), 4256),
+        (PerRow(0.75), 4256),
+        (Quotas({"fc*": 0.75}), 4256),
+        (Searched(Nonzeros(4256), levels={"fc*": [(0.0, 0.0), (0.75, 0.1)]}), 4256),
+        (Megabytes(0.019152), 4256),
     ],
 )
-@pytest.mark.parametrize("method", ["chita", "magnitude"])
+@pytest.mark.parametrize("solver", ["chita", "magnitude"])
 @pytest.mark.parametrize("stages", [1, 3])
-def test_every_budget_through_the_whole_path(words, kept, method, stages):
-    model, _ = chita.load_model("digits-mlp")
+def test_every_budget_through_the_whole_path(budget, kept, solver, stages):
+    model = chita.load_model("digits-mlp")
     calibration, _ = digits()
     result = chita.prune(
-        model, calibration, **words, method=method, stages=stages, rows=50, ridge="0.1x",
-        first_order=0, step=1, regrow=stages == 1,
-    )  # fmt: skip
+        model,
+        calibration,
+        budget=budget,
+        solver=solver,
+        stages=chita.Stages(stages, regrow=stages == 1),
+        fisher=chita.Fisher(samples=50),
+        quadratic=chita.Quadratic(ridge="0.1x", first_order=0, step_size=1),
+    )
     assert result.record.nnz == kept == sum(int(mask.sum()) for mask in result.masks.values())
-    assert result.record.settings[next(iter(words))] == next(iter(words.values()))
+    assert budget.words.items() <= result.record.settings.items()
 
 
 def test_a_step_of_zero_takes_the_mask_alone():
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     calibration, _ = digits()
-    result = chita.prune(model, calibration, pattern="2:4", rows=50, step=0)
+    result = chita.prune(
+        model,
+        calibration,
+        budget="2:4",
+        fisher=chita.Fisher(samples=50),
+        quadratic=chita.Quadratic(step_size=0),
+    )
     dense = dict(model.named_parameters())
     for name, mask in result.masks.items():
         own = result.model.get_parameter(name)

@@ -17,29 +17,29 @@ def layout(size):
 
 @given(st.integers(0, 9999), st.integers(1, 10**8))
 def test_counts_are_exact_decimal_arithmetic(ten_thousandths, size):
-    sparsity = Sparsity(sparsity=ten_thousandths / 10_000)
+    sparsity = Sparsity(ten_thousandths / 10_000)
     assert sparsity.kept(layout(size)) == floor((1 - Fraction(ten_thousandths, 10_000)) * size)
 
 
 def test_the_count_that_binary_floating_point_gets_wrong():
     assert int((1 - 0.9) * 32_360) == 3_235
-    assert Sparsity(sparsity=0.9).bind(layout(32_360)).k == 3_236
+    assert Sparsity(0.9).bind(layout(32_360)).k == 3_236
 
 
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, 1.5, float("nan"), float("inf")])
 def test_sparsity_is_a_share(sparsity):
-    with pytest.raises(InputError, match="share of weights removed"):
-        Sparsity(sparsity=sparsity)
+    with pytest.raises(InputError, match="Share of the weights to remove"):
+        Sparsity(sparsity)
 
 
 def test_a_budget_keeps_at_least_one_weight_and_at_most_all():
-    assert Nonzeros(nnz=5).bind(layout(5)).k == 5
+    assert Nonzeros(5).bind(layout(5)).k == 5
     with pytest.raises(InputError, match="at least 1"):
-        Nonzeros(nnz=0)
+        Nonzeros(0)
     with pytest.raises(InputError, match="6 weights to keep out of 5"):
-        Nonzeros(nnz=6).bind(layout(5))
+        Nonzeros(6).bind(layout(5))
     with pytest.raises(InputError, match="0 weights to keep out of 5"):
-        Sparsity(sparsity=0.99).bind(layout(5))
+        Sparsity(0.99).bind(layout(5))
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.data())

@@ -68,9 +68,9 @@ def test_layers_have_the_same_share_and_their_floors():
         names=("a", "b", "c"), shapes=((10, 10), (2, 2), (30, 10)), axes=(Axes(), Axes(), Axes())
     )
     parts = [torch.arange(s.start, s.stop) for s in layout.segments]
-    split = Sparsity(sparsity=0.9, min_keep=2).bind(layout).split(parts)
+    split = Sparsity(0.9, min_keep=2).bind(layout).split(parts)
     assert [own.k for own in split] == [10, 2, 28]
-    for budget in (NofM(n=1, m=2), PerRow(sparsity=0.5)):
+    for budget in (NofM(1, 2), PerRow(0.5)):
         split = budget.bind(layout).split(parts)
         assert [own.k for own in split] == [50, 2, 150]
         for own, part in zip(split, parts, strict=True):
@@ -83,7 +83,7 @@ def test_groups_cut_in_two_keep_their_share_on_each_side():
     layout = Layout(names=("a",), shapes=((10, 8),), axes=(Axes(),))
     flat = torch.arange(80).view(10, 8)
     parts = [flat[:, :2].flatten(), flat[:, 2:].flatten()]
-    first, second = PerRow(sparsity=0.5).bind(layout).split(parts)
+    first, second = PerRow(0.5).bind(layout).split(parts)
     assert (first.k, second.k) == (10, 30)
     assert bool((first.select(torch.randn(20)).view(10, 2).sum(1) == 1).all())
     assert bool((second.select(torch.randn(60)).view(10, 6).sum(1) == 3).all())

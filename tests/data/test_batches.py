@@ -1,12 +1,11 @@
 import random
 from collections import OrderedDict, UserDict, namedtuple
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from chita.data.batches import batches_of, choose
+from chita.data.batches import batches_of
 from chita.data.examples import Examples, as_examples
 from chita.data.pool import draw
 from chita.errors import InputError
@@ -115,7 +114,7 @@ def test_objects_of_their_own_type_count_as_one_sample_each():
     assert drawn.digest() is None
     moved = drawn.to("meta")
     assert [(g.number, g.device) for g in moved.parts] == [(i, "meta") for i in range(3)]
-    with pytest.raises(InputError, match=r"need 6 samples.*hold 5. Lower rows"):
+    with pytest.raises(InputError, match=r"need 6 samples.*hold 5. Lower one"):
         draw(graphs, 6, seed=0)
 
 
@@ -255,30 +254,10 @@ def test_what_is_no_data(data):
 
 
 def test_too_few():
-    with pytest.raises(InputError, match=r"need 9 samples .*hold 8. Lower rows, row_size or"):
+    with pytest.raises(InputError, match=r"need 9 samples .*hold 8. Lower one of them, or"):
         draw([pair(0, 4), pair(4, 8)], 9, seed=0)
     with pytest.raises(InputError, match=r"need 5 samples .*hold 4"):
         draw(pair(0, 4), 5, seed=0)
-
-
-@pytest.mark.parametrize(
-    ("index", "told"),
-    [
-        ([0.5], "no whole number"),
-        (["a"], "no whole number"),
-        ([], "0 row indices"),
-        ([0, 1, 2], "whole rows of 2"),
-        ([0, 9, -1, 10], "3 row indices are outside 0 to 8, the first is 9"),
-    ],
-)
-def test_indices_that_cannot_be(index, told):
-    with pytest.raises(InputError, match=told):
-        choose(pair(0, 9), index, 2)
-
-
-def test_indices_of_other_whole_numbers():
-    for index in (np.array([3, 1]), torch.tensor([3, 1]), range(3, 0, -2)):
-        assert numbers(choose(pair(0, 9), index, 1)) == [3, 1]
 
 
 def test_all_batches_as_they_come_and_samples_in_batches_of_a_size():

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from chita.data import vision
-from chita.data.batches import choose
 from chita.data.digits import digits
 from chita.data.examples import Examples
 from chita.data.pool import draw
@@ -134,16 +133,6 @@ def test_batches_are_taken_in_their_order():
         draw(torch.zeros(3), 1, seed=0)
     with pytest.raises(InputError, match="hold 0"):
         draw([], 1, seed=0)
-
-
-def test_chosen_samples_are_those_named():
-    assert choose(numbered(10), [3, 3, 9, 0], 2).batch[1].tolist() == [3, 3, 9, 0]
-    with pytest.raises(InputError, match="2 row indices are outside 0 to 9, the first is 10"):
-        choose(numbered(10), [3, 10, -1, 0], 1)
-    with pytest.raises(InputError, match="whole rows of 2"):
-        choose(numbered(10), [3], 2)
-    with pytest.raises(InputError, match="in memory"):
-        choose([(torch.zeros(1, 1), torch.zeros(1))], [0], 1)
 
 
 def test_examples_are_checked():

@@ -238,7 +238,7 @@ def test_images_of_several_sizes_are_refused_with_advice(made):
     contents = pictures(*BOTH)
     contents["train/cat/1.png"] = encoded(pixels(0, 4, 6))
     calibration, evaluation = image_folders(made(contents), RAW)
-    with pytest.raises(InputError, match=r"2 sizes, such as \(4, 4\) and \(4, 6\).*--image-size"):
+    with pytest.raises(InputError, match=r"2 sizes, such as \(4, 4\) and \(4, 6\).*`image_size`"):
         everything(calibration)
     assert len(everything(evaluation)[0]) == 2
     form = ImageFormat(size=3)

@@ -87,7 +87,7 @@ def test_samples_in_memory_come_in_a_new_order_when_all_were_drawn():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_too_few(kind):
-    with pytest.raises(InputError, match=r"need 41 samples.*10 are held out.*hold 50"):
+    with pytest.raises(InputError, match=r"need 41 samples.*10 for validation.*hold 50"):
         make_pool(KINDS[kind](), seed=4, held_out=10).draw(41)
     with pytest.raises(InputError, match="hold 50"):
         make_pool(KINDS[kind](), seed=4, held_out=60)

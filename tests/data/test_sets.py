@@ -132,7 +132,7 @@ def test_a_function_that_gives_no_data(own, name, told):
     ("name", "told"),
     [
         ("digts", r"Unknown data 'digts'. Did you mean digits.*package\.module:function"),
-        ("absent/folder", r"absent/folder do not exist. Check --data"),
+        ("absent/folder", r"absent/folder do not exist. Check `data`"),
         ("absent.npz", r"absent\.npz do not exist"),
         ("absent.zip", r"absent\.zip do not exist"),
         ("absent_of_test.data:f", "'absent_of_test.data' cannot be imported"),

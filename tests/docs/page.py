@@ -24,9 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from typer.testing import CliRunner
-
-from chita.cli.app import app
+from tests.program import chita
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -120,13 +118,13 @@ class Reader:
                 runpy.run_path(arguments[0], run_name="__main__")
             return out.getvalue()
         elif program == "chita":
-            done = CliRunner().invoke(app, arguments)
+            done = chita(*arguments)
             told = re.search(r"#.*exit code (\d)", command)
             expected = int(told[1]) if told else 0
             if needs_data and "CHITA_DATA" not in os.environ:
                 expected = 2
                 assert "DATA" in done.output, done.output
-            assert done.exit_code == expected, (command, done.output, done.exception)
+            assert done.exit_code == expected, (command, done.output)
             return done.output if expected else done.stdout
         else:
             assert program == "#", f"{command!r} has no way to run here: mark it, with the reason"

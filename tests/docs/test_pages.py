@@ -9,11 +9,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import typer
 
 import chita
-from chita.cli.app import app
+from chita.cli.app import COMMANDS
 from chita.cli.grid import read_grid
+from chita.settings import leaves
+from chita.solvers import SOLVERS
 from tests.docs.page import DOCS, PAGES, ROOT, Reader, blocks_of, in_folder, prose_of
 from tests.text import saved, written
 
@@ -74,9 +75,10 @@ def check_words(block):
 def check_options(command):
     """That a command is one, and that its options are among those that it has."""
     _, name, *rest = shlex.split(command, comments=True)
-    known = typer.main.get_command(app).commands
-    assert name in known, command
-    options = {o for p in known[name].params for o in (*p.opts, *p.secondary_opts)}
+    assert name in COMMANDS, command
+    shown = [leaf for leaf in leaves(COMMANDS[name][0]) if leaf.group.part.shown]
+    options = {leaf.flag for leaf in shown}
+    options |= {leaf.negative for leaf in shown if bool in leaf.entry.kinds}
     given = {word.partition("=")[0] for word in rest if word.startswith("--")}
     assert given - {"--help"} <= options, (command, given - options)
 
@@ -88,8 +90,15 @@ def test_commands_within_sentences_are_understood(name):
         check_options(command.replace("...", "").replace("\n", " "))
 
 
-WRITTEN = ("architecture.md", "methods.md", "networks.md", "performance.md", "formats.md")
-"""Pages whose tables commands write, or other tests check."""
+WRITTEN = (
+    "architecture.md",
+    "design-notes/command_line.md",
+    "formats.md",
+    "methods.md",
+    "networks.md",
+    "performance.md",
+)
+"""Pages whose tables commands write, or other tests check, or that say what was measured once."""
 
 
 @pytest.mark.parametrize("name", [n for n in PAGES if n not in WRITTEN])
@@ -113,7 +122,8 @@ def test_figures_are_lines_of_tables_that_commands_wrote(name):
 def test_all_that_is_public_is_told():
     told = re.findall(r"^::: (.*)$", PAGES["api.md"].read_text(), re.MULTILINE)
     assert sorted(told) == sorted([
-        *(f"chita.{n}" for n in chita.__all__),
+        *(f"chita.{n}" for n in chita.__all__ if n != "solvers"),
+        *(f"chita.solvers.{kind.__name__}" for kind in SOLVERS.values()),
         "chita.records.RunRecord",
         "chita.sensitivity_record.SensitivityRecord",
     ])
@@ -126,13 +136,13 @@ RUN_THERE = (
     "chita prune --model digits-cnn --sparsity 0.8 --out pruned",
     "cd examples",
     'model = "digits-cnn"',
-    "chita prune --gradual",
+    "chita prune --config run.toml --out gradual",
     "import torch\nimport chita",
     "chita verify",
     "chita prune --model digits-cnn --sparsity 0.9",
     "chita export seen",
 )
-SWEEP, TRANSFORMERS = "rows = 500\n[sweep]", "pip install '.[hf]'"
+SWEEP, TRANSFORMERS = "samples = 500\n[sweep]", "pip install '.[hf]'"
 
 
 def test_no_block_of_readme_is_left_out():

@@ -31,7 +31,7 @@ def test_safetensors_alone(tmp_path):
 def test_from_pretrained(tmp_path):
     family = FAMILIES["bert"]
     network, batch = family.build(), family.data()
-    chita.prune(network, batch, sparsity=0.8, method="magnitude", inplace=True)
+    chita.prune(network, batch, sparsity=0.8, solver="magnitude", inplace=True)
     found = chita.export(network, tmp_path / "net", "hf", inputs=batch)
     again = type(network).from_pretrained(tmp_path / "net").eval()
     state = network.state_dict()

@@ -16,7 +16,7 @@ from chita.records import RunRecord
 def result():
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 3))
     model[2].weight = nn.Parameter(torch.randn(5, 5))
-    return chita.prune(model, sparsity=0.5, method="magnitude")
+    return chita.prune(model, sparsity=0.5, solver="magnitude")
 
 
 def test_any_loader_opens_it(tmp_path, result):
@@ -34,7 +34,7 @@ def test_any_loader_opens_it(tmp_path, result):
 def test_tied_weights_are_stored_under_both_names(tmp_path):
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model[1].weight = model[0].weight
-    chita.prune(model, nnz=3, method="magnitude").save(tmp_path / "run")
+    chita.prune(model, budget=chita.Nonzeros(3), solver="magnitude").save(tmp_path / "run")
     state = load_file(tmp_path / "run" / "model.safetensors")
     assert torch.equal(state["0.weight"], state["1.weight"])
     assert int(state["0.weight"].count_nonzero()) == 3
@@ -43,7 +43,7 @@ def test_tied_weights_are_stored_under_both_names(tmp_path):
 def test_an_existing_run_is_replaced_only_by_force(tmp_path, result):
     result.save(tmp_path / "run")
     before = (tmp_path / "run" / "record.json").read_bytes()
-    with pytest.raises(OutputError, match="--force"):
+    with pytest.raises(OutputError, match="`force`"):
         result.save(tmp_path / "run")
     assert (tmp_path / "run" / "record.json").read_bytes() == before
     result.described(model="other").save(tmp_path / "run", force=True)
@@ -122,7 +122,7 @@ def test_state_that_safetensors_cannot_hold_is_named(tmp_path, result):
         def get_extra_state(self):
             return {"step": 3}
 
-    extra = chita.prune(Extra(3, 3), nnz=2, method="magnitude")
+    extra = chita.prune(Extra(3, 3), budget=chita.Nonzeros(2), solver="magnitude")
     with pytest.raises(OutputError, match="_extra_state in the state dict is a dict"):
         extra.save(tmp_path / "run")
     assert not list(tmp_path.iterdir())

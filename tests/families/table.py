@@ -15,7 +15,7 @@ SPARSITY, ROWS = 0.7, 20
 HEAD = """# Networks that were tried
 
 Written by `python -m tests.families`; a test fails when it no longer holds. Small networks of
-each family, random weights, pruned at 70 % by `chita` on 20 rows, saved, loaded into a fresh
+each family, random weights, pruned at 70 % by `chita` on 20 samples, saved, loaded into a fresh
 network by safetensors alone, and compared on the same batch. BERT, GPT-2 and Llama are those of
 the library transformers, the others are written in `tests/families`.
 
@@ -40,7 +40,13 @@ def round_trip(name, folder):
     """Return the pruned result, and whether a fresh network loaded from its file is equal."""
     family = FAMILIES[name]
     batch = family.data()
-    result = chita.prune(family.build(), batch, sparsity=SPARSITY, rows=ROWS, loss=family.loss)
+    result = chita.prune(
+        family.build(),
+        batch,
+        sparsity=SPARSITY,
+        fisher=chita.Fisher(samples=ROWS),
+        loss=family.loss,
+    )
     result.save(folder)
     fresh = family.build()
     fresh.load_state_dict(load_file(Path(folder) / "model.safetensors"))

@@ -36,9 +36,15 @@ def test_pruned_saved_and_loaded_elsewhere_gives_equal_outputs(name, tmp_path):
 def test_refused_by_the_name_of_the_module_and_pruned_without_it(name):
     family = FAMILIES[name]
     with pytest.raises(chita.InputError, match=f"weight of {REFUSED[name]} is computed"):
-        chita.prune(family.build(), family.data(), sparsity=SPARSITY, rows=ROWS)
+        chita.prune(
+            family.build(), family.data(), sparsity=SPARSITY, fisher=chita.Fisher(samples=ROWS)
+        )
     ignored = chita.prune(
-        family.build(), family.data(), sparsity=SPARSITY, rows=ROWS, ignore=REFUSED[name]
+        family.build(),
+        family.data(),
+        sparsity=SPARSITY,
+        fisher=chita.Fisher(samples=ROWS),
+        ignore=REFUSED[name],
     )
     assert not any(layer.name.startswith(REFUSED[name]) for layer in ignored.layers)
 

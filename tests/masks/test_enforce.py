@@ -255,8 +255,8 @@ def test_tied_weights_wrappers_and_compiled_networks():
 
 
 def test_masks_of_a_run_folder(tmp_path):
-    model, _ = chita.load_model("digits-mlp")
-    chita.prune(model, method="magnitude", sparsity=0.9, inplace=True).save(tmp_path / "run")
+    model = chita.load_model("digits-mlp")
+    chita.prune(model, solver="magnitude", sparsity=0.9, inplace=True).save(tmp_path / "run")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     enforcer = Enforcer(model, tmp_path / "run")
     enforcer.attach(optimizer)

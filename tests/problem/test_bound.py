@@ -51,7 +51,7 @@ def test_for_one_allowed_mask_it_is_the_minimum():
     problem, dense = random_problem(6, 12, ridge=0.1, first_order=1.0, seed=0)
     constraint = Exactly(mask=torch.arange(12) % 3 == 0)
     exact = dense.value(dense.minimise_on([0, 3, 6, 9]))
-    found = BSO().solve(problem, constraint, bound=True)
+    found = BSO(bound=True).solve(problem, constraint)
     assert found.lower_bound == pytest.approx(exact, rel=1e-9)
 
 
@@ -61,7 +61,7 @@ def test_floors_bound_what_floors_allow():
         size=9, k=4, segments=(slice(0, 4), slice(4, 6), slice(6, 9)), least=(0, 1, 2)
     )
     free = KeepK(size=9, k=4)
-    narrow, wide = (CHITA().solve(problem, c, bound=True) for c in (floors, free))
+    narrow, wide = (CHITA(bound=True).solve(problem, c) for c in (floors, free))
     assert wide.lower_bound <= dense.best(4) + 1e-12
     best = min(
         dense.value(dense.minimise_on(list(support)))
@@ -74,20 +74,25 @@ def test_floors_bound_what_floors_allow():
 def test_a_ridge_is_needed():
     problem, _ = random_problem(20, 10, ridge=0.0, first_order=0.0, seed=0)
     with pytest.raises(InputError, match="ridge above zero"):
-        BSO().solve(problem, KeepK(size=10, k=3), bound=True)
+        BSO(bound=True).solve(problem, KeepK(size=10, k=3))
 
 
-@pytest.mark.parametrize("method", BY_GRADIENTS)
+@pytest.mark.parametrize("solver", BY_GRADIENTS)
 @pytest.mark.slow
-def test_the_bound_and_the_gap_stand_in_the_record(method):
-    model, _ = chita.load_model("digits-mlp")
-    options = {"nnz": 2000, "rows": 60, "method": method, "ridge": 0.1, "first_order": 1.0}
-    plain = chita.prune(model, digits()[0], **options).record
+def test_the_bound_and_the_gap_stand_in_the_record(solver):
+    model = chita.load_model("digits-mlp")
+    options = {
+        "budget": chita.Nonzeros(2000),
+        "fisher": chita.Fisher(samples=60),
+        "quadratic": chita.Quadratic(ridge=0.1, first_order=1.0),
+    }
+    plain = chita.prune(model, digits()[0], solver=solver, **options).record
     assert plain.lower_bound is None
     assert plain.gap is None
-    found = chita.prune(model, digits()[0], **options, bound=True).record
+    proving = SOLVERS[solver](bound=True)
+    found = chita.prune(model, digits()[0], solver=proving, **options).record
     assert found.objective == plain.objective
-    if not SOLVERS[method].curvatures:
+    if not SOLVERS[solver].curvatures:
         assert found.lower_bound is None
         return
     assert found.lower_bound <= found.objective

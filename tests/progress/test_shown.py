@@ -207,19 +207,19 @@ def test_what_is_no_notebook_gets_lines(ipython, monkeypatch):
 
 
 def test_what_python_takes(ipython, capsys, monkeypatch):
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     assert isinstance(progress_of(None), Silent)
     assert isinstance(progress_of(False), Silent)
     chita.evaluate(model, digits()[1], progress=True)
     assert "evaluate: 500 of 500 samples" in repr(ipython[0][0][-1])
     monkeypatch.delitem(sys.modules, "IPython")
-    chita.prune(model, digits()[0], method="magnitude", sparsity=0.5, progress=True)
+    chita.prune(model, digits()[0], solver="magnitude", sparsity=0.5, progress=True)
     assert "solve: 1 of 1 problem, " in capsys.readouterr().err
     remembering = Remembering()
     assert progress_of(remembering) is remembering
     for given, lacking in (("yes", "start, advance, finish, tell"), (io.StringIO(), "start, adv")):
         with pytest.raises(InputError, match=f"has no {lacking}"):
-            chita.prune(model, digits()[0], method="magnitude", sparsity=0.5, progress=given)
+            chita.prune(model, digits()[0], solver="magnitude", sparsity=0.5, progress=given)
 
 
 def test_a_part_of_a_run_does_not_say_what_is_left_of_the_run():

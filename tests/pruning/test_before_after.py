@@ -11,12 +11,15 @@ from chita.data.digits import digits
 from chita.errors import InputError
 
 CALIBRATION, EVALUATION = digits()[0].first(300), digits()[1].first(200)
-FIXED = {"rows": 60, "ridge": 0.1, "first_order": 1.0, "step": 1.0, "fisher_blocks": "whole"}
+FIXED = {
+    "fisher": chita.Fisher(samples=60, structure="full"),
+    "quadratic": chita.Quadratic(ridge=0.1, first_order=1.0, step_size=1.0),
+}
 MEASURED = ("metric", "dense_metric", "pruned_metric")
 
 
 def network():
-    return chita.load_model("digits-mlp")[0]
+    return chita.load_model("digits-mlp")
 
 
 def measured(result):
@@ -25,14 +28,26 @@ def measured(result):
 
 def test_every_way_measures_as_evaluate_does():
     dense = chita.evaluate(network(), EVALUATION)
-    masks = chita.prune(network(), sparsity=0.9, method="magnitude").masks
-    magnitude = {"sparsity": 0.9, "method": "magnitude"}
+    masks = chita.prune(network(), sparsity=0.9, solver="magnitude").masks
+    magnitude = {"sparsity": 0.9, "solver": "magnitude"}
     for result in (
         chita.prune(network(), CALIBRATION, evaluation=EVALUATION, **magnitude),
         chita.prune(network(), CALIBRATION, evaluation=EVALUATION, **magnitude, inplace=True),
-        chita.prune(network(), CALIBRATION, nnz=900, method="bso", evaluation=EVALUATION, **FIXED),
         chita.prune(
-            network(), CALIBRATION, nnz=900, method="wanda", evaluation=EVALUATION, rows=60
+            network(),
+            CALIBRATION,
+            budget=chita.Nonzeros(900),
+            solver="bso",
+            evaluation=EVALUATION,
+            **FIXED,
+        ),
+        chita.prune(
+            network(),
+            CALIBRATION,
+            budget=chita.Nonzeros(900),
+            solver="wanda",
+            evaluation=EVALUATION,
+            fisher=chita.Fisher(samples=60),
         ),
         chita.refit(network(), CALIBRATION, masks, evaluation=EVALUATION, **FIXED),
         chita.apply_masks(network(), masks, evaluation=EVALUATION),
@@ -55,8 +70,17 @@ def test_it_is_measured_by_the_loss_that_is_given():
     for loss in ("mse", lambda model, batch: 2 * nn.functional.mse_loss(model(batch[0]), batch[1])):
         masks = {"weight": torch.eye(3, 4).bool()}
         for result in (
-            chita.prune(model, data, nnz=5, loss=loss, rows=20, evaluation=other),
-            chita.refit(model, data, masks, loss=loss, rows=20, evaluation=other),
+            chita.prune(
+                model,
+                data,
+                budget=chita.Nonzeros(5),
+                loss=loss,
+                fisher=chita.Fisher(samples=20),
+                evaluation=other,
+            ),
+            chita.refit(
+                model, data, masks, loss=loss, fisher=chita.Fisher(samples=20), evaluation=other
+            ),
             chita.apply_masks(model, masks, loss=loss, evaluation=other),
         ):
             score = chita.evaluate(model, other, loss=loss)
@@ -66,7 +90,7 @@ def test_it_is_measured_by_the_loss_that_is_given():
 
 def test_epochs_are_measured_too_unless_something_else_measures_them():
     training = chita.Training(epochs=2, events=1, batch=100)
-    common = {"sparsity": 0.8, "method": "magnitude", "training": training}
+    common = {"sparsity": 0.8, "solver": "magnitude", "training": training}
     common |= {"evaluation": EVALUATION}
     own = chita.prune(network(), CALIBRATION, **common)
     last = own.record.training.epochs[-1]
@@ -79,7 +103,7 @@ def test_epochs_are_measured_too_unless_something_else_measures_them():
 def test_what_cannot_be_measured_is_refused_before_any_work():
     dense = network()
     before = copy.deepcopy(dense.state_dict())
-    common = {"sparsity": 0.9, "method": "magnitude", "inplace": True}
+    common = {"sparsity": 0.9, "solver": "magnitude", "inplace": True}
     for evaluation, told in (
         (digits(), "two sets of samples"),
         (iter([1]), "can be read only once"),

@@ -5,13 +5,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils import parametrizations
-from typer.testing import CliRunner
 
 import chita
-from chita.cli.app import app
 from chita.errors import InputError, NumericalError
 from chita.masks.fit import read_masks
 from chita.models.prunable import prunable_layout, write_weights
+from tests.program import chita as invoke
 
 
 class Counting(nn.Module):
@@ -33,7 +32,9 @@ def test_running_a_network_leaves_its_state_alone(inplace):
     model = Counting()
     data = (torch.randint(5, (12, 3)), torch.randint(3, (12,)))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    result = chita.prune(model, data, nnz=5, rows=10, inplace=inplace)
+    result = chita.prune(
+        model, data, budget=chita.Nonzeros(5), fisher=chita.Fisher(samples=10), inplace=inplace
+    )
     chita.evaluate(result.model, data)
     for name, value in result.model.state_dict().items():
         assert torch.equal(value, before[name]) == (name != "fc.weight"), name
@@ -61,7 +62,7 @@ def test_memory_shared_without_a_tie_is_refused_and_ignored_whole():
 def pruned_and_mask():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 3))
-    return model, chita.prune(model, sparsity=0.5, method="magnitude")
+    return model, chita.prune(model, sparsity=0.5, solver="magnitude")
 
 
 def test_masks_from_files_of_wrapped_networks(tmp_path):
@@ -101,7 +102,7 @@ def test_masks_that_are_no_tensors_of_numbers(mask):
 def test_a_network_with_compiled_parts_is_saved_under_plain_names(tmp_path):
     plain, result = pruned_and_mask()
     plain[0] = torch.compile(plain[0], backend="eager")
-    found = chita.prune(plain, sparsity=0.5, method="magnitude")
+    found = chita.prune(plain, sparsity=0.5, solver="magnitude")
     found.save(tmp_path / "run")
     fresh, _ = pruned_and_mask()
     fresh.load_state_dict(load_file(tmp_path / "run" / "model.safetensors"))
@@ -119,7 +120,13 @@ def test_a_single_number_can_be_pruned_when_named():
             return self.scale * self.fc(x)
 
     data = (torch.randn(10, 4), torch.randint(3, (10,)))
-    result = chita.prune(Scaled(), data, nnz=5, rows=8, targets=["fc", "scale"])
+    result = chita.prune(
+        Scaled(),
+        data,
+        budget=chita.Nonzeros(5),
+        fisher=chita.Fisher(samples=8),
+        targets=["fc", "scale"],
+    )
     assert result.masks["scale"].shape == ()
     assert result.record.prunable == 13
 
@@ -135,7 +142,7 @@ def test_evaluating_and_planning_a_network_with_computed_weights(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     own = ["--model", "computed_weights:network", "--data", "digits"]
-    done = CliRunner().invoke(app, ["evaluate", *own])
+    done = invoke("evaluate", *own)
     assert done.exit_code == 0, done.output
     assert "80 of 80 prunable weights" in done.stdout
     model = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 2))
@@ -147,26 +154,24 @@ def test_evaluating_and_planning_a_network_with_computed_weights(tmp_path, monke
 
 def test_many_rows_of_few_weights_need_little_memory():
     model = nn.Linear(6, 3)
-    few, many = (chita.plan(model, rows=rows).peak_bytes for rows in (10, 40_000))
+    few, many = (
+        chita.plan(model, fisher=chita.Fisher(samples=rows)).peak_bytes for rows in (10, 40_000)
+    )
     assert many - few < 100e6
 
 
 def test_overruled_rules_are_told_and_the_rest_of_the_misuse_is_refused():
-    done = CliRunner().invoke(
-        app,
-        ["prune", "--nnz=50", "--method=magnitude", "--targets=fc*", "--ignore=Linear"],
-    )
+    done = invoke("prune", "--nnz=50", "--solver=magnitude", "--targets=fc*", "--ignore=Linear")
     assert done.exit_code == 0, done.output
     assert "fc1.weight is pruned: targets fc* (over ignore Linear)" in done.stderr
     for call, message in (
         (lambda: chita.load_model(None), "give a name and the path"),
         (lambda: chita.load_model("digits-mlp", 3), "give a name and the path"),
         (lambda: chita.evaluate({"a": 1}, (torch.eye(2), torch.arange(2))), "give a torch.nn.Mod"),
-        (lambda: chita.plan(nn.Linear(2, 2), row_indices=5), "row_indices is 5"),
-        (lambda: chita.prune(nn.Linear(2, 2), (torch.eye(2).to_sparse(), torch.arange(2)), nnz=1,
-                             rows=2), "sparse tensors"),
-        (lambda: chita.prune(nn.Linear(2, 2).to(torch.float8_e4m3fn), nnz=1, method="magnitude"),
-         "does not compute"),
+        (lambda: chita.prune(nn.Linear(2, 2), (torch.eye(2).to_sparse(), torch.arange(2)),
+                             budget="nnz=1", fisher=chita.Fisher(samples=2)), "sparse tensors"),
+        (lambda: chita.prune(nn.Linear(2, 2).to(torch.float8_e4m3fn), budget="nnz=1",
+                             solver="magnitude"), "does not compute"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             call()
@@ -184,15 +189,16 @@ def test_masks_added_to_attention_scores_may_be_infinite():
     mask = torch.zeros(6, 3)
     mask[:, 0] = -torch.inf
     data = ((torch.randn(6, 3), mask), torch.ones(6).long())
-    assert chita.prune(Masked(), data, nnz=4, rows=4).record.nnz == 4
+    found = chita.prune(Masked(), data, budget=chita.Nonzeros(4), fisher=chita.Fisher(samples=4))
+    assert found.record.nnz == 4
 
 
 def test_masks_are_applied_without_the_data_that_belong_to_the_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where no MNIST is
     model = chita.models.zoo.MODELS["mlpnet"].build()
     save_file(model.state_dict(), "w.safetensors")
-    chita.prune(model, sparsity=0.5, method="magnitude").save("run")
+    chita.prune(model, sparsity=0.5, solver="magnitude").save("run")
     own = ["--model", "mlpnet", "--weights", "w.safetensors"]
     for arguments in (["apply", "--mask", "run", *own], ["plan", *own]):
-        assert CliRunner().invoke(app, arguments).exit_code == 0
-    assert CliRunner().invoke(app, ["prune", "--nnz", "50", *own]).exit_code == 2
+        assert invoke(*arguments).exit_code == 0
+    assert invoke("prune", "--nnz", "50", *own).exit_code == 2

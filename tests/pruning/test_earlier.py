@@ -14,7 +14,7 @@ from chita.pruning import staged as module
 from chita.pruning.earlier import Earlier
 from tests.pruning.test_staged import Stop, Stopping, equal
 
-FIXED = {"ridge": 0.02, "first_order": 1.0, "step": 1.0, "fisher_blocks": "whole"}
+FIXED = {"quadratic": chita.Quadratic(ridge=0.02, first_order=1.0, step_size=1.0)}
 
 
 def lot(n, p=6):
@@ -54,7 +54,7 @@ def test_rows_that_are_too_old_go():
 
 
 def test_a_network_has_its_tensors_again_whatever_happens():
-    network, _ = chita.load_model("digits-cnn")
+    network = chita.load_model("digits-cnn")
     now, other = state_of(network), state_of(network)
     other["conv1.weight"] += 1
     with at_state(network, other):
@@ -69,7 +69,7 @@ def test_a_network_has_its_tensors_again_whatever_happens():
 def test_a_stage_is_posed_with_the_rows_of_those_before(earlier, monkeypatch):
     """Each lot is collected by hand at the weights at which the run has collected it."""
     calibration = digits()[0]
-    network, _ = chita.load_model("digits-mlp")
+    network = chita.load_model("digits-mlp")
     layout, seen = prunable_layout(network), []
     true_posed = module.Posed
 
@@ -87,8 +87,13 @@ def test_a_stage_is_posed_with_the_rows_of_those_before(earlier, monkeypatch):
 
     monkeypatch.setattr(module, "Posed", posed)
     monkeypatch.setattr(module.StagedRun, "_collected", noted)
-    options = {"sparsity": 0.9, "stages": 4, "rows": 50, "row_size": 2, **FIXED}
-    result = chita.prune(network, calibration, earlier_rows=earlier, **options)
+    options = {
+        "sparsity": 0.9,
+        "stages": 4,
+        "fisher": chita.Fisher(samples=50, samples_per_gradient=2, history=earlier),
+        **FIXED,
+    }
+    result = chita.prune(network, calibration, **options)
     assert len(collected) == 4
     by_hand = []
     for state, given in collected:
@@ -126,15 +131,22 @@ def test_a_stage_is_posed_with_the_rows_of_those_before(earlier, monkeypatch):
 def test_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path, name, ridge, at):
     """Earlier rows are not in the file, but collected again where the network was."""
     calibration = digits()[0]
-    model, _ = chita.load_model(name)
+    model = chita.load_model(name)
     path = tmp_path / "run.unfinished"
-    options = {"sparsity": 0.9, "stages": 4, "rows": 60, "earlier_rows": 2, "ridge": ridge}
+    options = {
+        "sparsity": 0.9,
+        "stages": 4,
+        "fisher": chita.Fisher(samples=60, history=2),
+        "quadratic": chita.Quadratic(ridge=ridge),
+    }
     whole = chita.prune(model, calibration, **options)
     with pytest.raises(Stop):
-        chita.prune(model, calibration, **options, unfinished=path, progress=Stopping(at))
-    again = chita.prune(model, calibration, **options, unfinished=path, resume=True)
+        chita.prune(model, calibration, **options, checkpoint=path, progress=Stopping(at))
+    again = chita.prune(
+        model, calibration, **options, checkpoint=chita.Checkpoint(path, resume=True)
+    )
     assert equal(dict(whole.model.state_dict()), dict(again.model.state_dict()))
     objectives = [[stage.objective for stage in run.record.stages] for run in (whole, again)]
     assert objectives[0] == objectives[1]
-    without = chita.prune(model, calibration, **{**options, "earlier_rows": 0})
+    without = chita.prune(model, calibration, **{**options, "fisher": chita.Fisher(samples=60)})
     assert not equal(dict(whole.model.state_dict()), dict(without.model.state_dict()))

@@ -17,7 +17,7 @@ from chita.training.fine_tune import Diverged, FineTuner
 
 
 def network(name="digits-mlp"):
-    return chita.load_model(name)[0]
+    return chita.load_model(name)
 
 
 def training(**fields):
@@ -26,7 +26,12 @@ def training(**fields):
 
 def pruned(model=None, data=None, **arguments):
     data = digits()[0].first(300) if data is None else data
-    asked = {"sparsity": 0.8, "training": training(), "rows": 60, **arguments}
+    usual = {
+        "sparsity": None if "budget" in arguments else 0.8,
+        "training": training(),
+        "fisher": chita.Fisher(samples=60),
+    }
+    asked = {**usual, **arguments}
     return chita.prune(network() if model is None else model, data, **asked)
 
 
@@ -36,10 +41,10 @@ def same(one, other):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", SOLVERS)
-def test_every_method_keeps_exactly_the_count_and_trains_what_is_kept(method):
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_method_keeps_exactly_the_count_and_trains_what_is_kept(solver):
     dense = network()
-    found = pruned(method=method)
+    found = pruned(solver=solver)
     assert found.record.nnz == 3404 == sum(int(mask.sum()) for mask in found.masks.values())
     for name, mask in found.masks.items():
         assert not found.model.get_parameter(name)[~mask].any()
@@ -52,30 +57,31 @@ def test_every_method_keeps_exactly_the_count_and_trains_what_is_kept(method):
 @pytest.mark.parametrize(
     "budget",
     [
-        {"pattern": "2:4"},
-        pytest.param({"blocks": "4x1", "sparsity": 0.6}, marks=pytest.mark.slow),
-        {"nnz": 1000},
-        pytest.param({"per_layer": "rows", "sparsity": 0.7}, marks=pytest.mark.slow),
-        {"per_layer": {"fc1": 0.9, "fc*": 0.5}},
-        pytest.param({"flops": 0.3}, marks=pytest.mark.slow),
-        pytest.param({"flops": 0.3, "sparsity": 0.8}, marks=pytest.mark.slow),
-        pytest.param({"megabytes": 0.02}, marks=pytest.mark.slow),
+        "2:4",
+        pytest.param("4x1 & sparsity=0.6", marks=pytest.mark.slow),
+        "nnz=1000",
+        pytest.param("rows & sparsity=0.7", marks=pytest.mark.slow),
+        chita.Quotas({"fc1": 0.9, "fc*": 0.5}),
+        pytest.param("flops=0.3", marks=pytest.mark.slow),
+        pytest.param("flops=0.3 & sparsity=0.8", marks=pytest.mark.slow),
+        pytest.param("megabytes=0.02", marks=pytest.mark.slow),
     ],
     ids=str,
 )
 def test_every_budget_is_met_by_the_last_event(budget):
-    model = network()
-    if "flops" in budget:
-        model = network("digits-cnn")
-    elif budget.keys() & {"pattern", "blocks"}:
-        budget = {**budget, "ignore": ["fc3"]}
-    found = pruned(model, **{"sparsity": None, **budget})
-    at_once = chita.prune(model, digits()[0].first(300), method="magnitude", **budget)
-    if budget.keys() != {"flops"}:
+    by_flops = "flops" in str(budget)
+    model = network("digits-cnn" if by_flops else "digits-mlp")
+    options = {
+        "budget": budget,
+        "ignore": ["fc3"] if budget in ("2:4", "4x1 & sparsity=0.6") else (),
+    }
+    found = pruned(model, **options)
+    at_once = chita.prune(model, digits()[0].first(300), solver="magnitude", **options)
+    if budget != "flops=0.3":
         assert found.record.nnz == at_once.record.nnz
-    if "flops" in budget:
+    if by_flops:
         assert found.record.flops <= 0.3 * found.record.dense_flops
-    if "pattern" in budget:
+    if budget == "2:4":
         for mask in found.masks.values():
             assert (mask.view(-1, 4).sum(1) == 2).all()
 
@@ -94,19 +100,25 @@ def test_layer_by_layer_on_a_transformer():
     ids = torch.randint(30, (48, 8))
     data = {"input_ids": ids, "labels": ids[:, 0] % 2}
     found = pruned(
-        model, data, method="alps", training=training(batch=16, distillation=0.5), rows=32
+        model,
+        data,
+        solver="alps",
+        training=training(batch=16, distillation=0.5),
+        fisher=chita.Fisher(samples=32),
     )
     assert found.record.nnz == found.record.prunable // 5
     assert len(found.record.training.epochs) == 3
 
 
 def test_levels_by_outliers_layer_by_layer():
-    found = pruned(method="alps", per_layer="owl")
+    found = pruned(solver="alps", budget=chita.ByOutliers(0.8))
     assert found.record.nnz == 3404
 
 
 def test_inner_stages_go_from_event_to_event():
-    found = pruned(stages=3, schedule="linear", training=training(initial=0.4), sparsity=0.8)
+    found = pruned(
+        stages=chita.Stages(3, schedule="linear"), training=training(initial=0.4), sparsity=0.8
+    )
     expected = [0.4 / 3, 0.8 / 3, 0.4, 0.4 + 0.4 / 3, 0.4 + 0.8 / 3, 0.8]
     assert [s.sparsity for s in found.record.stages] == pytest.approx(expected, abs=1e-4)
     hashes = [stage.data_hash for stage in found.record.stages]
@@ -129,8 +141,12 @@ def masks(monkeypatch):
 
 def test_no_regrowth_over_events_and_regrowth(masks):
     events = training(epochs=4, events=4, initial=0.95, rate=0.001)
-    given = {"training": events, "sparsity": 0.95, "ridge": "0.1x", "first_order": 1, "step": 1}
-    pruned(**given, regrow=False)
+    given = {
+        "training": events,
+        "sparsity": 0.95,
+        "quadratic": chita.Quadratic(ridge="0.1x", first_order=1, step_size=1),
+    }
+    pruned(**given, stages=chita.Stages(regrow=False))
     for before, after in itertools.pairwise(masks):
         assert all(bool((before[n] | ~after[n]).all()) for n in before)
     masks.clear()
@@ -141,7 +157,9 @@ def test_no_regrowth_over_events_and_regrowth(masks):
 
 def test_no_regrowth_over_events_that_rehearse(masks):
     events = training(epochs=2, events=2, initial=0.97, rate=0.1, batch=20)
-    found = pruned(method="iht", training=events, sparsity=0.97, stages=3, regrow=False)
+    found = pruned(
+        solver="iht", training=events, sparsity=0.97, stages=chita.Stages(3, regrow=False)
+    )
     assert any(trial.stages for trial in found.record.stages[3].trials)
     before, after = masks
     assert all(bool((before[n] | ~after[n]).all()) for n in before)
@@ -168,12 +186,12 @@ def test_held_out_samples_are_not_trained_on(monkeypatch, loaded):
 
 
 @pytest.mark.parametrize(
-    "method", [pytest.param("chita", marks=pytest.mark.slow), "magnitude", "alps"]
+    "solver", [pytest.param("chita", marks=pytest.mark.slow), "magnitude", "alps"]
 )
 @pytest.mark.parametrize("after", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_run_that_is_stopped_goes_on_to_the_same_bits(tmp_path, monkeypatch, method, after):
+def test_a_run_that_is_stopped_goes_on_to_the_same_bits(tmp_path, monkeypatch, solver, after):
     arguments = {
-        "method": method,
+        "solver": solver,
         "model": network("digits-cnn"),
         "training": training(optimizer="adamw", rate=1e-3, augmentation="crop-flip"),
         "measure": lambda model: float(model.fc.weight.sum()),
@@ -189,10 +207,10 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bits(tmp_path, monkeypatch, m
 
     monkeypatch.setattr(FineTuner, "epoch", stopped)
     with pytest.raises(KeyboardInterrupt):
-        pruned(**arguments, unfinished=kept)
+        pruned(**arguments, checkpoint=kept)
     monkeypatch.setattr(FineTuner, "epoch", epoch)
     torch.rand(7)
-    resumed = pruned(**arguments, unfinished=kept, resume=True)
+    resumed = pruned(**arguments, checkpoint=chita.Checkpoint(kept, resume=True))
     assert same(whole, resumed)
     assert not kept.exists()
     told = [e.model_dump(exclude={"seconds"}) for e in whole.record.training.epochs]
@@ -205,7 +223,7 @@ def test_other_settings_do_not_go_on(tmp_path, monkeypatch):
     kept = tmp_path / "unfinished"
     monkeypatch.setattr(gradual.GradualRun, "_measured", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        pruned(unfinished=kept)
+        pruned(checkpoint=kept)
     monkeypatch.undo()
     epoch = FineTuner.epoch
 
@@ -216,9 +234,9 @@ def test_other_settings_do_not_go_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(FineTuner, "epoch", stopped)
     with pytest.raises(KeyboardInterrupt):
-        pruned(unfinished=kept)
+        pruned(checkpoint=kept)
     with pytest.raises(InputError, match="training was"):
-        pruned(unfinished=kept, resume=True, training=training(rate=0.03))
+        pruned(checkpoint=chita.Checkpoint(kept, resume=True), training=training(rate=0.03))
 
 
 def diverging(at):
@@ -284,13 +302,11 @@ def test_the_measure_is_told_after_every_event_and_epoch():
 
 def test_what_does_not_go_with_training_is_refused():
     with pytest.raises(InputError, match="events have theirs"):
-        pruned(schedule=[0.5, 0.8])
-    with pytest.raises(InputError, match="row_indices"):
-        pruned(row_indices=list(range(60)))
+        pruned(stages=chita.Stages(schedule=[0.5, 0.8]))
     with pytest.raises(InputError, match="regrow"):
-        pruned(method="alps", regrow=False)
+        pruned(solver="alps", stages=chita.Stages(regrow=False))
     with pytest.raises(InputError, match="needs calibration data"):
-        chita.prune(network(), sparsity=0.5, method="magnitude", training=training())
+        chita.prune(network(), sparsity=0.5, solver="magnitude", training=training())
     with pytest.raises(InputError, match="label_smoothing"):
         pruned(
             nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
@@ -303,5 +319,5 @@ def test_what_does_not_go_with_training_is_refused():
 def test_a_network_in_half_precision_of_its_own_trains_or_says_why():
     model = network().to(torch.bfloat16)
     x, y = digits()[0].first(300).batch
-    found = pruned(model, (x.to(torch.bfloat16), y), method="magnitude")
+    found = pruned(model, (x.to(torch.bfloat16), y), solver="magnitude")
     assert found.record.nnz == 3404

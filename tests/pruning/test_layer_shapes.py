@@ -49,9 +49,9 @@ def plain(layer, x, weight=None):
         return layer._conv_forward(x, layer.weight if weight is None else weight, None)
 
 
-@pytest.mark.parametrize("method", ["alps", "sparsegpt", "obc", "chita"])
+@pytest.mark.parametrize("solver", ["alps", "sparsegpt", "obc", "chita"])
 @pytest.mark.parametrize("name", [*SHAPES, *LONG])
-def test_convolutions_of_every_shape(name, method):
+def test_convolutions_of_every_shape(name, solver):
     torch.manual_seed(1)
     size = (24, 6, 40) if name in LONG else (24, 6, 9, 9)
     mix = torch.randn(6, 6)
@@ -60,8 +60,13 @@ def test_convolutions_of_every_shape(name, method):
     model = nn.Sequential(layer, nn.Flatten(), nn.LazyLinear(3))
     model(x)
     target = torch.zeros(len(x), dtype=torch.int64)
-    options = {"sparsity": 0.6, "rows": len(x), "bn_recalibrate": False, "ridge": "0.0001x"}
-    found = chita.prune(model, (x, target), method=method, layerwise=True, ignore="2", **options)
+    options = {
+        "sparsity": 0.6,
+        "fisher": chita.Fisher(samples=len(x)),
+        "stages": chita.Stages(bn_recalibrate=False),
+        "quadratic": chita.Quadratic(ridge="0.0001x"),
+    }
+    found = chita.prune(model, (x, target), solver=solver, layerwise=True, ignore="2", **options)
     new, mask = found.model[0], found.masks["0.weight"]
     assert int(mask.sum()) == found.record.nnz == int(0.4 * layer.weight.numel() + 1e-9)
     assert torch.equal(mask, new.weight != 0)
@@ -72,7 +77,7 @@ def test_convolutions_of_every_shape(name, method):
     assert record.solved.error == pytest.approx(error, rel=1e-3, abs=1e-7)
     least = least_squares(layer, x, mask)
     assert error >= least * (1 - 1e-6)
-    if method != "sparsegpt":
+    if solver != "sparsegpt":
         assert error <= 1.05 * least
     assert torch.equal(new.bias, layer.bias)
 
@@ -82,9 +87,15 @@ def test_layers_of_hugging_face_that_hold_inputs_first():
     family = FAMILIES["gpt2"]
     model, batch = family.build(), family.data()
     ours = chita.prune(
-        model, batch, sparsity=0.5, method="alps", rows=24, ridge="0.0001x",
-        ignore="lm_head", bn_recalibrate=False,
-    )  # fmt: skip
+        model,
+        batch,
+        sparsity=0.5,
+        solver="alps",
+        fisher=chita.Fisher(samples=24),
+        quadratic=chita.Quadratic(ridge="0.0001x"),
+        stages=chita.Stages(bn_recalibrate=False),
+        ignore="lm_head",
+    )
     first = units_of(model, prunable_layout(model, ignore="lm_head").names)[0]
     name = next(n for n in first.tensors if "c_attn" in n)
     module = model.get_submodule(name.rpartition(".")[0])

@@ -18,7 +18,7 @@ from tests.families.language import FAMILIES
 from tests.families.transformers import SHAPES
 
 TRANSFORMERS = {**FAMILIES, **SHAPES}
-PLAIN = {"bn_recalibrate": False, "rows": 24}
+PLAIN = {"stages": chita.Stages(bn_recalibrate=False), "fisher": chita.Fisher(samples=24)}
 
 
 def inputs_of(model, modules, batch):
@@ -62,7 +62,7 @@ def one_after_another(model, layout, batch, sparsity, solver, ridge=0.01):
                 shift=curvature.constant(0.0),
                 ridge=ridge * float(gram.diagonal().mean()),
             )
-            constraint = Sparsity(sparsity=sparsity).bind(layer.canonical)
+            constraint = Sparsity(sparsity).bind(layer.canonical)
             new = solver.solve(problem, constraint).weights.view_as(w)
             errors[tensor] = float((x @ (new - w).T).square().sum() / (x @ w.T).square().sum())
             with torch.no_grad():
@@ -90,7 +90,7 @@ def test_every_layer_is_pruned_on_what_it_gets_by_then(name, solver):
     model, batch = family.build(), family.data()
     ignored = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
     found = chita.prune(
-        model, batch, sparsity=0.5, method=solver, layerwise=True, ignore=ignored, **PLAIN
+        model, batch, sparsity=0.5, solver=solver, layerwise=True, ignore=ignored, **PLAIN
     )
     layout = prunable_layout(model, ignore=ignored)
     errors = one_after_another(model, layout, batch, 0.5, solver)
@@ -131,7 +131,7 @@ class Sparse(nn.Module):
 def test_experts_that_saw_too_little_are_left_dense_and_named():
     model = Sparse()
     data = (torch.randn(16, 5, 8), torch.zeros(16).long())
-    found = chita.prune(model, data, sparsity=0.5, method="alps", rows=16)
+    found = chita.prune(model, data, sparsity=0.5, solver="alps", fisher=chita.Fisher(samples=16))
     left = {layer.name.partition("layers.0.")[2]: layer.solved.left for layer in found.layers}
     assert left == {
         "experts.0.weight": None,
@@ -148,12 +148,17 @@ def test_few_tokens_leave_a_singular_gram_which_a_larger_ridge_makes_good():
     torch.manual_seed(3)
     model = nn.Sequential(nn.Linear(20, 6), nn.ReLU(), nn.Linear(6, 3))
     data = (torch.randn(9, 20), torch.zeros(9).long())
-    for method in ("alps", "obc", "sparsegpt", "bso", "chita"):
-        options = {"sparsity": 0.5, "method": method, "layerwise": True, "rows": 9}
+    for solver in ("alps", "obc", "sparsegpt", "bso", "chita"):
+        options = {
+            "sparsity": 0.5,
+            "solver": solver,
+            "layerwise": True,
+            "fisher": chita.Fisher(samples=9),
+        }
         usual = chita.prune(model, data, **options)
         assert all(layer.solved.ridge > 0 for layer in usual.layers)
-        raised = chita.prune(model, data, ridge=0.0, **options)
-        if method in ("obc", "sparsegpt"):  # which invert the whole Gram
+        raised = chita.prune(model, data, quadratic=chita.Quadratic(ridge=0.0), **options)
+        if solver in ("obc", "sparsegpt"):  # which invert the whole Gram
             assert 0 < raised.layers[0].solved.ridge < usual.layers[0].solved.ridge
             assert raised.layers[0].solved.raised
         assert not any(layer.solved.raised for layer in usual.layers)
@@ -162,46 +167,53 @@ def test_few_tokens_leave_a_singular_gram_which_a_larger_ridge_makes_good():
             assert layer.solved.error < 1
 
 
-@pytest.mark.parametrize("method", ["alps", "sparsegpt", "magnitude"])
-def test_nothing_and_all_but_one_weight_are_removed(method):
+@pytest.mark.parametrize("solver", ["alps", "sparsegpt", "magnitude"])
+def test_nothing_and_all_but_one_weight_are_removed(solver):
     model, batch = FAMILIES["gpt2"].build(), FAMILIES["gpt2"].data()
-    options = {"method": method, "layerwise": True, "ignore": "lm_head", **PLAIN}
+    options = {"solver": solver, "layerwise": True, "ignore": "lm_head", **PLAIN}
     none = chita.prune(model, batch, sparsity=0.0, **options)
     for layer in none.layers:
         assert layer.kept == layer.weights
         assert layer.solved.error == pytest.approx(0.0, abs=1e-6)
     p = none.record.prunable
-    one = chita.prune(model, batch, nnz=len(none.layers), **options)
+    one = chita.prune(model, batch, budget=chita.Nonzeros(len(none.layers)), **options)
     assert [layer.kept for layer in one.layers] == [1] * len(one.layers)
     assert one.record.nnz == len(one.layers) < p
 
 
-@pytest.mark.parametrize("words", [{"pattern": "2:4"}, {"blocks": "4x1", "sparsity": 0.5},
-                                   {"per_layer": "rows", "sparsity": 0.5},
-                                   {"per_layer": "erk", "sparsity": 0.5},
-                                   {"per_layer": {"*": 0.5, "*attn*": 0.75}}])  # fmt: skip
-def test_every_budget_with_shares_is_met(words):
+@pytest.mark.parametrize(
+    "budget",
+    [
+        chita.NofM(2, 4),
+        chita.Blocks(4, 1, sparsity=0.5),
+        chita.PerRow(0.5),
+        chita.PerLayer(0.5, distribution="erk"),
+        chita.Quotas({"*": 0.5, "*attn*": 0.75}),
+    ],
+    ids=lambda budget: type(budget).__name__,
+)
+def test_every_budget_with_shares_is_met(budget):
     model, batch = FAMILIES["gpt2"].build(), FAMILIES["gpt2"].data()
-    found = chita.prune(model, batch, method="alps", ignore="lm_head", **words, **PLAIN)
+    found = chita.prune(model, batch, solver="alps", ignore="lm_head", budget=budget, **PLAIN)
     for layer in found.layers:
         mask = found.masks[layer.name].T  # outputs first
-        if "pattern" in words:
+        if isinstance(budget, chita.NofM):
             assert bool((mask.reshape(-1, 4).sum(1) == 2).all())
-        if "blocks" in words:
+        if isinstance(budget, chita.Blocks):
             assert bool((mask.unflatten(0, (-1, 4)).sum(1) % 4 == 0).all())
-        if words.get("per_layer") == "rows":
+        if isinstance(budget, chita.PerRow):
             assert bool((mask.sum(1) == mask.shape[1] // 2).all())
-        if isinstance(words.get("per_layer"), dict):
+        if isinstance(budget, chita.Quotas):
             assert layer.kept == layer.weights // (4 if "attn" in layer.name else 2)
-    if "sparsity" in words and words.get("per_layer") != "rows":
+    if isinstance(budget, chita.Blocks | chita.PerLayer):
         assert found.record.nnz == found.record.prunable // 2
 
 
 def test_memory_is_bounded_to_the_same_bits():
     model, batch = FAMILIES["llama"].build(), FAMILIES["llama"].data()
-    options = {"sparsity": 0.5, "method": "sparsegpt", **PLAIN}
+    options = {"sparsity": 0.5, "solver": "sparsegpt", **PLAIN}
     held = chita.prune(model, batch, **options)
-    spilled = chita.prune(model, batch, max_memory=0, **options)
+    spilled = chita.prune(model, batch, memory=chita.Memory(max_memory=0), **options)
     for name, mask in held.masks.items():
         assert torch.equal(mask, spilled.masks[name])
         ours, theirs = (r.model.get_parameter(name) for r in (held, spilled))
@@ -215,7 +227,7 @@ class Stop(Exception):
 @pytest.mark.parametrize("at", [0, 3, 7])
 def test_a_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, at):
     model, batch = FAMILIES["gpt2"].build(), FAMILIES["gpt2"].data()
-    options = {"sparsity": 0.5, "method": "alps", "ignore": "lm_head", **PLAIN}
+    options = {"sparsity": 0.5, "solver": "alps", "ignore": "lm_head", **PLAIN}
     whole = chita.prune(model, batch, **options)
     solves = []
     solve = ALPS.solve
@@ -230,11 +242,11 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, at):
     with monkeypatch.context() as patch:
         patch.setattr(ALPS, "solve", failing)
         with pytest.raises(Stop):
-            chita.prune(model, batch, unfinished=file, **options)
+            chita.prune(model, batch, checkpoint=file, **options)
     assert file.exists() == (at >= 4)  # four layers make a block
     counted = []
     monkeypatch.setattr(ALPS, "solve", lambda s, *a, **k: counted.append(0) or solve(s, *a, **k))
-    again = chita.prune(model, batch, unfinished=file, resume=True, **options)
+    again = chita.prune(model, batch, checkpoint=chita.Checkpoint(file, resume=True), **options)
     assert len(counted) == (4 if at >= 4 else 8)
     assert not file.exists()
     for name, mask in whole.masks.items():
@@ -247,27 +259,34 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, at):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"method": "alps", "layerwise": False}, "ALPS prunes layer by layer alone"),
-        ({"method": "woodfisher", "layerwise": True}, "WoodFisher prunes by gradients"),
-        ({"method": "alps", "stages": 3}, "takes no stages. Leave"),
-        ({"method": "alps", "earlier_rows": 1}, "takes no earlier_rows"),
-        ({"method": "alps", "first_order": 1.0, "bound": True}, "no first_order and no bound"),
-        ({"method": "alps", "max_memory": -1}, "max_memory is -1"),
-        ({"method": "alps", "flops": 0.5, "sparsity": None}, "Flops has none"),
+        ({"solver": "alps", "layerwise": False}, "ALPS prunes layer by layer alone"),
+        ({"solver": "woodfisher", "layerwise": True}, "WoodFisher prunes by gradients"),
+        ({"solver": "alps", "stages": 3}, "takes no `stages`. Leave"),
+        ({"solver": "alps", "fisher": chita.Fisher(history=1)}, "takes no `history`"),
+        (
+            {"solver": ALPS(bound=True), "quadratic": chita.Quadratic(first_order=1.0)},
+            "no `first_order` and no `bound`",
+        ),
+        ({"solver": "alps", "budget": chita.Flops(0.5)}, "Flops has none"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(options, words):
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     with pytest.raises(InputError, match=words):
-        chita.prune(model, digits()[0], **{"sparsity": 0.5, **options})
+        chita.prune(model, digits()[0], **{"budget": chita.Sparsity(0.5), **options})
+
+
+def test_no_room_below_nothing_is_taken():
+    with pytest.raises(InputError, match="`max_memory` is -1; give a number of at least 0"):
+        chita.Memory(max_memory=-1)
 
 
 def test_weights_of_other_layers_are_refused_by_name():
     model = nn.Sequential(nn.ConvTranspose2d(1, 2, 3), nn.Flatten(), nn.Linear(200, 3))
     data = (torch.randn(5, 1, 8, 8), torch.zeros(5).long())
-    with pytest.raises(InputError, match=r"0.weight \(ConvTranspose2d\).*--ignore 0.weight"):
-        chita.prune(model, data, sparsity=0.5, method="alps")
-    found = chita.prune(model, data, sparsity=0.5, method="alps", ignore="0")
+    with pytest.raises(InputError, match=r"0.weight \(ConvTranspose2d\).*`ignore`"):
+        chita.prune(model, data, sparsity=0.5, solver="alps")
+    found = chita.prune(model, data, sparsity=0.5, solver="alps", ignore="0")
     assert [layer.name for layer in found.layers] == ["2.weight"]
 
 
@@ -278,8 +297,8 @@ def test_owl_keeps_more_where_outliers_are():
         for layer in model.transformer.h[1].modules():
             if hasattr(layer, "nf"):
                 layer.weight[0, :2] *= 40
-    options = {"sparsity": 0.7, "method": "alps", "ignore": "lm_head", **PLAIN}
-    found = chita.prune(model, batch, per_layer="owl", **options)
+    options = {"budget": chita.ByOutliers(0.7), "solver": "alps", "ignore": "lm_head", **PLAIN}
+    found = chita.prune(model, batch, **options)
     first, second = (
         sum(layer.kept for layer in found.layers if f"h.{i}." in layer.name) for i in (0, 1)
     )
@@ -303,12 +322,12 @@ def test_owl_keeps_more_where_outliers_are():
 
 
 def test_owl_needs_layers_to_measure():
-    model, _ = chita.load_model("digits-mlp")
-    with pytest.raises(InputError, match="is measured while pruning layer by layer"):
-        chita.prune(model, digits()[0], sparsity=0.5, per_layer="owl", method="magnitude")
+    model = chita.load_model("digits-mlp")
+    with pytest.raises(InputError, match="are measured while pruning layer by layer"):
+        chita.prune(model, digits()[0], budget=chita.ByOutliers(0.5), solver="magnitude")
 
 
 @pytest.mark.parametrize("spread", [-0.01, 0.51, float("nan")])
 def test_owl_spreads_within_bounds(spread):
-    with pytest.raises(InputError, match=r"give a number in \[0, 0.5\]"):
-        ByOutliers(sparsity=0.5, spread=spread)
+    with pytest.raises(InputError, match=r"give a number from 0 to 0\.5"):
+        ByOutliers(0.5, spread=spread)

@@ -1,4 +1,4 @@
-"""The problem of a stage, its Fisher whole or by outputs, against dense algebra."""
+"""The problem of a stage, its Fisher in full or by outputs, against dense algebra."""
 
 import pytest
 import torch
@@ -13,8 +13,9 @@ from chita.losses import make_loss
 from chita.models.prunable import prunable_layout, read_weights
 from chita.problem import BlockGram, DenseRows, GradientGram
 from chita.progress import Silent
+from chita.pruning.config import FULL, OUTPUTS
 from chita.pruning.pose import Pose
-from chita.pruning.posed import OUTPUTS, WHOLE, Posed
+from chita.pruning.posed import Posed
 from chita.pruning.samples import Sampling, Source
 from chita.solvers import CHITA, WoodFisher
 
@@ -40,7 +41,7 @@ def stage(k=25, seed=0):
 def test_blocks_are_the_outputs_of_tensors_that_have_outputs_first():
     assert [output.stop for output in LAYOUT.outputs] == ENDS
     posed, a, _ = stage()
-    assert isinstance(posed.fisher(WHOLE), GradientGram)
+    assert isinstance(posed.fisher(FULL), GradientGram)
     assert isinstance(posed.fisher(OUTPUTS), BlockGram)
     assert posed.fisher(OUTPUTS) is posed.fisher(OUTPUTS)
     block = posed.fisher(OUTPUTS).block(torch.arange(25))
@@ -84,25 +85,26 @@ def test_the_first_order_term_of_blocks_goes_to_the_minimum_of_the_whole_along_t
         assert torch.allclose(problem.gradient, scale * share * gradient, rtol=1e-3)
     factor = posed.fisher(OUTPUTS).factor(support)
     assert torch.allclose(posed.step(OUTPUTS, ridge, support, factor), share * step, rtol=1e-3)
-    plain = posed.problem(WHOLE, ridge, 0.5)
+    plain = posed.problem(FULL, ridge, 0.5)
     assert torch.allclose(plain.gradient, 0.5 * gradient)
     assert not posed.problem(OUTPUTS, ridge, 0.0).shift.any()
 
 
 def test_a_network_refitted_by_outputs_is_the_best_of_every_output_alone():
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     calibration, _ = digits()
     layout = prunable_layout(model)
     w_bar = read_weights(model, layout)
     mask = w_bar.abs() > w_bar.abs().quantile(0.8)
-    options = {"rows": 40, "ridge": 0.01, "first_order": 0, "step": 1, "held_out": 0}
-    found = chita.refit(
-        model, calibration, layout.unflatten(mask), fisher_blocks="outputs", **options
+    quadratic = chita.Quadratic(ridge=0.01, first_order=0, step_size=1)
+    options = {"quadratic": quadratic, "validation": 0}
+    found, plain = (
+        chita.refit(model, calibration, layout.unflatten(mask), fisher=fisher, **options)
+        for fisher in (chita.Fisher(samples=40, structure="outputs"), chita.Fisher(samples=40))
     )
     assert found.record.stages[0].fisher_blocks == "outputs"
-    plain = chita.refit(model, calibration, layout.unflatten(mask), **options)
-    assert plain.record.stages[0].fisher_blocks == "whole"
-    a = rows_of(model, layout, calibration, options)
+    assert plain.record.stages[0].fisher_blocks == "full"
+    a = rows_of(model, layout, calibration, 40)
     weights, expected = read_weights(found.model, layout).double(), w_bar.double().clone()
     expected[~mask] = 0
     for output in layout.outputs:
@@ -118,9 +120,9 @@ def test_a_network_refitted_by_outputs_is_the_best_of_every_output_alone():
     assert not torch.allclose(read_weights(plain.model, layout).double(), expected, atol=1e-3)
 
 
-def rows_of(model, layout, calibration, options):
+def rows_of(model, layout, calibration, count):
     """The rows of a run with seed 0 that holds nothing out."""
-    sampling = Sampling(rows=options["rows"], held_out=0)
+    sampling = Sampling(fisher=chita.Fisher(samples=count), validation=0)
     source = Source(sampling, calibration, judged=False)
     drawn = source.drawn(source.next(), model, torch.device("cpu"))
     found = collect_gradients(
@@ -138,37 +140,46 @@ def rows_of(model, layout, calibration, options):
 
 def judged(model, calibration, **options):
     """The held-out losses of runs with either Fisher and of one that chooses, and the latter."""
-    options |= {"rows": 60, "held_out": 200, "method": "bso"}
-    runs = {
-        blocks: chita.prune(model, calibration, fisher_blocks=blocks, **options).record.stages[0]
-        for blocks in (WHOLE, OUTPUTS, "auto")
-    }
-    return {blocks: run.held_out_loss for blocks, run in runs.items()}, runs["auto"]
+    options |= {"validation": 200, "solver": "bso"}
+    runs = {}
+    for structure in (FULL, OUTPUTS, "auto"):
+        fisher = chita.Fisher(samples=60, structure=structure)
+        found = chita.prune(model, calibration, fisher=fisher, **options)
+        runs[structure] = found.record.stages[0]
+    return {structure: run.held_out_loss for structure, run in runs.items()}, runs["auto"]
 
 
-@pytest.mark.parametrize(("sparsity", "better"), [(0.8, OUTPUTS), (0.95, WHOLE)])
+@pytest.mark.parametrize(("sparsity", "better"), [(0.8, OUTPUTS), (0.95, FULL)])
 def test_in_one_shot_the_blocks_are_those_of_the_better_network(sparsity, better):
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     losses, found = judged(model, digits()[0], sparsity=sparsity)
-    assert losses[better] < 0.998 * losses[WHOLE if better == OUTPUTS else OUTPUTS]
+    assert losses[better] < 0.998 * losses[FULL if better == OUTPUTS else OUTPUTS]
     assert found.fisher_blocks == better
-    assert {trial.fisher_blocks for trial in found.trials} == {WHOLE, OUTPUTS}
+    assert {trial.fisher_blocks for trial in found.trials} == {FULL, OUTPUTS}
     tried = [trial for trial in found.trials if trial.fisher_blocks == better]
     # bso has no brief form: what decided is what was done then
     assert [trial.loss for trial in tried].count(found.held_out_loss) == 2
-    assert better == WHOLE or found.held_out_loss == min(trial.loss for trial in tried)
+    assert better == FULL or found.held_out_loss == min(trial.loss for trial in tried)
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(InputError, match="give 'whole', 'outputs'"):
-        Pose(fisher_blocks="2000")
-    with pytest.raises(InputError, match="woodfisher takes the Fisher whole"):
-        Pose(fisher_blocks="outputs").settled(WoodFisher())
-    assert Pose(fisher_blocks="whole").settled(WoodFisher()).fisher_blocks == "whole"
-    assert Pose(ridge=0.1).settled(CHITA()).fisher_blocks == "whole"
-    assert Pose(ridge=0.1, fisher_blocks="outputs").settled(CHITA()).fisher_blocks == "outputs"
-    model, _ = chita.load_model("digits-mlp")
-    with pytest.raises(InputError, match="takes no fisher_blocks"):
+    with pytest.raises(
+        InputError, match="`structure` is '2000'; give one of 'auto', 'full', 'outp"
+    ):
+        chita.Fisher(structure="2000")
+    with pytest.raises(InputError, match="woodfisher takes the Fisher in full"):
+        Pose(structure="outputs").settled(WoodFisher())
+    given = chita.Quadratic(ridge=0.1)
+    assert Pose(structure="full").settled(WoodFisher()).structure == "full"
+    assert Pose(quadratic=given).settled(CHITA()).structure == "full"
+    assert Pose(quadratic=given, structure="outputs").settled(CHITA()).structure == "outputs"
+    model = chita.load_model("digits-mlp")
+    with pytest.raises(InputError, match="takes no `structure`"):
         chita.prune(
-            model, digits()[0], sparsity=0.5, method="bso", layerwise=True, fisher_blocks="outputs"
+            model,
+            digits()[0],
+            sparsity=0.5,
+            solver="bso",
+            layerwise=True,
+            fisher=chita.Fisher(structure="outputs"),
         )

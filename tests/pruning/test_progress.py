@@ -7,15 +7,16 @@ from chita.data.digits import digits
 from chita.progress import RUN_SECONDS_LEFT
 from tests.progress.watching import Remembering
 
-FIXED = {"ridge": 0.1, "first_order": 1.0, "step": 1.0, "fisher_blocks": "whole"}
+FIXED = {"quadratic": chita.Quadratic(ridge=0.1, first_order=1.0, step_size=1.0)}
 TRAINED = chita.Training(epochs=3, events=2, batch=100, rate=0.02)
 STAGE = ("collect gradients", "choose", "solve", "batch norms")
 
 
 def run(**options):
     remembering = Remembering()
-    model, _ = chita.load_model("digits-cnn")
-    options = {"sparsity": 0.5, "rows": 40, "held_out": 30, **options}
+    model = chita.load_model("digits-cnn")
+    usual = {"budget": "sparsity=0.5", "fisher": chita.Fisher(samples=40), "validation": 30}
+    options = {**usual, **options}
     result = chita.prune(model, digits()[0].first(200), **options, progress=remembering)
     return remembering, result.record
 
@@ -23,10 +24,13 @@ def run(**options):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({**FIXED, "bound": True}, [*STAGE[:2], "solve and bound", STAGE[3]]),
+        (
+            {**FIXED, "solver": chita.solvers.CHITA(bound=True)},
+            [*STAGE[:2], "solve and bound", STAGE[3]],
+        ),
         ({**FIXED, "stages": 2}, [f"stage {i} of 2: {task}" for i in (1, 2) for task in STAGE]),
         (
-            {"layerwise": True, "method": "wanda"},
+            {"layerwise": True, "solver": "wanda"},
             [
                 "order of units",
                 *(
@@ -38,14 +42,18 @@ def run(**options):
             ],
         ),
         (
-            {"training": TRAINED, "method": "magnitude", "bn_recalibrate": False},
+            {
+                "training": TRAINED,
+                "solver": "magnitude",
+                "stages": chita.Stages(bn_recalibrate=False),
+            },
             [
                 *("event 1 of 2: choose", "event 1 of 2: solve", "epoch 1 of 3"),
                 *("event 2 of 2: choose", "event 2 of 2: solve", "epoch 2 of 3", "epoch 3 of 3"),
             ],
         ),
         (
-            {**FIXED, "per_layer": "search", "method": "magnitude"},
+            {**FIXED, "budget": chita.Searched(chita.Sparsity(0.5)), "solver": "magnitude"},
             ["search: measure", "choose", "solve", "batch norms"],
         ),
     ],
@@ -60,7 +68,7 @@ def test_all_that_is_long_is_told_to_its_end(options, expected):
 
 
 def test_outliers_are_looked_for_in_sight():
-    remembering, _ = run(method="wanda", per_layer="owl")
+    remembering, _ = run(solver="wanda", budget=chita.ByOutliers(0.5))
     assert remembering.tasks[0] == ("outliers", 3, 3, "batches")
 
 
@@ -76,8 +84,11 @@ def test_what_stages_came_to_is_told_as_recorded():
 
 
 def test_rehearsals_are_told_apart_from_the_run():
-    fixed = {"first_order": 1.0, "step": 1.0, "fisher_blocks": "whole"}
-    remembering, record = run(stages=3, **fixed)
+    remembering, record = run(
+        stages=3,
+        fisher=chita.Fisher(samples=40, structure="full"),
+        quadratic=chita.Quadratic(first_order=1.0, step_size=1.0),
+    )
     places = [task for task, _ in remembering.told]
     assert places[0] == "rehearsal 1: stage 1 of 3"
     assert places[-3:] == ["stage 1 of 3", "stage 2 of 3", "stage 3 of 3"]
@@ -86,12 +97,12 @@ def test_rehearsals_are_told_apart_from_the_run():
 
 
 def test_epochs_and_layers_are_told_as_recorded():
-    remembering, record = run(training=TRAINED, method="magnitude", measure=lambda _: 7.0)
+    remembering, record = run(training=TRAINED, solver="magnitude", measure=lambda _: 7.0)
     epochs = [told for task, told in remembering.told if task.startswith("epoch")]
     assert [told["loss"] for told in epochs] == [epoch.loss for epoch in record.training.epochs]
     assert {told["metric"] for told in epochs} == {7.0}
     lefts = [told[RUN_SECONDS_LEFT] for told in epochs]
     assert lefts[0] > 0 == lefts[-1]
-    remembering, record = run(method="wanda")
+    remembering, record = run(solver="wanda")
     errors = {layer.name: {"error": layer.solved.error} for layer in record.layers}
     assert dict(remembering.told) == errors

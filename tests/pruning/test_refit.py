@@ -34,21 +34,19 @@ def random_masks(model, share=0.5):
 
 
 def test_refitting_is_the_minimum_on_the_support_by_dense_algebra(calibration):
-    model, index = network(), list(range(30))
+    model = network()
     masks = random_masks(model)
-    inputs, targets = calibration.batch[0].double(), calibration.batch[1]
+    inputs, targets = calibration.batch[0][:30].double(), calibration.batch[1][:30]
     result = chita.refit(
         model,
         (inputs, targets),
         masks,
-        row_indices=index,
-        fisher="empirical",
-        ridge=0.01,
-        first_order=0.3,
-        step=1,
+        fisher=chita.Fisher(samples=30, weighting="empirical"),
+        quadratic=chita.Quadratic(ridge=0.01, first_order=0.3, step_size=1),
+        validation=0,
     )
     rows = []
-    for i in index:
+    for i in range(30):
         model.zero_grad()
         nn.functional.cross_entropy(model(inputs[i : i + 1]), targets[i : i + 1]).backward()
         rows.append(torch.cat([model[1].weight.grad.flatten(), model[3].weight.grad.flatten()]))
@@ -66,7 +64,7 @@ def test_refitting_is_the_minimum_on_the_support_by_dense_algebra(calibration):
 def test_what_has_no_mask_is_left_untouched(calibration):
     model = network().float()
     masks = {"1.weight": random_masks(model)["1.weight"]}
-    result = chita.refit(model, calibration, masks, rows=30)
+    result = chita.refit(model, calibration, masks, fisher=chita.Fisher(samples=30))
     assert torch.equal(result.model[3].weight, model[3].weight)
     assert not torch.equal(result.model[1].weight, model[1].weight)
     assert not result.model[1].weight[~masks["1.weight"]].any()
@@ -140,8 +138,14 @@ def test_a_network_that_has_the_zeros_already_cannot_be_refitted(calibration):
     masks = random_masks(model)
     pruned = chita.apply_masks(model, masks).model
     with pytest.raises(InputError, match="zero already"):
-        chita.refit(pruned, calibration, masks, rows=20)
-    with_slope = chita.refit(pruned, calibration, masks, rows=20, first_order=1.0)
+        chita.refit(pruned, calibration, masks, fisher=chita.Fisher(samples=20))
+    with_slope = chita.refit(
+        pruned,
+        calibration,
+        masks,
+        fisher=chita.Fisher(samples=20),
+        quadratic=chita.Quadratic(first_order=1.0),
+    )
     assert with_slope.objective < 0
 
 
@@ -155,14 +159,25 @@ def test_zeros_are_a_mask_only_where_there_are_any(tmp_path):
         read_masks(tmp_path / "part.safetensors", model)
 
 
-@pytest.mark.parametrize("fixed", [{}, {"ridge": "0.1x", "first_order": 0, "step": 1}])
-def test_refitting_the_mask_of_a_back_solve_repeats_it(calibration, fixed):
+@pytest.mark.parametrize(
+    "quadratic",
+    [chita.Quadratic(), chita.Quadratic(ridge="0.1x", first_order=0, step_size=1)],
+    ids=["chosen", "given"],
+)
+def test_refitting_the_mask_of_a_back_solve_repeats_it(calibration, quadratic):
     """On one support both are one computation, whether the pose is given or chosen."""
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     solved = chita.prune(
-        model, calibration, sparsity=0.9, method=chita.BSO(max_supports=1), rows=100, **fixed
+        model,
+        calibration,
+        sparsity=0.9,
+        solver=chita.solvers.BSO(max_supports=1),
+        fisher=chita.Fisher(samples=100),
+        quadratic=quadratic,
     )
-    refitted = chita.refit(model, calibration, solved.masks, rows=100, **fixed)
+    refitted = chita.refit(
+        model, calibration, solved.masks, fisher=chita.Fisher(samples=100), quadratic=quadratic
+    )
     assert refitted.objective == solved.objective
     assert all(
         torch.equal(a, b)

@@ -1,7 +1,7 @@
 """Rehearsals against the same runs by hand, and λ that is raised where no system can be solved."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -32,21 +32,27 @@ def calibration():
 )
 @pytest.mark.slow
 def test_a_rehearsal_is_the_first_stages_of_a_run(calibration, schedule, regrow, earlier):
-    model, _ = chita.load_model("digits-cnn")
-    options = {"rows": 80, "held_out": 60, "seed": 3, "regrow": regrow, "earlier_rows": earlier}
-    options |= {"sparsity": 0.9, "stages": 6, "schedule": schedule}
-    found = chita.prune(model, calibration, **options).record.stages
+    model = chita.load_model("digits-cnn")
+    fisher = chita.Fisher(samples=80, history=earlier)
+    stages = chita.Stages(6, schedule=schedule, regrow=regrow)
+    options = {"sparsity": 0.9, "stages": stages, "validation": 60, "seed": 3}
+    found = chita.prune(model, calibration, fisher=fisher, **options).record.stages
     rehearsed = [trial for trial in found[0].trials if trial.stages]
     finished = [trial for trial in rehearsed if trial.stages == 2]
     assert {trial.stages for trial in rehearsed} <= {1, 2}
     assert {trial.first_order for trial in rehearsed} == {1.0}
     assert len(rehearsed) >= 3
     ((chosen, blocks),) = {(stage.ridge, stage.fisher_blocks) for stage in found[:-1]}
-    assert {trial.fisher_blocks for trial in rehearsed} == {"whole", "outputs"}
+    assert {trial.fisher_blocks for trial in rehearsed} == {"full", "outputs"}
     firsts = []
     for trial in finished:
-        posed = {"ridge": trial.ridge, "fisher_blocks": trial.fisher_blocks}
-        by_hand = chita.prune(model, calibration, **posed, step=1.0, **options).record.stages
+        by_hand = chita.prune(
+            model,
+            calibration,
+            fisher=replace(fisher, structure=trial.fisher_blocks),
+            quadratic=chita.Quadratic(ridge=trial.ridge, step_size=1.0),
+            **options,
+        ).record.stages
         assert by_hand[1].held_out_loss == trial.loss
         assert trial.step == 1.0
         firsts.append(by_hand[0].held_out_loss)
@@ -54,20 +60,31 @@ def test_a_rehearsal_is_the_first_stages_of_a_run(calibration, schedule, regrow,
     losses = {(trial.ridge, trial.fisher_blocks): trial.loss for trial in finished}
     assert losses[chosen, blocks] <= min(losses.values()) * 1.025
     assert all(not trial.stages for stage in found[1:] for trial in stage.trials)
-    posed = {"ridge": chosen, "fisher_blocks": blocks}
-    by_hand = chita.prune(model, calibration, **posed, **options).record.stages
+    by_hand = chita.prune(
+        model,
+        calibration,
+        fisher=replace(fisher, structure=blocks),
+        quadratic=chita.Quadratic(ridge=chosen),
+        **options,
+    ).record.stages
     assert [same(stage) for stage in found[:-1]] == [same(stage) for stage in by_hand[:-1]]
 
 
 def test_a_rehearsal_that_wanted_a_shorter_step_is_not_kept(calibration):
-    model, _ = chita.load_model("digits-cnn")
-    options = {"sparsity": 0.97, "stages": 6, "schedule": "constant", "rows": 80, "held_out": 60}
-    options["fisher_blocks"] = "whole"
+    model = chita.load_model("digits-cnn")
+    options = {
+        "sparsity": 0.97,
+        "stages": chita.Stages(6, schedule="constant"),
+        "fisher": chita.Fisher(samples=80, structure="full"),
+        "validation": 60,
+    }
     found = chita.prune(model, calibration, **options).record.stages
     assert found[0].step < 1
     assert {trial.step for trial in found[0].trials if trial.stages} == {1.0}
     chosen = found[0].ridge
-    by_hand = chita.prune(model, calibration, ridge=chosen, **options).record.stages
+    by_hand = chita.prune(
+        model, calibration, quadratic=chita.Quadratic(ridge=chosen), **options
+    ).record.stages
     assert [same(stage) for stage in found[:-1]] == [same(stage) for stage in by_hand[:-1]]
 
 
@@ -87,7 +104,7 @@ def told(losses, outputs=(), **given):
         used = 1.0 if isinstance(ridge, str) else ridge
         tried.append((used, blocks))
         place = round(math.log(used, 4)) + 2
-        listed = losses if blocks == "whole" else outputs
+        listed = losses if blocks == "full" else outputs
         loss = listed[place] if 0 <= place < len(listed) else 9.0
         if loss is None:
             raise NumericalError("no system")
@@ -110,7 +127,7 @@ def told(losses, outputs=(), **given):
 )
 def test_rehearsals_climb_downhill_by_clear_steps(losses, ridge):
     state, tried = told(losses)
-    assert state == {"ridge": ridge, "fisher_blocks": "whole"}
+    assert state == {"ridge": ridge, "fisher_blocks": "full"}
     assert len(tried) == len(set(tried))
     assert [blocks for _, blocks in tried].count("outputs") == 1
 
@@ -118,17 +135,17 @@ def test_rehearsals_climb_downhill_by_clear_steps(losses, ridge):
 @pytest.mark.parametrize(
     ("outputs", "ridge", "blocks"),
     [
-        ([9.0, 9.0, 0.99, 0.5, 0.1, 0.1], 1.0, "whole"),  # no clear gain at the first λ
+        ([9.0, 9.0, 0.99, 0.5, 0.1, 0.1], 1.0, "full"),  # no clear gain at the first λ
         ([9.0, 0.9, 0.95, 0.95, 0.1, 0.1], 0.25, "outputs"),
         ([0.7, 0.8, 0.9, 1.0, 1.0, 1.0], 1 / 16, "outputs"),
         ([0.7, None, 0.9, 1.0, 1.0, 1.0], 1.0, "outputs"),
-        ([0.7, 0.8, None, 1.0, 1.0, 1.0], 1.0, "whole"),
+        ([0.7, 0.8, None, 1.0, 1.0, 1.0], 1.0, "full"),
     ],
 )
 def test_blocks_are_tried_at_the_first_ridge_and_climb_from_there(outputs, ridge, blocks):
     state, tried = told([3.0, 2.0, 1.0, 2.0, 3.0, 4.0], outputs)
     assert state == {"ridge": ridge, "fisher_blocks": blocks}
-    assert tried[:2] == [(1.0, "whole"), (1.0, "outputs")]
+    assert tried[:2] == [(1.0, "full"), (1.0, "outputs")]
     assert {tried_blocks for _, tried_blocks in tried[2:]} == {blocks}
 
 
@@ -144,8 +161,8 @@ def test_a_rehearsal_that_falls_behind_is_not_finished_and_not_chosen():
                 break
         return records
 
-    chooser = Chooser(Pose(fisher_blocks="whole"), judge=lambda weights: 0.0)
-    assert chooser.rehearse(run) == (4.0, "whole")
+    chooser = Chooser(Pose(structure="full"), judge=lambda weights: 0.0)
+    assert chooser.rehearse(run) == (4.0, "full")
     assert [(t.ridge, t.stages, t.loss) for t in chooser.trials] == [
         (1.0, 3, 1.0),
         (4.0, 3, 0.5),  # not 5 % behind
@@ -153,41 +170,48 @@ def test_a_rehearsal_that_falls_behind_is_not_finished_and_not_chosen():
     ]
 
 
-@pytest.mark.parametrize("blocks", ["whole", "outputs"])
+@pytest.mark.parametrize("blocks", ["full", "outputs"])
 def test_blocks_that_are_given_are_not_tried(blocks):
     losses = [3.0, 2.0, 1.0, 2.0, 3.0, 4.0]
-    state, tried = told(losses, losses, fisher_blocks=blocks)
+    state, tried = told(losses, losses, structure=blocks)
     assert state == {"ridge": 1.0, "fisher_blocks": blocks}
     assert {tried_blocks for _, tried_blocks in tried} == {blocks}
 
 
 def test_nothing_is_rehearsed_where_nothing_is_to_be_chosen_or_there_is_one_stage(calibration):
-    model, _ = chita.load_model("digits-mlp")
-    normed, _ = chita.load_model("digits-cnn")
+    model = chita.load_model("digits-mlp")
+    normed = chita.load_model("digits-cnn")
     for network, options in (
-        (model, {"stages": 4, "ridge": 0.02}),
+        (model, {"stages": 4, "quadratic": chita.Quadratic(ridge=0.02)}),
         (model, {"stages": 1}),
-        (normed, {"stages": 4, "method": "magnitude"}),
+        (normed, {"stages": 4, "solver": "magnitude"}),
     ):
-        stages = chita.prune(network, calibration, sparsity=0.9, rows=60, **options).record.stages
+        stages = chita.prune(
+            network, calibration, sparsity=0.9, fisher=chita.Fisher(samples=60), **options
+        ).record.stages
         assert not any(trial.stages for stage in stages for trial in stage.trials)
         assert "rehearse" not in stages[0].seconds
 
 
 def test_a_given_ridge_is_kept_and_s_is_one_until_the_last_stage(calibration):
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     stages = chita.prune(
-        model, calibration, sparsity=0.9, stages=5, rows=60, ridge=0.02
+        model,
+        calibration,
+        sparsity=0.9,
+        stages=5,
+        fisher=chita.Fisher(samples=60),
+        quadratic=chita.Quadratic(ridge=0.02),
     ).record.stages
     assert {stage.ridge for stage in stages} == {0.02}
     assert {stage.first_order for stage in stages[:-1]} == {1.0}
 
 
 def test_batches_that_come_one_after_another_are_rehearsed_too(calibration):
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     batches = list(calibration.batches(64))
     stages = chita.prune(
-        model, batches, sparsity=0.9, stages=4, rows=100, held_out=100
+        model, batches, sparsity=0.9, stages=4, fisher=chita.Fisher(samples=100), validation=100
     ).record.stages
     assert any(trial.stages for trial in stages[0].trials)
 
@@ -206,13 +230,19 @@ class Needing(BSO):
 
 @pytest.mark.parametrize("stages", [1, 4])
 def test_a_chosen_ridge_is_raised_where_no_system_can_be_solved(calibration, stages):
-    model, _ = chita.load_model("digits-mlp")
-    options = {"sparsity": 0.9, "stages": stages, "rows": 60}
+    model = chita.load_model("digits-mlp")
+    options = {"sparsity": 0.9, "stages": stages, "fisher": chita.Fisher(samples=60)}
     least = 50.0
-    found = chita.prune(model, calibration, method=Needing(least=least), **options).record.stages
+    found = chita.prune(model, calibration, solver=Needing(least=least), **options).record.stages
     assert all(least <= stage.ridge < 1e4 for stage in found)
     with pytest.raises(NumericalError, match="too small"):
-        chita.prune(model, calibration, method=Needing(least=least), ridge=0.1, **options)
+        chita.prune(
+            model,
+            calibration,
+            solver=Needing(least=least),
+            quadratic=chita.Quadratic(ridge=0.1),
+            **options,
+        )
     with pytest.raises(NumericalError, match="too small"):
-        chita.prune(model, calibration, method=Needing(least=1e300), **options)
+        chita.prune(model, calibration, solver=Needing(least=1e300), **options)
     assert torch.isfinite(torch.tensor([stage.held_out_loss for stage in found])).all()

@@ -5,16 +5,17 @@ import csv
 import pytest
 import torch
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 import chita
-from chita.cli.app import app
+from chita.budget_options import BudgetOptions
+from chita.constraints import budget_of
 from chita.data.digits import digits
 from chita.errors import InputError
 from chita.pruning.search import LEVELS
+from tests.program import chita as invoke
 
-OPTIONS = {"rows": 60, "held_out": 40, "seed": 3}
-MLP = ["prune", "--rows", "60", "--held-out", "40", "--method", "bso", "--ridge", "0.1x"]
+OPTIONS = {"fisher": chita.Fisher(samples=60), "validation": 40, "seed": 3}
+MLP = ["prune", "--samples", "60", "--validation", "40", "--solver", "bso", "--ridge", "0.1x"]
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +30,26 @@ def held_out_loss(model, calibration, name, sparsity, options):
 
 
 @pytest.mark.parametrize("network", ["digits-mlp", "digits-cnn"])
-@pytest.mark.parametrize("method", ["bso", "magnitude"])
-def test_a_loss_is_that_of_pruning_one_tensor(calibration, network, method):
-    model, _ = chita.load_model(network)
+@pytest.mark.parametrize("solver", ["bso", "magnitude"])
+def test_a_loss_is_that_of_pruning_one_tensor(calibration, network, solver):
+    model = chita.load_model(network)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    posed = {"ridge": "0.1x", "step": 1, "first_order": 0, "method": method}
+    posed = {
+        "quadratic": chita.Quadratic(ridge="0.1x", step_size=1, first_order=0),
+        "solver": solver,
+    }
     options = {**OPTIONS, **posed}
-    result = chita.prune(model, calibration, sparsity=0.8, per_layer="search", **options)
+    result = chita.prune(model, calibration, budget=chita.Searched(chita.Sparsity(0.8)), **options)
     table = {(level.tensor, level.sparsity): level.loss for level in result.record.levels}
     names = [layer.name for layer in result.layers]
     assert list(table) == [(name, sparsity) for name in names for sparsity in LEVELS]
-    by_magnitude = {**OPTIONS, "method": "bso", "ridge": 1e9, "step": 0, "first_order": 0}
-    alone = options if method == "bso" else by_magnitude  # which holds no samples out
-    dense = held_out_loss(model, calibration, names[0], 0.0, {**options, "method": "bso"})
+    by_magnitude = {
+        **OPTIONS,
+        "solver": "bso",
+        "quadratic": chita.Quadratic(ridge=1e9, step_size=0, first_order=0),
+    }
+    alone = options if solver == "bso" else by_magnitude  # which holds no samples out
+    dense = held_out_loss(model, calibration, names[0], 0.0, {**options, "solver": "bso"})
     for name in names:
         assert table[name, 0.0] == 0
         for sparsity in (LEVELS[2], LEVELS[9]):
@@ -52,29 +60,32 @@ def test_a_loss_is_that_of_pruning_one_tensor(calibration, network, method):
 
 @pytest.mark.slow
 def test_a_search_holds_what_it_chose_and_the_budget(calibration):
-    model, _ = chita.load_model("digits-cnn")
-    for words in (
-        {"sparsity": 0.9},
-        {"flops": 0.2},
-        {"megabytes": 0.01},
-        {"flops": 0.3, "nnz": 4000},
+    model = chita.load_model("digits-cnn")
+    quadratic = chita.Quadratic(ridge=0.01)
+    for total, flops in (
+        (chita.Sparsity(0.9), 1.0),
+        (chita.Flops(0.2), 0.2),
+        (chita.Megabytes(0.01), 1.0),
+        (chita.Flops(0.3) & chita.Nonzeros(4000), 0.3),
     ):
-        found = chita.prune(model, calibration, per_layer="search", ridge=0.01, **words, **OPTIONS)
+        found = chita.prune(
+            model, calibration, budget=chita.Searched(total), quadratic=quadratic, **OPTIONS
+        )
         record = found.record
-        if "nnz" in words:
+        assert record.flops <= flops * record.dense_flops
+        if flops == 0.3:
             assert record.nnz <= 4000
-        if "flops" in words:
-            assert record.flops <= words["flops"] * record.dense_flops
-        if "sparsity" in words:
+        if isinstance(total, chita.Sparsity):
             assert record.nnz == 2382
-        if "megabytes" in words:
+        if isinstance(total, chita.Megabytes):
             bits = sum(-(-layer.weights // 8) for layer in record.layers)
             assert 10_000 - 4 < bits + 4 * record.nnz <= 10_000
         again = {
             layer.name: [(x.sparsity, x.loss) for x in record.levels if x.tensor == layer.name]
             for layer in record.layers
         }
-        same = chita.prune(model, calibration, per_layer=again, ridge=0.01, **words, **OPTIONS)
+        measured = chita.Searched(total, levels=again)
+        same = chita.prune(model, calibration, budget=measured, quadratic=quadratic, **OPTIONS)
         assert same.record.layers == record.layers
         assert same.record.objective == record.objective
 
@@ -83,7 +94,7 @@ def test_a_table_is_written_and_read_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        done = CliRunner().invoke(app, [*MLP, "--sparsity", "0.9", *words, "--json"])
+        done = invoke(*MLP, "--sparsity", "0.9", *words, "--json")
         assert done.exit_code == 0, done.output
         return done.stdout.splitlines()[-1]
 
@@ -104,12 +115,18 @@ def test_a_table_is_written_and_read_again(tmp_path, monkeypatch):
 
 
 def test_what_a_search_cannot_do_without(calibration):
-    model, _ = chita.load_model("digits-mlp")
-    words = {"sparsity": 0.9, "per_layer": "search", "rows": 60}
-    with pytest.raises(InputError, match="held_out is 0"):
-        chita.prune(model, calibration, **words, ridge=0.1, step=1, first_order=0, held_out=0)
+    model = chita.load_model("digits-mlp")
+    words = {"budget": chita.Searched(chita.Sparsity(0.9)), "fisher": chita.Fisher(samples=60)}
+    with pytest.raises(InputError, match="`validation` is 0"):
+        chita.prune(
+            model,
+            calibration,
+            **words,
+            quadratic=chita.Quadratic(ridge=0.1, step_size=1, first_order=0),
+            validation=0,
+        )
     with pytest.raises(InputError, match="needs calibration data"):
-        chita.prune(model, **words, method="magnitude")
+        chita.prune(model, **words, solver="magnitude")
 
 
 @pytest.mark.parametrize(
@@ -126,18 +143,17 @@ def test_tables_that_cannot_be_used(content, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "levels.csv").write_text(content)
     budget = [] if "loss" not in content else ["--sparsity", "0.9"]
-    done = CliRunner().invoke(app, [*MLP, *budget, "--per-layer", "levels.csv", "--out", "x"])
+    done = invoke(*MLP, *budget, "--per-layer", "levels.csv", "--out", "x")
     assert (done.exit_code, (tmp_path / "x").exists()) == (2, False)
     assert told in " ".join(done.stderr.split())
 
 
-def test_levels_and_tables_are_not_mixed(calibration):
-    model, _ = chita.load_model("digits-mlp")
+def test_levels_and_tables_are_not_mixed():
     mixed = {"fc1": [(0.5, 0.1)], "fc2": 0.5, "fc3": 0.5}
     with pytest.raises(InputError, match="one level for fc2, fc3"):
-        chita.prune(model, calibration, sparsity=0.9, per_layer=mixed)
-    with pytest.raises(InputError, match="list of pairs"):
-        chita.prune(model, calibration, sparsity=0.9, per_layer={"*": [0.5, 0.6]})
-    for run in (chita.prune, chita.plan):
+        budget_of(BudgetOptions(sparsity=0.9, per_layer=mixed))
+    with pytest.raises(InputError, match="fc1: `sparsity` is "):
+        chita.Quotas(mixed)
+    for levels in (mixed, {"*": [0.5, 0.6]}, {"*": "0.5"}):
         with pytest.raises(InputError, match="list of pairs"):
-            run(model, calibration, sparsity=0.9, per_layer={"*": "0.5"})
+            chita.Searched(chita.Sparsity(0.9), levels=levels)

@@ -1,6 +1,7 @@
 """Losses of tensors pruned alone, against masking and pruning them by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,15 +9,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import chita
-from chita.cli.settings import read_levels
+from chita.constraints.parse import read_levels
 from chita.data.digits import digits
 from chita.errors import InputError, NumericalError, OutputError
 from chita.pruning.samples import Sampling, Source
 from chita.sensitivity_record import SensitivityRecord
 
-SIZES = {"rows": 60, "held_out": 40, "seed": 3}
-PLAIN = {"method": "magnitude", **SIZES}
-POSED = {"ridge": "0.1x", "step": 1}
+SIZES = {"fisher": chita.Fisher(samples=60), "validation": 40, "seed": 3}
+PLAIN = {"solver": "magnitude", **SIZES}
+POSED = chita.Quadratic(ridge="0.1x", step_size=1)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def calibration():
 
 @pytest.fixture
 def model():
-    return chita.load_model("digits-mlp")[0]
+    return chita.load_model("digits-mlp")
 
 
 def table(found):
@@ -61,19 +62,19 @@ def test_the_growth_is_that_of_masking_one_tensor_by_hand(model, calibration):
             assert table(found)[name, sparsity] == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["bso", "chita", "obd"])
-def test_the_growth_is_that_of_pruning_one_tensor_alone(model, calibration, method):
-    solver = chita.CHITA().brief if method == "chita" else method  # as between stages
-    found = chita.sensitivity(model, calibration, sparsities=[0.7], method=method, **POSED, **SIZES)
+@pytest.mark.parametrize("solver", ["bso", "chita", "obd"])
+def test_the_growth_is_that_of_pruning_one_tensor_alone(model, calibration, solver):
+    brief = chita.solvers.CHITA().brief if solver == "chita" else solver  # as between stages
+    options = {"solver": solver, "quadratic": POSED, **SIZES}
+    found = chita.sensitivity(model, calibration, sparsities=[0.7], **options)
     for layer in found.record.tensors:
         alone = chita.prune(
             model,
             calibration,
             targets=[layer.name],
             sparsity=0.7,
-            method=solver,
-            first_order=0,
-            **POSED,
+            solver=brief,
+            quadratic=replace(POSED, first_order=0),
             **SIZES,
         )
         expected = loss_on_held(alone.model, calibration) - found.dense_loss
@@ -81,9 +82,9 @@ def test_the_growth_is_that_of_pruning_one_tensor_alone(model, calibration, meth
 
 
 def test_a_network_is_not_touched_and_the_same_seed_gives_the_same_bits(calibration):
-    model = chita.load_model("digits-cnn")[0].train()
+    model = chita.load_model("digits-cnn").train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    options = {"sparsities": (0.8,), "method": "bso", "rows": 60}
+    options = {"sparsities": (0.8,), "solver": "bso", "fisher": chita.Fisher(samples=60)}
     first, again, other = (
         chita.sensitivity(model, calibration, seed=seed, **options) for seed in (0, 0, 1)
     )
@@ -116,7 +117,7 @@ def test_targets_are_measured_alone(model, calibration):
 
 
 def test_what_is_saved_is_read_again(model, calibration, tmp_path):
-    found = chita.sensitivity(model, calibration, sparsities=(0.5, 0.9), method="bso", **SIZES)
+    found = chita.sensitivity(model, calibration, sparsities=(0.5, 0.9), solver="bso", **SIZES)
     found.save(tmp_path / "levels.csv")
     found.save(tmp_path / "folder")
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [
@@ -126,7 +127,8 @@ def test_what_is_saved_is_read_again(model, calibration, tmp_path):
     assert levels == (tmp_path / "levels.csv").read_bytes()
     read = read_levels(tmp_path / "levels.csv")
     assert {(n, s): loss for n, pairs in read.items() for s, loss in pairs} == table(found)
-    pruned = chita.prune(model, calibration, sparsity=0.8, per_layer=read, method="magnitude")
+    budget = chita.Searched(chita.Sparsity(0.8), levels=read)
+    pruned = chita.prune(model, calibration, budget=budget, solver="magnitude")
     assert pruned.record.levels == found.levels
     content = (tmp_path / "folder" / "record.json").read_text()
     assert SensitivityRecord.model_validate_json(content) == found.record
@@ -137,11 +139,9 @@ def test_what_is_saved_is_read_again(model, calibration, tmp_path):
         "loss": table(found)["fc2.weight", 0.5],
     }
     assert plain["tensors"][0] == {"name": "fc1.weight", "shape": [128, 64], "weights": 8192}
-    assert (plain["method"], plain["rows"], plain["held_out"]) == ("bso", 60, 40)
+    assert (plain["solver"], plain["rows"], plain["held_out"]) == ("bso", 60, 40)
     for path in ("levels.csv", "folder"):
-        with pytest.raises(
-            OutputError, match=r"exists\. Choose another path \(--out\), or replace"
-        ):
+        with pytest.raises(OutputError, match=r"exists\. Choose another path, or replace"):
             found.save(tmp_path / path)
         found.save(tmp_path / path, force=True)
 
@@ -180,19 +180,22 @@ def test_a_level_at_which_the_loss_is_not_finite_is_left_out(model, calibration)
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"sparsities": (0.5, 1.0)}, "sparsity is 1.0; it is the share"),
-        ({"sparsities": (-0.1,)}, "sparsity is -0.1"),
-        ({"sparsities": (float("nan"),)}, "sparsity is nan"),
-        ({"sparsities": ("half",)}, "sparsity is 'half'"),
-        ({"sparsities": (0.5, 0.9, 0.5)}, "sparsities has 0.5 twice"),
+        ({"sparsities": (0.5, 1.0)}, "`sparsity` is 1.0; give a number"),
+        ({"sparsities": (-0.1,)}, "`sparsity` is -0.1"),
+        ({"sparsities": (float("nan"),)}, "`sparsity` is nan"),
+        ({"sparsities": ("half",)}, "`sparsity` is 'half'"),
+        ({"sparsities": (0.5, 0.9, 0.5)}, "`sparsities` has 0.5 twice"),
         ({"sparsities": ()}, "give one above 0 at least"),
         ({"sparsities": (0,)}, "give one above 0 at least"),
-        ({"sparsities": 0.5}, "sparsities is 0.5; give a list"),
-        ({"method": "wanda"}, "wanda prunes layer by layer alone"),
-        ({"held_out": 0}, "held_out is 0, but the loss is measured on samples held out"),
-        ({"method": "mfac", "fisher_blocks": "outputs"}, "mfac takes the Fisher whole"),
+        ({"sparsities": 0.5}, "`sparsities` is 0.5; give a list"),
+        ({"solver": "wanda"}, "wanda only prunes layer by layer"),
+        ({"validation": 0}, "`validation` is 0, but the loss is measured on validation samples"),
+        (
+            {"solver": "mfac", "fisher": chita.Fisher(structure="outputs")},
+            "mfac takes the Fisher in full",
+        ),
         ({"targets": "fc9"}, "'fc9'"),
-        ({"rows": 1297}, "1297 of 1297 samples would make the rows"),
+        ({"fisher": chita.Fisher(samples=1297)}, "1297 of 1297 samples would make the gradients"),
     ],
 )
 def test_what_cannot_be_measured(model, calibration, options, told):
@@ -203,17 +206,17 @@ def test_what_cannot_be_measured(model, calibration, options, told):
 @pytest.mark.parametrize("run", [chita.sensitivity, chita.prune])
 def test_a_network_or_a_loss_that_fails_is_named_where_nothing_is_collected(calibration, run):
     model = nn.Sequential(nn.Flatten(), nn.Linear(7, 10))
-    options = {"sparsity": 0.5, "per_layer": "search"} if run is chita.prune else {}
+    options = {"budget": chita.Searched(chita.Sparsity(0.5))} if run is chita.prune else {}
     with pytest.raises(InputError, match=r"The forward pass fails in 1 \(Linear\)"):
-        run(model, calibration, method="magnitude", **options)
+        run(model, calibration, solver="magnitude", **options)
 
     def loss(model, batch):
         raise ValueError("boom")
 
     with pytest.raises(InputError, match="The loss fails: ValueError: boom"):
-        run(model, calibration, method="magnitude", loss=loss, **options)
+        run(model, calibration, solver="magnitude", loss=loss, **options)
 
 
 def test_data_are_needed_by_every_method(model):
     with pytest.raises(InputError, match="needs calibration data"):
-        chita.sensitivity(model, None, method="magnitude")
+        chita.sensitivity(model, None, solver="magnitude")

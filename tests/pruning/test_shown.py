@@ -12,17 +12,17 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 def network():
-    return chita.load_model("digits-mlp")[0]
+    return chita.load_model("digits-mlp")
 
 
 @pytest.fixture(scope="module")
 def sensitivity():
-    ways = {"method": "magnitude", "sparsities": [0.5, 0.9], "held_out": 50}
+    ways = {"solver": "magnitude", "sparsities": [0.5, 0.9], "validation": 50}
     return chita.sensitivity(network(), CALIBRATION, **ways)
 
 
 def test_a_result_is_one_line():
-    asked = {"sparsity": 0.9, "method": "magnitude"}
+    asked = {"sparsity": 0.9, "solver": "magnitude"}
     plain = "DigitsMLP, prune by magnitude: sparsity 0.9, 1,702 of 17,024 weights kept"
     assert repr(chita.prune(network(), **asked)) == f"PruneResult({plain})"
     result = chita.prune(network(), evaluation=EVALUATION, **asked)
@@ -33,7 +33,9 @@ def test_a_result_is_one_line():
 
 
 def test_a_plan_is_one_line_and_a_table():
-    found = chita.plan(network(), CALIBRATION, sparsity=0.9, ignore="fc1", rows=100)
+    found = chita.plan(
+        network(), CALIBRATION, sparsity=0.9, ignore="fc1", fisher=chita.Fisher(samples=100)
+    )
     told = repr(found)
     assert told.startswith("Plan(2 of 6 tensors, 883 of 8,832 weights kept; 100 rows, ")
     assert "\n" not in told

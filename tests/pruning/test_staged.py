@@ -19,7 +19,7 @@ def calibration():
     return digits()[0]
 
 
-FIXED = {"ridge": 0.02, "first_order": 1.0, "step": 1.0, "method": "bso"}
+FIXED = {"quadratic": chita.Quadratic(ridge=0.02, first_order=1.0, step_size=1.0), "solver": "bso"}
 
 
 def weights_of(model):
@@ -30,25 +30,36 @@ def equal(a, b):
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
+def drawn_as_they_are(examples):
+    """The same samples in such an order that a run that draws all of them has them as given."""
+    places = torch.arange(len(examples))
+    order, _ = make_pool((places, places), seed=0).draw(len(examples)).batch
+    return examples.take(order.argsort())
+
+
 def test_stages_are_prunings_one_after_another(calibration):
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     found = chita.prune(
         model,
         calibration,
-        schedule=[0.5, 0.8, 0.9],
-        rows=150,
-        held_out=40,
+        stages=chita.Stages(schedule=[0.5, 0.8, 0.9]),
+        fisher=chita.Fisher(samples=150),
+        validation=40,
         seed=5,
         sparsity=0.9,
         **FIXED,
     )
     pool = make_pool(calibration, seed=5, held_out=40)
     by_hand = model
-    brief = {**FIXED, "method": chita.BSO().brief}
+    brief = {**FIXED, "solver": chita.solvers.BSO().brief}
     for sparsity, fixed in ((0.5, brief), (0.8, brief), (0.9, FIXED)):
-        drawn = pool.draw(150)
         result = chita.prune(
-            by_hand, drawn, sparsity=sparsity, row_indices=range(150), held_out=0, **fixed
+            by_hand,
+            drawn_as_they_are(pool.draw(150)),
+            sparsity=sparsity,
+            fisher=chita.Fisher(samples=150),
+            validation=0,
+            **fixed,
         )
         by_hand = result.model
     assert equal(weights_of(found.model), weights_of(by_hand))
@@ -59,16 +70,21 @@ def test_stages_are_prunings_one_after_another(calibration):
 
 
 @pytest.mark.parametrize(
-    ("method", "schedule"),
+    ("solver", "schedule"),
     [
         *[pytest.param(m, "exp", marks=slow_if(m in SEARCHING)) for m in BY_GRADIENTS],
         *[("bso", name) for name in SCHEDULES],
     ],
 )
-def test_every_method_follows_every_schedule(calibration, method, schedule):
-    model, _ = chita.load_model("digits-mlp")
+def test_every_method_follows_every_schedule(calibration, solver, schedule):
+    model = chita.load_model("digits-mlp")
     result = chita.prune(
-        model, calibration, nnz=1000, stages=3, schedule=schedule, method=QUICK[method], rows=40
+        model,
+        calibration,
+        budget=chita.Nonzeros(1000),
+        stages=chita.Stages(3, schedule=schedule),
+        solver=QUICK[solver],
+        fisher=chita.Fisher(samples=40),
     )
     counts = [stage.nnz for stage in result.record.stages]
     assert counts == sorted(counts, reverse=True)
@@ -78,16 +94,19 @@ def test_every_method_follows_every_schedule(calibration, method, schedule):
 
 @pytest.mark.parametrize("sparsity", [0.9, 0.7, 1 / 3, 0.123])
 def test_a_constant_schedule_keeps_the_final_number_in_every_stage(calibration, sparsity):
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     result = chita.prune(
-        model, sparsity=sparsity, stages=3, schedule="constant", method="magnitude", regrow=False
+        model,
+        sparsity=sparsity,
+        stages=chita.Stages(3, schedule="constant", regrow=False),
+        solver="magnitude",
     )
     assert len({stage.nnz for stage in result.record.stages}) == 1
 
 
 def test_pruned_weights_return_only_where_they_may(calibration):
-    model, _ = chita.load_model("digits-mlp")
-    brief = chita.IHT().brief
+    model = chita.load_model("digits-mlp")
+    brief = chita.solvers.IHT().brief
     assert brief.brief == brief
     returned = {}
     for regrow in (True, False):
@@ -96,12 +115,11 @@ def test_pruned_weights_return_only_where_they_may(calibration):
             result = chita.prune(
                 model,
                 calibration,
-                schedule=sparsities,
+                stages=chita.Stages(schedule=sparsities, regrow=regrow),
                 sparsity=sparsities[-1],
-                rows=200,
-                method=brief,  # which is its own brief form, so that prefixes are the same
-                **{k: v for k, v in FIXED.items() if k != "method"},
-                regrow=regrow,
+                fisher=chita.Fisher(samples=200),
+                solver=brief,  # which is its own brief form, so that prefixes are the same
+                quadratic=FIXED["quadratic"],
             )
             masks.append(torch.cat([m.flatten() for m in result.masks.values()]))
         returned[regrow] = sum(int((b & ~a).sum()) for a, b in itertools.pairwise(masks))
@@ -110,9 +128,15 @@ def test_pruned_weights_return_only_where_they_may(calibration):
 
 
 def test_the_held_out_loss_is_that_of_samples_that_made_no_row(calibration):
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     result = chita.prune(
-        model, calibration, sparsity=0.95, stages=2, rows=300, held_out=100, seed=2
+        model,
+        calibration,
+        sparsity=0.95,
+        stages=2,
+        fisher=chita.Fisher(samples=300),
+        validation=100,
+        seed=2,
     )
     inputs, targets = make_pool(calibration, seed=2, held_out=100).held.batch
     with torch.no_grad(), evaluation_mode(result.model):
@@ -122,9 +146,14 @@ def test_the_held_out_loss_is_that_of_samples_that_made_no_row(calibration):
 
 
 def test_a_stage_tells_what_it_began_with_and_how_it_went(calibration):
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     record = chita.prune(
-        model, calibration, sparsity=0.9, stages=3, rows=150, method="iht", bound=True
+        model,
+        calibration,
+        sparsity=0.9,
+        stages=3,
+        fisher=chita.Fisher(samples=150),
+        solver=chita.solvers.IHT(bound=True),
     ).record
     pool = make_pool(calibration, seed=0, held_out=record.held_out)
     with evaluation_mode(model), torch.no_grad():
@@ -140,29 +169,36 @@ def test_a_stage_tells_what_it_began_with_and_how_it_went(calibration):
         assert all(cost > 0 for cost in stage.increases.values())
         assert stage.memory_mb.keys() == stage.seconds.keys() - {"rehearse"}
     assert [stage.lower_bound for stage in record.stages] == [None, None, record.lower_bound]
-    blind = chita.prune(model, calibration, sparsity=0.9, method="magnitude").record.stages[0]
+    blind = chita.prune(model, calibration, sparsity=0.9, solver="magnitude").record.stages[0]
     assert not blind.trace
     assert not blind.increases
 
 
 def test_what_is_chosen_was_the_best_of_what_was_tried(calibration):
-    model, _ = chita.load_model("digits-mlp")
-    stage = chita.prune(model, calibration, sparsity=0.9, rows=400).record.stages[0]
+    model = chita.load_model("digits-mlp")
+    stage = chita.prune(
+        model, calibration, sparsity=0.9, fisher=chita.Fisher(samples=400)
+    ).record.stages[0]
     assert stage.trials
     losses = [trial.loss for trial in stage.trials if trial.loss is not None]
     assert stage.held_out_loss <= min(losses) * 1.05
     assert (stage.ridge, stage.first_order) in {(t.ridge, t.first_order) for t in stage.trials}
     assert len({trial.ridge for trial in stage.trials}) > 2
-    fixed = chita.prune(model, calibration, sparsity=0.9, rows=400, **FIXED).record.stages[0]
+    fixed = chita.prune(
+        model, calibration, sparsity=0.9, fisher=chita.Fisher(samples=400), **FIXED
+    ).record.stages[0]
     assert not fixed.trials
     assert (fixed.ridge, fixed.first_order, fixed.step) == (0.02, 1.0, 1.0)
 
 
 @pytest.mark.slow
 def test_a_seed_gives_the_same_bits(calibration):
-    model, _ = chita.load_model("digits-cnn")
+    model = chita.load_model("digits-cnn")
     runs = [
-        chita.prune(model, calibration, sparsity=0.9, stages=2, rows=60, seed=s) for s in (1, 1, 2)
+        chita.prune(
+            model, calibration, sparsity=0.9, stages=2, fisher=chita.Fisher(samples=60), seed=s
+        )
+        for s in (1, 1, 2)
     ]
     first, again, other = ({n: t.clone() for n, t in r.model.state_dict().items()} for r in runs)
     assert equal(first, again)
@@ -171,9 +207,15 @@ def test_a_seed_gives_the_same_bits(calibration):
 
 
 def test_batch_norms_are_estimated_anew(calibration):
-    model, _ = chita.load_model("digits-cnn")
+    model = chita.load_model("digits-cnn")
     done, left = (
-        chita.prune(model, calibration, sparsity=0.9, rows=100, bn_recalibrate=on)
+        chita.prune(
+            model,
+            calibration,
+            sparsity=0.9,
+            fisher=chita.Fisher(samples=100),
+            stages=chita.Stages(bn_recalibrate=on),
+        )
         for on in (True, False)
     )
     told = done.record.batch_norm
@@ -186,9 +228,15 @@ def test_batch_norms_are_estimated_anew(calibration):
 
 @pytest.mark.parametrize("stages", [1, 2])
 def test_statistics_that_are_no_better_are_not_taken(calibration, stages):
-    model, _ = chita.load_model("digits-cnn")
+    model = chita.load_model("digits-cnn")
     done, left = (
-        chita.prune(model, calibration, sparsity=0.3, stages=stages, rows=100, bn_recalibrate=on)
+        chita.prune(
+            model,
+            calibration,
+            sparsity=0.3,
+            stages=chita.Stages(stages, bn_recalibrate=on),
+            fisher=chita.Fisher(samples=100),
+        )
         for on in (True, False)
     )
     told = done.record.batch_norm
@@ -198,8 +246,8 @@ def test_statistics_that_are_no_better_are_not_taken(calibration, stages):
 
 
 def test_a_run_without_samples_held_out_takes_the_new_statistics(calibration):
-    model, _ = chita.load_model("digits-cnn")
-    done = chita.prune(model, calibration, method="magnitude", sparsity=0.1, held_out=0)
+    model = chita.load_model("digits-cnn")
+    done = chita.prune(model, calibration, solver="magnitude", sparsity=0.1, validation=0)
     told = done.record.batch_norm
     assert (told.loss_before, told.loss_after, told.taken) == (None, None, True)
     assert not torch.equal(done.model.bn1.running_mean, model.bn1.running_mean)
@@ -238,14 +286,20 @@ class Stopping:
     ],
 )
 def test_a_run_goes_on_to_the_same_bits(calibration, tmp_path, at, name):
-    model, _ = chita.load_model(name)
+    model = chita.load_model(name)
     path = tmp_path / "run.unfinished"
-    options = {"sparsity": 0.9, "stages": 4, "rows": 60, "regrow": False}
+    options = {
+        "sparsity": 0.9,
+        "stages": chita.Stages(4, regrow=False),
+        "fisher": chita.Fisher(samples=60),
+    }
     whole = chita.prune(model, calibration, **options)
     with pytest.raises(Stop):
-        chita.prune(model, calibration, **options, unfinished=path, progress=Stopping(at))
+        chita.prune(model, calibration, **options, checkpoint=path, progress=Stopping(at))
     assert path.exists() == (at > 1)
-    again = chita.prune(model, calibration, **options, unfinished=path, resume=True)
+    again = chita.prune(
+        model, calibration, **options, checkpoint=chita.Checkpoint(path, resume=True)
+    )
     assert equal(dict(whole.model.state_dict()), dict(again.model.state_dict()))
     stages = [
         [stage.model_copy(update={"seconds": {}, "memory_mb": {}}) for stage in run.record.stages]
@@ -257,56 +311,64 @@ def test_a_run_goes_on_to_the_same_bits(calibration, tmp_path, at, name):
 
 
 def test_a_run_goes_on_only_as_it_began(calibration, tmp_path):
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     path = tmp_path / "run.unfinished"
-    options = {"sparsity": 0.9, "stages": 3, "rows": 60, "unfinished": path}
+    options = {"sparsity": 0.9, "stages": 3, "fisher": chita.Fisher(samples=60)}
+    options["checkpoint"] = chita.Checkpoint(path, resume=True)
     with pytest.raises(Stop):
         chita.prune(model, calibration, **options, progress=Stopping(3))
     kept = path.read_bytes()
     inputs, targets = calibration.batch
-    other, _ = chita.load_model("digits-mlp")
+    other = chita.load_model("digits-mlp")
     with torch.no_grad():
         other.fc1.bias.add_(1)
     for given, data, changed, told in (
-        (model, calibration, {}, "holds the finished part of an earlier run"),
-        (model, calibration, {"resume": True, "rows": 70}, "rows was 60 and is 70"),
-        (model, calibration, {"resume": True, "method": "bso"}, "method was 'chita' and is 'bso'"),
-        (model, calibration, {"resume": True, "stages": 4}, "stages was 3 and is 4"),
-        (model, (inputs + 1, targets), {"resume": True}, "calibration data differ"),
-        (other, calibration, {"resume": True}, "network with other weights"),
+        (model, calibration, {"checkpoint": path}, "holds the finished part of an earlier run"),
+        (model, calibration, {"fisher": chita.Fisher(samples=70)}, "`samples` was 60 and is 70"),
+        (model, calibration, {"solver": "bso"}, "`solver` was 'chita' and is 'bso'"),
+        (model, calibration, {"stages": 4}, "`stages` was 3 and is 4"),
+        (model, (inputs + 1, targets), {}, "calibration data differ"),
+        (other, calibration, {}, "network with other weights"),
     ):
         with pytest.raises(chita.InputError, match=told):
             chita.prune(given, data, **{**options, **changed})
         assert path.read_bytes() == kept
     path.write_bytes(kept[:100])
     with pytest.raises(chita.InputError, match="cannot be read"):
-        chita.prune(model, calibration, **{**options, "resume": True})
+        chita.prune(model, calibration, **options)
 
 
 def test_an_error_in_a_later_stage_leaves_an_inplace_network_as_it_was(calibration):
-    model, _ = chita.load_model("digits-cnn")
+    model = chita.load_model("digits-cnn")
     before = {name: t.clone() for name, t in model.state_dict().items()}
     with pytest.raises(Stop):
         chita.prune(
-            model, calibration, sparsity=0.9, stages=3, rows=60, inplace=True, progress=Stopping(2)
+            model,
+            calibration,
+            sparsity=0.9,
+            stages=3,
+            fisher=chita.Fisher(samples=60),
+            inplace=True,
+            progress=Stopping(2),
         )
     assert equal(before, dict(model.state_dict()))
 
 
 def test_refusals(calibration):
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     inputs, targets = calibration.batch
-    with pytest.raises(chita.InputError, match=r"which leaves 0 to choose ridge"):
-        chita.prune(model, (inputs[:50], targets[:50]), nnz=500, rows=50)
-    found = chita.prune(model, (inputs[:50], targets[:50]), nnz=500, rows=50, **FIXED)
+    few, budget, fisher = (inputs[:50], targets[:50]), chita.Nonzeros(500), chita.Fisher(samples=50)
+    with pytest.raises(chita.InputError, match=r"which leaves 0 for validation"):
+        chita.prune(model, few, budget=budget, fisher=fisher)
+    found = chita.prune(model, few, budget=budget, fisher=fisher, **FIXED)
     assert (found.record.held_out, found.record.stages[0].held_out_loss) == (0, None)
-    assert chita.prune(model, (inputs[:50], targets[:50]), nnz=500).record.rows == 40
+    assert chita.prune(model, few, budget=budget).record.rows == 40
     with pytest.raises(chita.InputError, match="improved Fisher needs a loss that compares"):
         chita.prune(
             model,
             calibration,
-            nnz=500,
-            fisher="improved",
+            budget=budget,
+            fisher=chita.Fisher(weighting="improved"),
             loss=lambda m, b: m(b[0]).square().mean(),
         )
     assert math.isfinite(found.objective)

@@ -55,20 +55,25 @@ def test_statistics_are_taken_where_the_loss_is_finite_and_no_higher(before, aft
 
 
 def test_statistics_that_overflow_are_an_error(calibration):
-    model, _ = chita.load_model("digits-cnn")
+    model = chita.load_model("digits-cnn")
     x, y = calibration.batch
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(chita.NumericalError, match=r"batch norm 'bn1'.*not finite"):
-        chita.prune(model, (x * 1e30, y), method="magnitude", sparsity=0.5, inplace=True)
+        chita.prune(model, (x * 1e30, y), solver="magnitude", sparsity=0.5, inplace=True)
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
 
 
 @pytest.mark.parametrize(("sparsity", "taken"), [(0.1, False), (0.9, True)])
 def test_layer_by_layer_they_are_taken_by_the_same_rule(calibration, sparsity, taken):
-    model, _ = chita.load_model("digits-cnn")
+    model = chita.load_model("digits-cnn")
     done, left = (
         chita.prune(
-            model, calibration, method="alps", sparsity=sparsity, rows=200, bn_recalibrate=on
+            model,
+            calibration,
+            solver="alps",
+            sparsity=sparsity,
+            fisher=chita.Fisher(samples=200),
+            stages=chita.Stages(bn_recalibrate=on),
         )
         for on in (True, False)
     )
@@ -97,7 +102,7 @@ class Plain(nn.Module):
 @pytest.mark.parametrize("labelled", [True, False])
 def test_layer_by_layer_samples_without_targets_do_not_judge(labelled):
     data = {"x": torch.randn(80, 6), **({"labels": torch.arange(80) % 3} if labelled else {})}
-    done = chita.prune(Plain(), data, method="wanda", sparsity=0.5, rows=40)
+    done = chita.prune(Plain(), data, solver="wanda", sparsity=0.5, fisher=chita.Fisher(samples=40))
     assert done.record.batch_norm.samples == 80 - 16
     assert (done.record.batch_norm.loss_before is not None) is labelled
     assert done.record.held_out == (16 if labelled else 0)
@@ -106,13 +111,25 @@ def test_layer_by_layer_samples_without_targets_do_not_judge(labelled):
 def test_layer_by_layer_samples_asked_to_judge_need_targets():
     with pytest.raises(chita.InputError, match="labels"):
         chita.prune(
-            Plain(), {"x": torch.randn(80, 6)}, method="wanda", sparsity=0.5, rows=40, held_out=9
+            Plain(),
+            {"x": torch.randn(80, 6)},
+            solver="wanda",
+            sparsity=0.5,
+            fisher=chita.Fisher(samples=40),
+            validation=9,
         )
 
 
 def test_events_layer_by_layer_renew_them(calibration):
-    model, _ = chita.load_model("digits-cnn")
+    model = chita.load_model("digits-cnn")
     training = chita.Training(epochs=2, events=2, initial=0.8)
-    done = chita.prune(model, calibration, method="alps", sparsity=0.9, rows=200, training=training)
+    done = chita.prune(
+        model,
+        calibration,
+        solver="alps",
+        sparsity=0.9,
+        fisher=chita.Fisher(samples=200),
+        training=training,
+    )
     assert done.record.batch_norm is not None
     assert done.record.batch_norm.loss_before is not None

@@ -2,21 +2,22 @@
 
 import json
 
-from chita.cli.settings import PruneSettings
+from chita.cli.requests import PruneRequest
 from chita.records import LayerRecord, LevelRecord, RunRecord, StageRecord
 from chita.sensitivity_record import SensitivityRecord, TensorRecord
+from chita.settings import flat, request_of
 
 ACCURACY = "top-1 accuracy, per cent"
 
 
-def line(method="chita", seed=0, value=90.0, sparsity=0.9, metric=ACCURACY, **fields):
+def line(solver="chita", seed=0, value=90.0, sparsity=0.9, metric=ACCURACY, **fields):
     """What a sweep writes of a run."""
-    asked = {"method": method, "sparsity": sparsity, "seed": seed, "model": "digits-mlp"}
-    settings = PruneSettings(**asked).model_dump(mode="json")
+    asked = {"solver": solver, "sparsity": sparsity, "seed": seed, "model": "digits-mlp"}
+    settings = flat(request_of(PruneRequest, asked))
     return {
-        "run": {"method": method, "sparsity": sparsity, "seed": seed},
+        "run": {"solver": solver, "sparsity": sparsity, "seed": seed},
         "settings": settings,
-        "method": method,
+        "solver": solver,
         "metric": metric,
         "dense_metric": 95.0,
         "pruned_metric": value,
@@ -40,7 +41,7 @@ def stage(sparsity, before, after, predicted, trace=(0.3, 0.2, 0.1), **fields):
         ridge=0.1,
         first_order=0.0,
         step=1.0,
-        fisher_blocks="whole",
+        fisher_blocks="full",
         loss_before=before,
         held_out_loss=after,
         increases={"a": 0.25, "b": 0.5},
@@ -58,13 +59,14 @@ def record(names=("a", "b"), stages=None, **fields):
     given = {
         "command": "prune",
         "settings": {"sparsity": 0.9},
-        "method": "chita",
+        "solver": "chita",
         "options": {},
         "sparsity": 0.9,
         "nnz": 100,
         "prunable": 1000,
         "ridge": 0.1,
         "first_order": 0.0,
+        "step": 1.0,
         "rows": 10,
         "row_size": 1,
         "seed": 0,
@@ -98,7 +100,7 @@ def sensitivities(names=("a", "b"), sparsities=(0.5, 0.9)):
         for sparsity in (0.0, *sparsities)
     ]
     return SensitivityRecord(
-        settings={}, method="chita", options={}, model="Net", seed=0, rows=10, row_size=1,
+        settings={}, solver="chita", options={}, model="Net", seed=0, rows=10, row_size=1,
         data_hash=None, fisher="improved", held_out=40, loss="cross_entropy", dense_loss=0.1,
         sparsities=sparsities, levels=levels, seconds={}, peak_rss_mb=None, versions={},
         tensors=[TensorRecord(name=name, shape=(2, 2), weights=4) for name in names],

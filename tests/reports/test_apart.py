@@ -30,7 +30,7 @@ def test_seeds_are_averaged():
 @pytest.mark.parametrize(
     ("setting", "values", "words"),
     [
-        ("rows", (100, None), ("rows 100", "rows default")),
+        ("samples", (100, None), ("samples 100", "samples default")),
         ("layerwise", (True, None), ("layerwise True", "layerwise default")),
         ("blocks", ("4x1", "2x2"), ("blocks 4x1", "blocks 2x2")),
         ("training", ({"epochs": 8}, None), ("training 8 epochs", "training none")),
@@ -45,7 +45,7 @@ def test_what_differs_beyond_seeds_is_told(setting, values, words):
 
 
 def test_where_a_run_is_written_does_not_tell_it_apart():
-    table, _ = table_of([run(0, out="a", force=True), run(1, out="b", bound=True)])
+    table, _ = table_of([run(0, out="a", force=True), run(1, out="b", options={"bound": True})])
     assert table.rows == ("chita",)
 
 
@@ -73,4 +73,4 @@ def test_records_tell_of_training_and_of_what_was_done():
     assert reported(trained).line["run"]["training"] == "1 epochs"
     assert "stages" not in reported(trained).line["run"]  # events are none
     assert reported(record()).line["run"]["stages"] == 2
-    assert reported(record(command="refit")).line["run"]["method"] == "refit"
+    assert reported(record(command="refit")).line["run"]["solver"] == "refit"

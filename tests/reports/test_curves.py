@@ -8,13 +8,13 @@ from chita.reports.curves import curves, points_of
 from chita.reports.picture import write_picture
 
 
-def line(method, seed, sparsity=0.9, shift=0.0):
+def line(solver, seed, sparsity=0.9, shift=0.0):
     epochs = [
         {"epoch": 1, "pruned_metric": 60.0 + shift, "metric": 80.0 + shift},
         {"epoch": 2, "pruned_metric": None, "metric": 85.0 + shift},
     ]
     return {
-        "run": {"method": method, "sparsity": sparsity, "seed": seed},
+        "run": {"solver": solver, "sparsity": sparsity, "seed": seed},
         "settings": {},
         "metric": "top-1 accuracy, per cent",
         "dense_metric": 90.0,
@@ -37,7 +37,7 @@ def test_means_and_panels_are_drawn(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Axes, "errorbar", note)
     lines = [line("chita", 0), line("chita", 1, shift=2.0), line("magnitude", 0)]
-    lines += [line("chita", 0, sparsity=0.5), {"run": {"method": "failed"}, "error": "no"}]
+    lines += [line("chita", 0, sparsity=0.5), {"run": {"solver": "failed"}, "error": "no"}]
     write_picture(curves(lines), tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     assert [label for label, _, _ in drawn] == ["chita", "chita", "magnitude"]  # 0.5 comes first

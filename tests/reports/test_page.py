@@ -4,15 +4,14 @@ import json
 import re
 
 import pytest
-from typer.testing import CliRunner
 
 import chita
-from chita.cli.app import app
 from chita.data.digits import digits
 from chita.records import EpochRecord, LevelRecord, TrainingRecord
 from chita.reports.page import make_report, page_of, write_page
 from chita.reports.runs import Reading, read_runs, reported
 from tests.chromium import CHROMIUM, browser
+from tests.program import chita as invoke
 from tests.reports.records import line, record, sensitivities, write_lines, write_record
 
 HOSTILE = "</script><img src=x onerror=alert(1)><b>&amp;\"'%{x}"
@@ -30,8 +29,8 @@ def chromium(tmp_path_factory):
 def two_hundred(folder):
     """Runs of many kinds: a sweep, records with all charts, a hostile one, and a broken line."""
     lines = [
-        line(method, seed, 90.0 - 10 * sparsity - seed / 10 - len(method) / 7, sparsity)
-        for method in ("chita", "magnitude", "woodfisher", "obd", "cbs")
+        line(solver, seed, 90.0 - 10 * sparsity - seed / 10 - len(solver) / 7, sparsity)
+        for solver in ("chita", "magnitude", "woodfisher", "obd", "cbs")
         for sparsity in (0.5, 0.8, 0.9, 0.95)
         for seed in range(8)
     ]
@@ -197,22 +196,19 @@ def test_numbers_stand_behind_each_plot(chromium, page):
 
 @needs_chromium
 def test_a_run_of_today_makes_a_page_from_the_command_line(chromium, tmp_path):
-    model, _ = chita.load_model("digits-mlp")
+    model = chita.load_model("digits-mlp")
     calibration, _ = digits()
     chita.prune(
         model,
         calibration,
         sparsity=0.9,
-        rows=100,
+        fisher=chita.Fisher(samples=100),
         stages=2,
-        ridge=0.01,
-        first_order=0,
-        method="iht",
+        quadratic=chita.Quadratic(ridge=0.01, first_order=0),
+        solver="iht",
     ).save(tmp_path / "run")
     asked = ["report", str(tmp_path / "run"), "--out", str(tmp_path / "p.html")]
-    done = CliRunner().invoke(
-        app, [*asked, "--plots", str(tmp_path / "plots"), "--title", "<Mine>"]
-    )
+    done = invoke(*asked, "--plots", tmp_path / "plots", "--title", "<Mine>")
     assert done.exit_code == 0, done.output
     chromium.open(tmp_path / "p.html")
     assert chromium.run("document.querySelector('h1').textContent") == "<Mine>"
@@ -243,7 +239,7 @@ def read_runs_of(own):
         (["runs.jsonl", "--out", "folder.html"], "is a folder"),
         (["runs.jsonl", "--out", "no/such/p.html"], "could not be written"),
         (["runs.jsonl", "--out", "p.html", "--plots", "runs.jsonl"], "cannot hold plots"),
-        ([], "Missing argument"),
+        ([], "RUNS is missing"),
     ],
 )
 def test_bad_input_gets_one_message(tmp_path, monkeypatch, arguments, words):
@@ -251,7 +247,7 @@ def test_bad_input_gets_one_message(tmp_path, monkeypatch, arguments, words):
     write_lines(tmp_path / "runs.jsonl", [line()])
     (tmp_path / "folder.html").mkdir()
     before = (tmp_path / "runs.jsonl").read_bytes()
-    done = CliRunner().invoke(app, ["report", *arguments])
+    done = invoke("report", *arguments)
     assert done.exit_code == 2
     assert words in " ".join(done.output.split())
     assert done.output.count("Error:") == 1
@@ -259,8 +255,8 @@ def test_bad_input_gets_one_message(tmp_path, monkeypatch, arguments, words):
 
 
 def test_a_result_shows_itself_in_a_notebook(tmp_path):
-    model, _ = chita.load_model("digits-mlp")
-    result = chita.prune(model, sparsity=0.9, method="magnitude")
+    model = chita.load_model("digits-mlp")
+    result = chita.prune(model, sparsity=0.9, solver="magnitude")
     shown = result._repr_html_()
     assert "fc1.weight" in shown
     assert shown.count("<svg") == 1

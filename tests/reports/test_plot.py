@@ -13,7 +13,7 @@ def lines(measure, values, metric="top-1 accuracy, per cent"):
     """A run for each value, at one sparsity after another."""
     return [
         {
-            "run": {"method": "m", measure: budget},
+            "run": {"solver": "m", measure: budget},
             "settings": {},
             "pruned_metric": value,
             "metric": metric,

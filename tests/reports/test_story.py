@@ -24,7 +24,7 @@ def test_a_run_tells_what_it_gained_lost_and_did_not_gain():
         "30.0 % of its FLOPs left, if zeros are skipped",
         "3 outputs of layers keep no weight and no longer",
         "95.00 before, 91.50 after, 3.50 points worse",
-        "change by +0.4 in the last stage; on samples held out it changed by +0.5",
+        "change by +0.4 in the last stage; on validation samples it changed by +0.5",
         "nothing was timed",
         "holds zeros as it holds any number",
         "6.0 s, 67 % of it for solve; with loading and evaluation 8.0 s, at most 512 MB",
@@ -65,8 +65,8 @@ def test_layers_left_dense_and_raised_ridges_are_told():
 
 def runs(**values):
     return [
-        Reported(name="", source="", line=line(method, seed, value))
-        for method, found in values.items()
+        Reported(name="", source="", line=line(solver, seed, value))
+        for solver, found in values.items()
         for seed, value in enumerate(found)
     ]
 
@@ -88,7 +88,7 @@ def test_the_chance_is_that_of_welchs_test():
     assert f"(p = {chance:.2g}, 2 seeds)" in comparison_story(runs(a=a, b=b))[0]
 
 
-def test_of_equal_methods_few_are_called_apart():
+def test_of_equal_solvers_few_are_called_apart():
     chance = random.Random(0)
     called = 0
     for _ in range(1000):

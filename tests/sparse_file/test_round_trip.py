@@ -10,7 +10,7 @@ from torch import nn
 
 import chita
 from chita.models.paper.mlpnet import MLPNet
-from chita.models.zoo import load_model
+from chita.models.zoo import load_network
 from chita.sparse_file import coding
 from chita.sparse_file.coding import Coding
 from chita.sparse_file.types import BY_NAME
@@ -176,7 +176,7 @@ def test_one_way_to_load(tmp_path):
     torch.save(state, tmp_path / "x.pt")
     write_sparse(state, tmp_path / "x.chita")
     shutil.copyfile(tmp_path / "x.chita", tmp_path / "x.bin")
-    chita.prune(MLPNet(), nnz=100, method="magnitude").save(tmp_path / "run")
+    chita.prune(MLPNet(), budget=chita.Nonzeros(100), solver="magnitude").save(tmp_path / "run")
     for name in ("x.safetensors", "x.pt", "x.chita", "x.bin"):
         assert same_bits(chita.load(str(tmp_path / name)), state)
     assert chita.load(tmp_path / "run").keys() == state.keys()
@@ -185,7 +185,7 @@ def test_one_way_to_load(tmp_path):
 def test_weights_may_be_a_sparse_file(tmp_path):
     state = MLPNet().state_dict()
     write_sparse(state, tmp_path / "x.chita", shard_bytes=1000)
-    model, dropped = load_model("mlpnet", tmp_path / "x.chita")
+    model, dropped = load_network("mlpnet", tmp_path / "x.chita")
     assert not dropped
     assert same_bits(dict(model.state_dict()), dict(state))
 
@@ -193,8 +193,8 @@ def test_weights_may_be_a_sparse_file(tmp_path):
 @pytest.mark.data
 def test_mlpnet_at_ninety_per_cent(tmp_path, data_dir):
     """Files beside files: 0.15 of the dense one, 0.085 with values in float16."""
-    model, _ = chita.load_model("mlpnet", data_dir / "checkpoints/mlpnet_mnist.safetensors")
-    pruned = chita.prune(model, sparsity=0.9, method="magnitude")
+    model = chita.load_model("mlpnet", data_dir / "checkpoints/mlpnet_mnist.safetensors")
+    pruned = chita.prune(model, sparsity=0.9, solver="magnitude")
     state = pruned.model.state_dict()
     save_file(state, tmp_path / "dense.safetensors")
     dense = (tmp_path / "dense.safetensors").stat().st_size

@@ -14,7 +14,7 @@ from chita.losses import make_loss
 from chita.progress import Silent
 from chita.training.augment import crop_flip
 from chita.training.channels_last import trains_in_channels_last
-from chita.training.fine_tune import Diverged, FineTuner
+from chita.training.fine_tune import Diverged, FineTuner, optimizer_of
 from chita.training.objective import Objective
 from chita.training.recipe import Training
 
@@ -48,7 +48,7 @@ def test_an_epoch_is_that_of_a_plain_loop(optimizer):
     training = Training(epochs=2, events=1, batch=8, optimizer=optimizer, clip=0.5, warm_up=0.3)
     model, other = network(), network()
     own = tuner(model, training, held_out=7)
-    plain = training.optimizer_of(list(other.parameters()))
+    plain = optimizer_of(training, list(other.parameters()))
     pool = make_pool(Examples(data()), seed=0, held_out=7)
     for number in range(2):
         losses = []

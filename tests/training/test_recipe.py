@@ -8,6 +8,7 @@ from torch import nn
 
 import chita
 from chita.errors import InputError
+from chita.training.fine_tune import optimizer_of
 from chita.training.recipe import Training
 
 
@@ -38,29 +39,29 @@ def test_biases_and_norms_are_not_decayed():
     network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     for name in ("sgd", "adamw"):
         training = Training(optimizer=name, weight_decay=0.1)
-        groups = training.optimizer_of(list(network.parameters())).param_groups
+        groups = optimizer_of(training, list(network.parameters())).param_groups
         decays = {p: group["weight_decay"] for group in groups for p in group["params"]}
         assert decays[network[0].weight] == 0.1
         assert {decays[p] for p in network.parameters() if p.ndim == 1} == {0.0}
-    assert len(Training().optimizer_of([network[0].bias]).param_groups) == 1
+    assert len(optimizer_of(Training(), [network[0].bias]).param_groups) == 1
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"epochs": 0}, "epochs is 0"),
+        ({"epochs": 0}, "`epochs` is 0"),
         ({"epochs": 4, "events": 3, "every": 2}, "need more than 4 epochs"),
-        ({"epochs": 2.5}, "epochs is 2.5"),
-        ({"rate": 0}, "rate is 0"),
-        ({"rate": math.nan}, "rate is nan"),
-        ({"momentum": 1.0}, r"momentum is 1.0; give a number in \[0, 1\)"),
-        ({"clip": 0.0}, "clip is 0.0"),
-        ({"distillation": 1.5}, "distillation is 1.5"),
-        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"epochs": 2.5}, "`epochs` is 2.5"),
+        ({"rate": 0}, "`rate` is 0"),
+        ({"rate": math.nan}, "`rate` is nan"),
+        ({"momentum": 1.0}, "`momentum` is 1.0; give a number of at least 0 and below 1"),
+        ({"clip": 0.0}, "`clip` is 0.0"),
+        ({"distillation": 1.5}, "`distillation` is 1.5"),
+        ({"label_smoothing": 1.0}, "`label_smoothing` is 1"),
         ({"optimizer": "adam"}, "Did you mean adamw"),
-        ({"augmentation": "flip"}, "Unknown augmentation"),
-        ({"restarts": 1}, "restarts is 1"),
-        ({"initial": 1.0}, "initial"),
+        ({"augmentation": "flip"}, "`augmentation` is 'flip'; give one of"),
+        ({"restarts": 1}, "`restarts` is 1"),
+        ({"initial": 1.0}, "`initial` is 1"),
     ],
 )
 def test_a_field_that_cannot_be_used_is_named(fields, message):

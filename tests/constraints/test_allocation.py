@@ -7,10 +7,10 @@ import re
 import pytest
 import torch
 
-from chita.constraints import Flops, Nonzeros, Sparsity, Stored
+from chita.constraints import Flops, Megabytes, Nonzeros, Searched, Sparsity
+from chita.constraints.allocation import Limit, allocate
 from chita.errors import InputError
 from chita.layout import Axes, Layout, Operations
-from chita.pruning.allocation import Limit, Searched, allocate
 
 LAYOUT = Layout(
     names=("a.weight", "b.weight", "c.weight"),
@@ -85,7 +85,7 @@ def counts(mask):
 def test_what_levels_leave_of_the_budget_goes_to_the_largest_weights():
     # a at 12 of 120, b whole, c at 20 of 40 take 44 of 50, at a loss of 0.5: c at 10 would cost 0.8
     # less 0.3, and a at 60 does not fit.
-    budget = Searched(total=Nonzeros(nnz=50), levels=LEVELS)
+    budget = Searched(Nonzeros(50), levels=LEVELS)
     constraint = budget.bind(LAYOUT)
     assert constraint.least == (12, 12, 20)
     mask = constraint.select(values())
@@ -99,8 +99,8 @@ def test_what_levels_leave_of_the_budget_goes_to_the_largest_weights():
 
 
 def test_levels_under_operations_and_weights_at_once():
-    total = Flops(share=0.5, weights=Sparsity(sparsity=0.6))
-    constraint = Searched(total=total, levels=LEVELS).bind(LAYOUT)
+    total = Flops(0.5, weights=Sparsity(0.6))
+    constraint = Searched(total, levels=LEVELS).bind(LAYOUT)
     whole = 20 + 120 + 9 * 12 + 4 * 40
     assert constraint.limit == whole // 2 - 20
     # b whole takes 108 of 184 multiply-adds, so that c keeps 10 of 40 at most, which leaves 36.
@@ -110,8 +110,8 @@ def test_levels_under_operations_and_weights_at_once():
 
 
 def test_on_the_way_every_tensor_has_its_part():
-    for total in (Nonzeros(nnz=50), Flops(share=0.5, weights=Nonzeros(nnz=90)), Flops(share=0.5)):
-        budget = Searched(total=total, levels=LEVELS)
+    for total in (Nonzeros(50), Flops(0.5, weights=Nonzeros(90)), Flops(0.5)):
+        budget = Searched(total, levels=LEVELS)
         before = (*LAYOUT.counts,)
         for removed in (0.0, 0.1, 0.25, 0.4, budget.removed(LAYOUT)):
             constraint = budget.on_the_way(removed, LAYOUT).bind(LAYOUT)
@@ -126,21 +126,21 @@ def test_on_the_way_every_tensor_has_its_part():
 
 
 def test_levels_not_yet_measured_bind_the_whole_alone():
-    assert Searched(total=Nonzeros(nnz=50)).bind(LAYOUT).k == 50
+    assert Searched(Nonzeros(50)).bind(LAYOUT).k == 50
 
 
 @pytest.mark.parametrize(
     ("budget", "told"),
     [
-        (lambda: Searched(total=Nonzeros(nnz=9), levels=LEVELS), "keep at least 28 weights"),
-        (lambda: Searched(total=Nonzeros(nnz=50), levels={"a": []}), "a has no level"),
-        (lambda: Searched(total=Nonzeros(nnz=50), levels={"a": [(1.0, 0.0)]}), "a: sparsity is 1"),
+        (lambda: Searched(Nonzeros(9), levels=LEVELS), "keep at least 28 weights"),
+        (lambda: Searched(Nonzeros(50), levels={"a": []}), "a has no level"),
+        (lambda: Searched(Nonzeros(50), levels={"a": [(1.0, 0.0)]}), "a: `sparsity` is 1"),
         (
-            lambda: Searched(total=Nonzeros(nnz=50), levels={"a": [(0.1, float("nan"))]}),
+            lambda: Searched(Nonzeros(50), levels={"a": [(0.1, float("nan"))]}),
             "a: the loss at sparsity 0.1 is nan",
         ),
         (
-            lambda: Searched(total=Nonzeros(nnz=50), levels={"a": LEVELS["a"]}),
+            lambda: Searched(Nonzeros(50), levels={"a": LEVELS["a"]}),
             "no level is given for b.weight, c.weight",
         ),
     ],
@@ -153,20 +153,20 @@ def test_refusals(budget, told):
 def test_bytes_are_values_and_a_bit_for_each_place():
     layout = Layout(names=("a", "b"), shapes=((9,), (16,)), axes=(Axes(), Axes()))
     fixed = 2 + 2  # bytes of bits
-    assert Stored(megabytes=(fixed + 4 * 7) / 1e6).kept(layout) == 7
-    assert Stored(megabytes=(fixed + 4 * 7 - 1) / 1e6).kept(layout) == 6
-    assert Stored(megabytes=1).kept(layout) == 25
+    assert Megabytes((fixed + 4 * 7) / 1e6).kept(layout) == 7
+    assert Megabytes((fixed + 4 * 7 - 1) / 1e6).kept(layout) == 6
+    assert Megabytes(1).kept(layout) == 25
     half = Layout(names=("a", "b"), shapes=((9,), (16,)), axes=(Axes(), Axes()), width=2)
-    assert Stored(megabytes=(fixed + 4 * 7) / 1e6).kept(half) == 14
+    assert Megabytes((fixed + 4 * 7) / 1e6).kept(half) == 14
 
 
 def test_too_few_bytes_are_refused_with_the_number_that_would_do():
     for floor in (0, 1, 30):
         with pytest.raises(InputError, match="Give at least") as raised:
-            Stored(megabytes=1e-6, min_keep=floor).bind(LAYOUT)
+            Megabytes(1e-6, min_keep=floor).bind(LAYOUT)
         least = float(str(raised.value).rpartition("at least ")[2].rstrip("."))
-        assert Stored(megabytes=least, min_keep=floor).bind(LAYOUT).k >= 1
+        assert Megabytes(least, min_keep=floor).bind(LAYOUT).k >= 1
         with pytest.raises(InputError, match="Give at least"):
-            Stored(megabytes=least - 1e-6, min_keep=floor).bind(LAYOUT)
+            Megabytes(least - 1e-6, min_keep=floor).bind(LAYOUT)
     with pytest.raises(InputError, match="above 0"):
-        Stored(megabytes=0)
+        Megabytes(0)

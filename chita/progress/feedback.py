@@ -6,50 +6,39 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import pairwise
 from typing import final
 
-from chita.cli.console import stderr
 from chita.progress import Progress, Silent
 from chita.progress.form import Json, line
 from chita.progress.lines import Lines, say
+from chita.progress.screen import stderr
 from chita.progress.shown import shown
 
 PERIOD = 1.0
 """Seconds between two lines of one task, where they are for programs."""
 
 
-class LogFormat(StrEnum):
-    """For people, or one JSON object a line (docs/formats.md)."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 @final
 @dataclass(frozen=True, kw_only=True)
 class Feedback:
-    """Progress, notices and errors. Fields: `quiet`, only errors; `log_format`, of all three."""
+    """Progress, notices and errors.
+
+    Fields: `quiet`, only errors; `json`, one object a line (docs/formats.md), else for people.
+    """
 
     quiet: bool = False
-    log_format: LogFormat = LogFormat.TEXT
+    json: bool = False
 
     @classmethod
     def asked(cls, arguments: Sequence[str]) -> Feedback:
-        """Return what a command line asks for that could not be read as a whole."""
+        """Return what a command line asks for that may not be readable as a whole."""
         pairs = pairwise([*arguments, ""])
         json = any(
-            word == f"--log-format={LogFormat.JSON}"
-            or (word, after) == ("--log-format", LogFormat.JSON)
+            word == "--log-format=json" or (word, after) == ("--log-format", "json")
             for word, after in pairs
         )
-        return cls(log_format=LogFormat.JSON if json else LogFormat.TEXT)
-
-    @property
-    def json(self) -> bool:
-        """Whether programs read it."""
-        return self.log_format is LogFormat.JSON
+        return cls(quiet="--quiet" in arguments, json=json)
 
     @property
     def live(self) -> bool:
@@ -58,7 +47,7 @@ class Feedback:
         return able and not self.quiet and not self.json
 
     def progress(self) -> Progress:
-        """Return what long work tells."""
+        """Return what long work reports to."""
         if self.quiet:
             return Silent()
         return Lines(stderr, Json(), period=PERIOD) if self.json else shown(stderr)

@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
-from typing import final
+from typing import Any, final
 
-from chita.arguments import real_number
+from chita.budget_options import BudgetOptions
 from chita.constraints.constraint import Budget
 from chita.constraints.floors import KeepKWithFloors
 from chita.constraints.keep_k import KeepK
-from chita.constraints.sparsity import Sparsity, check_floor, keep
+from chita.constraints.sparsity import Sparsity, keep
 from chita.errors import InputError
 from chita.layout import Layout
+from chita.options import shared
 
 _MEGA = 10**6
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class Stored(Budget):
+@dataclass(frozen=True)
+class Megabytes(Budget):
     """Keep as many weights as take at most `megabytes` million bytes.
 
     A tensor of c weights, k of them kept, takes the k values in its own type and ceil(c / 8) bytes
-    for a bit that tells of each weight whether it is kept. Tensors that are not pruned are not
-    counted. Where types differ, every value is counted as wide as the widest.
+    for one bit per weight, which is 1 where it is kept. Tensors that are not pruned do not count.
+    Where types differ, every value counts as wide as the widest.
 
-    Fields: `megabytes` above 0; `min_keep`, kept in every tensor at least.
-
-    Raises `InputError` on what is no such number, and on binding where it cannot be met.
+    Raises `InputError` on binding where even the fewest weights take more.
 
     >>> from chita.layout import Axes
     >>> layout = Layout(names=("w",), shapes=((800,),), axes=(Axes(),))
-    >>> Stored(megabytes=0.0005).kept(layout)
+    >>> Megabytes(0.0005).kept(layout)
     100
     """
 
-    megabytes: float
-    min_keep: int = 1
+    megabytes: float = shared(BudgetOptions, "megabytes", required=True)
+    _: KW_ONLY
+    min_keep: int = shared(BudgetOptions, "min_keep")
 
-    def __post_init__(self) -> None:
-        check_floor(self.min_keep)
-        meaning = "millions of bytes for the weights, above 0"
-        if real_number("megabytes", self.megabytes, meaning=meaning) <= 0:
-            raise InputError(f"megabytes is {self.megabytes!r}; give {meaning}.")
+    @property
+    def words(self) -> dict[str, Any]:
+        """The bytes and the floors."""
+        return {"megabytes": self.megabytes, "min_keep": self.min_keep}
 
     def kept(self, layout: Layout) -> int:
         """Return k, at most all weights.
@@ -51,13 +50,13 @@ class Stored(Budget):
         Raises `InputError` with the smallest number of megabytes that would do.
         """
         fixed = sum(-(-count // 8) for count in layout.counts)
-        allowed = int(Fraction(repr(float(self.megabytes))) * _MEGA)
+        allowed = int(Fraction(repr(self.megabytes)) * _MEGA)
         floors = max(1, sum(min(self.min_keep, count) for count in layout.counts))
         k = (allowed - fixed) // layout.width
         if k < floors:
             least = fixed + floors * layout.width
             raise InputError(
-                f"megabytes {self.megabytes} allows {allowed:,} bytes, but a bit for each of "
+                f"`megabytes` {self.megabytes} allows {allowed:,} bytes, but a bit for each of "
                 f"{layout.size:,} weights takes {fixed:,}, and the {floors} weights that are kept "
                 f"at least {floors * layout.width:,}. Give at least {least / _MEGA}."
             )
@@ -65,7 +64,7 @@ class Stored(Budget):
 
     def on_the_way(self, removed: float, layout: Layout) -> Sparsity:
         """Remove that share, with the same floors."""
-        return Sparsity(sparsity=removed, min_keep=self.min_keep)
+        return Sparsity(removed, min_keep=self.min_keep)
 
     def bind(self, layout: Layout) -> KeepK | KeepKWithFloors:
         """Keep that many weights."""

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import final
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, final
 
 import numpy as np
 
-from chita.constraints import Allocated, Budget, Constraint, KeepK, KeepKWithFloors, UnderFlops
-from chita.constraints.allocated import Total
+from chita.constraints.allocated import Allocated, Total
+from chita.constraints.constraint import Budget, Constraint
+from chita.constraints.floors import KeepKWithFloors
+from chita.constraints.keep_k import KeepK
 from chita.constraints.per_layer import of_tensors
 from chita.constraints.sparsity import check_share, share_kept
+from chita.constraints.under_flops import UnderFlops
 from chita.errors import InputError
 from chita.layout import Layout
+from chita.options import option
+
+SEARCHED = "search"
+"""The word for the budget whose levels are measured."""
 
 _SCALE = 1e3  # of losses, so that the solver's absolute tolerance is far below their differences
 _TOLERANCE = 1e-6  # of the solver, by which a limit may be passed
@@ -35,37 +42,56 @@ class Limit:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Searched(Budget):
     """Of every tensor, remove the share at which the losses of all sum to the least.
 
-    The shares are those that `levels` lists; they keep at most what `total` keeps, and what is left
-    of that goes to the largest weights. The loss of several tensors is taken for the sum of theirs
-    (Frantar and Alistarh, OBC (2022), section 5; SPDY (2022)), and the best of all combinations is
-    found (`allocate`).
+    The shares are those that `levels` lists; they keep at most what `total` keeps, with its
+    `min_keep` in every tensor, and the rest of that goes to the largest weights. The loss of
+    several tensors is taken for the sum of theirs (Frantar and Alistarh, OBC (2022), section 5;
+    SPDY (2022)), and the best of all combinations is found (`allocate`).
 
-    Fields: `total`, over all weights; `levels`, by name, by the name of the module or by a glob;
-    None while they are not measured: then the whole alone is bound. `min_keep` as in `Sparsity`.
+    Raises `InputError` on binding where no combination fits.
 
-    Raises `InputError` on shares and losses that are none, and on binding where no combination
-    fits.
+    >>> from chita.constraints.sparsity import Nonzeros
+    >>> from chita.layout import Axes
+    >>> layout = Layout(names=("a", "b"), shapes=((4,), (4,)), axes=(Axes(), Axes()))
+    >>> levels = {"a": [(0.0, 0.0), (0.75, 1.0)], "b": [(0.0, 0.0), (0.75, 3.0)]}
+    >>> Searched(Nonzeros(5), levels=levels).bind(layout).least
+    (1, 4)
     """
 
-    total: Total
-    levels: Levels | None = None
-    min_keep: int = 1
+    total: Total = option(help="What all weights together are held to.")
+    _: KW_ONLY
+    levels: Levels | None = option(
+        None,
+        "Pairs (sparsity, by how much the loss grows) by the name of a tensor, that of its "
+        "module, or a glob.",
+        unset="measured; until then only the whole is bound",
+    )
 
     def __post_init__(self) -> None:
-        for name, levels in (self.levels or {}).items():
-            for sparsity, loss in levels:
-                try:
-                    check_share(sparsity)
-                except InputError as error:
-                    raise InputError(f"{name}: {error}") from None
-                if not math.isfinite(loss):
-                    raise InputError(f"{name}: the loss at sparsity {sparsity} is {loss}.")
-            if not levels:
-                raise InputError(f"{name} has no level of sparsity to choose from.")
+        super().__post_init__()
+        if not isinstance(self.total, Total):
+            raise InputError(
+                f"`total` is {self.total!r}; give a Sparsity, Nonzeros, Megabytes or Flops."
+            )
+        if self.levels is None:
+            return
+        if not isinstance(self.levels, Mapping):
+            raise InputError(
+                f"`levels` is {self.levels!r}; give a dict of lists of (sparsity, loss) by tensor."
+            )
+        levels = {name: _pairs(name, listed) for name, listed in self.levels.items()}
+        object.__setattr__(self, "levels", levels)
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """The levels, or that they are measured, and the words of the whole."""
+        if self.levels is None:
+            return {"per_layer": SEARCHED, **self.total.words}
+        levels = {name: [*map(list, pairs)] for name, pairs in self.levels.items()}
+        return {"per_layer": levels, **self.total.words}
 
     @property
     def counts_operations(self) -> bool:
@@ -94,7 +120,7 @@ class Searched(Budget):
             return self.total
         levels = of_tensors(self.levels, layout)
         kept = [
-            [max(share_kept(s, count), min(self.min_keep, count)) for s, _ in levels[name]]
+            [max(share_kept(s, count), min(self.total.min_keep, count)) for s, _ in levels[name]]
             for name, count in zip(layout.names, layout.counts, strict=True)
         ]
         losses = [[loss for _, loss in levels[name]] for name in layout.names]
@@ -103,6 +129,24 @@ class Searched(Budget):
         chosen = allocate(losses, costs, limits)
         quotas = tuple(ks[at] for ks, at in zip(kept, chosen, strict=True))
         return Allocated(total=self.total, quotas=quotas)
+
+
+def _pairs(name: str, listed: object) -> tuple[tuple[float, float], ...]:
+    """The levels of a tensor as numbers. Raises `InputError` on anything else."""
+    try:
+        pairs = [(sparsity, float(loss)) for sparsity, loss in listed]  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{listed!r} are no levels of {name}; give a list of pairs (sparsity, loss)."
+        ) from None
+    if not pairs:
+        raise InputError(f"{name} has no level of sparsity to choose from. List some.")
+    for sparsity, loss in pairs:
+        if not math.isfinite(loss):
+            raise InputError(
+                f"{name}: the loss at sparsity {sparsity} is {loss}. Leave that level out."
+            )
+    return tuple((check_share(sparsity, name), loss) for sparsity, loss in pairs)
 
 
 def _limits(constraint: KeepK | KeepKWithFloors | UnderFlops, tensors: int) -> list[Limit]:

@@ -1,0 +1,290 @@
+"""Options: fields of frozen dataclasses that hold their default, their range and their help.
+
+A class of options derives from `Options`, and each of its fields is made by `option`. Values are
+checked when an object is made, `help()` lists the fields, and the command line, run files and
+records are generated from the same description (`described`). Nothing is said twice.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cache
+from numbers import Real
+from types import NoneType, UnionType
+from typing import Any, Union, final, get_args, get_origin, get_type_hints
+
+from chita.errors import InputError
+from chita.naming import nearest
+
+_KEY = "option"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What is known of an option beside its name, its type and its default.
+
+    Fields:
+        help: one sentence.
+        at_least, above, at_most, below: its range, where it is a number.
+        choices: its values where it is a text; beside a number, the texts that stand for one.
+        unset: what None, or a missing value, comes to.
+        flag: its name on the command line, with underscores, where that is not the field's.
+        value: what stands for its value in help, such as FOLDER.
+    """
+
+    help: str
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+    unset: str | None = None
+    flag: str | None = None
+    value: str | None = None
+
+
+def option(default: Any = MISSING, help: str = "", **spec: Any) -> Any:  # noqa: A002
+    """Return a dataclass field for an option; see `Spec` for what `spec` may name.
+
+    Without a default the option must be given.
+
+    >>> @dataclass(frozen=True)
+    ... class Oven(Options):
+    ...     heat: int = option(180, "Degrees.", at_least=0, at_most=300)
+    >>> Oven(heat=500)
+    Traceback (most recent call last):
+        ...
+    chita.errors.InputError: `heat` is 500; give a whole number from 0 to 300. Degrees.
+    """
+    return field(default=default, metadata={"help": help, _KEY: Spec(help=help, **spec)})
+
+
+def shared(
+    owner: type[Options], name: str, default: Any = MISSING, *, required: bool = False
+) -> Any:
+    """Return a field for an option that another class describes.
+
+    Its default is that of the other class where none is given, unless it is `required`.
+    """
+    found = next(f for f in fields(owner) if f.name == name)  # type: ignore[arg-type]
+    usual = found.default if default is MISSING and not required else default
+    return field(default=usual, metadata=found.metadata)
+
+
+class Options:
+    """Base of all classes of options: frozen dataclasses whose fields are made by `option`.
+
+    Raises `InputError` that lists all values that cannot be used. A subclass that checks more
+    calls `super().__post_init__()` first.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        listed = [*_listed(cls)]
+        if listed:
+            told = (cls.__doc__ or "").rstrip()
+            head, _, examples = told.partition("\n    >>> ")
+            section = "\n".join(("    Fields:", *listed))
+            tail = f"\n\n    >>> {examples}" if examples else ""
+            cls.__doc__ = f"{head.rstrip()}\n\n{section}{tail}\n    "
+
+    def __post_init__(self) -> None:
+        """Check every field; whole numbers and numbers become Python's own."""
+        problems = []
+        for entry in described(type(self)):
+            try:
+                value = entry.checked(getattr(self, entry.name))
+            except InputError as error:
+                problems.append(str(error))
+            else:
+                object.__setattr__(self, entry.name, value)
+        if problems:
+            raise InputError(" ".join(problems))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """One option of a class: its `name`, `kinds` (types of its values), `default` and `spec`."""
+
+    name: str
+    kinds: tuple[Any, ...]
+    default: Any
+    spec: Spec
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line and in run files, with underscores."""
+        return self.spec.flag or self.name
+
+    def checked(self, value: Any) -> Any:
+        """Return a value as its type asks for.
+
+        Raises `InputError` when it is of no type that is accepted, or out of range.
+        """
+        kinds, spec = self.kinds, self.spec
+        if value is None and NoneType in kinds:
+            return None
+        if isinstance(value, str):
+            if value in spec.choices:
+                return value
+            if float in kinds and str in kinds and (number := _number(value)) is not None:
+                value = number  # a text where the command line cannot know which kind is meant
+            elif str in kinds and not spec.choices:
+                return value
+        if isinstance(value, bool):
+            if bool in kinds:
+                return value
+        elif int in kinds and (whole := _whole(value)) is not None:
+            if self._within(whole):
+                return whole
+        elif float in kinds and isinstance(value, Real) and math.isfinite(value):
+            if self._within(float(value)):
+                return float(value)
+        elif any(isinstance(value, kind) for kind in _classes(kinds)):
+            if not isinstance(value, str):
+                return value
+        elif not {bool, int, float, str}.intersection(kinds):
+            return value  # of a class that checks its own fields
+        guess = nearest(str(value), spec.choices).partition("Known:")[0] if spec.choices else ""
+        raise InputError(f"`{self.flag}` is {value!r}; give {self._accepted}. {guess}{spec.help}")
+
+    def _within(self, number: float) -> bool:
+        spec = self.spec
+        return not (
+            (spec.at_least is not None and number < spec.at_least)
+            or (spec.above is not None and number <= spec.above)
+            or (spec.at_most is not None and number > spec.at_most)
+            or (spec.below is not None and number >= spec.below)
+        )
+
+    @property
+    def _accepted(self) -> str:
+        """What is accepted, in words."""
+        kinds = self.kinds
+        found = []
+        if bool in kinds:
+            found.append("True or False")
+        if int in kinds or float in kinds:
+            found.append(("a whole number" if int in kinds else "a number") + self._range())
+        if self.spec.choices:
+            found.append("one of " + ", ".join(map(repr, self.spec.choices)))
+        elif str in kinds:
+            found.append("a text")
+        return " or ".join(found) or "another value"
+
+    def _range(self) -> str:
+        spec = self.spec
+        low, high = spec.at_least, spec.at_most
+        if low is not None and high is not None:
+            return f" from {low:g} to {high:g}"
+        told = [
+            f"{word} {limit:g}"
+            for word, limit in (
+                ("of at least", low),
+                ("above", spec.above),
+                ("of at most", high),
+                ("below", spec.below),
+            )
+            if limit is not None
+        ]
+        return f" {' and '.join(told)}" if told else ""
+
+    @property
+    def told(self) -> str:
+        """The help, and the default in brackets."""
+        usual = self.spec.unset if self.default is None else _shown(self.default)
+        return self.spec.help + (f" [default: {usual}]" if usual else "")
+
+
+def described(kind: type[Options]) -> tuple[Described, ...]:
+    """Return the options of a class, in the order of its fields."""
+    owner: Any = kind  # a class is hashable, which mypy doubts of one that has fields
+    return _described(owner)
+
+
+def flat(options: Options) -> dict[str, Any]:
+    """Return the options of an object by their flags, as plain data."""
+    return {e.flag: plain(getattr(options, e.name)) for e in described(type(options))}
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: sequences as lists, other objects as their text."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value)
+
+
+@cache
+def _described(kind: Any) -> tuple[Described, ...]:
+    hints = get_type_hints(kind)
+    return tuple(
+        Described(
+            name=f.name,
+            kinds=_kinds(hints[f.name]),
+            default=None if f.default is MISSING else f.default,
+            spec=f.metadata[_KEY],
+        )
+        for f in fields(kind)
+        if _KEY in f.metadata
+    )
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a type."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _classes(kinds: tuple[Any, ...]) -> Iterator[type]:
+    """The classes among types, numbers and texts aside: these have a check of their own."""
+    for kind in kinds:
+        found = get_origin(kind) or kind
+        if isinstance(found, type) and found not in (bool, int, float, str):
+            yield found
+
+
+def _listed(kind: type) -> Iterator[str]:
+    """The lines of a docstring that list the options a class declares or inherits."""
+    declared: dict[str, Field[Any]] = {}
+    for base in reversed(kind.__mro__):
+        # of a finished dataclass, the class's own attributes are the defaults, not the fields
+        own = {**vars(base), **vars(base).get("__dataclass_fields__", {})}
+        for name in getattr(base, "__annotations__", {}):
+            found = own.get(name)
+            if isinstance(found, Field) and _KEY in found.metadata:
+                declared[name] = found
+    for name, found in declared.items():
+        spec = found.metadata[_KEY]
+        usual = f" Default: {found.default!r}" if found.default is not MISSING else ""
+        if usual and found.default is None and spec.unset:
+            usual += f", which is {spec.unset}"
+        yield f"        {name}: {spec.help}{usual}{'.' if usual else ''}"
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _whole(value: object) -> int | None:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def _shown(value: Any) -> str:
+    """A default as people read it; none for what speaks for itself."""
+    if value is MISSING or value is False or value in ((), {}):
+        return ""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,200 @@
+"""What users may say of how a network is pruned, beside budget and solver: groups of options."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import final
+
+from chita.errors import InputError
+from chita.options import Options, option
+from chita.pruning.ridge import AUTO, Ridge
+from chita.pruning.schedule import Stages
+from chita.training.recipe import Training
+
+FULL, OUTPUTS = "full", "outputs"
+"""The Fisher with all its entries, and with only those between weights of the same output."""
+
+__all__ = [
+    "AUTO",
+    "FULL",
+    "OUTPUTS",
+    "Checkpoint",
+    "Fisher",
+    "Memory",
+    "Quadratic",
+    "RunOptions",
+    "Stages",
+    "Training",
+    "check_groups",
+]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Fisher(Options):
+    """How the curvature is estimated: H = AᵀA/n from the rows A (n, p), gradients of the loss.
+
+    Layer by layer, `samples` are those that the layers see, and the others have no part.
+
+    >>> Fisher(samples=500).samples_per_gradient
+    1
+    """
+
+    samples: int | None = option(
+        None,
+        "Gradients n to collect in every stage.",
+        at_least=1,
+        unset="1000, or what the data give",
+    )
+    samples_per_gradient: int = option(
+        1, "Samples m whose mean loss makes one gradient; n·m samples are used.", at_least=1
+    )
+    labels: str = option(
+        "data",
+        "Targets of the samples: those of the data, or drawn from the network's predictions (the "
+        "true Fisher).",
+        choices=("data", "model"),
+    )
+    weighting: str = option(
+        AUTO,
+        "empirical takes gradients as they are; improved divides each by its error at the outputs. "
+        "auto improves where the loss compares outputs with targets.",
+        choices=(AUTO, "improved", "empirical"),
+    )
+    structure: str = option(
+        AUTO,
+        "full, or outputs: only entries between weights of one output. auto chooses by validation "
+        "loss where ridge is chosen, and is full elsewhere.",
+        choices=(AUTO, FULL, OUTPUTS),
+    )
+    history: int = option(
+        0,
+        "Earlier stages whose gradients are used again: more memory and time to solve, no more "
+        "gradients.",
+        at_least=0,
+    )
+    storage: str | None = option(
+        None,
+        "Type in which gradients are kept; products are in float32.",
+        choices=("float32", "bfloat16", "float16"),
+        unset="that of the weights, float32 at least",
+    )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Quadratic(Options):
+    """How the quadratic model of the loss is set up, and how far its solution is followed.
+
+    auto chooses by the loss on validation samples (`chita.pruning.auto`).
+
+    >>> Quadratic(ridge="0.1x").ridge
+    '0.1x'
+    """
+
+    ridge: float | str = option(
+        AUTO,
+        "λ, which multiplies ½‖w - w̄‖² beside the mean loss; 0.1x is 0.1 times the mean of the "
+        "Hessian's diagonal; or auto.",
+    )
+    first_order: float | str = option(
+        AUTO,
+        "Scale s of the first-order term, which trains the weights that stay; 0 for none, or auto.",
+        choices=(AUTO,),
+    )
+    step_size: float | str = option(
+        AUTO,
+        "Share of the way from w̄ to the solution, or auto; 0 takes only the mask.",
+        at_least=0,
+        at_most=1,
+        choices=(AUTO,),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ridge != AUTO:
+            Ridge.parse(self.ridge)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(Options):
+    """Single options of a run, which `prune` takes by themselves."""
+
+    layerwise: bool | None = option(
+        None,
+        "Prune layer by layer, each so that its outputs change least, in place of all together by "
+        "a model of the loss.",
+        unset="as the solver does: alps, obc, sparsegpt and wanda do nothing else",
+    )
+    validation: int | None = option(
+        None,
+        "Samples that make no gradient, by whose loss auto chooses.",
+        at_least=0,
+        unset="half as many as a stage's gradients take, at most 2000 and a fifth of the data",
+    )
+    seed: int = option(0, "Seed of the draw of samples and labels.", at_least=0)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Memory(Options):
+    """How much memory a run may take.
+
+    >>> Memory(max_memory=0.5).activation_bytes
+    500000
+    """
+
+    max_memory: float | None = option(
+        None,
+        "Megabytes of activations kept in memory while pruning layer by layer; more go to files.",
+        at_least=0,
+        unset="half of what is free",
+    )
+
+    @property
+    def activation_bytes(self) -> int | None:
+        """The limit in bytes, None where the machine sets it."""
+        return None if self.max_memory is None else int(self.max_memory * 1_000_000)
+
+
+@final
+@dataclass(frozen=True)
+class Checkpoint(Options):
+    """The file in which finished stages, epochs or layers are kept while a run lasts.
+
+    A run goes on from it to the same bits; its settings and network must be the same.
+
+    >>> Checkpoint("run.unfinished", resume=True).path
+    PosixPath('run.unfinished')
+    """
+
+    path: Path = option(help="File to write; it is removed when the run is done.")
+    _: KW_ONLY
+    resume: bool = option(False, "Go on from the file, if it is there.")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.path, str):
+            object.__setattr__(self, "path", Path(self.path))
+        super().__post_init__()
+        if not isinstance(self.path, Path):
+            raise InputError(f"`path` is {self.path!r}; give the path of a file.")
+
+
+def check_groups(**groups: object) -> None:
+    """Raise `InputError` where a group of options, by its parameter's name, is something else."""
+    kinds: dict[str, type[Options]] = {
+        "fisher": Fisher,
+        "quadratic": Quadratic,
+        "memory": Memory,
+        "stages": Stages,
+        "training": Training,
+    }
+    for name, given in groups.items():
+        kind = kinds[name]
+        if given is not None and not isinstance(given, kind):
+            raise InputError(
+                f"`{name}` is {given!r}; give options as chita.{kind.__name__}(...), which "
+                f"help(chita.{kind.__name__}) lists."
+            )

@@ -1,0 +1,97 @@
+import dataclasses
+import io
+from dataclasses import asdict
+
+import pytest
+from rich.console import Console
+from torch import nn
+
+import chita
+from chita.records import LayerRecord, SolvedRecord
+from chita.reports.layer_table import layer_rows, worst_layers
+from chita.reports.terminal import show_plan, show_run
+from tests.reports import records
+
+BLOCKS = 30
+
+
+def layer(block, kind, weights, kept, error=None):
+    solved = None if error is None else SolvedRecord(inputs=8, error=error)
+    return LayerRecord(
+        name=f"layers.{block}.{kind}.weight",
+        shape=(weights // 10, 10),
+        weights=weights,
+        kept=kept,
+        dead_outputs=1,
+        solved=solved,
+    )
+
+
+def deep(error=None):
+    """Thirty equal blocks of two layers, of which the first keep least, and err most."""
+    layers = [
+        layer(block, kind, weights, 10 + block, error and error / (1 + block))
+        for block in range(BLOCKS)
+        for kind, weights in (("q", 100), ("up", 200))
+    ]
+    return records.record(layers=tuple(layers), step=1.0)
+
+
+def printed(show, *arguments, **options):
+    console = Console(file=io.StringIO(), width=200)
+    show(*arguments, console, **options)
+    return console.file.getvalue()
+
+
+def test_equal_blocks_are_one_line():
+    rows = layer_rows(deep(), every=False)
+    kept = sum(10 + block for block in range(BLOCKS))
+    assert rows == [
+        ["layers.0-29.q.weight (30 layers)", "10x10", "3,000", str(kept), "61.00 to 90.00", "30"],
+        ["layers.0-29.up.weight (30 layers)", "20x10", "6,000", str(kept), "80.50 to 95.00", "30"],
+    ]
+
+
+def test_every_layer_on_request():
+    run = deep()
+    rows = layer_rows(run, every=True)
+    assert [row[0] for row in rows] == [layer.name for layer in run.layers]
+    assert worst_layers(run, every=True) == []
+    assert printed(show_run, run, all_layers=True).count("q.weight") == BLOCKS
+
+
+@pytest.mark.parametrize(
+    ("error", "worst"),
+    [
+        (
+            None,
+            "most removed: "
+            + ", ".join(f"layers.{i}.up.weight {95 - i / 2:.2f} %" for i in range(5)),
+        ),
+        (0.6, "largest error: layers.0.q.weight 60.000 %, layers.0.up.weight 60.000 %"),
+    ],
+)
+def test_the_five_worst_layers_have_names(error, worst):
+    (line,) = worst_layers(deep(error), every=False)
+    assert line.startswith(worst)
+    assert line.count("%") == 5
+    assert line in printed(show_run, deep(error))
+
+
+def test_few_layers_are_shown_as_they_are():
+    run = records.record()
+    assert [row[0] for row in layer_rows(run, every=False)] == ["a", "b"]
+    assert worst_layers(run, every=False) == []
+
+
+def test_a_plan_of_equal_blocks():
+    """Weights and bytes of a line are those of all its layers."""
+    network = nn.Sequential(*(nn.Linear(4, 4) for _ in range(BLOCKS)))
+    found = chita.plan(network, solver="magnitude")
+    short = printed(show_plan, "deep", asdict(found))
+    assert "0-29.weight (30 layers)" in short
+    assert f"{BLOCKS * 16} " in short
+    whole = printed(show_plan, "deep", asdict(found), all_layers=True)
+    assert whole.count("default: Linear") == BLOCKS
+    few = dataclasses.replace(found, tensors=found.tensors[:4])
+    assert printed(show_plan, "few", asdict(few)).count("default: Linear") == 2
