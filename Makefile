@@ -45,6 +45,7 @@ bench: $(READY)     ## measure, and write benchmarks/results/
 	$(BIN)/python benchmarks/runtimes.py
 	$(BIN)/python benchmarks/csr.py
 	$(BIN)/python benchmarks/methods.py
+	$(BIN)/python benchmarks/start.py
 
 reproduce: $(READY) ## run the sweep reproduce/$(NAME).toml on the data in $(CHITA_DATA)
 	cd "$(CHITA_DATA)" && PYTHONPATH="$(CURDIR)/reproduce" "$(CURDIR)/$(BIN)/chita" sweep \

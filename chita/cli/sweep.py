@@ -24,6 +24,7 @@ from chita.errors import ChitaError
 from chita.progress import RUN_SECONDS_LEFT, track
 from chita.progress.feedback import Feedback
 from chita.progress.screen import stderr, stdout
+from chita.pruning.run import check_options
 from chita.reports.accuracy import Table, as_markdown, make_table
 from chita.reports.curves import curves as curves_of
 from chita.reports.lines import append_line, read_lines, write_text
@@ -43,8 +44,9 @@ def sweep(request: SweepRequest) -> None:
     asked, feedback = request.sweep, request.report.feedback
     runs = read_grid(asked.grid)
     for run in runs:
-        budget_of(run.request.budget)
-        solver_of(run.request)
+        own = run.request
+        budget, solver = budget_of(own.budget), solver_of(own)
+        check_options(budget, solver, own.stages, own.fisher, own.quadratic, own.run.layerwise)
     lines = read_lines(asked.out)
     varied = {run.key: run.varied for run in runs}
     keyed = ((key_of(line["settings"]), line) for line in lines)

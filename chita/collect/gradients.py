@@ -223,11 +223,11 @@ class _Watch:
 def _check_whole(examples: Examples, row_size: int) -> None:
     if row_size < 1 or len(examples) % row_size:
         raise InputError(
-            f"{len(examples)} samples do not make whole rows of {row_size}; give a multiple."
+            f"{len(examples)} samples do not make whole gradients of {row_size}; give a multiple."
         )
     if any((nested.count(part) or 1) % row_size for part in examples.parts):
         raise InputError(
-            f"Rows of {row_size} samples would mix batches of different shapes: "
+            f"Gradients of {row_size} samples would mix batches of different shapes: "
             f"{'; '.join(nested.described(part) for part in examples.parts[:3])}, ... Bring the "
-            "samples to one shape (pad), or use row_size 1."
+            "samples to one shape (pad), or set `samples_per_gradient` to 1."
         )

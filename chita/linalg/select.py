@@ -95,7 +95,7 @@ def check_ranked(values: Tensor) -> None:
     if values.numel() and bool(torch.isnan(values.amax())):
         raise NumericalError(
             "Scores hold NaN, which has no rank. The weights or the gradients are not finite: "
-            "check the model and lower first_order or raise ridge."
+            "check the model and lower `first_order` or raise `ridge`."
         )
 
 

@@ -42,8 +42,8 @@ def inverse_of(problem: LocalQuadratic) -> Inverse:
         return _WeightInverse(problem)
     if problem.ridge == 0:
         raise InputError(
-            f"ridge is 0 with {curvature.num_rows:,} rows of {curvature.size:,} weights, so H has "
-            "no inverse. Give a ridge above zero, or more rows than weights."
+            f"`ridge` is 0 with {curvature.num_rows:,} rows of {curvature.size:,} weights, so H "
+            "has no inverse. Give a `ridge` above zero, or more gradients than weights."
         )
     return _RowInverse(curvature, problem.ridge)
 

@@ -18,7 +18,7 @@ from chita.models.forward import failures_named
 from chita.models.mode import state_kept
 from chita.problem import GradientGram, InputGram
 from chita.progress import Progress
-from chita.pruning.config import AUTO, OUTPUTS, Memory
+from chita.pruning.config import AUTO, OUTPUTS, Fisher, Memory, Quadratic, Stages
 from chita.pruning.job import Job
 from chita.pruning.journal import Journal
 from chita.pruning.judge import Judge
@@ -165,18 +165,17 @@ class LayerStage:
         )
 
 
-def check_asked(job: Job) -> None:
+def check_asked(solver: Solver, stages: Stages, fisher: Fisher, quadratic: Quadratic) -> None:
     """Raise `InputError` on what has no part here."""
-    pose, stages = job.pose, job.stages
     idle = [
         f"`{name}`"
         for name, given in (
-            ("first_order", pose.first_order not in (AUTO, 0.0)),
-            ("structure", pose.structure == OUTPUTS),
-            ("step_size", pose.step_size not in (AUTO, 1.0)),
+            ("first_order", quadratic.first_order not in (AUTO, 0.0)),
+            ("structure", fisher.structure == OUTPUTS),
+            ("step_size", quadratic.step_size not in (AUTO, 1.0)),
             ("stages", stages.number > 1),
-            ("history", job.sampling.fisher.history > 0),
-            ("bound", job.solver.bound),
+            ("history", fisher.history > 0),
+            ("bound", solver.bound),
         )
         if given
     ]

@@ -15,7 +15,7 @@ from chita.layout import Layout
 from chita.logger import Logger
 from chita.models.mode import state_kept
 from chita.progress import Progress
-from chita.pruning.by_layers import LayerStage, activation_limit, check_asked
+from chita.pruning.by_layers import LayerStage, activation_limit
 from chita.pruning.gradual import Event, Gradual, GradualRun
 from chita.pruning.job import Job
 from chita.pruning.journal import Journal
@@ -158,7 +158,5 @@ def check_training(job: Job) -> None:
             "the number of `events`). Name a schedule for the stages inside an event."
         )
     check_samples(job.sampling, job.data)
-    if job.layers:
-        check_asked(job)
-        if not job.stages.regrow:
-            raise InputError("regrow=False has no part in pruning layer by layer. Leave it out.")
+    if job.layers and not job.stages.regrow:
+        raise InputError("regrow=False has no part in pruning layer by layer. Leave it out.")

@@ -71,6 +71,27 @@ class Opened:
         return run_layers(self.job) if self.job.layers else run_stages(self.job)
 
 
+def check_options(
+    budget: Budget,
+    solver: Solver,
+    stages: Stages,
+    fisher: Fisher,
+    quadratic: Quadratic,
+    layerwise: bool | None,
+) -> bool:
+    """Return whether to prune layer by layer.
+
+    Raises `InputError` for options that together no network and no data could make usable.
+    """
+    layers = by_layers(solver, layerwise)
+    if layers:
+        check_shares(budget)
+        check_asked(solver, stages, fisher, quadratic)
+    else:
+        Pose(quadratic=quadratic, structure=fisher.structure).settled(solver)
+    return layers
+
+
 def open_prune(
     model: nn.Module,
     data: Data | None,
@@ -104,16 +125,12 @@ def open_prune(
     )
     sampling = Sampling(fisher=fisher, validation=validation, seed=seed, loss=loss)
     pose = Pose(quadratic=quadratic, structure=fisher.structure)
-    layers = by_layers(solver, layerwise)
+    layers = check_options(budget, solver, stages, fisher, quadratic, layerwise)
     network = unwrapped(model)
     layout = prunable_layout(network, targets, ignore)
     data = as_examples(data) or data
     if solver.curvatures:
         check_samples(sampling, data)
-    if layers:
-        check_shares(budget)
-    else:
-        pose.settled(solver)
     layout = layout_for(budget, layout, network, data, loss, recorded=True)
     job = Job(
         command="prune",
@@ -137,8 +154,6 @@ def open_prune(
     )
     if training is not None:
         check_training(job)
-    elif layers:
-        check_asked(job)
     if layers:
         check_layers(budget, layers_of(network, layout))
     else:

@@ -186,8 +186,8 @@ class Solver(Options, ABC):
         assert not found.weights[~found.mask].any(), "weights off the mask must be zero"
         if not bool(torch.isfinite(found.weights).all()):
             raise NumericalError(
-                f"{type(self).__name__} gave weights that are not finite. Raise ridge, or lower "
-                "first_order."
+                f"{type(self).__name__} gave weights that are not finite. Raise `ridge`, or "
+                "lower `first_order`."
             )
         return Solution(
             weights=found.weights,

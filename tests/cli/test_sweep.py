@@ -316,3 +316,15 @@ def test_means_spreads_and_order_of_a_table():
     assert "| a, sparsity | 0.600 |" in as_markdown(found)
     with pytest.raises(InputError, match="budget, flops"):
         make_table([], "size")
+
+
+def test_options_that_do_not_fit_are_refused_before_the_first_run(tmp_path, monkeypatch):
+    """One run of two could be done, but the other never."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grid.toml").write_text(
+        'sparsity = 0.9\nstructure = "outputs"\n[sweep]\nsolver = ["magnitude", "woodfisher"]\n'
+    )
+    done = invoke("sweep", "grid.toml", "--out", "runs.jsonl")
+    assert done.exit_code == 2
+    assert "woodfisher takes the Fisher in full" in done.stderr
+    assert not (tmp_path / "runs.jsonl").exists()

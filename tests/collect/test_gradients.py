@@ -302,7 +302,7 @@ def test_targets_out_of_range_are_refused():
 
 def test_rows_must_be_whole():
     model = nn.Linear(4, 3).double()
-    with pytest.raises(InputError, match="whole rows of 4"):
+    with pytest.raises(InputError, match="whole gradients of 4"):
         rows_of(model, prunable_layout(model), samples((4,)), row_size=4)
 
 

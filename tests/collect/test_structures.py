@@ -70,7 +70,7 @@ def test_objects_of_ones_own_are_rows_of_one():
         model.zero_grad()
         loss.mean(model, Graph(i)).backward()
         assert torch.allclose(rows.gather(torch.arange(4))[:, i - 1], model.weight.grad[0])
-    with pytest.raises(InputError, match="whole rows of 2"):
+    with pytest.raises(InputError, match="whole gradients of 2"):
         rows_of(model, prunable_layout(model), graphs, loss=loss, row_size=2)
 
 
