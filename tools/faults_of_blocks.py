@@ -57,5 +57,5 @@ FAULTS_OF_BLOCKS = [
     ("pruning/auto.py", "self._blocks, (ridge, scale) = OUTPUTS, rival", "self._blocks = OUTPUTS", POSED),
     ("pruning/auto.py", "            if self._better(found, whole):", "            if True:", POSED),
     ("solvers/cbs.py", 'EVERYTHING - {"structure"} if self.update', "EVERYTHING if self.update", POSE),
-    ("pruning/by_layers.py", "pose.structure == OUTPUTS", "False", POSED),
+    ("pruning/by_layers.py", "fisher.structure == OUTPUTS", "False", POSED),
 ]  # fmt: skip
