@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import operator
-from numbers import Real
 
 from chita.errors import InputError
 
@@ -14,7 +12,7 @@ def whole_number(name: str, value: object, *, at_least: int, meaning: str) -> in
 
     Raises `InputError` when it is none, or below `at_least`.
 
-    >>> whole_number("rows", 3, at_least=1, meaning="gradients collected")
+    >>> whole_number("batch", 3, at_least=1, meaning="samples in a call")
     3
     """
     try:
@@ -27,16 +25,3 @@ def whole_number(name: str, value: object, *, at_least: int, meaning: str) -> in
             f"{at_least}."
         )
     return number
-
-
-def real_number(name: str, value: object, *, meaning: str) -> float:
-    """Return a finite number as a float.
-
-    Raises `InputError` when it is none.
-
-    >>> real_number("first_order", 1, meaning="the scale of the first-order term")
-    1.0
-    """
-    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    raise InputError(f"{name} is {value!r}; it is {meaning}, a finite number.")

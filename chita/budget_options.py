@@ -21,7 +21,7 @@ class BudgetOptions(Options):
 
     sparsity: float | None = option(
         None,
-        "Share of the weights to remove, at least 0 and below 1 (0.9 keeps one weight in ten).",
+        "Share of the weights to remove: 0.9 keeps one weight in ten.",
         at_least=0,
         below=1,
     )
@@ -52,8 +52,8 @@ class BudgetOptions(Options):
     )
     flops: float | None = option(
         None,
-        "Share of the dense FLOPs that remains at most, above 0 and up to 1 (0.3 leaves 30 %). "
-        "A limit of weights or bytes may stand beside it.",
+        "Share of the dense FLOPs that remains at most: 0.3 leaves 30 %. A limit of weights or "
+        "bytes may stand beside it.",
         above=0,
         at_most=1,
     )

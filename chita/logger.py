@@ -120,7 +120,7 @@ def check_logger(logger: object) -> None:
     """Raise `InputError` for what is neither None nor a `Logger`."""
     if logger is not None and not callable(getattr(logger, "log", None)):
         raise InputError(
-            f"logger is {logger!r}; give chita.TensorBoard(folder), or an object with a method "
+            f"`logger` is {logger!r}; give chita.TensorBoard(folder), or an object with a method "
             "log(values, step)."
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
 from numbers import Real
@@ -45,6 +46,19 @@ class Spec:
     unset: str | None = None
     flag: str | None = None
     value: str | None = None
+
+    @property
+    def range(self) -> str:
+        """The range in words, empty where there is none."""
+        if self.at_least is not None and self.at_most is not None:
+            return f"from {self.at_least:g} to {self.at_most:g}"
+        limits = (
+            ("at least", self.at_least),
+            ("above", self.above),
+            ("at most", self.at_most),
+            ("below", self.below),
+        )
+        return " and ".join(f"{word} {n:g}" for word, n in limits if n is not None)
 
 
 def option(default: Any = MISSING, help: str = "", **spec: Any) -> Any:  # noqa: A002
@@ -121,6 +135,25 @@ class Described:
         """Its name on the command line and in run files, with underscores."""
         return self.spec.flag or self.name
 
+    def read(self, text: str) -> Any:
+        """Return what a text stands for, as its type asks for; the text itself where nothing does.
+
+        >>> Described(name="on", kinds=(bool,), default=True, spec=Spec(help="")).read("false")
+        False
+        """
+        if str in self.kinds:
+            return text
+        words: dict[str, bool | None] = {}
+        words |= {"true": True, "false": False} if bool in self.kinds else {}
+        words |= {"none": None} if NoneType in self.kinds else {}
+        if text.lower() in words:
+            return words[text.lower()]
+        for kind in (int, float):
+            if kind in self.kinds:
+                with suppress(ValueError):
+                    return kind(text)
+        return text
+
     def checked(self, value: Any) -> Any:
         """Return a value as its type asks for.
 
@@ -170,35 +203,23 @@ class Described:
         if bool in kinds:
             found.append("True or False")
         if int in kinds or float in kinds:
-            found.append(("a whole number" if int in kinds else "a number") + self._range())
+            number, limits = "a whole number" if int in kinds else "a number", self.spec.range
+            joint = " of " if limits.startswith("at ") else " " if limits else ""
+            found.append(f"{number}{joint}{limits}")
         if self.spec.choices:
-            found.append("one of " + ", ".join(map(repr, self.spec.choices)))
+            several = "one of " if len(self.spec.choices) > 1 else ""
+            found.append(several + ", ".join(map(repr, self.spec.choices)))
         elif str in kinds:
             found.append("a text")
         return " or ".join(found) or "another value"
 
-    def _range(self) -> str:
-        spec = self.spec
-        low, high = spec.at_least, spec.at_most
-        if low is not None and high is not None:
-            return f" from {low:g} to {high:g}"
-        told = [
-            f"{word} {limit:g}"
-            for word, limit in (
-                ("of at least", low),
-                ("above", spec.above),
-                ("of at most", high),
-                ("below", spec.below),
-            )
-            if limit is not None
-        ]
-        return f" {' and '.join(told)}" if told else ""
-
     @property
     def told(self) -> str:
-        """The help, and the default in brackets."""
+        """The help, and in brackets the default and the range."""
         usual = self.spec.unset if self.default is None else _shown(self.default)
-        return self.spec.help + (f" [default: {usual}]" if usual else "")
+        notes = [f"default: {usual}"] if usual else []
+        notes += [self.spec.range] if self.spec.range else []
+        return self.spec.help + (f" [{'; '.join(notes)}]" if notes else "")
 
 
 def described(kind: type[Options]) -> tuple[Described, ...]:
@@ -225,17 +246,23 @@ def plain(value: Any) -> Any:
 
 @cache
 def _described(kind: Any) -> tuple[Described, ...]:
-    hints = get_type_hints(kind)
     return tuple(
         Described(
             name=f.name,
-            kinds=_kinds(hints[f.name]),
+            kinds=_kinds(_hint(kind, f)),
             default=None if f.default is MISSING else f.default,
             spec=f.metadata[_KEY],
         )
         for f in fields(kind)
         if _KEY in f.metadata
     )
+
+
+def _hint(kind: type, f: Field[Any]) -> Any:
+    """The type of a field; those of others, which may be imported for checkers only, stay texts."""
+    owner = next(base for base in kind.__mro__ if f.name in vars(base).get("__annotations__", {}))
+    alone = type("_", (), {"__annotations__": {f.name: f.type}, "__module__": owner.__module__})
+    return get_type_hints(alone)[f.name]
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
@@ -263,10 +290,12 @@ def _listed(kind: type) -> Iterator[str]:
                 declared[name] = found
     for name, found in declared.items():
         spec = found.metadata[_KEY]
-        usual = f" Default: {found.default!r}" if found.default is not MISSING else ""
-        if usual and found.default is None and spec.unset:
-            usual += f", which is {spec.unset}"
-        yield f"        {name}: {spec.help}{usual}{'.' if usual else ''}"
+        notes = [f"One of {', '.join(spec.choices)}"] if len(spec.choices) > 1 else []
+        notes += [spec.range.capitalize()] if spec.range else []
+        if found.default is not MISSING:
+            unset = f", which is {spec.unset}" if found.default is None and spec.unset else ""
+            notes.append(f"Default: {found.default!r}{unset}")
+        yield f"        {name}: {' '.join([spec.help, *(f'{note}.' for note in notes)])}"
 
 
 def _number(text: str) -> float | None:

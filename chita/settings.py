@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
@@ -144,9 +144,10 @@ class Leaf:
         """
         if value is None or str in self.entry.kinds:
             return value
-        item, expected = self.shapes.get(tuple), "a path without null bytes"
+        item, expected = self.shapes.get(tuple), "a path"
         try:
             if Path in self.entry.kinds:
+                expected += " without null bytes" if "\0" in str(value) else ""
                 return _path(value)
             if dict in self.shapes:
                 expected = "a table of numbers, texts, true and false"
@@ -186,56 +187,102 @@ def leaves(request: type[Request]) -> tuple[Leaf, ...]:
 def read_toml(path: Path) -> dict[str, Any]:
     """Return what a run file holds. Raises `InputError` when it cannot be read, or is no TOML."""
     try:
-        return tomllib.loads(path.read_text())
+        with path.open("rb") as file:
+            return tomllib.load(file)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"The run file {path} is not TOML: {error}. Correct that line.") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"The run file {path} cannot be read: {error}. Check `config`.") from None
+        ask = "Save it as UTF-8." if isinstance(error, UnicodeError) else "Check the path."
+        raise InputError(f"The run file {path} cannot be read: {error}. {ask}") from None
 
 
 def named(kind: type[Request], raw: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Return settings by the names of options, whether they stood alone or in tables of groups.
+    """Return settings by the names of options, whether they stood by themselves or in tables.
 
     Raises `InputError` that lists all that are unknown, or given twice; `source` names the file.
     """
-    known: dict[str, Leaf] = {}
-    for leaf in leaves(kind):
-        if leaf.group.name != UNSAVED:
-            known[leaf.name] = known[f"{leaf.group.name}.{leaf.entry.name}"] = leaf
-    found: dict[str, Any] = {}
-    labels: dict[str, str] = {}
-    unknown, twice = [], []
-    for label, value in _entries(kind, raw, found, source):
-        name = label.replace("-", "_")
-        if name not in known:
-            table, dot, own = name.rpartition(".")
-            near = [n.removeprefix(table + dot) for n in known if n.rpartition(".")[0] == table]
-            unknown.append(f"{name!r}: {nearest(own, near)}")
-        elif known[name].name in labels:
-            twice.append(f"{labels[known[name].name]} and {label}")
-        else:
-            labels[known[name].name], found[known[name].name] = label, value
-    if unknown:
-        raise InputError(f"{source} has unknown options. {' '.join(unknown)}")
-    if twice:
-        raise InputError(f"{source} gives {', '.join(twice)}, the same option. Keep one of them.")
+    found, problems = sifted(kind, raw, source)
+    if problems:
+        raise InputError(" ".join(problems))
     return found
 
 
-def _entries(
-    kind: type[Request], raw: Mapping[str, Any], found: dict[str, Any], source: str
-) -> Iterator[tuple[str, Any]]:
-    """Each setting with its name, that of its table before it; `found` is told of nested tables."""
-    tables = {group.name: group.nested for group in groups(kind)}
+def sifted(
+    kind: type[Request], raw: Mapping[str, Any], source: str, *, lists: bool = False
+) -> tuple[dict[str, Any], list[str]]:
+    """Return settings as `named` does, and what is wrong with the others.
+
+    With `lists` every value is a list of values, and a nested table may be one, too.
+    """
+    known: dict[str, str] = {}
+    said: set[str] = set()
+    for leaf in leaves(kind):
+        names = {leaf.name, f"{leaf.group.name}.{leaf.entry.name}"}
+        if leaf.group.name == UNSAVED:
+            said |= names
+        else:
+            known |= dict.fromkeys(sorted(names), leaf.name)
+    tables = {group.name: group for group in groups(kind)}
+    if lists:
+        known |= {name: name for name, group in tables.items() if group.nested}
+    found: dict[str, Any] = {}
+    labels: dict[str, str] = {}
+    unknown, problems = [], []
+    for label, value in _entries(tables, raw):
+        name = label.replace("-", "_")
+        if name in known and known[name] in labels:
+            problems.append(
+                f"{source} gives {labels[known[name]]} and {label}, the same option. Keep one of "
+                "them."
+            )
+        elif name in known:
+            labels[known[name]], found[known[name]] = label, value
+        elif name in said:
+            problems.append(f"{source} has {name!r}, which is only for the command line.")
+        elif name not in tables:
+            unknown.append(name)
+        elif tables[name].nested and value in ({}, None):
+            found |= {} if value is None else {name: value}
+        else:
+            problems.append(
+                f"{source} has {label} = {value!r}; give {_table_of(tables[name], value)}."
+            )
+    if unknown:
+        problems.insert(0, f"{source} has unknown options. {_guesses(unknown, known)}")
+    return found, problems
+
+
+def _entries(tables: Mapping[str, Group], raw: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each setting with its name, that of its table before it; before those of a table, {}."""
     for name, value in raw.items():
-        table = name.replace("-", "_")
-        if table in tables and isinstance(value, Mapping):
-            yield from ((f"{name}.{own}", item) for own, item in value.items())
-            found |= {table: {}} if tables[table] else {}
-        elif not tables.get(table):
+        table = tables.get(name.replace("-", "_"))
+        if table is None or not isinstance(value, Mapping):
             yield name, value
-        elif value is not None:
-            raise InputError(f"{source} has {name} = {value!r}; give a table [{name}].")
+        else:
+            yield from [(name, {})] if table.nested else []
+            yield from ((f"{name}.{own}", item) for own, item in value.items())
+
+
+def _table_of(group: Group, value: Any) -> str:
+    """How a group is given; where the value is a choice of one of its options, that too."""
+    wanted = value if isinstance(value, list) else [value]
+    fit = [e for e in described(group.kind) if wanted and all(v in e.spec.choices for v in wanted)]
+    return " or ".join([f"a table [{group.name}]", *(f"`{entry.flag}`" for entry in fit)])
+
+
+def _guesses(unknown: Sequence[str], known: Iterable[str]) -> str:
+    """The options that may be meant; those that there are once for each table."""
+    tables: dict[str, list[str]] = {}
+    for name in unknown:
+        tables.setdefault(name.rpartition(".")[0], []).append(name)
+    told = []
+    for table, names in tables.items():
+        near = [n.rpartition(".")[2] for n in known if n.rpartition(".")[0] == table] or [*known]
+        hints = {n: nearest(n.rpartition(".")[2], near).partition("Known:")[0] for n in names}
+        told += [f"{name!r}: {hint.strip()}" for name, hint in hints.items() if hint]
+        others = ", ".join(repr(name) for name, hint in hints.items() if not hint)
+        told.append(f"{others}{': ' if others else ''}Known: {', '.join(near)}.")
+    return " ".join(told)
 
 
 def merged(
@@ -246,9 +293,11 @@ def merged(
     Budgets are replaced together, since together they say what is kept. Options of a solver go with
     it; of the same one, and in other tables, each is chosen by itself.
     """
-    budgets = {leaf.name for leaf in leaves(kind) if leaf.group.name == "budget"} - {"min_keep"}
+    own = leaves(kind)
+    budgets = {leaf.name for leaf in own if leaf.group.name == "budget"} - {"min_keep"}
     gone = budgets if budgets & chosen.keys() else set()
-    if chosen.get("solver", stored.get("solver")) != stored.get("solver"):
+    usual = {**{leaf.name: leaf.entry.default for leaf in own}, **stored}
+    if chosen.get("solver", usual.get("solver")) != usual.get("solver"):
         gone |= {"options"}
     found = {name: value for name, value in stored.items() if name not in gone}
     for name, value in chosen.items():
@@ -272,6 +321,14 @@ def built(kind: type[_R], values: Mapping[str, Any]) -> _R:
 
     Raises `InputError` that lists all values that cannot be used, and options that are missing.
     """
+    made, problems = attempted(kind, values)
+    if made is None:
+        raise InputError(" ".join(problems))
+    return made
+
+
+def attempted(kind: type[_R], values: Mapping[str, Any]) -> tuple[_R | None, list[str]]:
+    """Return the request that `built` returns, or None and all that is wrong."""
     made: dict[str, Any] = {}
     problems: list[str] = []
     for group in groups(kind):
@@ -291,9 +348,7 @@ def built(kind: type[_R], values: Mapping[str, Any]) -> _R:
             made[group.name] = group.kind(**given) if on and not missing else None
         except InputError as error:
             problems.append(str(error))
-    if problems:
-        raise InputError(" ".join(problems))
-    return kind(**made)
+    return None if problems else kind(**made), problems
 
 
 def flat(request: Request) -> dict[str, Any]:

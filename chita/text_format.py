@@ -32,6 +32,6 @@ class TextFormat:
         whole_number("length", self.length, at_least=8, meaning="tokens of a sequence")
         if self.longest is not None and self.length > self.longest:
             raise InputError(
-                f"length is {self.length}, and {self.name} has positions for {self.longest} "
+                f"`length` is {self.length}, and {self.name} has positions for {self.longest} "
                 "tokens. Give fewer."
             )

@@ -260,5 +260,5 @@ def test_without_tensorboard_one_message_says_what_to_install(tmp_path, monkeypa
 
 
 def test_what_is_no_logger():
-    with pytest.raises(InputError, match=r"logger is 'events'; give chita.TensorBoard\(folder\)"):
+    with pytest.raises(InputError, match=r"`logger` is 'events'; give chita.TensorBoard\(folder\)"):
         pruned(**STAGED, logger="events")

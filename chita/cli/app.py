@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
                 "if __name__ == '__main__'."
             )
             code = 2
-    except BrokenPipeError:  # the reader of our output has left
+    except BrokenPipeError:  # the reader of our output is gone
         code = _left()
     except OSError as error:
         feedback.error(f"{error}. Check the path.")
@@ -109,7 +109,7 @@ def _run(given: list[str]) -> int:
 
 
 def _left() -> int:
-    """The exit code where nobody reads on; what is still to be written goes nowhere."""
+    """The exit code where no one reads on; what is still to be written goes nowhere."""
     sys.stdout = None
     return 141
 

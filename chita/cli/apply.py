@@ -18,5 +18,4 @@ def apply(request: ApplyRequest) -> None:
     session = open_session(request, needs_data=False)
     masks = session.masks(request.mask.mask)
     opened = open_apply(session.network, masks, inplace=False, progress=session.progress)
-    record = recorded(session, opened.run(session.score), request, began)
-    show_result(record, request)
+    show_result(recorded(session, opened.run(session.score), request, began), request)

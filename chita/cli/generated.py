@@ -11,16 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from cyclopts import Group, Parameter
 
-from chita.settings import (
-    Leaf,
-    Request,
-    built,
-    groups,
-    leaves,
-    merged,
-    named,
-    read_toml,
-)
+from chita.settings import Leaf, Request, built, groups, leaves, merged, named, read_toml
 
 MOST_USED = (
     *("model", "weights", "data", "sparsity", "solver"),

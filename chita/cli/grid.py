@@ -11,9 +11,8 @@ from typing import Any, final
 
 from chita.cli.requests import PruneRequest
 from chita.errors import InputError
-from chita.naming import nearest
 from chita.reports.accuracy import COLUMNS, row_of
-from chita.settings import flat, named, read_toml, request_of
+from chita.settings import attempted, flat, read_toml, request_of, sifted
 
 _NEVER = ("out", "force", "resume")
 
@@ -46,10 +45,10 @@ def key_of(settings: dict[str, Any]) -> str:
 def read_grid(path: Path) -> list[Run]:
     """Return all runs of a file: options of `chita prune`, and lists of them under `[sweep]`.
 
-    Several tables `[[sweep]]` are several grids, one after another. One with a `name` is told by it
-    in place of its options of one value.
+    Several tables `[[sweep]]` are several grids, one after another. A row of one
+    with a `name` has it in place of its options of one value.
 
-    Raises `InputError` when the file is no TOML, or an option of any run cannot be used.
+    Raises `InputError` when the file is no TOML; else with all options that cannot be used.
     """
     options = read_toml(path)
     found = options.pop("sweep", None)
@@ -59,11 +58,13 @@ def read_grid(path: Path) -> list[Run]:
             f"{path} has no table [sweep]. Give there lists of what to vary, such as\n"
             "  solver = ['magnitude', 'chita']"
         )
-    common = named(PruneRequest, options, str(path))
+    common, problems = sifted(PruneRequest, options, str(path))
     runs: dict[str, Run] = {}
     for grid in grids:
-        for run in _runs(path, common, {n.replace("-", "_"): v for n, v in grid.items()}):
+        for run in _runs(path, common, grid, problems):
             runs.setdefault(run.key, run)
+    if problems:
+        raise InputError(" ".join(dict.fromkeys(problems)))
     _check_distinct(runs.values())
     return list(runs.values())
 
@@ -82,27 +83,30 @@ def _check_distinct(runs: Iterable[Run]) -> None:
             )
 
 
-def _runs(path: Path, common: Mapping[str, Any], varied: dict[str, Any]) -> Iterator[Run]:
-    """The runs of one grid."""
-    label = varied.pop("name", None)
-    if label is not None and not isinstance(label, str):
-        raise InputError(f"[sweep] has name = {label!r}; give a text.")
-    known = flat(request_of(PruneRequest, {}))
-    for name, values in varied.items():
-        if name not in known:
-            raise InputError(f"[sweep] has {name!r}. {nearest(name, known)}")
-        if not isinstance(values, list) or not values:
-            raise InputError(f"[sweep] has {name} = {values!r}; give a list of values.")
-    alone = {name.partition(".")[0] for name in common}
-    if alone & varied.keys():
-        twice = ", ".join(sorted(alone & varied.keys()))
-        raise InputError(f"{path} gives {twice} both alone and under [sweep]. Keep one.")
+def _runs(
+    path: Path, common: Mapping[str, Any], grid: Mapping[str, Any], problems: list[str]
+) -> Iterator[Run]:
+    """The runs of one grid; `problems` gains what is wrong with it."""
+    label = grid.get("name")
+    if not isinstance(label, str | None):
+        problems.append(f"[sweep] has name = {label!r}; give a text.")
+    given = {name: values for name, values in grid.items() if name != "name"}
+    varied, wrong = sifted(PruneRequest, given, "[sweep]", lists=True)
+    varied = {name: values for name, values in varied.items() if values != {}}  # [sweep.training]
+    scalar = [name for name, values in varied.items() if not isinstance(values, list) or not values]
+    wrong += [f"[sweep] has {n} = {varied.pop(n)!r}; give a list of values." for n in scalar]
+    twice = [name for name in varied if common.get(name, {}) != {}]
+    wrong += [f"{path} gives {n} both under [sweep] and outside of it. Keep one." for n in twice]
     unfit = [name for name in _NEVER if name in common or name in varied]
-    if unfit:
-        raise InputError(f"{path} sets {', '.join(unfit)}, which is not for sweeps. Take it out.")
+    wrong += [f"{path} sets {name}, which is not for sweeps. Take it out." for name in unfit]
+    problems += wrong
     for values in itertools.product(*varied.values()):
         chosen = dict(zip(varied, values, strict=True))
-        request = request_of(PruneRequest, {**common, **chosen}, str(path))
+        settings, unknown = sifted(PruneRequest, {**common, **chosen}, str(path))
+        request, unusable = attempted(PruneRequest, settings)
+        problems += unknown + unusable
+        if request is None:
+            continue
         if label is not None:
             several = {name: v for name, v in chosen.items() if len(varied[name]) > 1}
             chosen = {"solver": request.solver.solver, "name": label, **several}

@@ -42,14 +42,16 @@ class DataOptions(Options):
         "returns (calibration, evaluation).",
         unset="the network's own",
     )
-    data_dir: Path | None = option(None, "Folder of a named data set.", unset="here")
+    data_dir: Path | None = option(None, "Folder of a named data set.", unset="the current folder")
     image_size: int | None = option(
         None, "Side of images in pixels.", at_least=1, unset="the network's, or as is"
     )
     image_mean: tuple[float, ...] | None = option(
-        None, "Mean of the channels, of pixels in 0 to 1: 0.5,0.5,0.5."
+        None, "Mean of the channels, of pixels in 0 to 1: 0.5,0.5,0.5.", value="N,N,N"
     )
-    image_std: tuple[float, ...] | None = option(None, "Standard deviation of the channels.")
+    image_std: tuple[float, ...] | None = option(
+        None, "Standard deviation of the channels.", value="N,N,N"
+    )
     length: int | None = option(
         None, "Tokens of a sequence of text, for hf:PATH.", at_least=8, unset="128 at most"
     )
@@ -152,7 +154,9 @@ class SensitivityOptions(Options):
     """What is measured, and where it is written."""
 
     sparsities: tuple[float, ...] = option(
-        (0.5, 0.7, 0.8, 0.9, 0.95), "Shares of a tensor to remove, each at least 0 and below 1."
+        (0.5, 0.7, 0.8, 0.9, 0.95),
+        "Shares of a tensor to remove, each at least 0 and below 1.",
+        value="S1,S2,...",
     )
     out: Path | None = option(
         None,

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from chita.cli.options import OutputOptions
-from chita.cli.requests import PruneRequest
+from chita.cli.requests import PruneRequest, Pruning
 from chita.cli.session import notice_overruled, open_session, recorded, show_result
 from chita.constraints import budget_of
 from chita.errors import InputError
@@ -78,12 +78,14 @@ def prune_by(
         logger=logger,
     )
     notice_overruled(session, request)
+    if checkpoint and output.force and not checkpoint.resume:
+        checkpoint.path.unlink(missing_ok=True)
     with _resumable(checkpoint, request.report.feedback):
         result = opened.run(session.score, dense=dense)
     return recorded(session, result, request, began)
 
 
-def solver_of(request: PruneRequest) -> Solver:
+def solver_of(request: Pruning) -> Solver:
     """Return the solver. Raises `InputError` on an unknown name, or options it does not have."""
     return make_solver(request.solver.solver, request.solver.options, request.run.seed)
 
@@ -98,10 +100,7 @@ def _checkpoint(output: OutputOptions) -> Checkpoint | None:
             raise InputError("`resume` goes on with the run folder of a run; name it with `out`.")
         return None
     out = output.out.absolute()
-    path = out.with_name(f"{out.name}.unfinished")
-    if output.force and not output.resume:
-        path.unlink(missing_ok=True)
-    return Checkpoint(path, resume=output.resume)
+    return Checkpoint(out.with_name(f"{out.name}.unfinished"), resume=output.resume)
 
 
 @contextmanager

@@ -29,5 +29,4 @@ def refit(request: RefitRequest) -> None:
         inplace=False,
         progress=session.progress,
     )
-    record = recorded(session, opened.run(session.score), request, began)
-    show_result(record, request)
+    show_result(recorded(session, opened.run(session.score), request, began), request)

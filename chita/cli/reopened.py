@@ -24,7 +24,7 @@ _CONFIG = "config.json"
 
 
 def run_folder(run: Path) -> Path:
-    """Return a folder that holds masks. Raises `CheckpointError` where it is none."""
+    """Return a folder that holds masks. Raises `CheckpointError` on any other."""
     if not run.is_dir() or not mask_file(run).is_file():
         raise CheckpointError(
             f"{run} is no run folder: it holds no masks. Give one of chita prune."

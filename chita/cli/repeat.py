@@ -37,15 +37,14 @@ def command_of(command: str, request: Request) -> str | None:
 
 
 def _option(leaf: Leaf, value: Any) -> Iterator[str]:
-    """The words of one option."""
+    """The words of one option; a value that begins with "-" would else be taken for a flag."""
     if isinstance(value, bool):
         yield leaf.flag if value else leaf.negative
-    elif isinstance(value, dict):
-        for name, own in value.items():
-            yield from (leaf.flag, f"{name}={own}")
-    elif leaf.repeated:
-        for own in value:
-            yield from (leaf.flag, str(own))
+        return
+    if isinstance(value, dict):
+        texts = [f"{name}={own}" for name, own in value.items()]
     else:
-        texts = value if isinstance(value, tuple) else (value,)
-        yield from (leaf.flag, ",".join(str(plain(text)) for text in texts))
+        items = value if isinstance(value, tuple) else (value,)
+        texts = [str(plain(item)) for item in items]
+    for text in texts if leaf.repeated else [",".join(texts)]:
+        yield from [f"{leaf.flag}={text}"] if text.startswith("-") else [leaf.flag, text]

@@ -41,7 +41,7 @@ class PlanRequest(Pruning):
 
 
 class SensitivityRequest(Request):
-    """Prune each tensor alone to several sparsities, and show by how much the loss grows."""
+    """Prune each tensor by itself to several sparsities, and show by how much the loss grows."""
 
     sensitivity: own.SensitivityOptions
     network: own.NetworkOptions
@@ -102,7 +102,7 @@ class SweepRequest(Request):
 
 
 class PageRequest(Request):
-    """Show on one page what runs did, from their records alone; many runs are compared."""
+    """Show on one page what runs did, from only their records; many runs are compared."""
 
     page: own.PageOptions = part(positional=("runs",))
     report: own.ReportOptions = part("quiet", "log_format")

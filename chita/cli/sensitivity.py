@@ -1,4 +1,4 @@
-"""`chita sensitivity`: by how much the loss grows with each tensor alone pruned."""
+"""`chita sensitivity`: by how much the loss grows with each tensor pruned by itself."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Session:
         if not self.embeds:
             return evaluate(network, self.evaluation, loss=self.loss, progress=self.progress)
         data = self.evaluation
-        if network is self.network:  # alike to itself: two samples tell that there are embeddings
+        if network is self.network:  # alike to itself: two samples show that there are embeddings
             data = Examples(next(batches_of(data, 2)))
         found = fidelity(self.network, network, data, self.progress)
         return Score(

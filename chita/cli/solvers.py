@@ -18,8 +18,8 @@ def solvers(request: SolversRequest) -> None:
     """Show all solvers, or the options of one."""
     if request.solvers.name is None:
         columns = {"solver": "left", "prunes": "left", "what it does": "fold"}
-        rows = [(name, _prunes(kind), _about(kind)) for name, kind in SOLVERS.items()]
-        print_table(stdout, columns, rows)
+        kinds = [(name, _prunes(kind), _about(kind)) for name, kind in SOLVERS.items()]
+        print_table(stdout, columns, kinds)
         stdout.print("The options of one: chita solvers NAME", highlight=False)
         return
     name = request.solvers.name
@@ -27,9 +27,9 @@ def solvers(request: SolversRequest) -> None:
     stdout.print(f"{name} prunes {_prunes(kind)}: {_about(kind)}", highlight=False, soft_wrap=True)
     values = solver_options(kind)
     columns = {"option": "left", "value": "left", "default": "left", "about": "fold"}
-    options = [(e.name, _values(e), str(values[e.name]), e.spec.help) for e in described(kind)]
-    if options:
-        print_table(stdout, columns, options)
+    rows = [(e.name, _values(e), _default(e, values[e.name]), e.spec.help) for e in described(kind)]
+    if rows:
+        print_table(stdout, columns, rows)
         stdout.print(f"chita prune --solver {name} --option name=value", highlight=False)
     else:
         stdout.print("It has no options.", highlight=False)
@@ -50,10 +50,14 @@ def _prunes(kind: type[Solver]) -> str:
 def _values(entry: Described) -> str:
     """What an option accepts."""
     kinds, spec = entry.kinds, entry.spec
-    limits = {"≥": spec.at_least, ">": spec.above, "≤": spec.at_most, "<": spec.below}
-    bounds = [f"{sign} {limit:g}" for sign, limit in limits.items() if limit is not None]
     names = {bool: "true, false", int: "whole number", float: "number", NoneType: "none"}
+    names |= {} if spec.choices else {str: "text"}
     words = [name for kind, name in names.items() if kind in kinds]
     if {int, float}.intersection(kinds):
-        words[0] = " ".join([words[0], *bounds])
+        words[0] = f"{words[0]} {spec.range}".strip()
     return ", ".join([*words, *spec.choices]) or "solver"
+
+
+def _default(entry: Described, value: object) -> str:
+    """What an option is where it is not given."""
+    return entry.spec.unset or "none" if value is None else str(value)

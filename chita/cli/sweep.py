@@ -79,13 +79,13 @@ def _work_off(
     feedback: Feedback,
 ) -> list[str]:
     """Do the runs, several at a time, and return the messages of those that failed."""
-    alone = ReportOptions(quiet=True, log_format="json" if feedback.json else "text")
+    report = ReportOptions(quiet=True, log_format="json" if feedback.json else "text")
     jobs = min(asked.jobs or os.cpu_count() or 1, max(1, len(left)))
     failed: list[str] = []
     began = time.perf_counter()
 
     def arguments(run: Run) -> tuple[Any, ...]:
-        return run.key, _dense(run, known), _unfinished(asked.out, run), alone
+        return run.key, _dense(run, known), _unfinished(asked.out, run), report
 
     try:
         with (
@@ -119,7 +119,7 @@ def _dense(run: Run, known: Mapping[str, Any]) -> Score | None:
 
 
 def _unfinished(out: Path, run: Run) -> Path | None:
-    """Where a run keeps its finished epochs; those without are short enough to begin anew."""
+    """Where a run keeps its finished epochs; those without are short enough to begin again."""
     if run.request.training is None:
         return None
     own = hashlib.sha256(run.key.encode()).hexdigest()[:12]
@@ -142,7 +142,7 @@ def _pruned(
 
 @contextmanager
 def _shown(runs: int, feedback: Feedback) -> Iterator[_Show]:
-    """A live table on a terminal; anywhere else each run as values that progress is told.
+    """A live table on a terminal; anywhere else each run as values of progress.
 
     It is given the table, the line of a run, how many are done, and the seconds left.
     """

@@ -222,9 +222,9 @@ def _alone(name: str, why: str, words: BudgetOptions) -> None:
 def _share(name: str, words: BudgetOptions) -> float:
     others = [total for total in words.given if total in _TOTALS and total != "sparsity"]
     if others or words.sparsity is None:
+        idle = f" and takes no {_listed(others)}" if others else ""
         raise InputError(
-            f"`{name}` needs `sparsity`, the share that is removed, such as 0.8, and takes no "
-            f"{_listed(others) or '`nnz`'}."
+            f"`{name}` needs `sparsity`, the share that is removed, such as 0.8{idle}."
         )
     return words.sparsity
 

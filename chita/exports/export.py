@@ -117,7 +117,7 @@ def write_kind(kind: Kind, pruned: Pruned, path: Path, *, force: bool) -> Export
     """Write, check, and put in place; see `export`."""
     if pruned.values is not None and kind.name != "sparse":
         raise InputError(
-            f"values is {pruned.values!r}, but {kind.name} keeps the tensors' own types. Export "
+            f"`values` is {pruned.values!r}, but {kind.name} keeps the tensors' own types. Export "
             "as sparse, or convert the network first."
         )
     if kind.needs_network and (pruned.network is None or pruned.inputs is None):

@@ -30,7 +30,7 @@ def cholesky(matrix: Tensor) -> Tensor:
     )
     size = matrix.shape[-1]
     raise NumericalError(
-        f"The {size} x {size} system of the back-solve {reason}. Raise ridge (for "
+        f"The {size} x {size} system of the back-solve {reason}. Raise `ridge` (for "
         f'example ridge="0.1x"), or check the calibration data for repeated or constant samples.'
     )
 

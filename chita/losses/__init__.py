@@ -46,12 +46,12 @@ def check_loss(loss: LossLike) -> None:
         raise InputError(f"Unknown loss {loss!r}. {nearest(loss, LOSSES)}")
     if isinstance(loss, nn.Module):
         raise InputError(
-            f"loss is a {type(loss).__name__} of outputs and targets; give a name "
+            f"`loss` is a {type(loss).__name__} of outputs and targets; give a name "
             f"({', '.join(LOSSES)}) or a function (model, batch) that calls it."
         )
     if not (loss is None or isinstance(loss, (str, Loss)) or callable(loss)):
         raise InputError(
-            f"loss is {loss!r}; give a name ({', '.join(LOSSES)}) or a function (model, batch)."
+            f"`loss` is {loss!r}; give a name ({', '.join(LOSSES)}) or a function (model, batch)."
         )
 
 

@@ -83,7 +83,7 @@ def write_weights(model: nn.Module, layout: Layout, flat: Tensor) -> None:
     if bad:
         raise NumericalError(
             f"The new weights are too large for the type of {', '.join(bad)}. Prune the network "
-            "in float32 (model.float()), or raise ridge."
+            "in float32 (model.float()), or raise `ridge`."
         )
     with torch.no_grad():
         for name, values in cast.items():

@@ -53,7 +53,7 @@ def positive(diagonal: Tensor) -> Tensor:
     if bool((diagonal > 0).all()):
         return diagonal
     raise NumericalError(
-        "Rounding leaves the diagonal of the inverse without a sign. Raise ridge (for example "
+        "Rounding leaves the diagonal of the inverse without a sign. Raise `ridge` (for example "
         'ridge="0.1x").'
     )
 

@@ -42,7 +42,7 @@ def progress_of(asked: ProgressLike) -> Progress:
     lacking = [name for name in _METHODS if not callable(getattr(asked, name, None))]
     if lacking:
         raise InputError(
-            f"progress is {asked!r}, which has no {', '.join(lacking)}. Give True, or an object "
+            f"`progress` is {asked!r}, which has no {', '.join(lacking)}. Give True, or an object "
             f"with {', '.join(_METHODS)}, as chita.progress.Progress has them."
         )
     return asked

@@ -25,8 +25,9 @@ from chita.pruning.judge import Judge
 from chita.pruning.layerwise import LayerwiseRun
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Source
+from chita.pruning.schedule import NORM_SAMPLES
 from chita.pruning.so_far import Staged
-from chita.pruning.statistics import SAMPLES, renew
+from chita.pruning.statistics import renew
 from chita.pruning.unfinished import Unfinished
 from chita.records import SolvedRecord, StageRecord
 from chita.solvers import Solver
@@ -117,7 +118,7 @@ class LayerStage:
         self._normal: Examples | None = None
         self._judge: Judge | None = None
         if job.stages.bn_recalibrate and batch_norms(network):
-            self._normal = source.some(SAMPLES)
+            self._normal = source.some(NORM_SAMPLES)
             held = source.judges(network, self._device)
             judge = held and Judge(network, layout, held, job.sampling, normed=True)
             if judge and (job.sampling.validation or _tells(judge)):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import final
 
 from chita.errors import InputError
-from chita.options import Options, option
+from chita.options import Options, described, option
 from chita.pruning.ridge import AUTO, Ridge
 from chita.pruning.schedule import Stages
 from chita.training.recipe import Training
+
+GRADIENTS = 1000
+"""Gradients of a stage, unless asked for or the data give fewer."""
+
+VALIDATION = 2000
+"""Validation samples at most, unless asked for."""
+
+SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
+"""Shares removed that `sensitivity` tries, unless others are asked for."""
 
 FULL, OUTPUTS = "full", "outputs"
 """The Fisher with all its entries, and with only those between weights of the same output."""
@@ -18,7 +28,10 @@ FULL, OUTPUTS = "full", "outputs"
 __all__ = [
     "AUTO",
     "FULL",
+    "GRADIENTS",
     "OUTPUTS",
+    "SPARSITIES",
+    "VALIDATION",
     "Checkpoint",
     "Fisher",
     "Memory",
@@ -27,6 +40,7 @@ __all__ = [
     "Stages",
     "Training",
     "check_groups",
+    "check_idle",
 ]
 
 
@@ -45,7 +59,7 @@ class Fisher(Options):
         None,
         "Gradients n to collect in every stage.",
         at_least=1,
-        unset="1000, or what the data give",
+        unset=f"{GRADIENTS}, or what the data give",
     )
     samples_per_gradient: int = option(
         1, "Samples m whose mean loss makes one gradient; n·m samples are used.", at_least=1
@@ -132,7 +146,8 @@ class RunOptions(Options):
         None,
         "Samples that make no gradient, by whose loss auto chooses.",
         at_least=0,
-        unset="half as many as a stage's gradients take, at most 2000 and a fifth of the data",
+        unset=f"half as many as a stage's gradients take, at most {VALIDATION} and a fifth of the "
+        "data",
     )
     seed: int = option(0, "Seed of the draw of samples and labels.", at_least=0)
 
@@ -182,6 +197,18 @@ class Checkpoint(Options):
             raise InputError(f"`path` is {self.path!r}; give the path of a file.")
 
 
+def check_idle(options: Options, what: str, *, used: Sequence[str]) -> None:
+    """Raise `InputError` that names options that were set and have no part in something."""
+    usual = type(options)()
+    idle = [
+        f"`{entry.flag}`"
+        for entry in described(type(options))
+        if entry.name not in used and getattr(options, entry.name) != getattr(usual, entry.name)
+    ]
+    if idle:
+        raise InputError(f"{' and '.join(idle)} have no part in {what}. Leave them out.")
+
+
 def check_groups(**groups: object) -> None:
     """Raise `InputError` where a group of options, by its parameter's name, is something else."""
     kinds: dict[str, type[Options]] = {
@@ -193,7 +220,8 @@ def check_groups(**groups: object) -> None:
     }
     for name, given in groups.items():
         kind = kinds[name]
-        if given is not None and not isinstance(given, kind):
+        off = name == "training" and given is None
+        if not off and not isinstance(given, kind):
             raise InputError(
                 f"`{name}` is {given!r}; give options as chita.{kind.__name__}(...), which "
                 f"help(chita.{kind.__name__}) lists."

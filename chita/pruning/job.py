@@ -10,8 +10,9 @@ from typing import Any, final
 from torch import nn
 
 from chita.budget_options import BudgetOptions
-from chita.constraints import Budget, Searched
+from chita.constraints import Budget, Searched, budget_of
 from chita.data.batches import Data
+from chita.errors import InputError
 from chita.layout import Layout
 from chita.logger import Logger
 from chita.models.mode import evaluation_mode, without_cache
@@ -59,6 +60,10 @@ class Job:
     logger: Logger | None = None
     others: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.inplace, bool):
+            raise InputError(f"`inplace` is {self.inplace!r}; give True or False.")
+
     def worked_on(self) -> nn.Module:
         """Return the network to work on: a copy, unless it is pruned in place."""
         return self.network if self.inplace else copied(self.network)
@@ -71,7 +76,11 @@ class Job:
         if self.checkpoint is None:
             return None
         asked = {name: value for name, value in self.settings.items() if name != "max_memory"}
-        own = {"solver": solver_name(self.solver), "options": solver_options(self.solver)}
+        own = {
+            "solver": solver_name(self.solver),
+            "options": solver_options(self.solver),
+            "budget": repr(self.budget),
+        }
         return Unfinished(self.checkpoint, settings={**asked, **own, **others}, network=network)
 
     @contextmanager
@@ -92,14 +101,23 @@ class Job:
     def settings(self) -> dict[str, Any]:
         """All options but those of the solver, by their names on the command line."""
         groups = (self.stages, self.sampling, self.sampling.fisher, self.pose.quadratic)
-        words = flat(BudgetOptions()) if self.command == "prune" else {}
-        asked: dict[str, Any] = {**self.others, **words, **self.budget.words}
+        asked: dict[str, Any] = {**self.others, **self._budget}
         for group in (*groups, self.memory):
             asked |= flat(group)
         asked["layerwise"] = self.layers
         asked["loss"] = loss_name(self.sampling.loss)
         asked["training"] = flat(self.training) if self.training else None
         return {name: plain(value) for name, value in asked.items()}
+
+    @property
+    def _budget(self) -> dict[str, Any]:
+        """The budget in words, and itself where words do not say all of it."""
+        if self.command != "prune":
+            return {}
+        words = self.budget.words
+        said = bool(words) and budget_of(BudgetOptions(**words)) == self.budget
+        own = {} if said else {"budget": repr(self.budget)}
+        return {**flat(BudgetOptions()), **words, **own}
 
     def result(
         self,

@@ -10,7 +10,7 @@ from typing import final
 from torch import Tensor, nn
 
 from chita.collect.inputs import sees
-from chita.constraints import Budget, ByOutliers, Constraint, Divisible
+from chita.constraints import Budget, ByOutliers, Constraint, Divisible, Searched
 from chita.errors import InputError
 from chita.layout import Axes, Layout
 
@@ -114,9 +114,14 @@ def check_layers(budget: Budget, layers: Sequence[Layer]) -> None:
 
 
 def check_shares(budget: Budget) -> None:
-    """Raise `InputError` for a budget of operations, of which layers have no shares."""
+    """Raise `InputError` for a budget of operations or a search, of which layers have no shares."""
     if budget.counts_operations:
         raise _without_shares(budget)
+    if isinstance(budget, Searched) and budget.levels is None:
+        raise InputError(
+            "Layer by layer, what levels of a tensor cost is not measured. Give `per_layer` a "
+            "table of levels and losses, or set `layerwise` to False."
+        )
 
 
 def _without_shares(budget: Budget) -> InputError:

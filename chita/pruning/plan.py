@@ -23,12 +23,12 @@ from chita.machine import available_memory, resident_memory, speed
 from chita.models.prunable import prunable_layout, read_weights
 from chita.models.targets import Decision, decide
 from chita.models.wrappers import unwrapped
-from chita.pruning.by_layers import by_layers
-from chita.pruning.config import Fisher, check_groups
+from chita.pruning.config import Fisher, Memory, Quadratic, check_groups
 from chita.pruning.layers import check_layers, layers_of
 from chita.pruning.layout import layout_for
 from chita.pruning.plan_layers import gram_bytes, layers_plan
-from chita.pruning.samples import Sampling
+from chita.pruning.run import check_options
+from chita.pruning.samples import Sampling, check_samples
 from chita.pruning.schedule import Stages
 from chita.records import peak_rss_mb
 from chita.reports.notebook import as_html
@@ -146,8 +146,11 @@ def plan(
     solver: SolverLike = "chita",
     stages: int | Stages = 1,
     fisher: Fisher = Fisher(),
+    quadratic: Quadratic = Quadratic(),
     training: Training | None = None,
     layerwise: bool | None = None,
+    memory: Memory = Memory(),
+    validation: int | None = None,
     targets: str | Sequence[str] | None = None,
     ignore: str | Sequence[str] = (),
     loss: LossLike = None,
@@ -167,8 +170,11 @@ def plan(
         solver: as in `prune`.
         stages: as in `prune`; times are those of all.
         fisher: as in `prune`; with its `history`, gradients are those that the last stage holds.
+        quadratic: as in `prune`; checked, and without effect on what is predicted.
         training: as in `prune`; gradients and solves are those of all events.
         layerwise: as in `prune`. Bytes are then those of Gram matrices.
+        memory: as `quadratic`.
+        validation: as `quadratic`.
         targets: as in `prune`.
         ignore: as in `prune`.
         loss: as in `prune`.
@@ -181,11 +187,13 @@ def plan(
     """
     network, method = unwrapped(model), make_solver(solver)
     staged = stages if isinstance(stages, Stages) else Stages(stages)
-    check_groups(fisher=fisher, training=training)
-    sampling = Sampling(fisher=fisher, loss=loss)
+    check_groups(fisher=fisher, quadratic=quadratic, memory=memory, training=training)
+    sampling = Sampling(fisher=fisher, validation=validation, loss=loss)
     layout = prunable_layout(network, targets, ignore)
     asked = None if budget is None and sparsity is None else as_budget(budget, sparsity)
-    layered = by_layers(method, layerwise)
+    layered = check_options(asked, method, staged, fisher, quadratic, layerwise)
+    if data is not None and method.curvatures:
+        check_samples(sampling, as_examples(data) or data)
     layout, kept, limits = _budgeted(asked, layout, network, data, loss, layered=layered)
     samples, rows = sampling.count, sampling.count if method.curvatures and not layered else 0
     collected, rows = rows, rows * (1 + min(fisher.history, staged.number - 1))

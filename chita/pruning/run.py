@@ -20,6 +20,7 @@ from chita.losses import LossLike
 from chita.masks.fit import Masks, fit_masks
 from chita.models.prunable import prunable_layout
 from chita.models.wrappers import unwrapped
+from chita.options import described
 from chita.progress.shown import ProgressLike, progress_of
 from chita.pruning.before_after import Measure, before_and_after
 from chita.pruning.by_layers import by_layers, check_asked, run_layers
@@ -29,9 +30,11 @@ from chita.pruning.config import (
     Fisher,
     Memory,
     Quadratic,
+    RunOptions,
     Stages,
     Training,
     check_groups,
+    check_idle,
 )
 from chita.pruning.gradually import check_training, run_gradually
 from chita.pruning.job import Job
@@ -46,7 +49,10 @@ from chita.pruning.so_far import Staged
 from chita.pruning.staged import StagedRun
 from chita.pruning.unfinished import Unfinished
 from chita.solvers import BSO, Magnitude, Solver
+from chita.solvers.named import solver_name
 from chita.training.evaluate import Score
+
+_ONE_STAGE = tuple(e.name for e in described(Fisher) if e.name != "history")
 
 
 @final
@@ -72,7 +78,7 @@ class Opened:
 
 
 def check_options(
-    budget: Budget,
+    budget: Budget | None,
     solver: Solver,
     stages: Stages,
     fisher: Fisher,
@@ -84,8 +90,14 @@ def check_options(
     Raises `InputError` for options that together no network and no data could make usable.
     """
     layers = by_layers(solver, layerwise)
+    if solver.bound and not solver.curvatures:
+        raise InputError(
+            f"{solver_name(solver)} collects no gradients, so no bound can be proven. Leave its "
+            "option bound out."
+        )
     if layers:
-        check_shares(budget)
+        if budget is not None:
+            check_shares(budget)
         check_asked(solver, stages, fisher, quadratic)
     else:
         Pose(quadratic=quadratic, structure=fisher.structure).settled(solver)
@@ -125,7 +137,10 @@ def open_prune(
     )
     sampling = Sampling(fisher=fisher, validation=validation, seed=seed, loss=loss)
     pose = Pose(quadratic=quadratic, structure=fisher.structure)
+    RunOptions(layerwise=layerwise, validation=validation, seed=seed)
     layers = check_options(budget, solver, stages, fisher, quadratic, layerwise)
+    if not layers:
+        _check_chosen(sampling, pose, solver)
     network = unwrapped(model)
     layout = prunable_layout(network, targets, ignore)
     data = as_examples(data) or data
@@ -177,6 +192,11 @@ def open_refit(
 ) -> Opened:
     """Return a run that gives the weights of a mask their best values; see `chita.refit`."""
     check_groups(fisher=fisher, quadratic=quadratic, stages=stages)
+    check_idle(stages, "refitting", used=("bn_recalibrate",))
+    check_idle(fisher, "refitting", used=_ONE_STAGE)
+    sampling = Sampling(fisher=fisher, validation=validation, seed=seed, loss=loss)
+    pose = Pose(quadratic=quadratic, structure=fisher.structure)
+    _check_chosen(sampling, pose, BSO())
     network = unwrapped(model)
     fitted, layout = fit_masks(network, masks)
     if quadratic.first_order in (0, AUTO) and _nothing_to_do(network, fitted):
@@ -184,10 +204,7 @@ def open_refit(
             "The weights that the mask removes are zero already, so refitting changes nothing. "
             "Give the network as it was before pruning."
         )
-    if stages.number > 1:
-        raise InputError("A mask that is given is met in one stage. Leave `stages` out.")
     data = as_examples(data) or data
-    sampling = Sampling(fisher=fisher, validation=validation, seed=seed, loss=loss)
     check_samples(sampling, data)
     budget = FixedMasks(masks=fitted)
     job = Job(
@@ -198,7 +215,7 @@ def open_refit(
         budget=budget,
         solver=BSO(),
         sampling=sampling,
-        pose=Pose(quadratic=quadratic, structure=fisher.structure),
+        pose=pose,
         stages=stages,
         inplace=inplace,
         progress=progress_of(progress),
@@ -274,6 +291,15 @@ def _resumed(run: StagedRun, kept: Unfinished | None, logger: Logger | None) -> 
     if kept is not None:
         kept.remove()
     return staged
+
+
+def _check_chosen(sampling: Sampling, pose: Pose, solver: Solver) -> None:
+    """Raise `InputError` where something is chosen by validation samples, and there are none."""
+    if sampling.validation == 0 and solver.curvatures and pose.settled(solver).judged:
+        raise InputError(
+            "`validation` is 0, but auto chooses by validation samples. Allow some, or give "
+            "`ridge`, `first_order`, `step_size` and `structure`."
+        )
 
 
 def _nothing_to_do(model: nn.Module, masks: Mapping[str, Tensor]) -> bool:

@@ -19,12 +19,10 @@ from chita.models.forward import failures_named
 from chita.models.mode import state_kept
 from chita.options import Options, shared
 from chita.progress import Progress
-from chita.pruning.config import Fisher, RunOptions
+from chita.pruning.config import GRADIENTS, VALIDATION, Fisher, RunOptions
 
 _STORAGE = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _BATCH = 100
-_ROWS = 1000
-_HELD_OUT = 2000
 _NO_DATA = "This solver needs calibration data: give pairs (inputs, targets) as `data`."
 
 
@@ -69,7 +67,7 @@ class Sampling(Options):
     @property
     def count(self) -> int:
         """Number of rows n of a stage, as far as it is known without the data."""
-        return self.fisher.samples or _ROWS
+        return self.fisher.samples or GRADIENTS
 
     def loss_for(self, batch: Any) -> Loss:
         """Return the loss of batches of this kind."""
@@ -170,7 +168,7 @@ def _shares(sampling: Sampling, size: int | None, *, judged: bool) -> tuple[int,
     """
     asked, rows = sampling.validation, sampling.count
     each = sampling.fisher.samples_per_gradient
-    wanted = max(1, min(_HELD_OUT, rows * each // 2))
+    wanted = max(1, min(VALIDATION, rows * each // 2))
     if size is None:
         return rows, asked if asked is not None else wanted if judged else 0
     wanted = asked if asked is not None else max(1, min(wanted, size // 5))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from numbers import Real
 from typing import Any, final
 
-from chita.arguments import real_number
 from chita.errors import InputError
 from chita.naming import nearest
 from chita.options import Options, option
+
+NORM_SAMPLES = 2000
+"""Samples from which the statistics of batch norms are estimated."""
 
 SCHEDULES: Mapping[str, Callable[[int, int, float], float]] = {
     "exp": lambda t, stages, final: final * (1 - 2.0**-t) / (1 - 2.0**-stages),
@@ -48,16 +51,17 @@ class Stages(Options):
     _: KW_ONLY
     schedule: str | tuple[float, ...] = option(
         "exp",
-        "How sparsity grows over stages: exp, poly, linear, constant, geometric, or the "
-        "sparsities themselves, such as 0.5,0.8,0.9.",
+        f"How sparsity grows over stages: {', '.join(SCHEDULES)}, or the sparsities themselves, "
+        "such as 0.5,0.8,0.9.",
+        value="NAME|S1,S2,...",
     )
     regrow: bool = option(
         True, "Whether a weight that one stage removes may be kept by a later one."
     )
     bn_recalibrate: bool = option(
         True,
-        "Estimate the statistics of batch norms after every stage, from 2000 samples, and keep "
-        "them unless the validation loss is higher for it.",
+        f"Estimate the statistics of batch norms after every stage, from {NORM_SAMPLES} samples, "
+        "and keep them unless that raises the validation loss.",
     )
 
     def __post_init__(self) -> None:
@@ -123,7 +127,12 @@ def _listed(schedule: Any) -> tuple[float, ...]:
             f"`schedule` is {schedule!r}; give one of {', '.join(SCHEDULES)}, or a list of "
             "sparsities such as [0.5, 0.8, 0.9]."
         )
-    found = tuple(real_number("schedule", s, meaning="sparsity of a stage") for s in schedule)
+    wrong = [s for s in schedule if not isinstance(s, Real) or isinstance(s, bool) or s != s]
+    if wrong:
+        raise InputError(
+            f"`schedule` has {wrong[0]!r}; give sparsities in [0, 1), such as [0.5, 0.8, 0.9]."
+        )
+    found = tuple(map(float, schedule))
     for earlier, later in zip((0.0, *found), found, strict=False):
         if later < earlier or later >= 1:
             raise InputError(

@@ -21,10 +21,18 @@ from chita.losses import LossLike
 from chita.models.mode import evaluation_mode, without_cache
 from chita.models.prunable import prunable_layout
 from chita.models.wrappers import uncompiled, unwrapped
-from chita.options import flat, plain
+from chita.options import described, flat, plain
 from chita.problem import GradientGram
-from chita.progress import Progress, Silent
-from chita.pruning.config import AUTO, Fisher, Quadratic, Stages, check_groups
+from chita.progress.shown import ProgressLike, progress_of
+from chita.pruning.config import (
+    AUTO,
+    SPARSITIES,
+    Fisher,
+    Quadratic,
+    Stages,
+    check_groups,
+    check_idle,
+)
 from chita.pruning.pose import Pose
 from chita.pruning.result import levels_of
 from chita.pruning.samples import Sampling, loss_name
@@ -35,9 +43,6 @@ from chita.reports.notebook import html_of_sensitivity
 from chita.sensitivity_record import SensitivityRecord, TensorRecord
 from chita.solvers import Solver
 from chita.solvers.named import SolverLike, make_solver, solver_name, solver_options
-
-SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
-"""Shares removed that are tried unless others are asked for."""
 
 
 @final
@@ -104,7 +109,7 @@ def sensitivity(
     validation: int | None = None,
     loss: LossLike = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
 ) -> Sensitivity:
     """Prune each tensor alone to several sparsities, and measure by how much the loss grows.
 
@@ -149,6 +154,9 @@ def sensitivity(
     began = time.perf_counter()
     method = make_solver(solver, seed=seed)
     check_groups(fisher=fisher, quadratic=quadratic, stages=stages)
+    check_idle(stages, "sensitivity", used=("bn_recalibrate",))
+    used = [entry.name for entry in described(Fisher) if entry.name != "history"]
+    check_idle(fisher, "sensitivity", used=used)
     sampling = Sampling(fisher=fisher, validation=validation, seed=seed, loss=loss)
     tried = check_sensitivity(sparsities, method, sampling, quadratic)
     pose = Pose(quadratic=quadratic, structure=fisher.structure).at(first_order=0.0)
@@ -165,7 +173,7 @@ def sensitivity(
             sampling=sampling,
             pose=pose,
             bn_recalibrate=stages.bn_recalibrate,
-            progress=progress or Silent(),
+            progress=progress_of(progress),
         )
     asked = {
         **{"sparsities": tried, "targets": targets, "ignore": ignore},

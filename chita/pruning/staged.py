@@ -28,9 +28,9 @@ from chita.pruning.judge import Judge
 from chita.pruning.pose import Pose
 from chita.pruning.posed import Posed
 from chita.pruning.samples import Drawn, Sampling, Source
-from chita.pruning.schedule import Stages
+from chita.pruning.schedule import NORM_SAMPLES, Stages
 from chita.pruning.so_far import Staged
-from chita.pruning.statistics import SAMPLES, renew
+from chita.pruning.statistics import renew
 from chita.records import StageRecord, TrialRecord, finite
 from chita.solvers import Solver
 from chita.training.batch_norm import batch_norms
@@ -97,7 +97,7 @@ class StagedRun:
         self._earlier = Earlier(self._history)
         self._normal: Examples | None = None
         if self._source and self._normed:
-            self._normal = self._source.some(SAMPLES)
+            self._normal = self._source.some(NORM_SAMPLES)
 
     def run(
         self,

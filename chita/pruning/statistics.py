@@ -14,8 +14,6 @@ from chita.pruning.samples import Sampling
 from chita.records import BatchNormRecord, finite
 from chita.training.batch_norm import batch_norms, recalibrate
 
-SAMPLES = 2000
-
 
 def renew(
     network: nn.Module,

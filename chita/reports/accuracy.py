@@ -129,7 +129,7 @@ def _grid(table: Table, shown: Any) -> str:
 
 
 def row_of(run: Mapping[str, Any]) -> str:
-    """Return the row of a run, told by what was varied but its budget and seed."""
+    """Return the row of a run: what was varied but its budget and seed."""
     varied = {k: v for k, v in run.items() if k not in (*COLUMNS, "seed")}
     words = [str(varied.pop(name)) for name in ("solver", "name") if name in varied]
     varied |= varied.pop("options", {})

@@ -17,9 +17,10 @@ def layer_rows(record: RunRecord, *, every: bool) -> list[list[str]]:
     The error is there where layers were pruned one by one.
     """
     layers = record.layers
-    alike = [(layer.shape, _left(layer)) for layer in layers]
-    lines = lines_of([layer.name for layer in layers], alike, every=every)
-    return [_row(line, [layers[i] for i in line.members], solved(record)) for line in lines]
+    return [
+        _row(line, [layers[i] for i in line.members], solved(record))
+        for line in _lines(record, every=every)
+    ]
 
 
 def solved(record: RunRecord) -> bool:
@@ -29,8 +30,7 @@ def solved(record: RunRecord) -> bool:
 
 def worst_layers(record: RunRecord, *, every: bool) -> list[str]:
     """Return one line that names the layers that lost most, where equal blocks hide them."""
-    names = [layer.name for layer in record.layers]
-    if len(lines_of(names, [layer.shape for layer in record.layers], every=every)) == len(names):
+    if len(_lines(record, every=every)) == len(record.layers):
         return []
     errors = [(error, layer.name) for layer in record.layers if (error := _error(layer))]
     if errors:
@@ -41,6 +41,12 @@ def worst_layers(record: RunRecord, *, every: bool) -> list[str]:
     first = sorted(found, key=lambda pair: -pair[0])[:_WORST]
     listed = ", ".join(f"{name} {unit % value} %" for value, name in first)
     return [f"{what}: {listed}"]
+
+
+def _lines(record: RunRecord, *, every: bool) -> list[Line]:
+    """The lines of the table: equal layers share one, but not with those left dense."""
+    alike = [(layer.shape, _left(layer)) for layer in record.layers]
+    return lines_of([layer.name for layer in record.layers], alike, every=every)
 
 
 def _row(line: Line, layers: Sequence[LayerRecord], errors: bool) -> list[str]:

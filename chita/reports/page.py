@@ -1,4 +1,4 @@
-"""One page that tells what runs did: a single file that needs nothing else."""
+"""One page of what runs did: a single file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def make_report(reading: Reading, title: str | None = None) -> Report:
         skipped=(*reading.skipped, *(problem for _, left in apart for problem in left)),
     )
     names = [*(run.name for run in reading.runs), *(name for name, _ in reading.tables)]
-    alone = names[0] if len(names) == 1 else f"{len(names)} records"
+    shown = names[0] if len(names) == 1 else f"{len(names)} records"
     return Report(
-        title=title or f"Pruning: {alone}",
+        title=title or f"Pruning: {shown}",
         reading=reading,
         groups=groups,
         group_charts=tuple(
@@ -81,7 +81,7 @@ def make_report(reading: Reading, title: str | None = None) -> Report:
 
 
 def _heat(at: int, name: str, record: SensitivityRecord) -> Chart:
-    title = f"{name}: {record.model}, growth of the loss with each tensor alone pruned"
+    title = f"{name}: {record.model}, growth of the loss with each tensor pruned by itself"
     how = f"By {record.solver}; {record.loss} {record.dense_loss:.4g} before, on "
     heat = heat_of(record.levels).shown
     note = f"{how}{record.held_out:,} validation samples. {heat.note}"
@@ -194,7 +194,7 @@ def _runs(report: Report) -> Iterator[dict[str, Any]]:
 
 def _again(run: Reported) -> dict[str, Any]:
     """How a run is done again, and what it was done with."""
-    settings = {k: v for k, v in run.line["settings"].items() if v is not None}
+    settings = _given(run.line["settings"])
     command = run.line.get("repeat")
     record = run.record
     facts: list[tuple[str, str]] = [("record", run.source)]
@@ -208,11 +208,17 @@ def _again(run: Reported) -> dict[str, Any]:
         how = "From the folder that it ran in, this does the same again; --out keeps the result"
         how += f"{', in an environment as below' if versions else ''}:"
     elif record is not None and "model" not in settings:
-        how = "This was called from Python, with these arguments beside network and data:"
+        how = "This was called from Python, with these options, under the names of a run file:"
     else:
         how = "These settings, under the names of the options of chita prune:"
     command = command or "\n".join(f"{name} = {json.dumps(v)}" for name, v in settings.items())
     return {"how": how, "command": command, "facts": facts}
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that are null, in their tables, too."""
+    found = {name: v for name, v in settings.items() if v is not None}
+    return {n: _given(v) if isinstance(v, Mapping) else v for n, v in found.items()}
 
 
 @final
@@ -286,4 +292,4 @@ _COLUMNS: Mapping[str, tuple[Callable[[Line], float | None], str]] = {
     "objective Q": (lambda line: line.get("objective"), ".4g"),
     "gap %": (_gap, ".2f"),
 }
-"""What most people compare: how a line tells it, and how it is written (as the measure, if not)."""
+"""What most people compare: how a line holds it, and how it is written (as the measure, if not)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
@@ -32,6 +32,7 @@ def table_of(
     rows: Sequence[Cells],
     *,
     last: Cells | None = None,
+    sections: Collection[int] = (),
     title: str | None = None,
     caption: str | None = None,
 ) -> Table:
@@ -41,10 +42,11 @@ def table_of(
         columns: the head of each, and `LEFT`, `RIGHT`, or `FOLD` for long names and sentences.
         rows: their cells.
         last: a row below a line.
-        title: above it.
+        sections: places of rows that have a line below them.
+        title: above it, unfolded where there is room.
         caption: below it.
     """
-    table = Table(title=title, caption=caption)
+    table = Table(title=title, caption=caption, min_width=cell_len(title or ""))
     every = [*rows, *([last] if last is not None else [])]
     for place, (head, kind) in enumerate(columns.items()):
         widths = [cell_len(str(row[place])) for row in every if place < len(row)]
@@ -56,8 +58,8 @@ def table_of(
             no_wrap=kind != FOLD,
             min_width=min(widest, _LEAST) if kind == FOLD else widest,
         )
-    for row in rows:
-        table.add_row(*row)
+    for place, row in enumerate(rows):
+        table.add_row(*row, end_section=place in sections)
     if last is not None:
         table.add_section()
         table.add_row(*last)
@@ -146,7 +148,7 @@ def _course(record: RunRecord) -> list[str]:
         lines.append(stages)
     if record.training is not None:
         epochs, stopped = record.training.epochs, record.training.stopped
-        trained = f"{len(epochs)} epochs"
+        trained = "1 epoch" if len(epochs) == 1 else f"{len(epochs)} epochs"
         if epochs:
             trained += f", training loss {epochs[0].loss:.4g} to {epochs[-1].loss:.4g}"
         lines += [trained, *([f"training stopped: {stopped}"] if stopped else [])]
@@ -364,5 +366,6 @@ def sweep_table(found: accuracy.Table, caption: str | None = None) -> Table:
 
 
 def print_sweep(found: accuracy.Table, console: Console) -> None:
-    """Print the table of a sweep."""
-    put(console, sweep_table(found))
+    """Print the table of a sweep, if any run is in it."""
+    if found.rows:
+        put(console, sweep_table(found))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
+from inspect import isabstract
 from typing import Any
 
 from chita.errors import InputError
 from chita.imports import imported, is_import
 from chita.naming import nearest
+from chita.options import Described, described
 from chita.solvers import SOLVERS
 from chita.solvers.solver import Solver
 
@@ -32,13 +33,23 @@ def make_solver(
     if isinstance(solver, Solver):
         return solver
     kind = solver_class(solver)
-    known = _fields(kind())
-    values: dict[str, Any] = {"seed": seed} if "seed" in known else {}
+    known = {entry.name: entry for entry in described(kind)}
+    names = [f.name for f in fields(kind)]
+    values: dict[str, Any] = {"seed": seed} if "seed" in names else {}
+    problems = []
     for name, value in (options or {}).items():
-        if name not in known:
-            raise InputError(f"{solver} has no option {name!r}. {nearest(name, known)}")
-        values[name] = _converted(value, known[name], f"{solver}'s option {name}", seed)
-    return kind(**values)
+        if name not in names:
+            problems.append(f"There is no option {name!r}. {nearest(name, names)}")
+        else:
+            values[name] = _read(known[name], value, seed) if name in known else value
+    missing = [f.name for f in fields(kind) if _required(f) and f.name not in values]
+    problems += [f"{name} is missing; give {name}=..." for name in missing]
+    if not problems:
+        try:
+            return kind(**values)
+        except InputError as error:  # its names are not those of the command line's own options
+            problems.append(str(error).replace("`", ""))
+    raise InputError(f"Options of {solver}: {' '.join(problems)}")
 
 
 def solver_class(name: str) -> type[Solver]:
@@ -61,6 +72,8 @@ def solver_class(name: str) -> type[Solver]:
     found = imported(name)
     if not (isinstance(found, type) and issubclass(found, Solver)):
         raise InputError(f"{name} is no subclass of chita.solvers.Solver. Derive it from that.")
+    if isabstract(found):
+        raise InputError(f"{name} is abstract. Name a class that has `_search` and `effort`.")
     return found
 
 
@@ -69,7 +82,11 @@ def solver_options(solver: type[Solver] | Solver) -> dict[str, Any]:
 
     Of a solver inside, its name, with the options that are not their defaults.
     """
-    values = _fields(solver() if isinstance(solver, type) else solver)
+    names = [f.name for f in fields(solver)]
+    if isinstance(solver, type):
+        values = {f.name: None if _required(f) else f.default for f in fields(solver)}
+    else:
+        values = {name: getattr(solver, name) for name in names}
     return {n: _shown(v) if isinstance(v, Solver) else v for n, v in values.items()}
 
 
@@ -87,34 +104,12 @@ def _shown(solver: Solver) -> str:
     return solver_name(solver) + (f"({', '.join(own)})" if own else "")
 
 
-def _fields(solver: Solver) -> dict[str, Any]:
-    return {f.name: getattr(solver, f.name) for f in fields(solver)}
+def _required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
-def _converted(value: Any, default: Any, what: str, seed: int) -> Any:
-    """A number (or its text, from the command line) as the type of the field's default."""
-    if isinstance(default, Solver):
+def _read(entry: Described, value: Any, seed: int) -> Any:
+    """A value for an option, texts of the command line as what they stand for."""
+    if isinstance(entry.default, Solver):
         return make_solver(value, seed=seed)
-    if default is None and str(value).lower() == "none":
-        return None
-    if isinstance(default, bool):
-        return _truth(value, what)
-    if isinstance(default, str):
-        return value
-    kind = int if isinstance(default, int) else float
-    try:
-        number = math.nan if isinstance(value, bool) else kind(value)
-        if math.isfinite(number) and (kind is float or number == float(value)):
-            return number
-    except (TypeError, ValueError, OverflowError):
-        pass
-    expected = "a whole number" if kind is int else "a number"
-    raise InputError(f"{what} is {value!r}; it takes {expected}, such as {default or 1.0}.")
-
-
-def _truth(value: Any, what: str) -> bool:
-    """True or False, or its text."""
-    truth = {"true": True, "false": False}.get(str(value).lower())
-    if truth is None:
-        raise InputError(f"{what} is {value!r}; it takes true or false.")
-    return truth
+    return entry.read(value) if isinstance(value, str) else value

@@ -149,8 +149,8 @@ def _narrow(values: str | torch.dtype | None) -> NumberType | None:
     found = BY_NAME.get(str(values).removeprefix("torch."))
     if found not in NARROW:
         raise InputError(
-            f"values is {values!r}; give one of {', '.join(kind.name for kind in NARROW)}, or None "
-            "for the tensors' own types."
+            f"`values` is {values!r}; give one of {', '.join(kind.name for kind in NARROW)}, or "
+            "None for the tensors' own types."
         )
     return found
 

@@ -83,8 +83,8 @@ class Training(Options):
         last = (self.events - 1) * self.every
         if last >= self.epochs:
             raise InputError(
-                f"{self.events} events, {self.every} epochs apart, need more than {last} epochs, "
-                f"so that one comes after the last; `epochs` is {self.epochs}. Give more epochs, "
+                f"{self.events} events, one every {self.every} epochs, need more than {last} "
+                f"epochs, so that one comes after the last; `epochs` is {self.epochs}. Give more epochs, "
                 "or fewer events."
             )
 

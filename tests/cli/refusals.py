@@ -84,7 +84,7 @@ def weights_of():
 
 
 def pickled(trace, kind, path):
-    """Write a hostile file: with torch.save, new or old, or by pickle alone."""
+    """Write a hostile file: with torch.save, new or old, or by only pickle."""
     content = {"state_dict": {"fc1.weight": torch.zeros(2)}, "inputs": torch.zeros(9, 64)}
     content |= {"targets": torch.zeros(9), "more": Hostile(trace)}
     if kind in ("zip", "legacy"):

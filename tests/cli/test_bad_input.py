@@ -282,7 +282,7 @@ def test_a_run_file_that_is_not_there():
     Path("folder").mkdir()
     for name, told in (("absent.toml", "No such file"), ("folder", "Is a directory")):
         message = refused(*PRUNE, "--config", name, idle=True)
-        assert re.search(f"The run file {name} cannot be read.*{told}.*Check --config", message)
+        assert re.search(f"The run file {name} cannot be read.*{told}.*Check the path", message)
 
 
 def test_places_that_take_no_run_folder():

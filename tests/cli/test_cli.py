@@ -1,6 +1,7 @@
 """The program as a user runs it."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 import chita.models
@@ -114,6 +116,27 @@ def test_a_run_file_and_the_command_line_that_overrides_it(tmp_path):
     assert "cannot be read" in refused("prune", "--config", tmp_path / "absent.toml")
 
 
+def test_a_run_file_is_utf_8_in_any_locale(tmp_path):
+    (tmp_path / "run.toml").write_bytes('model = "é"\n'.encode())
+    code = "from chita.settings import read_toml; import sys, pathlib; "
+    code += "print(ascii(read_toml(pathlib.Path(sys.argv[1]))))"
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", code, str(tmp_path / "run.toml")]
+    done = subprocess.run(command, env={**os.environ, **plain}, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == r"{'model': '\xe9'}"
+
+
+def test_what_is_finished_of_a_run_is_replaced_only_by_a_run(tmp_path):
+    kept = tmp_path / "run.unfinished"
+    kept.write_bytes(b"epochs")
+    asked = ("prune", "--solver", "magnitude", "--out", tmp_path / "run", "--force")
+    for given in (["--nnz", 0], ["--nnz", 900, "--ignore", "*"], ["--nnz", 10**9]):
+        assert invoked(*asked, *given).exit_code == 2
+        assert kept.read_bytes() == b"epochs"
+    assert invoked(*asked, "--nnz", 900).exit_code == 0
+    assert not kept.exists()
+
+
 def test_settings_reach_the_run():
     arguments = ["prune", "--nnz", 900, "--samples", 20, "--first-order", 0.5, "--ridge", 0.2]
     hashes = set()
@@ -146,7 +169,9 @@ def test_tables():
     )
     listed = invoked("solvers").stdout
     assert all(name in listed for name in ("magnitude", "bso", "iht", "chita"))
-    assert "│ max_rounds      │ whole number ≥ 0 │ 100 " in invoked("solvers", "chita").stdout
+    assert (
+        "│ max_rounds      │ whole number at least 0 │ 100 " in invoked("solvers", "chita").stdout
+    )
     assert "32,360" in invoked("models").stdout
 
 
@@ -245,6 +270,19 @@ def test_the_papers_pickle_from_the_command_line(data_dir, tmp_path):
     done = run_chita("evaluate", *common, "--allow-pickle")
     assert round(json.loads(done.stdout)["accuracy"], 2) == 93.97
     assert "fc1._weight_mask" in done.stderr
+
+
+def test_a_record_names_what_a_checkpoint_had_beside_the_weights(tmp_path, monkeypatch):
+    """Masks, as in the paper's files."""
+    monkeypatch.chdir(tmp_path)
+    masks = {f"fc{i}._weight_mask": torch.ones(2) for i in (1, 2, 3)}
+    save_file({**MLPNet().state_dict(), **masks}, "w.safetensors")
+    save_file({"inputs": torch.randn(9, 784), "targets": torch.arange(9)}, "data.safetensors")
+    given = ("--model", "mlpnet", "--weights", "w.safetensors", "--data", "data.safetensors")
+    done = invoked("prune", *given, "--nnz", 900, "--solver", "magnitude", "--out", "run")
+    assert done.exit_code == 0, done.output
+    assert json.loads(Path("run/record.json").read_text())["dropped"] == list(masks)
+    assert f"Dropped from the checkpoint: {', '.join(masks)}" in done.stderr
 
 
 def test_the_shipped_weights_are_small():

@@ -62,9 +62,9 @@ def test_an_option_is_one_field(monkeypatch, module, group, table):
     for command in ("prune", "plan") if group != "OutputOptions" else ("prune",):
         shown = " ".join(invoke(command, "--help").stdout.split())
         assert "--sugar-spoons INT" in shown
-        assert "Spoons of sugar. [default: 7]" in shown
+        assert "Spoons of sugar. [default: 7; from 1 to 9]" in shown
 
-    assert "sugar_spoons: Spoons of sugar. Default: 7." in kind.__doc__
+    assert "sugar_spoons: Spoons of sugar. From 1 to 9. Default: 7." in kind.__doc__
 
     run = ("prune", "--sparsity", 0.5, "--solver", "magnitude", "--force", "--out", "run")
     for given, expected in (((), 7), (("--sugar-spoons", 3), 3), (("--config", "run.toml"), 4)):
@@ -174,6 +174,10 @@ def test_all_faults_are_one_message():
     for name in ("'sede': Did you mean seed", "'fisher.smaples': Did you mean samples"):
         assert name in str(error.value)
     assert "'quadratic.colour': Known: ridge, first_order, step_size." in str(error.value)
+    unknown = {"sede": 1, "samlpes": 2, "colour": 3, "hue": 4}
+    with pytest.raises(InputError, match="'colour', 'hue': Known: model, ") as error:
+        request_of(PruneRequest, unknown)
+    assert str(error.value).count("Known: ") == 1
 
 
 def test_the_command_line_wins_over_the_file():
@@ -188,6 +192,10 @@ def test_the_command_line_wins_over_the_file():
     assert (other.budget.given, other.budget.min_keep) == (("nnz",), 3)  # budgets go together
     assert other.solver.options == {"max_iterations": "7", "bound": True}
     assert read_request(PruneRequest, {**config, "solver": "bso"}).solver.options == {}
+    Path("usual.toml").write_text("sparsity = 0.5\n[options]\nmax_rounds = 2\n")
+    for solver, options in (("chita", {"max_rounds": 2}), ("bso", {})):
+        asked = read_request(PruneRequest, {"config": "usual.toml", "solver": solver})
+        assert asked.solver.options == options
     trained = read_request(PruneRequest, {**config, "training.batch": "32"}).training
     assert (trained.epochs, trained.batch, trained.rate) == (5, 32, Training().rate)
     assert read_request(PruneRequest, {**config, "seed": "8"}).run.seed == 8

@@ -63,6 +63,22 @@ def test_words_that_other_tables_hold():
     assert f"[default: {usual}]" in shown("sensitivity", "--help")
 
 
+def test_values_and_defaults_in_words():
+    pruning = shown("prune", "--help")
+    assert "--schedule NAME|S1,S2,... " in pruning
+    assert "--image-mean N,N,N " in pruning
+    assert "[default: the current folder]" in pruning
+    local = shown("solvers", "local-search")
+    assert "│ solver" not in local
+    assert " solver solver bso Solver whose result" in local
+
+
+def test_names_in_messages_are_flags_only_in_backticks():
+    kind, _ = COMMANDS["prune"]
+    told = "cbs's option seed is -1; lower `seed` or `fisher`"
+    assert flagged(told, kind) == "cbs's option seed is -1; lower --seed or `fisher`"
+
+
 def test_the_version():
     assert shown("--version") == f"chita {version('chita')}"
     assert "--version" in shown("--help")

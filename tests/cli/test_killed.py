@@ -79,7 +79,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(start, tmp_path, place, count):
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_not_begun_anew_unasked(start, tmp_path):
+def test_a_killed_run_is_not_begun_again_unasked(start, tmp_path):
     run, _, _ = start
     assert run(SOLVE, 7, tmp_path / "out").returncode == -signal.SIGKILL
     again = run(SOLVE, 0, tmp_path / "out")

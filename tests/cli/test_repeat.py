@@ -16,6 +16,7 @@ CASES = [
     {"nnz": 100, "seed": 3, "regrow": False, "bn_recalibrate": False, "layerwise": False},
     {"layerwise": True, "solver": "iht", "options": {"max_iterations": 3, "bound": True}},
     {"pattern": "2:4", "targets": ("a*", "re:b.*"), "ignore": ("a b",), "weights": "it's/here"},
+    {"sparsity": 0.5, "ignore": ["-x", "fc1"], "data": "--odd"},
     {"sparsity": 0.5, "schedule": "0.1,0.5", "stages": 2, "image_mean": (0.5, 0.25)},
     {"flops": 0.3, "sparsity": 0.7, "training": {"epochs": 9, "rate": 0.01, "restarts": False}},
     {"sparsity": 0.5, "training": {}, "ridge": "0.1x", "first_order": 0.0, "step_size": 1.0},

@@ -12,9 +12,10 @@ import time
 import pytest
 
 import chita
+from chita.cli.grid import read_grid
 from chita.data.digits import digits
 from chita.errors import InputError
-from chita.reports.accuracy import as_markdown, make_table
+from chita.reports.accuracy import as_markdown, make_table, row_of
 from tests.cli.refusals import refused
 from tests.program import chita as invoke
 
@@ -90,7 +91,7 @@ def test_memory_is_that_of_each_run(tmp_path):
 
 @pytest.mark.slow
 def test_the_dense_network_is_measured_once(tmp_path):
-    """The first line tells the others, where network and data are the same."""
+    """The first line serves the others, where network and data are the same."""
     (tmp_path / "g.toml").write_text(
         'solver = "magnitude"\n[[sweep]]\nsparsity = [0.5, 0.6]\n'
         '[[sweep]]\nmodel = ["digits-cnn"]\nsparsity = [0.5]\n'
@@ -261,9 +262,9 @@ def test_what_a_run_varies_is_told_by_the_present_file(tmp_path):
         ("samples = 5", "has no table [sweep]"),
         ("sweep = 5", "has no table [sweep]"),
         ("[[sweep]]", "has no table [sweep]"),
-        ("[[sweep]]\nseed = [1]\n[[sweep]]\nsede = [1]", "'sede'. Did you mean seed"),
+        ("[[sweep]]\nseed = [1]\n[[sweep]]\nsede = [1]", "'sede': Did you mean seed"),
         ("[sweep]", "has no table [sweep]"),
-        ("[sweep]\nspasity = [0.5]", "'spasity'. Did you mean sparsity"),
+        ("[sweep]\nspasity = [0.5]", "'spasity': Did you mean sparsity"),
         ("[sweep]\nsparsity = 0.5", "sparsity = 0.5; give a list"),
         ("[sweep]\nsparsity = []", "sparsity = []; give a list"),
         ("[sweep]\nsparsity = [2.0]", "`sparsity` is 2.0"),
@@ -273,6 +274,11 @@ def test_what_a_run_varies_is_told_by_the_present_file(tmp_path):
         ("[sweep]\nsolver = ['chitta']\nsparsity = [0.5]", "Unknown solver 'chitta'"),
         ("[sweep", "is not TOML"),
         ("samples = 5\nsparsity = 0.5\n[sweep]\nsamples = [5]", "gives samples both"),
+        ("[fisher]\nsamples = 5\n[sweep]\n'fisher.samples' = [5]", "gives samples both"),
+        ("[training]\nepochs = 5\n[sweep.training]\nepochs = [5]", "gives training.epochs both"),
+        ("[sweep]\nfisher = ['improved']", "give a table [fisher] or `weighting`."),
+        ("[sweep.fisher]\nsamples = 5", "samples = 5; give a list"),
+        ("[sweep.report]\nquiet = [true]", "only for the command line"),
     ],
 )
 def test_files_that_tell_no_sweep(tmp_path, text, told):
@@ -281,12 +287,60 @@ def test_files_that_tell_no_sweep(tmp_path, text, told):
     assert not (tmp_path / "r.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("varied", "name"),
+    [
+        ('[sweep]\n"training.epochs" = [4, 8]', "training.epochs"),
+        ("[sweep.training]\nepochs = [4, 8]", "training.epochs"),
+        ('[sweep]\n"fisher.samples" = [4, 8]', "samples"),
+        ("[sweep.fisher]\nsamples = [4, 8]", "samples"),
+        ("[sweep]\nsamples = [4, 8]", "samples"),
+    ],
+)
+@pytest.mark.parametrize("fixed", ["", "[training]\nrate = 0.5\n"])
+def test_options_in_tables_are_varied_under_their_names(tmp_path, varied, name, fixed):
+    (tmp_path / "g.toml").write_text(f"sparsity = 0.5\n{fixed}{varied}\n")
+    runs = read_grid(tmp_path / "g.toml")
+    assert [row_of(run.varied) for run in runs] == [f"{name} 4", f"{name} 8"]
+    trained = [run.request.training for run in runs]
+    values = trained if "epochs" in name else [run.request.fisher for run in runs]
+    assert [getattr(v, name.removeprefix("training.")) for v in values] == [4, 8]
+    assert not fixed or all(training.rate == 0.5 for training in trained)
+
+
+def test_whole_tables_are_varied(tmp_path):
+    (tmp_path / "g.toml").write_text(
+        "sparsity = 0.5\n[training]\nrate = 0.5\n"
+        "[sweep]\ntraining = [{ epochs = 4 }, { epochs = 8, batch = 4 }]\n"
+    )
+    first, second = (run.request.training for run in read_grid(tmp_path / "g.toml"))
+    assert (first.epochs, first.rate, second.epochs, second.batch) == (4, 0.5, 8, 4)
+
+
+def test_all_that_is_wrong_with_a_file_is_one_message(tmp_path):
+    (tmp_path / "g.toml").write_text(
+        "colour = 1\n[[sweep]]\nspasity = [0.5]\nsparsity = [2, 0.5]\nseed = [-1, 2]\n"
+        "[[sweep]]\nsamples = [0, 0]\nridge = 1\n"
+    )
+    message = refused("sweep", "g.toml", "--out", "r.jsonl")
+    wrong = ("'colour'", "'spasity'", "`sparsity` is 2", "`seed` is -1", "`samples` is 0")
+    assert [message.count(told) for told in (*wrong, "ridge = 1; give a list")] == [1] * 6
+
+
+def test_a_sweep_of_failures_shows_no_table(tmp_path):
+    (tmp_path / "g.toml").write_text("sparsity = 0.9\n[sweep]\nsamples = [100000]\n")
+    done = invoke("sweep", "g.toml", "--out", "r.jsonl", "--jobs", "1")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "1 of 1 runs failed" in done.stderr
+
+
 def test_a_file_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / "g.toml").write_text(GRID)
     (tmp_path / "r.jsonl").write_text("notes of mine\n")
     assert "cannot hold the results" in refused("sweep", "g.toml", "--out", "r.jsonl")
     assert (tmp_path / "r.jsonl").read_text() == "notes of mine\n"
-    assert "no such file" in refused("sweep", "none.toml", "--out", "r.jsonl").lower()
+    message = refused("sweep", "none.toml", "--out", "r.jsonl")
+    assert message.endswith("'none.toml'. Check the path.")
 
 
 def test_means_spreads_and_order_of_a_table():

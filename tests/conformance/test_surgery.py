@@ -125,7 +125,7 @@ def test_a_ridge_lost_in_rounding_is_an_error():
         shift=torch.zeros(1).double(),
     )
     for solver in SURGEONS:
-        with pytest.raises(NumericalError, match="Raise ridge"):
+        with pytest.raises(NumericalError, match="Raise `ridge`"):
             solver.solve(problem, KeepK(size=8, k=4))
     with pytest.raises(NumericalError):
         positive(torch.tensor([1.0, float("nan")]))

@@ -163,7 +163,7 @@ def test_other_pairs_are_refused(one, other):
         ("2:4 & 1:4", "gives pattern twice"),
         ("sparsity=much", "`sparsity` is 'much'; give a number"),
         ("nnz=2.5", "`nnz` is '2.5'; give a whole number"),
-        ("flops=1.5", "`flops` is 1.5; give a number above 0 and of at most 1"),
+        ("flops=1.5", "`flops` is 1.5; give a number above 0 and at most 1"),
         ("sparsity=nan", "`sparsity` is nan"),
         ("5:4", "5:4 keeps more weights than there are"),
         ("0:4", "`n` is 0; give a whole number of at least 1"),

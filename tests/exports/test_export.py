@@ -309,7 +309,7 @@ def test_what_a_converter_raises_is_no_full_disk(tmp_path):
         ("net.onnx", "onnx", {"inputs": "x"}, InputError, "give what the network is called with"),
         ("net.onnx", "onnx", {"inputs": torch.ones(1, 3)}, InputError, "forward pass fails in 0"),
         ("net.safetensors", "dense", {"values": "float16"}, InputError, "keeps the tensors' own"),
-        ("net.chita", "sparse", {"values": "int8"}, InputError, "values is 'int8'"),
+        ("net.chita", "sparse", {"values": "int8"}, InputError, "`values` is 'int8'"),
         ("hf", "hf", {"inputs": torch.ones(1, 64)}, InputError, "no network of transformers"),
         ("net.pt", "semi-structured", {}, InputError, "GPU"),
         ("folder.onnx", "onnx", {"force": True}, OutputError, "is no file"),

@@ -310,7 +310,7 @@ def test_a_loss_by_the_kind_of_batch_or_by_its_name():
     [
         ("crossentropy", r"Unknown loss 'crossentropy'\. Did you mean cross_entropy"),
         ("MSE_", "Known: cross_entropy, nll, mse, model"),
-        (3, r"loss is 3; give a name \(cross_entropy, nll, mse, model\) or a function"),
+        (3, r"`loss` is 3; give a name \(cross_entropy, nll, mse, model\) or a function"),
     ],
 )
 def test_what_is_no_loss(loss, told):

@@ -142,7 +142,7 @@ def test_data_sets_calibrate_by_name_and_as_a_loader(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--length", "64"], "length is 64, and .* has positions for 32 tokens"),
+        (["--length", "64"], "--length is 64, and .* has positions for 32 tokens"),
         (["--max-memory", "-3"], "--max-memory is -3"),
         (["--flops", "0.5"], "Flops has none"),
         (["--sparsity", "0.5", "--samples", "1000000"], "but the calibration data hold"),

@@ -100,7 +100,7 @@ def test_without_ridge_the_solution_interpolates_or_the_error_says_so():
     problem = LocalQuadratic(
         w_bar=torch.ones(6).double(), curvature=curvature, ridge=0.0, shift=curvature.constant(0.0)
     )
-    with pytest.raises(NumericalError, match="Raise ridge"):
+    with pytest.raises(NumericalError, match="Raise `ridge`"):
         problem.minimise_on(torch.tensor([0, 1, 2, 3]))
 
 

@@ -28,6 +28,7 @@ BAD_STAGES = [
     ({"count": 0}, "`stages` is 0; give a whole number of at least 1"),
     ({"schedule": "expo"}, "Unknown schedule 'expo'. Did you mean exp"),
     ({"schedule": (0.5, 0.4, 0.9)}, "goes from 0.5 to 0.4"),
+    ({"schedule": (0.5, float("nan"))}, "`schedule` has nan"),
     ({"count": 3, "schedule": (0.5, 0.9)}, "lists 2 sparsities"),
     ({"schedule": ()}, r"`schedule` is \(\); give one of"),
     ({"regrow": "no"}, "`regrow` is 'no'"),

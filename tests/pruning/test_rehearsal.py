@@ -149,8 +149,8 @@ def test_blocks_are_tried_at_the_first_ridge_and_climb_from_there(outputs, ridge
     assert {tried_blocks for _, tried_blocks in tried[2:]} == {blocks}
 
 
-def test_a_rehearsal_that_falls_behind_is_not_finished_and_not_chosen():
-    paths = {1.0: [1.0, 1.0, 1.0], 4.0: [1.04, 0.9, 0.5], 16.0: [0.5, 0.96, 0.1]}
+def rehearsed(paths):
+    """A `Chooser` after rehearsals whose losses, stage by stage, are listed for every λ."""
 
     def run(ridge, blocks, hopeless):
         used, records = 1.0 if isinstance(ridge, str) else ridge, []
@@ -162,12 +162,24 @@ def test_a_rehearsal_that_falls_behind_is_not_finished_and_not_chosen():
         return records
 
     chooser = Chooser(Pose(structure="full"), judge=lambda weights: 0.0)
-    assert chooser.rehearse(run) == (4.0, "full")
+    chooser.rehearse(run)
+    return chooser
+
+
+def test_a_rehearsal_that_falls_behind_is_not_finished_and_not_chosen():
+    chooser = rehearsed({1.0: [1.0, 1.0, 1.0], 4.0: [1.04, 0.9, 0.5], 16.0: [0.5, 0.96, 0.1]})
+    assert chooser.state == {"ridge": 4.0, "fisher_blocks": "full"}
     assert [(t.ridge, t.stages, t.loss) for t in chooser.trials] == [
         (1.0, 3, 1.0),
         (4.0, 3, 0.5),  # not 5 % behind
         (16.0, 2, 0.96),  # more than 5 % behind the best so far, at the second stage
     ]
+
+
+def test_a_rehearsal_that_ended_early_is_not_chosen_for_its_loss_at_that_stage():
+    """Losses grow from stage to stage, so the first one is no loss of the last."""
+    chooser = rehearsed({1.0: [1.0, 2.0, 3.0], 4.0: [1.2], 0.25: [1.2]})
+    assert chooser.state["ridge"] == 1.0
 
 
 @pytest.mark.parametrize("blocks", ["full", "outputs"])

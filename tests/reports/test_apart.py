@@ -1,4 +1,4 @@
-"""Only runs that differ by their seeds alone are averaged."""
+"""Runs are averaged where only their seeds differ."""
 
 import pytest
 

@@ -43,3 +43,16 @@ def test_few_layers_are_all_lines_of():
     names, alike = blocks(FEW)
     assert len(lines_of(names, alike, every=False)) == 3
     assert [line.name for line in lines_of(names, alike, every=True)] == names
+
+
+def test_a_name_stands_for_no_more_than_its_layers():
+    """Numbers that are no full product are lines of their own, those that go together one."""
+    places = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 5)]
+    names = [f"stage.{i}.{j}.conv" for i, j in places]
+    lines = grouped(names, [0] * len(names))
+    assert [line.label for line in lines] == [
+        "stage.0,2.0-1.conv (4 layers)",
+        "stage.1.0-2.conv (3 layers)",
+        "stage.3.5.conv",
+    ]
+    assert [line.members for line in lines] == [(0, 1, 5, 6), (2, 3, 4), (7,)]

@@ -218,6 +218,14 @@ def test_a_run_of_today_makes_a_page_from_the_command_line(chromium, tmp_path):
     assert chromium.faults == []
 
 
+def test_a_run_from_python_has_its_options_without_those_that_are_null():
+    settings = {"sparsity": 0.9, "nnz": None, "training": {"epochs": 3, "clip": None}}
+    text = page_of(make_report(read_runs_of(record(settings=settings))))
+    assert "called from Python, with these options, under the names of a run file" in text
+    asked = re.search(r"sparsity = .*?(?=<)", text, re.DOTALL)[0]
+    assert asked.replace("&#34;", '"') == 'sparsity = 0.9\ntraining = {"epochs": 3}'
+
+
 def test_the_page_asks_the_network_for_nothing():
     text = page_of(make_report(read_runs_of(record())))
     without = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)

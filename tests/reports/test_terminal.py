@@ -6,9 +6,16 @@ import pytest
 from rich.console import Console
 
 from chita.progress.screen import Screen
-from chita.records import TrainingRecord
+from chita.records import EpochRecord, TrainingRecord
 from chita.reports.accuracy import make_table
-from chita.reports.terminal import FOLD, RIGHT, print_table, show_run, sweep_table
+from chita.reports.terminal import (
+    FOLD,
+    RIGHT,
+    print_sweep,
+    print_table,
+    show_run,
+    sweep_table,
+)
 from tests.reports.records import line, record
 
 NAME = "encoder.layers.12.attention.output.dense.weight"
@@ -70,10 +77,29 @@ def test_a_run_is_shown():
     assert "Net, refitted" in refitted
     trained = TrainingRecord(epochs=(), stopped="the loss is not finite")
     stopped = printed(lambda screen: show_run(record(training=trained), screen))
+    assert "0 epochs" in stopped
+    epoch = EpochRecord(epoch=1, sparsity=0.5, loss=0.1, rate=0.1, metric=90.0, seconds=1.0)
+    once = TrainingRecord(epochs=(epoch,))
+    assert "1 epoch, training loss" in printed(lambda s: show_run(record(training=once), s))
     assert "training stopped: the loss is not finite" in stopped
 
 
+def test_a_title_is_on_one_line_where_there_is_room():
+    title = "a title that is wider than all columns"
+    options = {"columns": {"a": FOLD, "b": RIGHT}, "rows": [["x", "1"]], "title": title}
+    assert title in printed(print_table, 80, **options)
+    narrow = printed(print_table, 20, **options)
+    assert max(map(len, narrow.splitlines())) == 20
+
+
+def test_lines_between_rows():
+    rows = [[str(at)] for at in range(4)]
+    shown = printed(print_table, columns={"n": RIGHT}, rows=rows, sections=(1, 3))
+    assert [text[0] for text in shown.splitlines()[3:]] == [*"││├││└"]
+
+
 def test_a_sweep_of_failures_is_an_empty_table():
+    assert printed(lambda screen: print_sweep(make_table([]), screen)) == ""
     assert sweep_table(make_table([])).row_count == 0
     table = sweep_table(make_table([line(seed=0), line(seed=1, value=80.0)]), "2 of 2 runs")
     assert "85.00 ± 7.07" in printed(lambda screen: screen.print(table))
