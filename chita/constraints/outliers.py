@@ -57,7 +57,9 @@ class ByOutliers(Budget):
 
     @property
     def words(self) -> dict[str, Any]:
-        """Outliers, the share and the floors; no word says `shares` and `spread`."""
+        """Outliers, the share and the floors; none where `shares` or `spread` is given."""
+        if replace(self, shares=None, spread=ByOutliers.spread) != self:
+            return {}
         return {"per_layer": OUTLIERS, "sparsity": self.sparsity, "min_keep": self.min_keep}
 
     def kept(self, layout: Layout) -> int:

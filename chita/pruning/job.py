@@ -10,7 +10,7 @@ from typing import Any, final
 from torch import nn
 
 from chita.budget_options import BudgetOptions
-from chita.constraints import Budget, Searched, budget_of
+from chita.constraints import Budget, Searched
 from chita.data.batches import Data
 from chita.errors import InputError
 from chita.layout import Layout
@@ -115,8 +115,7 @@ class Job:
         if self.command != "prune":
             return {}
         words = self.budget.words
-        said = bool(words) and budget_of(BudgetOptions(**words)) == self.budget
-        own = {} if said else {"budget": repr(self.budget)}
+        own = {} if words else {"budget": repr(self.budget)}
         return {**flat(BudgetOptions()), **words, **own}
 
     def result(

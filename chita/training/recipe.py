@@ -84,8 +84,8 @@ class Training(Options):
         if last >= self.epochs:
             raise InputError(
                 f"{self.events} events, one every {self.every} epochs, need more than {last} "
-                f"epochs, so that one comes after the last; `epochs` is {self.epochs}. Give more epochs, "
-                "or fewer events."
+                f"epochs, so that one comes after the last; `epochs` is {self.epochs}. Give more "
+                "epochs, or fewer events."
             )
 
     def event_before(self, epoch: int) -> int | None:

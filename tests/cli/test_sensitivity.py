@@ -130,7 +130,7 @@ def test_a_file_of_settings_and_the_command_line_that_overrides_it():
         (["--samples", "1290", "--validation", "40"], "1290 of 1297 samples would make"),
         (["--solver", "alps"], "alps only prunes layer by layer"),
         (["--solver", "magnitud"], "Did you mean magnitude"),
-        (["--option", "speed=3"], "magnitude has no option 'speed'"),
+        (["--option", "speed=3"], "magnitude: There is no option 'speed'"),
         (["--ridge", "strong"], "ridge is 'strong'"),
         (["--targets", "fcc1"], "'fcc1' (did you mean fc1?)"),
         (["--model", "digits-mpl"], "Did you mean digits-mlp"),
