@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -22,7 +21,6 @@ from chita.pruning.journal import Journal
 from chita.pruning.layers import check_layers, layers_of
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Source, check_samples
-from chita.pruning.search import searched
 from chita.pruning.so_far import Staged
 from chita.pruning.staged import StagedRun
 from chita.pruning.unfinished import Unfinished
@@ -44,19 +42,7 @@ def run_gradually(job: Job, training: Training) -> PruneResult:
             event = _by_layers(network, job)
             check = partial(check_layers, layers=layers_of(network, layout))
         else:
-            began = time.perf_counter()
-            budget = searched(
-                job.budget,
-                network,
-                layout,
-                job.data,
-                solver=job.solver,
-                sampling=job.sampling,
-                pose=job.pose,
-                bn_recalibrate=job.stages.bn_recalibrate,
-                progress=job.progress,
-            )
-            searching = time.perf_counter() - began
+            budget, searching = job.searched(network)
             event = _by_rows(network, job, last=budget)
             check = partial(_check_bound, layout=layout)
             judged = bool(job.solver.curvatures) and (job.pose.judged or job.solver.judges)

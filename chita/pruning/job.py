@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from chita.pruning.config import Checkpoint, Memory, Stages, Training
 from chita.pruning.pose import Pose
 from chita.pruning.result import PruneResult, make_record
 from chita.pruning.samples import Sampling, loss_name
+from chita.pruning.search import searched
 from chita.pruning.so_far import Staged
 from chita.pruning.unfinished import Unfinished
 from chita.pruning.working_copy import copied, restored_on_error
@@ -82,6 +84,22 @@ class Job:
             "budget": repr(self.budget),
         }
         return Unfinished(self.checkpoint, settings={**asked, **own, **others}, network=network)
+
+    def searched(self, network: nn.Module) -> tuple[Budget, float]:
+        """Return the budget with its levels measured, where it asks for that, and the seconds."""
+        began = time.perf_counter()
+        budget = searched(
+            self.budget,
+            network,
+            self.layout,
+            self.data,
+            solver=self.solver,
+            sampling=self.sampling,
+            pose=self.pose,
+            bn_recalibrate=self.stages.bn_recalibrate,
+            progress=self.progress,
+        )
+        return budget, time.perf_counter() - began
 
     @contextmanager
     def at_work(self, network: nn.Module, layout: Layout | None) -> Iterator[None]:

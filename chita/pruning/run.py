@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +43,6 @@ from chita.pruning.layout import layout_for
 from chita.pruning.pose import Pose
 from chita.pruning.result import PruneResult
 from chita.pruning.samples import Sampling, check_samples
-from chita.pruning.search import searched
 from chita.pruning.so_far import Staged
 from chita.pruning.staged import StagedRun
 from chita.pruning.unfinished import Unfinished
@@ -248,19 +246,7 @@ def run_stages(job: Job) -> PruneResult:
     network, layout = job.worked_on(), job.layout
     kept = job.kept(network) if job.stages.number > 1 else None
     with job.at_work(network, layout):
-        began = time.perf_counter()
-        budget = searched(
-            job.budget,
-            network,
-            layout,
-            job.data,
-            solver=job.solver,
-            sampling=job.sampling,
-            pose=job.pose,
-            bn_recalibrate=job.stages.bn_recalibrate,
-            progress=job.progress,
-        )
-        searching = time.perf_counter() - began
+        budget, searching = job.searched(network)
         run = StagedRun(
             network,
             layout,
