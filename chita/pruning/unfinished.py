@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -127,16 +127,23 @@ class Unfinished:
                 f"{self._path} belongs to a network with other weights. Give the same, or delete "
                 "it to begin anew."
             )
-        differing = [
-            f"`{name}` was {before.get(name)!r} and is {value!r}"
-            for name, value in self._settings.items()
-            if name != "network" and before.get(name) != value
-        ]
+        now = {name: value for name, value in self._settings.items() if name != "network"}
+        differing = [*_differences(before, now)]
         if differing:
             raise InputError(
                 f"{self._path} was written under other settings: {'; '.join(differing)}. Give the "
                 "same, or delete it to begin anew."
             )
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], of: str = "") -> Iterator[str]:
+    """What differs, a phrase each; of tables, which of their options."""
+    for name, value in now.items():
+        own = before.get(name)
+        if isinstance(own, dict) and isinstance(value, dict):
+            yield from _differences(own, value, f"{of}{name}.")
+        elif own != value:
+            yield f"`{of}{name}` was {own!r} and is {value!r}"
 
 
 def _digest(network: nn.Module) -> str:

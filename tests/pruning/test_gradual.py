@@ -235,7 +235,7 @@ def test_other_settings_do_not_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(FineTuner, "epoch", stopped)
     with pytest.raises(KeyboardInterrupt):
         pruned(checkpoint=kept)
-    with pytest.raises(InputError, match="training was"):
+    with pytest.raises(InputError, match=r"`training.rate` was 0.02 and is 0.03"):
         pruned(checkpoint=chita.Checkpoint(kept, resume=True), training=training(rate=0.03))
 
 
