@@ -148,6 +148,10 @@ class Described:
         words |= {"none": None} if NoneType in self.kinds else {}
         if text.lower() in words:
             return words[text.lower()]
+        return self.numbered(text)
+
+    def numbered(self, text: str) -> Any:
+        """Return the number that a text stands for, where the type asks for one; else the text."""
         for kind in (int, float):
             if kind in self.kinds:
                 with suppress(ValueError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from types import NoneType
@@ -131,11 +130,7 @@ class Leaf:
         kinds = self.entry.kinds
         if isinstance(given, list) and dict in self.shapes:
             return dict(text.partition("=")[::2] for text in given)
-        if isinstance(given, str) and str not in kinds:
-            for kind in {int, float}.intersection(kinds):
-                with suppress(ValueError):
-                    return kind(given)
-        return given
+        return self.entry.numbered(given) if isinstance(given, str) and str not in kinds else given
 
     def typed(self, value: Any) -> Any:
         """Return a value with its paths and sequences as such; numbers are left to its class.

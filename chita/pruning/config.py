@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import final
 
 from chita.errors import InputError
-from chita.options import Options, described, option
+from chita.options import Options, flat, option
 from chita.pruning.ridge import AUTO, Ridge
 from chita.pruning.schedule import Stages
 from chita.training.recipe import Training
@@ -40,7 +39,7 @@ __all__ = [
     "Stages",
     "Training",
     "check_groups",
-    "check_idle",
+    "check_one_stage",
 ]
 
 
@@ -197,16 +196,17 @@ class Checkpoint(Options):
             raise InputError(f"`path` is {self.path!r}; give the path of a file.")
 
 
-def check_idle(options: Options, what: str, *, used: Sequence[str]) -> None:
-    """Raise `InputError` that names options that were set and have no part in something."""
-    usual = type(options)()
-    idle = [
-        f"`{entry.flag}`"
-        for entry in described(type(options))
-        if entry.name not in used and getattr(options, entry.name) != getattr(usual, entry.name)
-    ]
-    if idle:
-        raise InputError(f"{' and '.join(idle)} have no part in {what}. Leave them out.")
+def check_one_stage(stages: Stages, fisher: Fisher, what: str) -> None:
+    """Raise `InputError` that names options that were set and only serve several stages."""
+    pairs: tuple[tuple[Options, Options], ...] = (
+        (stages, Stages(bn_recalibrate=stages.bn_recalibrate)),
+        (fisher, replace(fisher, history=Fisher.history)),
+    )
+    for options, plain in pairs:
+        own, other = flat(options), flat(plain)
+        idle = [f"`{name}`" for name, value in own.items() if value != other[name]]
+        if idle:
+            raise InputError(f"{' and '.join(idle)} have no part in {what}. Leave them out.")
 
 
 def check_groups(**groups: object) -> None:

@@ -19,7 +19,6 @@ from chita.losses import LossLike
 from chita.masks.fit import Masks, fit_masks
 from chita.models.prunable import prunable_layout
 from chita.models.wrappers import unwrapped
-from chita.options import described
 from chita.progress.shown import ProgressLike, progress_of
 from chita.pruning.before_after import Measure, before_and_after
 from chita.pruning.by_layers import by_layers, check_asked, run_layers
@@ -33,7 +32,7 @@ from chita.pruning.config import (
     Stages,
     Training,
     check_groups,
-    check_idle,
+    check_one_stage,
 )
 from chita.pruning.gradually import check_training, run_gradually
 from chita.pruning.job import Job
@@ -49,8 +48,6 @@ from chita.pruning.unfinished import Unfinished
 from chita.solvers import BSO, Magnitude, Solver
 from chita.solvers.named import solver_name
 from chita.training.evaluate import Score
-
-_ONE_STAGE = tuple(e.name for e in described(Fisher) if e.name != "history")
 
 
 @final
@@ -87,7 +84,7 @@ def check_options(
 
     Raises `InputError` for options that together no network and no data could make usable.
     """
-    layers = by_layers(solver, layerwise)
+    layers = by_layers(solver, RunOptions(layerwise=layerwise).layerwise)
     if solver.bound and not solver.curvatures:
         raise InputError(
             f"{solver_name(solver)} collects no gradients, so no bound can be proven. Leave its "
@@ -135,7 +132,6 @@ def open_prune(
     )
     sampling = Sampling(fisher=fisher, validation=validation, seed=seed, loss=loss)
     pose = Pose(quadratic=quadratic, structure=fisher.structure)
-    RunOptions(layerwise=layerwise, validation=validation, seed=seed)
     layers = check_options(budget, solver, stages, fisher, quadratic, layerwise)
     if not layers:
         _check_chosen(sampling, pose, solver)
@@ -190,8 +186,7 @@ def open_refit(
 ) -> Opened:
     """Return a run that gives the weights of a mask their best values; see `chita.refit`."""
     check_groups(fisher=fisher, quadratic=quadratic, stages=stages)
-    check_idle(stages, "refitting", used=("bn_recalibrate",))
-    check_idle(fisher, "refitting", used=_ONE_STAGE)
+    check_one_stage(stages, fisher, "refitting")
     sampling = Sampling(fisher=fisher, validation=validation, seed=seed, loss=loss)
     pose = Pose(quadratic=quadratic, structure=fisher.structure)
     _check_chosen(sampling, pose, BSO())

@@ -21,7 +21,7 @@ from chita.losses import LossLike
 from chita.models.mode import evaluation_mode, without_cache
 from chita.models.prunable import prunable_layout
 from chita.models.wrappers import uncompiled, unwrapped
-from chita.options import described, flat, plain
+from chita.options import flat, plain
 from chita.problem import GradientGram
 from chita.progress.shown import ProgressLike, progress_of
 from chita.pruning.config import (
@@ -31,7 +31,7 @@ from chita.pruning.config import (
     Quadratic,
     Stages,
     check_groups,
-    check_idle,
+    check_one_stage,
 )
 from chita.pruning.pose import Pose
 from chita.pruning.result import levels_of
@@ -154,9 +154,7 @@ def sensitivity(
     began = time.perf_counter()
     method = make_solver(solver, seed=seed)
     check_groups(fisher=fisher, quadratic=quadratic, stages=stages)
-    check_idle(stages, "sensitivity", used=("bn_recalibrate",))
-    used = [entry.name for entry in described(Fisher) if entry.name != "history"]
-    check_idle(fisher, "sensitivity", used=used)
+    check_one_stage(stages, fisher, "sensitivity")
     sampling = Sampling(fisher=fisher, validation=validation, seed=seed, loss=loss)
     tried = check_sensitivity(sparsities, method, sampling, quadratic)
     pose = Pose(quadratic=quadratic, structure=fisher.structure).at(first_order=0.0)
