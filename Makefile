@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS := -n auto --maxprocesses 4
 
-.PHONY: help demo test test-all lint docs bench reproduce clean
+.PHONY: help demo test test-all lint mutants docs bench reproduce clean
 help:           ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/' | column -t -s:
 
@@ -31,6 +31,11 @@ lint: $(READY)      ## style, types, layers, lengths
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_shape.py
 
+mutants: $(READY)   ## change a sample of the core bit by bit; list the changes that no test notices
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mutmut==3.8.1
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run
+	$(BIN)/mutmut results
+
 docs: $(READY)      ## the documentation, in site/, which opens from disk; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
@@ -44,7 +49,7 @@ bench: $(READY)     ## measure, and write benchmarks/results/
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/runtimes.py
 	$(BIN)/python benchmarks/csr.py
-	$(BIN)/python benchmarks/methods.py
+	$(BIN)/python benchmarks/solver_page.py
 	$(BIN)/python benchmarks/start.py
 
 reproduce: $(READY) ## run the sweep reproduce/$(NAME).toml on the data in $(CHITA_DATA)
@@ -54,4 +59,4 @@ reproduce: $(READY) ## run the sweep reproduce/$(NAME).toml on the data in $(CHI
 		$(if $(AGAINST),--against $(AGAINST))
 
 clean:          ## remove what the targets made
-	rm -rf .venv build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build site mutants *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from chita.collect.cost import with_operations
-from chita.constraints import AtLeastNofM, Blocks, Flops, NofM, PerLayer, PerRow, Sparsity
+from chita.constraints import AtLeastNofM, Blocks, Flops, NofM, PerLayer, PerOutput, Sparsity
 from chita.losses import LOSSES
 from chita.models.prunable import prunable_layout, read_weights
 from chita.models.zoo import find_model
@@ -28,7 +28,7 @@ BUDGETS = {
     "top-k": Sparsity(0.8, min_keep=0),
     "floors": Sparsity(0.8),
     "per layer, erk": PerLayer(0.8, distribution="erk"),
-    "per row": PerRow(0.8),
+    "per row": PerOutput(0.8),
     "FLOPs 0.5, non-zeros 0.5": Flops(0.5) & Sparsity(0.5),
     "FLOPs 0.3, non-zeros 0.3": Flops(0.3) & Sparsity(0.7),
     "FLOPs 0.2, non-zeros 0.2": Flops(0.2) & Sparsity(0.8),

@@ -21,7 +21,7 @@ from chita.machine import processor
 from chita.records import versions
 from chita.runtimes.csr import CSR, DENSE, Choice, choose, in_forms
 from chita.runtimes.inputs import inputs_of
-from chita.runtimes.pytorch import opened
+from chita.runtimes.pytorch import loaded
 from chita.runtimes.timing import load, one_thread, side_by_side
 
 mpl.use("agg")
@@ -79,8 +79,8 @@ def chosen(size, batch, sparsity):
     network, inputs = nn.Sequential(*layers).eval(), inputs_of(torch.randn(batch, size))
     choices = choose(network, inputs)
     runs = {
-        "dense": opened(copy.deepcopy(network), inputs),
-        "chosen": opened(in_forms(network, choices), inputs),
+        "dense": loaded(copy.deepcopy(network), inputs),
+        "chosen": loaded(in_forms(network, choices), inputs),
     }
     times = side_by_side({name: partial(run.run, inputs) for name, run in runs.items()}, 2.0)
     return {
@@ -122,7 +122,7 @@ def summary(found):
 
 
 def main():
-    """Measure, tell and write."""
+    """Measure, print and write."""
     torch.manual_seed(0)
     found = {}
     begun = load()

@@ -4,7 +4,7 @@ Usage: python benchmarks/growth.py [method ...]   (without words: all)
 Each run is in a fresh process, as in benchmarks/solvers.py, which measures it; a first-order term
 is left out, λ is 1e-3. Times are medians of three, at the largest size one, after one that does not
 count. What takes more than LIMIT seconds, or more memory than there is, is told
-as such. Writes benchmarks/results/growth.json; benchmarks/methods.py draws it.
+as such. Writes benchmarks/results/growth.json; benchmarks/solver_page.py draws it.
 """
 
 import json

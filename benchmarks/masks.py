@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from chita.data.examples import Examples
-from chita.data.pool import make_pool
+from chita.data.sampler import make_sampler
 from chita.losses import make_loss
 from chita.masks.enforce import Enforcer
 from chita.models.paper.resnet20 import ResNet20
@@ -46,7 +46,7 @@ def tuner(network, shape, batches, optimizer):
     pair = torch.randn(batches * BATCH, *shape), torch.randint(10, (batches * BATCH,))
     return FineTuner(
         network,
-        make_pool(Examples(pair), seed=0),
+        make_sampler(Examples(pair), seed=0),
         Training(epochs=1, events=1, batch=BATCH, optimizer=optimizer, rate=1e-3),
         make_loss(None, pair),
         seed=0,

@@ -99,7 +99,7 @@ def growth(results):
             for value, expected in zip(fitted, predicted, strict=True)
         ]
         lines.append([f"`{solver}`", why, *cells])
-    return table(["method", "dominating term", "n", "p", "k"], lines)
+    return table(["solver", "dominating term", "n", "p", "k"], lines)
 
 
 def asked(results):
@@ -123,7 +123,7 @@ def asked(results):
             text = f"{r['peak_over_a']:.2f} A = 0.25 A + {max(0.0, systems):.1f} n x n systems"
             lines.append([r, "memory added to A, at most 0.25 A and the n x n systems", text])
     return table(
-        ["method", "rows", "sparsity", "λ", "s", "what", "measured"],
+        ["solver", "rows", "sparsity", "λ", "s", "quantity", "measured"],
         [
             [
                 f"`{r['solver']}`",
@@ -140,8 +140,8 @@ def asked(results):
 
 
 def speeds(results):
-    """One line per method and size."""
-    head = ["n", "p", "sparsity", "λ", "s", "method", "seconds", "streams of A", "GB of A read",
+    """One line per solver and size."""
+    head = ["n", "p", "sparsity", "λ", "s", "solver", "seconds", "streams of A", "GB of A read",
             "GB/s", "of copying", "added memory, A", "Q"]  # fmt: skip
     lines = [
         [
@@ -181,7 +181,7 @@ def storage(reference):
 
 
 def collecting(rows):
-    """Rows per second by way, beside one batched backward and a loop of samples."""
+    """Rows per second by backend, beside one batched backward and a loop of samples."""
     lines = []
     for network, threads in dict.fromkeys((r["network"], r["threads"]) for r in rows["results"]):
         own = {
@@ -199,7 +199,7 @@ def collecting(rows):
                 f"{r['added_over_a']:.2f}",
             ]
             lines.append(cells)
-    head = ["network", "threads", "way", "rows/s", "of batched", "of loop", "added MB", "in A"]
+    head = ["network", "threads", "backend", "rows/s", "of batched", "of loop", "added MB", "in A"]
     return table(head, lines)
 
 
@@ -334,7 +334,7 @@ of n³/3, and a constant cost of some milliseconds.
 
 ## Collecting rows
 
-Rows per second of `collect_gradients`, with all its checks, by the fastest way it may take; of one
+Rows per second of `collect_gradients`, with all its checks, by the fastest backend; of one
 plain batched backward over the same samples, which gives no rows; of a loop over samples into a
 matrix that is there before. Memory is what the process needs in addition, also in units of A.
 `chita.prune` of MLPNet on 1,000 rows by `bso`, evaluation left out:

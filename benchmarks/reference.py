@@ -1,7 +1,7 @@
 """Every method on the 24 reference problems of MLPNet, and what chita's parts and 16 bits do.
 
 Usage: CHITA_DATA=... python benchmarks/reference.py
-Writes benchmarks/results/reference.json, from which benchmarks/methods.py writes docs/methods.md.
+Writes benchmarks/results/reference.json, from which benchmarks/solver_page.py makes its page.
 Q is the objective on float32 rows, and `seconds` single times, in one process. `storage` holds, for
 rows kept in 16 bits, the largest relative error of Q at the same weights, and Q on float32 rows of
 the weights that chita then finds.
@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from chita.constraints import KeepK
-from chita.solvers import CHITA, LocalSearch
+from chita.solvers import CHITA
+from chita.solvers.baselines import LocalSearch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.instances import MLPNET_SIZE, REFERENCE, SOLVERS, mlpnet_rows, posed

@@ -28,8 +28,8 @@ from torch import nn
 
 import chita
 from chita.collect import store
+from chita.collect.backends import worth_factoring
 from chita.collect.gradients import collect_gradients
-from chita.collect.ways import worth_factoring
 from chita.data.examples import Examples
 from chita.losses import LOSSES
 from chita.machine import large_matrix

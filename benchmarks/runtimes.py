@@ -73,12 +73,12 @@ def table(found):
             for p in pairs
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    told = "Milliseconds of a call, dense and pruned, and how many times faster, medians:"
-    return "\n".join([told, "", *lines]) + "\n"
+    caption = "Milliseconds of a call, dense and pruned, and how many times faster, medians:"
+    return "\n".join([caption, "", *lines]) + "\n"
 
 
 def main():
-    """Measure, tell and write."""
+    """Measure, print and write."""
     found = {}
     for name, (make, shape) in CASES.items():
         torch.manual_seed(0)

@@ -33,7 +33,7 @@ from benchmarks.instances import MLPNET_SIZE, SOLVERS, mlpnet_rows, posed, rando
 
 RESULTS = Path(__file__).parent / "results"
 ITERATIONS = 20  # of the IHT run that tells the time of one iteration
-SMALL = 500e6  # bytes of A up to which every method and sparsity is measured
+SMALL = 500e6  # bytes of A up to which every solver and sparsity is measured
 
 
 class _CountedRows:
@@ -113,7 +113,7 @@ def status(field):
 
 
 def measure(case):
-    """One method on one problem."""
+    """One solver on one problem."""
     n, p, kept, repeats = case["n"], case["p"], case["kept"], case["repeats"]
     way = "factored" if case["data"].endswith("factored") else "rule"
     found = mlpnet_rows(way) if case["data"].startswith("mlpnet") else None
@@ -166,7 +166,7 @@ def measure(case):
 
 
 def cases(quick):
-    """Sizes × sparsities × methods; the largest with three methods at one sparsity."""
+    """Sizes × sparsities × solvers; the largest with three solvers at one sparsity."""
     real = "mlpnet" if "CHITA_DATA" in os.environ else "random"
     for kept in (16_180, 3_235, 647):
         for solver in SOLVERS:

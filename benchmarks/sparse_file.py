@@ -15,6 +15,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -51,6 +52,11 @@ def zipped(dense, path):
     return {"write": wrote, "read": time.perf_counter() - began, "bytes": path.stat().st_size}
 
 
+def coding_of(one):
+    """How a tensor is stored."""
+    return "same" if isinstance(one, str) else one.coding.value
+
+
 def measured(state, folder):
     """All files of one network."""
     dense, sparse = folder / "dense.safetensors", folder / "sparse.chita"
@@ -73,10 +79,7 @@ def measured(state, folder):
             "read": read,
             "ratio": {"write": write / save, "read": read / load},
             "raised": sum(done.raised.values()),
-            "codings": {
-                coding: sum(entry.coding.name == coding for entry in done.entries)
-                for coding in ("DENSE", "BITMASK", "GAPS", "SAME")
-            },
+            "codings": dict(Counter(coding_of(one) for one in done.tensors.values())),
         })
     pressed = zipped(dense, folder / "dense.gz")
     lines.append({"file": "safetensors, gzip", "share": pressed["bytes"] / size, **pressed})

@@ -11,7 +11,7 @@ from chita.options import Options, option
 @final
 @dataclass(frozen=True, kw_only=True)
 class BudgetOptions(Options):
-    """What a network keeps, in words; None for what was not given.
+    """A budget in words; None for those that were not given.
 
     `chita.constraints.budget_of` makes the budget.
 
@@ -44,8 +44,8 @@ class BudgetOptions(Options):
     )
     per_layer: str | dict[str, Any] | None = option(
         None,
-        "How `sparsity` is shared: uniform or erk over tensors, rows over all outputs alike, owl "
-        "by outliers (layer by layer); or a CSV file of tensor,sparsity, without `sparsity`. "
+        "How `sparsity` is shared: uniform or erk over tensors, outputs over all outputs alike, "
+        "owl by outliers (layer by layer); or a CSV file of tensor,sparsity, without `sparsity`. "
         "search measures the loss of several levels of every tensor, and takes the best under any "
         "budget of weights, bytes or FLOPs; so does a CSV file of tensor,sparsity,loss.",
         value="WORD_OR_FILE",

@@ -1,11 +1,16 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from safetensors import SafetensorError
+
+from chita.errors import ChitaError, OutputError
 
 
 def draft_of(path: Path) -> Path:
@@ -25,3 +30,74 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def draft_beside(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`, gone at the end with those that were made for it."""
+    draft = draft_of(path)
+    absent = [folder for folder in path.parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        for folder in absent:
+            with suppress(OSError, ValueError):  # not empty, or never made
+                folder.rmdir()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Let failures to write what goes to `path` become one `OutputError`."""
+    try:
+        yield
+    except ChitaError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:  # ValueError: a null in the name
+        raise OutputError(
+            f"{path} could not be written: {error}. Nothing was left there; free space or choose "
+            "another path."
+        ) from error
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a path is taken, be it by a link that leads nowhere."""
+    return path.exists() or path.is_symlink()
+
+
+def put(moves: Sequence[tuple[Path, Path]]) -> None:
+    """Move every draft to its target; if one fails, all is as it was before."""
+    aside: list[tuple[Path, Path]] = []
+    made: list[Path] = []
+    try:
+        for draft, target in moves:
+            if is_there(target):
+                old = target.with_name(f".{target.name}.{os.getpid()}.old")
+                target.rename(old)
+                aside.append((old, target))
+            draft.rename(target)
+            made.append(target)
+    except BaseException:
+        for target in made:
+            _remove(target)
+        for old, target in aside:
+            old.rename(target)
+        raise
+    for old, _ in aside:
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Let the disk have all of a file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

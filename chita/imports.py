@@ -36,7 +36,7 @@ def imported(text: str) -> Any:
         module = importlib.import_module(module_name)
     except Exception as error:  # a module is the user's code and may raise anything
         raise InputError(
-            f"{module_name!r} cannot be imported: {told(error)}. Run from the folder it lies in, "
+            f"{module_name!r} cannot be imported: {cause(error)}. Run from the folder it lies in, "
             "or install it."
         ) from error
     if not hasattr(module, name):
@@ -59,13 +59,13 @@ def called(text: str) -> Any:
         trace = error.__traceback__
         refused = isinstance(error, TypeError) and trace is not None and trace.tb_next is None
         hint = " It is called without arguments." if refused else ""  # it was not even begun
-        raise InputError(f"{text} fails: {told(error)}.{hint}") from error
+        raise InputError(f"{text} fails: {cause(error)}.{hint}") from error
 
 
-def told(error: Exception) -> str:
+def cause(error: Exception) -> str:
     """Return what a failure of the user's code says, and where in that code it rose.
 
-    >>> told(KeyError("name"))
+    >>> cause(KeyError("name"))
     "KeyError: 'name'"
     """
     own = [

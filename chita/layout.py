@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -18,7 +18,7 @@ from chita.errors import InputError
 @final
 @dataclass(frozen=True, kw_only=True)
 class Axes:
-    """Which dimensions of a weight run over outputs and inputs, and its number of groups.
+    """The dimensions of a weight that run over outputs and inputs, and its number of groups.
 
     `Linear` and `ConvNd` weights are (out, in / groups, ...); transposed convolutions and
     Hugging Face's `Conv1D` hold the inputs first.
@@ -116,8 +116,11 @@ class Layout:
     @cached_property
     def segments(self) -> tuple[slice, ...]:
         """The slice of the flat vector that each tensor occupies."""
-        ends = tuple(accumulate(self.counts))
-        return tuple(slice(e - c, e) for e, c in zip(ends, self.counts, strict=True))
+        return slices(self.counts)
+
+    def floors(self, min_keep: int) -> tuple[int, ...]:
+        """Return `min_keep` for each tensor, or the number of its weights if that is smaller."""
+        return tuple(min(min_keep, count) for count in self.counts)
 
     def alone(self, name: str) -> Layout:
         """Return the layout of one of its tensors."""
@@ -174,16 +177,45 @@ class Layout:
         }
 
 
-Part = Tensor | range
+WeightIndex = Tensor | range
 """An ascending index of weights; a range of neighbours takes no memory."""
 
 
-def as_index(part: Part) -> Tensor:
-    """Return the index of a part as a tensor (k,)."""
-    return torch.arange(part.start, part.stop) if isinstance(part, range) else part
+def as_index(index: WeightIndex) -> Tensor:
+    """Return the index as a tensor (k,)."""
+    return torch.arange(index.start, index.stop) if isinstance(index, range) else index
 
 
-def segments_of(index: Part, segments: tuple[slice, ...]) -> tuple[slice, ...]:
+def slices(counts: Sequence[int]) -> tuple[slice, ...]:
+    """Return consecutive slices of given lengths.
+
+    >>> slices([2, 3])
+    (slice(0, 2, None), slice(2, 5, None))
+    """
+    return tuple(slice(end - n, end) for end, n in zip(accumulate(counts), counts, strict=True))
+
+
+def lengths(segments: Sequence[slice]) -> list[int]:
+    """Return how many weights each slice holds."""
+    return [segment.stop - segment.start for segment in segments]
+
+
+def counts_in(mask: Tensor, segments: Sequence[slice]) -> list[int]:
+    """Return how many weights of each slice the mask (p,) keeps."""
+    return [int(mask[segment].count_nonzero()) for segment in segments]
+
+
+def owners(index: Tensor, segments: Sequence[slice]) -> Tensor:
+    """Return in which of consecutive slices each of the weights of an index (k,) lies.
+
+    >>> owners(torch.tensor([0, 3, 4]), (slice(0, 2), slice(2, 6)))
+    tensor([0, 1, 1])
+    """
+    ends = torch.tensor([segment.stop for segment in segments], device=index.device)
+    return torch.bucketize(index, ends, right=True)
+
+
+def segments_of(index: WeightIndex, segments: tuple[slice, ...]) -> tuple[slice, ...]:
     """Return where consecutive slices of the flat vector lie within an ascending index (k,).
 
     >>> segments_of(torch.tensor([0, 3, 4]), (slice(0, 2), slice(2, 6)))

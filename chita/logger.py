@@ -17,7 +17,7 @@ _TIMES = "seconds"  # in the names of what differs where a step is done again
 
 
 class Logger(Protocol):
-    """Receives the numbers of a run as it goes on.
+    """Receiver of the numbers of a run as it goes on.
 
     >>> class Printing:
     ...     def log(self, values, step):
@@ -28,7 +28,7 @@ class Logger(Protocol):
     """
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """These are the values, by name, of a step: the first, second ... of its kind.
+        """Log values, by name, of a step: the first, second ... of its kind.
 
         The kind is the name up to the first slash: `stage/` objective, `epoch/` loss, `layer/`
         error.
@@ -37,12 +37,12 @@ class Logger(Protocol):
 
 @final
 class TensorBoard:
-    """Writes scalars to a folder, for `tensorboard --logdir FOLDER`; needs the extra tensorboard.
+    """Logger to a folder, for `tensorboard --logdir FOLDER`; needs the extra tensorboard.
 
     Args:
         folder: made with the first values. Without `resume` it must hold no events yet.
         resume: go on with the events of the same run. A value that is there already is not written
-            again: a run that was stopped between logging a stage and keeping it does it anew.
+            again: a run that was stopped between logging a stage and keeping it repeats that stage.
 
     Values are stored in float32, as the files of TensorBoard have them.
 
@@ -128,7 +128,7 @@ def check_logger(logger: object) -> None:
 def _tensorboard(
     folder: str | Path,
 ) -> tuple[Callable[[str], Any], Callable[[Path], dict[tuple[str, int], float]]]:
-    """What writes events to a folder, and what reads all that are there."""
+    """Return a function that opens a writer of events to a folder, and one that reads a folder."""
     try:
         from tensorboard.backend.event_processing import (  # noqa: PLC0415 (optional)
             event_accumulator,
@@ -165,6 +165,6 @@ def _check_folder(folder: Path) -> None:
 
 
 def _same(one: float, other: float) -> bool:
-    """Whether two values are the same in float32."""
+    """Return whether two values are the same in float32."""
     ours, theirs = numpy.float32(one), numpy.float32(other)
     return bool(ours == theirs) or (math.isnan(one) and math.isnan(other))

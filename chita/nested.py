@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,20 +24,27 @@ def tensors(batch: Any) -> Iterator[Tensor]:
             yield from tensors(value)
 
 
-def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
+def map_leaves(function: Callable[[Any], Any], batch: Any, *, keep_mappings: bool = False) -> Any:
     """Return the batch with `function` applied to all that is no container.
 
-    Every mapping becomes a dict; tuples and lists keep their type.
+    Every mapping becomes a dict unless its type is kept, as that of outputs of networks must be;
+    tuples and lists keep theirs.
 
     >>> map_leaves(abs, {"a": (-1, 2)})
     {'a': (1, 2)}
     """
+    apply = partial(map_leaves, function, keep_mappings=keep_mappings)
     if isinstance(batch, Mapping):
-        return {name: map_leaves(function, value) for name, value in batch.items()}
+        entries = {name: apply(value) for name, value in batch.items()}
+        return type(batch)(**entries) if keep_mappings and type(batch) is not dict else entries
     if isinstance(batch, (tuple, list)):
-        parts = [map_leaves(function, value) for value in batch]
-        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+        return _rebuilt(batch, map(apply, batch))
     return function(batch)
+
+
+def _rebuilt(batch: Any, parts: Iterable[Any]) -> Any:
+    """Return a tuple, named tuple or list of other entries."""
+    return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
 
 
 def map_tensors(function: Callable[[Tensor], Any], batch: Any) -> Any:
@@ -47,7 +55,7 @@ def map_tensors(function: Callable[[Tensor], Any], batch: Any) -> Any:
 def count(batch: Any) -> int | None:
     """Return the number of samples, the first size that all tensors share.
 
-    None where samples cannot be told apart: no tensor, sizes that differ, an object of a type
+    None where samples cannot be separated: no tensor, sizes that differ, an object of a type
     of its own.
     """
     if not isinstance(batch, (Tensor, Mapping, tuple, list)):
@@ -57,7 +65,7 @@ def count(batch: Any) -> int | None:
 
 
 def joinable(a: Any, b: Any) -> bool:
-    """Return whether two batches differ in values and number of samples alone."""
+    """Return whether two batches differ in values and number of samples only."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.dtype == b.dtype and a.device == b.device and a.shape[1:] == b.shape[1:]
     if isinstance(a, Mapping) and isinstance(b, Mapping):
@@ -77,8 +85,7 @@ def joined(batches: Sequence[Any]) -> Any:
     if isinstance(first, Mapping):
         return {name: joined([batch[name] for batch in batches]) for name in first}
     if isinstance(first, (tuple, list)):
-        parts = [joined(part) for part in zip(*batches, strict=True)]
-        return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+        return _rebuilt(first, map(joined, zip(*batches, strict=True)))
     return first
 
 
@@ -93,10 +100,11 @@ def described(batch: Any, *, whole: bool = False) -> str:
     if isinstance(batch, Tensor):
         return f"{tuple(batch.shape)} {str(batch.dtype).removeprefix('torch.')}"
     if isinstance(batch, Mapping):
-        parts = (f"{name}: {described(value, whole=whole)}" for name, value in batch.items())
-        return f"{{{', '.join(parts)}}}"
+        entries = (f"{name}: {described(value, whole=whole)}" for name, value in batch.items())
+        return f"{{{', '.join(entries)}}}"
     if isinstance(batch, (tuple, list)):
         cut = len(batch) > _MOST and not whole
-        told = [described(value, whole=whole) for value in (batch[:_FIRST] if cut else batch)]
-        return f"({', '.join([*told, *([f'... {len(batch):,} in all'] if cut else [])])})"
+        parts = [described(value, whole=whole) for value in (batch[:_FIRST] if cut else batch)]
+        parts += [f"... {len(batch):,} in all"] if cut else []
+        return f"({', '.join(parts)})"
     return type(batch).__name__

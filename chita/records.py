@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -20,15 +21,15 @@ except ImportError:  # Windows has no such module; the peak is then unknown
 
 
 class SolvedRecord(BaseModel):
-    """What came of one layer, where layers are pruned one by one.
+    """The outcome of one layer, where layers are pruned one by one.
 
     Fields:
         inputs: tokens or windows N that it saw.
         error: ‖XŴ - XW‖²/‖XW‖² on these, None where XW is zero.
         objective: its Q; ridge: λ as used; status: how the solver ended; seconds: of the solve;
             trace: Q at the start and after each iteration.
-        left: why it was left dense, None where it was pruned.
-        raised: whether a system could not be solved with λ as asked for, and it was raised.
+        skipped: why it was left dense, None where it was pruned.
+        ridge_raised: whether a system could not be solved with λ as asked for, and it was raised.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,15 +41,15 @@ class SolvedRecord(BaseModel):
     status: str | None = None
     seconds: float = 0.0
     trace: tuple[float | None, ...] = ()
-    left: str | None = None
-    raised: bool = False
+    skipped: str | None = None
+    ridge_raised: bool = False
 
 
 class LayerRecord(BaseModel):
     """One prunable tensor: its `name`, `shape`, number of `weights` and how many are `kept`.
 
     `dead_outputs` counts outputs (rows of a linear layer, channels of a convolution) of which no
-    weight is kept. `rows` is the way in which its gradients were had (factored, rule, vmap, loop),
+    weight is kept. `backend` is how its gradients were computed (factored, rule, vmap, loop),
     None where none were collected; `solved`, what came of it by itself, where layers were pruned
     one by one; `axes`, the dimensions of outputs and inputs, and the number of groups (`Axes`).
     """
@@ -60,7 +61,7 @@ class LayerRecord(BaseModel):
     weights: int
     kept: int
     dead_outputs: int
-    rows: str | None = None
+    backend: str | None = None
     solved: SolvedRecord | None = None
     axes: tuple[int, int, int] | None = None
 
@@ -71,45 +72,45 @@ class LayerRecord(BaseModel):
 
 
 class TrialRecord(BaseModel):
-    """One try of what "auto" chooses, with the `loss` on samples held out.
+    """One try of what "auto" chooses, with the `loss` on validation samples.
 
-    That of weights, or of a network after the first `stages` of a rehearsal.
+    That of weights, or of a network after the first `stages` of a pilot run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ridge: float
     first_order: float
-    step: float
-    fisher_blocks: str = "whole"
+    step_size: float
+    structure: str = "full"
     loss: float | None
     stages: int = 0
 
 
 class StageRecord(BaseModel):
-    """One stage: rows at the weights it found, one problem, one solve.
+    """One stage: gradients at the weights it found, one problem, one solve.
 
     Fields:
         sparsity, nnz: as counted after it.
-        objective: Q at its result; ridge, first_order, step: λ, s and τ as used; fisher_blocks:
-            "whole", or "outputs" where H was zero between outputs; all None where
+        objective: Q at its result; ridge, first_order, step_size: λ, s and τ as used; structure:
+            "full", or "outputs" where H was zero between outputs; all None where
             nothing was collected.
         lower_bound: as in `RunRecord`, of this stage.
-        loss_before, held_out_loss: mean loss on the samples held out, at the weights that the stage
-            began with and at those it found; of networks with batch norms that may be estimated
-            anew the lower one, of the statistics they have and of those of these samples
+        loss_before, validation_loss: mean loss on validation samples, at the weights that the
+            stage began with and at those it found; of networks with batch norms that may be estimated
+            again the lower one, of the statistics they have and of those of these samples
             (`batch_norm` has those of the network that is left). None where there are none.
-        predicted: of the change between these, by the gradients a_i of the rows themselves:
+        predicted: of the change between these, by the gradients a_i themselves:
             mean(a_i·δ) + ½ mean((a_i·δ)²). Not Q, which has λ in it, and rows that are divided by
             how wrong the network is. None where nothing was collected.
-        increases: by tensor, ½ mean((a_i·δ)²) of its own change δ alone: what it costs by that
+        increases: by tensor, ½ mean((a_i·δ)²) of its own change δ only: what it costs by that
             model, the gradient left out; empty where nothing was collected.
         trials: what was tried to choose these; empty where they were given.
         status, iterations: how the solver ended.
         trace: Q at the start and after each iteration, as the solver kept it, None where it was
             not finite.
-        data_hash: SHA-256 of the samples of its rows.
-        seconds: wall clock by phase: collect, choose, solve, and batch_norm where there is one.
+        data_hash: SHA-256 of the samples of its gradients.
+        seconds: wall clock by phase: collect, choose, solve, and batch_norm.
         memory_mb: the peak of the process's resident memory by the end of each phase, in MB.
     """
 
@@ -120,11 +121,11 @@ class StageRecord(BaseModel):
     objective: float | None = None
     ridge: float | None = None
     first_order: float | None = None
-    step: float | None = None
-    fisher_blocks: str | None = None
+    step_size: float | None = None
+    structure: str | None = None
     lower_bound: float | None = None
     loss_before: float | None = None
-    held_out_loss: float | None = None
+    validation_loss: float | None = None
     predicted: float | None = None
     increases: dict[str, float] = {}
     trials: tuple[TrialRecord, ...] = ()
@@ -169,7 +170,7 @@ class TrainingRecord(BaseModel):
 class LevelRecord(BaseModel):
     """A level of sparsity that a `tensor` could have, and by how much the `loss` grew at it.
 
-    The loss is the mean on the samples held out, with this tensor alone pruned.
+    The loss is the mean on validation samples, with this tensor pruned by itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -180,9 +181,9 @@ class LevelRecord(BaseModel):
 
 
 class BatchNormRecord(BaseModel):
-    """Running statistics estimated anew: from how many `samples`, in how many `layers`.
+    """Running statistics estimated again: from how many `samples`, in how many `layers`.
 
-    `loss_before` and `loss_after` are those of the last stage's result on the samples held out,
+    `loss_before` and `loss_after` are those of the last stage's result on validation samples,
     in eval mode; None where there are none, or they are not finite. `taken` is false where that
     loss rose, or is not finite, so that the statistics of before were kept.
     """
@@ -204,18 +205,18 @@ class RunRecord(BaseModel):
         solver, options: the solver's name and its fields.
         sparsity: share of the prunable weights removed, as counted; nnz: weights kept; prunable:
             weights that could be removed.
-        ridge, first_order, step: λ, s and τ as used in the last stage, None where the solver
+        ridge, first_order, step_size: λ, s and τ as used in the last stage, None where the solver
             needs no curvature.
-        fisher: improved or empirical, None where nothing was collected.
-        rows, row_size: n and m of a stage, zero where nothing was collected; held_out: samples
-            that judged.
+        weighting: improved or empirical, None where nothing was collected.
+        samples, samples_per_gradient: n and m of a stage, zero where nothing was collected;
+            validation: number of validation samples.
         seed: of the draw, None where samples were named by their indices.
         loss: its name, None where nothing was collected.
         objective: Q at the result, None where nothing was collected; lower_bound: what Q is not
             below at any allowed mask, where it was asked for; status, iterations: how the
             solver ended; all three of the last stage; stages: every stage.
         training: the epochs between and after pruning events, None where none were trained.
-        batch_norm: what estimating its statistics anew did, None where that was not done.
+        batch_norm: what estimating its statistics again did, None where that was not done.
         layers: the counts of each tensor, which sum to nnz and prunable.
         levels: the table of losses that a choice of levels by tensor was made from.
         flops, dense_flops: of one sample's forward pass, after and before, two for a multiply-add;
@@ -244,11 +245,11 @@ class RunRecord(BaseModel):
     prunable: int
     ridge: float | None
     first_order: float | None
-    step: float | None = None
-    fisher: str | None = None
-    rows: int
-    row_size: int
-    held_out: int = 0
+    step_size: float | None = None
+    weighting: str | None = None
+    samples: int
+    samples_per_gradient: int
+    validation: int = 0
     seed: int | None
     loss: str | None
     objective: float | None
@@ -286,6 +287,12 @@ class RunRecord(BaseModel):
 def finite(number: float | None) -> float | None:
     """Return a number for a record, where None stands for what is not finite: JSON has no NaN."""
     return number if number is not None and math.isfinite(number) else None
+
+
+def known_values(record: BaseModel, names: Sequence[str]) -> dict[str, float]:
+    """Return the numbers of a record under these names, without those that are not known."""
+    found = ((name, getattr(record, name)) for name in names)
+    return {name: float(value) for name, value in found if value is not None}
 
 
 def peak_rss_mb() -> float | None:

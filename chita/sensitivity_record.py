@@ -20,18 +20,18 @@ class TensorRecord(BaseModel):
 
 
 class SensitivityRecord(BaseModel):
-    """By how much the loss grows with each tensor alone pruned.
+    """The growth of the loss with each tensor pruned by itself.
 
     Fields:
-        command: tells this record from that of a run; settings: as asked for, under the names of
-            the options.
+        command: sets this record apart from that of a run; settings: as asked for, under the names
+            of the options.
         solver, options: the solver's name and its fields.
         model, data: what was measured and on what, as named by the user.
         seed: of the draw, None where samples were named by their indices.
-        rows, row_size: n and m, zero where nothing was collected; data_hash: SHA-256 of the samples
-            of the rows, None where there are none; fisher: improved or empirical.
-        held_out: samples that told the losses; loss: its name; dense_loss: its mean on them, of the
-            network as it is.
+        samples, samples_per_gradient: n and m, zero where nothing was collected; data_hash:
+            SHA-256 of the samples, None where there are none; weighting: improved or empirical.
+        validation: samples on which the loss was measured; loss: its name; dense_loss: its mean
+            on them, of the network as it is.
         sparsities: at which tensors were measured, rising.
         tensors: in the order of the network.
         levels: for each tensor, in that order, sparsity 0, whose loss is 0, and those of the
@@ -51,11 +51,11 @@ class SensitivityRecord(BaseModel):
     model: str
     data: str | None = None
     seed: int | None
-    rows: int
-    row_size: int
+    samples: int
+    samples_per_gradient: int
     data_hash: str | None
-    fisher: str | None
-    held_out: int
+    weighting: str | None
+    validation: int
     loss: str
     dense_loss: float
     sparsities: tuple[float, ...]

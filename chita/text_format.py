@@ -17,7 +17,7 @@ class TextFormat:
     """Text becomes token ids by the tokenizer of `name`, packed to sequences of `length` tokens.
 
     Fields: `name`, a path or an id; `length`, with the tokens that a sequence begins and ends with;
-    `causal`, whether the network tells the next token, so that every sequence is its own labels;
+    `causal`, whether the network predicts the next token, so that every sequence is its own labels;
     `longest`, how many tokens it has positions for, None where that is not known.
 
     Raises `InputError` when the length cannot be used.

@@ -11,16 +11,16 @@ from typing import Any, TypeVar
 
 import torch
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
 
 
 def each_done(
-    tasks: Sequence[_T],
-    work: Callable[..., _R],
-    arguments: Callable[[_T], tuple[Any, ...]],
+    tasks: Sequence[_Task],
+    work: Callable[..., _Result],
+    arguments: Callable[[_Task], tuple[Any, ...]],
     jobs: int,
-) -> Generator[tuple[_T, _R]]:
+) -> Generator[tuple[_Task, _Result]]:
     """Iterate over tasks as they are done, with the result of each.
 
     Every task has a new process, so that a peak of memory is that of one task; the processes of one
@@ -42,7 +42,7 @@ def each_done(
         max_tasks_per_child=1,
     ) as pool:
         try:
-            waiting: dict[Future[_R], _T] = {}
+            waiting: dict[Future[_Result], _Task] = {}
             queue = list(tasks)
             while queue or waiting:
                 while queue and len(waiting) < jobs:

@@ -68,7 +68,7 @@ def loss_on(model, ids):
     return float(torch.stack(losses).mean())
 
 
-def train(model, ids, held_out, minutes):
+def train(model, ids, validation, minutes):
     """Train until time is up or the loss held out has risen for long; keep the best weights."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.3)
     generator = torch.Generator().manual_seed(SEED)
@@ -89,7 +89,7 @@ def train(model, ids, held_out, minutes):
         optimizer.step()
         step += 1
         if step % 100 == 0:
-            held = loss_on(model, held_out)
+            held = loss_on(model, validation)
             print(f"{spent:4.0%}, step {step}: {float(loss):.3f}, held out {held:.3f}", flush=True)
             if held < best:
                 best, kept = held, copy.deepcopy(model.state_dict())
@@ -104,9 +104,9 @@ def main():
     tokenizer = tokenizer_of(text)
     ids = torch.tensor(tokenizer(text, verbose=False)["input_ids"])
     cut = len(ids) * 9 // 10
-    held_out = ids[cut:][: (len(ids) - cut) // LENGTH * LENGTH].view(-1, LENGTH)
+    validation = ids[cut:][: (len(ids) - cut) // LENGTH * LENGTH].view(-1, LENGTH)
     model = decoder()
-    best = train(model, ids[:cut], held_out, minutes)
+    best = train(model, ids[:cut], validation, minutes)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     print(f"perplexity held out: {math.exp(best):.1f}; written: {folder}")

@@ -23,7 +23,7 @@ from transformers import Trainer, TrainingArguments
 import chita
 from chita.data.text import text_data
 from chita.masks.lora import merge_adapter
-from chita.masks.trainer import KeepZeros
+from chita.masks.trainer import TrainerKeepZeros
 from chita.models.hugging_face import hugging_face_model, tokenizer_of
 
 LENGTH, BATCH, RATE, ADAPTER_RATE, RANK = 128, 16, 3e-4, 1e-3, 8
@@ -84,7 +84,7 @@ def main():
     )
     masks = pruned.masks
     tell("pruned to 70 % by alps", pruned.model, refilled(pruned.model, masks))
-    model = trained(copy.deepcopy(pruned.model), rows, steps, RATE, [KeepZeros(masks)])
+    model = trained(copy.deepcopy(pruned.model), rows, steps, RATE, [TrainerKeepZeros(masks)])
     tell(f"trained for {steps} steps under masks", model, refilled(model, masks))
     free = trained(copy.deepcopy(pruned.model), rows, steps, RATE, [])
     tell(f"trained for {steps} steps without masks", free, refilled(free, masks))

@@ -5,8 +5,8 @@ import torch
 
 import chita
 from chita.collect.gradients import collect_gradients
-from chita.collect.ways import WAYS
-from chita.constraints import NofM, PerRow, Sparsity
+from chita.collect.backends import BACKENDS
+from chita.constraints import NofM, PerOutput, Sparsity
 from chita.data.digits import digits
 from chita.layout import Axes, Layout
 from chita.machine import solving_device
@@ -30,7 +30,7 @@ every_device = pytest.mark.parametrize(
 
 @every_device
 @pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", BACKENDS)
 def test_rows_are_those_of_the_cpu(device, name, way, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # 10 bits, PyTorch's own choice
     model = chita.load_model(name)
@@ -74,7 +74,7 @@ def moved(problem, device):
 
 
 @every_device
-@pytest.mark.parametrize("budget", [Sparsity(0.7), NofM(2, 4), PerRow(0.5)])
+@pytest.mark.parametrize("budget", [Sparsity(0.7), NofM(2, 4), PerOutput(0.5)])
 @pytest.mark.parametrize("kind", [GradientGram, InputGram])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_solver_ends_where_it_ends_on_the_cpu(device, name, kind, budget):

@@ -72,7 +72,7 @@ def test_an_output_whose_weights_are_zero_is_zero_and_no_other_changes(layer, in
         dense, kept = layer(x), layer.weight.clone()
         index = role.axes.by_output(torch.arange(kept.numel()).view(kept.shape))
         assert len(index) == dense.shape[dimension]
-        for output, named in enumerate(index):  # a bias, where there is one, is zero
+        for output, named in enumerate(index):  # a bias, if any, is zero
             layer.weight.copy_(kept)
             layer.weight.view(-1)[named] = 0
             changed = (layer(x) != dense).transpose(0, dimension).flatten(1).any(1)

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 import chita
 from chita.data.digits import digits
 from chita.errors import InputError
-from chita.pruning.unfinished import Unfinished
+from chita.pruning.state import CheckpointFile
 from chita.training.fine_tune import Diverged, FineTuner
 from tests.cli.refusals import refused
 from tests.program import chita as invoke
@@ -71,7 +71,7 @@ def expected(record):
         found.update({(f"{kind}/{name}", step): float(value) for name, value in known.items()})
 
     for step, stage in enumerate(record.stages, 1):
-        names = ("sparsity", "nnz", "objective", "held_out_loss", "ridge")
+        names = ("sparsity", "nnz", "objective", "validation_loss", "ridge")
         add("stage", step, {name: getattr(stage, name) for name in names})
         add("stage", step, {f"seconds/{phase}": s for phase, s in stage.seconds.items()})
     for epoch in record.training.epochs if record.training else ():
@@ -115,10 +115,10 @@ class Killed(BaseException):
 
 
 def killed_at(monkeypatch, count, *, before):
-    """Let a run die before or after it keeps a part for the so manieth time."""
-    plain, calls = Unfinished.keep, []
+    """Let a run die before or after it saves a part for the so manieth time."""
+    plain, calls = CheckpointFile.save, []
 
-    def keep(self, *arguments):
+    def save(self, *arguments):
         calls.append(None)
         if before and len(calls) == count:
             raise Killed
@@ -126,7 +126,7 @@ def killed_at(monkeypatch, count, *, before):
         if len(calls) == count:
             raise Killed
 
-    monkeypatch.setattr(Unfinished, "keep", keep)
+    monkeypatch.setattr(CheckpointFile, "save", save)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -175,10 +175,10 @@ def test_a_logger_of_ones_own_is_told_everything_once(tmp_path, monkeypatch, opt
     assert sorted(logger.steps) == sorted(found)
 
 
-def test_rehearsals_are_not_logged():
+def test_pilot_runs_are_not_logged():
     logger = Listing()
-    posed = chita.Quadratic(first_order=1.0, step_size=1.0)
-    pruned(**{**STAGED, "quadratic": posed, "stages": 3}, logger=logger)
+    tuned = chita.Quadratic(first_order=1.0, step_size=1.0)
+    pruned(**{**STAGED, "quadratic": tuned, "stages": 3}, logger=logger)
     assert logger.steps == [("stage", 1), ("stage", 2), ("stage", 3)]
 
 
@@ -209,8 +209,8 @@ def test_from_the_command_line(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     found = scalars(Path("new/events"))
     stages = json.loads(Path("run/record.json").read_text())["stages"]
-    assert [found["stage/held_out_loss", i] for i in (1, 2, 3, 4)] == [
-        numpy.float32(stage["held_out_loss"]) for stage in stages
+    assert [found["stage/validation_loss", i] for i in (1, 2, 3, 4)] == [
+        numpy.float32(stage["validation_loss"]) for stage in stages
     ]
     assert set(written(Path("new/events")).values()) == {1}
     arguments[arguments.index("run")] = "again"

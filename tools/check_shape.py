@@ -11,7 +11,7 @@ from pathlib import Path
 FILE_LINES, BODY_LINES = 400, 60
 NAMELESS = {"utils", "helpers", "common", "misc"}
 BELOW_NETWORKS = {
-    *("errors", "naming", "arguments", "linalg", "layout", "space", "records", "progress"),
+    *("errors", "naming", "arguments", "linalg", "layout", "records", "progress"),
     *("nested", "imports", "pickles", "machine", "image_format", "sensitivity_record", "logger"),
     "sparse_file",
     *("problem", "constraints", "solvers"),

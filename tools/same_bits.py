@@ -39,7 +39,7 @@ _CNN = "prune --model digits-cnn --samples 100 --validation 100"
 _DECODER = "prune --model tiny:model --data tiny:data --samples 40 --sparsity 0.5"
 
 RUNS = {
-    "magnitude": f"{_ONCE} --solver magnitude --per-layer rows",
+    "magnitude": f"{_ONCE} --solver magnitude --per-layer outputs",
     "bso": f"{_ONCE} --solver bso --option tries=5",
     "block-bso": f"{_ONCE} --solver block-bso",
     "cd": f"{_ONCE} --solver cd --option max_cycles=50",
@@ -148,6 +148,8 @@ def old_words(words: Sequence[str]) -> list[str]:
             old.append(word)
         elif name.startswith("training."):
             old += ["--train", f"{name.removeprefix('training.')}={next(rest)}"]
+        elif name == "per-layer":
+            old += [word, next(rest).replace("outputs", "rows")]
         elif name == "structure":
             old += ["--fisher-blocks", next(rest).replace("full", "whole")]
         elif name == "option" and (value := next(rest)) != "bound=true":

@@ -12,28 +12,28 @@ from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 
 from chita.cli import requests
+from chita.cli.feedback import Feedback
 from chita.cli.generated import command, flagged, usage
 from chita.errors import ChitaError
-from chita.progress.feedback import Feedback
 from chita.settings import Request
 
-COMMANDS: dict[str, tuple[type[Request], str]] = {
-    "prune": (requests.PruneRequest, "chita.cli.prune:prune"),
-    "plan": (requests.PlanRequest, "chita.cli.plan:plan"),
-    "sensitivity": (requests.SensitivityRequest, "chita.cli.sensitivity:sensitivity"),
-    "refit": (requests.RefitRequest, "chita.cli.refit:refit"),
-    "apply": (requests.ApplyRequest, "chita.cli.apply:apply"),
-    "verify": (requests.VerifyRequest, "chita.cli.verify:verify"),
-    "evaluate": (requests.EvaluateRequest, "chita.cli.evaluate:evaluate"),
-    "sweep": (requests.SweepRequest, "chita.cli.sweep:sweep"),
-    "report": (requests.PageRequest, "chita.cli.report:report"),
-    "export": (requests.ExportRequest, "chita.cli.export:export"),
-    "benchmark": (requests.BenchmarkRequest, "chita.cli.benchmark:benchmark"),
-    "solvers": (requests.SolversRequest, "chita.cli.solvers:solvers"),
-    "models": (requests.ModelsRequest, "chita.cli.models:models"),
-    "demo": (requests.DemoRequest, "chita.cli.demo:demo"),
+COMMANDS: dict[str, type[Request]] = {
+    "prune": requests.PruneRequest,
+    "plan": requests.PlanRequest,
+    "sensitivity": requests.SensitivityRequest,
+    "refit": requests.RefitRequest,
+    "apply": requests.ApplyRequest,
+    "verify": requests.VerifyRequest,
+    "evaluate": requests.EvaluateRequest,
+    "sweep": requests.SweepRequest,
+    "report": requests.PageRequest,
+    "export": requests.ExportRequest,
+    "benchmark": requests.BenchmarkRequest,
+    "solvers": requests.SolversRequest,
+    "models": requests.ModelsRequest,
+    "demo": requests.DemoRequest,
 }
-"""Every command: what it is asked for, and what does its work, imported when it runs."""
+"""Every command, and what it is asked for; `chita.cli.NAME` does the work of NAME."""
 
 
 def program() -> App:
@@ -48,9 +48,8 @@ def program() -> App:
         print_error=False,
         suppress_keyboard_interrupt=False,
     )
-    for place, (name, (kind, work)) in enumerate(COMMANDS.items()):
-        line = f"chita {name} {usage(kind)}"
-        run = command(kind, work)
+    for place, (name, kind) in enumerate(COMMANDS.items()):
+        run, line = command(kind, name), f"chita {name} {usage(kind)}"
         app.command(run, name=name, help=kind.__doc__, usage=line, sort_key=place)
     return app
 
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             code = _run(given)
         sys.stdout.flush()
     except ChitaError as error:
-        kind = COMMANDS[given[0]][0] if given and given[0] in COMMANDS else None
+        kind = COMMANDS.get(given[0]) if given else None
         feedback.error(flagged(str(error), kind) if kind else str(error))
         code = 2
     except CycloptsError as error:
@@ -109,7 +108,7 @@ def _run(given: list[str]) -> int:
 
 
 def _left() -> int:
-    """The exit code where no one reads on; what is still to be written goes nowhere."""
+    """Return the exit code without a reader; what is still to be written is dropped."""
     sys.stdout = None
     return 141
 
@@ -122,7 +121,7 @@ def _version() -> str:
 
 
 def _usage(error: CycloptsError) -> str:
-    """What is wrong with a command line, as one sentence or two."""
+    """Return what is wrong with a command line, as one sentence or two."""
     told = str(error)
     if isinstance(error, MissingArgumentError):
         flag = error.keyword or (error.argument.name if error.argument else "The last option")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from chita.cli.feedback import stdout
 from chita.cli.requests import DemoRequest
 from chita.data.digits import digits
 from chita.models.zoo import MODELS, load_model
 from chita.progress import track
-from chita.progress.screen import stdout
 from chita.pruning.api import prune as prune_network
 from chita.pruning.config import Fisher
 from chita.reports.terminal import print_table

@@ -6,12 +6,13 @@ import json
 
 import torch
 
+from chita.cli.feedback import stdout
 from chita.cli.requests import EvaluateRequest
 from chita.cli.session import open_session
 from chita.errors import InputError
 from chita.metrics import is_accuracy
 from chita.models.targets import decide
-from chita.progress.screen import stdout
+from chita.progress.lines import say
 
 
 def evaluate(request: EvaluateRequest) -> None:
@@ -30,8 +31,5 @@ def evaluate(request: EvaluateRequest) -> None:
         found = {"accuracy": accuracy, "metric": score.metric, "value": score.value}
         print(json.dumps({**found, "nnz": nnz, "prunable": prunable}))
     else:
-        stdout.print(
-            f"{named.model}: {score}; {nnz:,} of {prunable:,} prunable weights are not zero",
-            highlight=False,
-            soft_wrap=True,
-        )
+        counts = f"{nnz:,} of {prunable:,} prunable weights are not zero"
+        say(stdout, f"{named.model}: {score}; {counts}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from chita.cli.feedback import stdout
 from chita.cli.reopened import open_run, run_folder
 from chita.cli.requests import ExportRequest
 from chita.exports.export import export as export_network
@@ -13,7 +14,6 @@ from chita.exports.kind import Pruned
 from chita.exports.placing import check_export_target
 from chita.masks.storage import load_masks, mask_file
 from chita.models.checkpoint import load
-from chita.progress.screen import stdout
 from chita.reports.terminal import show_export
 
 
@@ -27,7 +27,7 @@ def export(request: ExportRequest) -> None:
         pruned = Pruned(tensors=load(asked.run), masks=masks, values=asked.values)
         found = write_kind(kind, pruned, asked.out, force=asked.force)
     else:
-        session = open_run(asked.run, request.reopened, request.report)
+        session = open_run(asked.run, request)
         found = export_network(
             session.network,
             asked.out,

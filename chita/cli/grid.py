@@ -19,15 +19,15 @@ _NEVER = ("out", "force", "resume")
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """One run of a sweep: what is `varied`, name to value, and all that is asked for."""
+class SweepRun:
+    """One run of a sweep: the options that are `varied`, name to value, and its whole `request`."""
 
     varied: dict[str, Any]
     request: PruneRequest
 
     @property
     def key(self) -> str:
-        """A text that is the same for the same settings."""
+        """Text that is the same for the same settings."""
         return json.dumps(flat(self.request), sort_keys=True)
 
 
@@ -37,12 +37,12 @@ def key_of(settings: dict[str, Any]) -> str:
     What can no longer be read is no run of today.
     """
     try:
-        return Run(varied={}, request=request_of(PruneRequest, settings)).key
+        return SweepRun(varied={}, request=request_of(PruneRequest, settings)).key
     except InputError:
         return json.dumps(settings, sort_keys=True)
 
 
-def read_grid(path: Path) -> list[Run]:
+def read_grid(path: Path) -> list[SweepRun]:
     """Return all runs of a file: options of `chita prune`, and lists of them under `[sweep]`.
 
     Several tables `[[sweep]]` are several grids, one after another. A row of one
@@ -59,7 +59,7 @@ def read_grid(path: Path) -> list[Run]:
             "  solver = ['magnitude', 'chita']"
         )
     common, problems = sifted(PruneRequest, options, str(path))
-    runs: dict[str, Run] = {}
+    runs: dict[str, SweepRun] = {}
     for grid in grids:
         for run in _runs(path, common, grid, problems):
             runs.setdefault(run.key, run)
@@ -69,7 +69,7 @@ def read_grid(path: Path) -> list[Run]:
     return list(runs.values())
 
 
-def _check_distinct(runs: Iterable[Run]) -> None:
+def _check_distinct(runs: Iterable[SweepRun]) -> None:
     """Raise `InputError` where a table would take runs of different options for one row."""
     rows: dict[str, dict[str, Any]] = {}
     for run in runs:
@@ -85,8 +85,8 @@ def _check_distinct(runs: Iterable[Run]) -> None:
 
 def _runs(
     path: Path, common: Mapping[str, Any], grid: Mapping[str, Any], problems: list[str]
-) -> Iterator[Run]:
-    """The runs of one grid; `problems` gains what is wrong with it."""
+) -> Iterator[SweepRun]:
+    """Yield the runs of one grid; add what is wrong with it to `problems`."""
     label = grid.get("name")
     if not isinstance(label, str | None):
         problems.append(f"[sweep] has name = {label!r}; give a text.")
@@ -110,4 +110,4 @@ def _runs(
         if label is not None:
             several = {name: v for name, v in chosen.items() if len(varied[name]) > 1}
             chosen = {"solver": request.solver.solver, "name": label, **several}
-        yield Run(varied=chosen, request=request)
+        yield SweepRun(varied=chosen, request=request)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from chita.cli.feedback import stdout
 from chita.cli.requests import ModelsRequest
 from chita.models.prunable import prunable_layout
 from chita.models.zoo import MODELS
-from chita.progress.screen import stdout
 from chita.reports.terminal import print_table
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from chita.cli.feedback import Feedback
 from chita.options import Options, option, shared
-from chita.progress.feedback import Feedback
 
 
 @final
@@ -111,7 +111,7 @@ class OutputOptions(Options):
 @final
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions(Options):
-    """How a command is asked, and what it says."""
+    """The run file, and the output of a command."""
 
     config: Path | None = option(None, "Run file (TOML) of these options; the command line wins.")
     json: bool = option(False, "Print one JSON object, and nothing else, to standard output.")
@@ -133,7 +133,7 @@ class ReportOptions(Options):
 
     @property
     def feedback(self) -> Feedback:
-        """What the command says."""
+        """Progress, notices and errors in the form that is asked for."""
         return Feedback(quiet=self.quiet, json=self.log_format == "json")
 
 
@@ -151,7 +151,7 @@ class MaskOptions(Options):
 @final
 @dataclass(frozen=True, kw_only=True)
 class SensitivityOptions(Options):
-    """What is measured, and where it is written."""
+    """The levels that are measured, and the files to write."""
 
     sparsities: tuple[float, ...] = option(
         (0.5, 0.7, 0.8, 0.9, 0.95),
@@ -226,16 +226,10 @@ class PageOptions(Options):
 @final
 @dataclass(frozen=True, kw_only=True)
 class ReopenedOptions(Options):
-    """How the network of a run and its data are named, where its record is not to say it."""
+    """The name of a run's network, in place of the one in its record."""
 
     model: str | None = shared(NetworkOptions, "model", None)
     allow_pickle: bool = shared(NetworkOptions, "allow_pickle", False)
-    data: str | None = shared(DataOptions, "data", None)
-    data_dir: Path | None = shared(DataOptions, "data_dir", None)
-    image_size: int | None = shared(DataOptions, "image_size", None)
-    image_mean: tuple[float, ...] | None = shared(DataOptions, "image_mean", None)
-    image_std: tuple[float, ...] | None = shared(DataOptions, "image_std", None)
-    length: int | None = shared(DataOptions, "length", None)
 
 
 @final
@@ -260,7 +254,7 @@ class ExportOptions(Options):
 @final
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions(Options):
-    """What is measured, and for how long."""
+    """The runtimes to measure, and the time for it."""
 
     run: Path = shared(ExportOptions, "run")
     runtime: tuple[str, ...] | None = option(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from chita.cli.feedback import stdout
 from chita.cli.prune import solver_of
 from chita.cli.requests import PlanRequest
 from chita.cli.session import open_session
 from chita.constraints import budget_of
-from chita.progress.screen import stdout
 from chita.pruning.plan import plan as plan_network
 from chita.reports.terminal import show_plan
 

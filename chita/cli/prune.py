@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 from chita.cli.options import OutputOptions
@@ -14,9 +12,9 @@ from chita.constraints import budget_of
 from chita.errors import InputError
 from chita.exports.run_folder import check_target
 from chita.logger import Logger, TensorBoard
-from chita.progress.feedback import Feedback
 from chita.pruning.config import Checkpoint
-from chita.pruning.run import open_prune
+from chita.pruning.opening import open_prune, perform
+from chita.pruning.run import PruneConfig
 from chita.records import RunRecord
 from chita.solvers import Solver
 from chita.solvers.named import make_solver
@@ -25,17 +23,15 @@ from chita.training.evaluate import Score
 
 def prune(request: PruneRequest) -> None:
     """Prune as asked, and show what came of it."""
-    began = time.perf_counter()
     folder, resume = request.report.tensorboard, request.output.resume
     with nullcontext() if folder is None else TensorBoard(folder, resume=resume) as logger:
-        record = prune_by(request, began=began, logger=logger)
+        record = prune_by(request, logger=logger)
     show_result(record, request)
 
 
 def prune_by(
     request: PruneRequest,
     *,
-    began: float,
     logger: Logger | None = None,
     dense: Score | None = None,
     kept: Path | None = None,
@@ -55,9 +51,7 @@ def prune_by(
     session = open_session(request)
     if solver.curvatures:
         session.calibrated(f", and {request.solver.solver} needs calibration data")
-    opened = open_prune(
-        session.network,
-        session.calibration,
+    config = PruneConfig(
         budget=budget,
         solver=solver,
         stages=request.stages,
@@ -72,17 +66,23 @@ def prune_by(
         ignore=request.selection.ignore,
         loss=session.loss,
         checkpoint=checkpoint,
-        inplace=False,
         seed=request.run.seed,
         progress=session.progress,
         logger=logger,
     )
+    run = open_prune(session.network, session.calibration, config)
     notice_overruled(session, request)
     if checkpoint and output.force and not checkpoint.resume:
         checkpoint.path.unlink(missing_ok=True)
-    with _resumable(checkpoint, request.report.feedback):
-        result = opened.run(session.score, dense=dense)
-    return recorded(session, result, request, began)
+    try:
+        result = perform(run, session.score, dense=dense)
+    except KeyboardInterrupt:
+        if checkpoint and checkpoint.path.exists():
+            request.report.feedback.notice(
+                f"Finished stages are in {checkpoint.path}; --resume goes on from there."
+            )
+        raise
+    return recorded(session, result, request)
 
 
 def solver_of(request: Pruning) -> Solver:
@@ -91,9 +91,9 @@ def solver_of(request: Pruning) -> Solver:
 
 
 def _checkpoint(output: OutputOptions) -> Checkpoint | None:
-    """Where finished stages are kept while the run lasts: beside its run folder.
+    """Return where finished stages are kept while the run lasts: beside its run folder.
 
-    Raises `InputError` where there is nothing to resume by.
+    Raises `InputError` without a folder to resume from.
     """
     if output.out is None:
         if output.resume:
@@ -101,16 +101,3 @@ def _checkpoint(output: OutputOptions) -> Checkpoint | None:
         return None
     out = output.out.absolute()
     return Checkpoint(out.with_name(f"{out.name}.unfinished"), resume=output.resume)
-
-
-@contextmanager
-def _resumable(checkpoint: Checkpoint | None, feedback: Feedback) -> Iterator[None]:
-    """Say where finished stages are when a block is interrupted."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if checkpoint is not None and checkpoint.path.exists():
-            feedback.notice(
-                f"Finished stages are in {checkpoint.path}; --resume goes on from there."
-            )
-        raise

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from chita.cli.options import ReopenedOptions, ReportOptions
-from chita.cli.requests import EvaluateRequest
+from chita.cli.requests import BenchmarkRequest, EvaluateRequest, ExportRequest
 from chita.cli.session import Session, open_session
 from chita.data.lines import PREFIX
 from chita.errors import CheckpointError, InputError
@@ -32,8 +31,8 @@ def run_folder(run: Path) -> Path:
     return run
 
 
-def request_of_run(run: Path, given: ReopenedOptions) -> EvaluateRequest:
-    """Return how the network of a run and its data are named, `given` before the record.
+def request_of_run(run: Path, request: ExportRequest | BenchmarkRequest) -> EvaluateRequest:
+    """Return how the network of a run and its data are named, by `request` before the record.
 
     The weights are those of the run. A record is read, never obeyed: functions that it names are
     not called unless they are given, and nothing is unpickled because it was before.
@@ -44,8 +43,9 @@ def request_of_run(run: Path, given: ReopenedOptions) -> EvaluateRequest:
             record names functions, and they are not given.
     """
     record = read_record(run_folder(run))
-    asked = {name: value for name, value in flat(given).items() if value is not None}
-    read = flat(given).keys() - {"allow_pickle"}
+    given = {**flat(request.network), **flat(request.data)}
+    asked = {name: value for name, value in given.items() if value is not None}
+    read = given.keys() - {"allow_pickle", "loss"}
     named = {name: value for name, value in record.settings.items() if name in read}
     code = [n for n in ("model", "data") if n not in asked and _is_code(named.get(n))]
     if code:
@@ -70,24 +70,26 @@ def _is_code(name: object) -> bool:
     return is_import(str(name)) and library not in (*LIBRARIES, PREFIX.removesuffix(":"))
 
 
-def dense_of_run(run: Path, given: ReopenedOptions, weights: Path | None) -> tuple[nn.Module, str]:
+def dense_of_run(request: BenchmarkRequest) -> tuple[nn.Module, str]:
     """Return the network that a run began with, and how it is named.
 
-    With `weights`, its architecture with these.
+    With other weights, where `dense` names them.
 
     Raises `InputError` and `CheckpointError` on what cannot be loaded.
     """
+    run, dense, given = request.benchmark.run, request.benchmark.dense, request.network
     settings = read_record(run).settings
-    model = request_of_run(run, given).network.model
-    named = model if weights else given.model or settings.get("model", model)
-    before = weights or settings.get("weights")
+    model = request_of_run(run, request).network.model
+    named = model if dense else given.model or settings.get("model", model)
+    before = dense or settings.get("weights")
     network, _ = load_network(named, before, allow_pickle=given.allow_pickle)
     return network, named
 
 
-def open_run(run: Path, given: ReopenedOptions, report: ReportOptions) -> Session:
+def open_run(run: Path, request: ExportRequest | BenchmarkRequest) -> Session:
     """Return the network of a run, and its data where they are here.
 
     Raises `InputError` and `CheckpointError` on what cannot be loaded.
     """
-    return open_session(replace(request_of_run(run, given), report=report), needs_data=False)
+    found = replace(request_of_run(run, request), report=request.report)
+    return open_session(found, needs_data=False)

@@ -37,7 +37,7 @@ def command_of(command: str, request: Request) -> str | None:
 
 
 def _option(leaf: Leaf, value: Any) -> Iterator[str]:
-    """The words of one option; a value that begins with "-" would else be taken for a flag."""
+    """Yield the words of one option; a value that begins with "-" must not look like a flag."""
     if isinstance(value, bool):
         yield leaf.flag if value else leaf.negative
         return

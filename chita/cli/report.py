@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from chita.cli.feedback import check_file
 from chita.cli.requests import PageRequest
-from chita.errors import InputError, OutputError
+from chita.errors import InputError
 from chita.reports.page import make_report, write_page
 from chita.reports.picture import write_pictures
 from chita.reports.runs import read_runs
@@ -14,13 +15,7 @@ def report(request: PageRequest) -> None:
     asked, out = request.page, request.page.out
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"`out` is {out}; give a name that ends in .html.")
-    if out.is_dir():
-        raise InputError(f"`out` {out} is a folder; give a file in it, such as {out}/page.html.")
-    if not out.parent.is_dir():
-        raise OutputError(
-            f"{out} could not be written: {out.parent} is no folder. Make it, or choose another: "
-            "`out`."
-        )
+    check_file(out, force=True)
     feedback = request.report.feedback
     reading = read_runs(asked.runs)
     for problem in reading.skipped:

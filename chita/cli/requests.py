@@ -1,4 +1,4 @@
-"""What every command is asked for: groups of options, from which all else is generated."""
+"""Requests of all commands: groups of options, from which all else is generated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chita.training.recipe import Training
 
 
 class Pruning(Request):
-    """What a run and its plan have in common."""
+    """The options that a run and its plan have in common."""
 
     network: own.NetworkOptions
     data: own.DataOptions
@@ -112,7 +112,8 @@ class ExportRequest(Request):
     """Write a run for some program, read it again, and compare it with the pruned network."""
 
     export: own.ExportOptions = part(positional=("run",))
-    reopened: own.ReopenedOptions
+    network: own.ReopenedOptions
+    data: own.DataOptions = part(without=("loss",))
     report: own.ReportOptions = part("json", "quiet", "log_format")
 
 
@@ -120,7 +121,8 @@ class BenchmarkRequest(Request):
     """Measure dense against pruned where they will run: one thread, side by side, and files."""
 
     benchmark: own.BenchmarkOptions = part(positional=("run",))
-    reopened: own.ReopenedOptions
+    network: own.ReopenedOptions
+    data: own.DataOptions = part(without=("loss",))
     report: own.ReportOptions = part("json", "quiet", "log_format")
 
 

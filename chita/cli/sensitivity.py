@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import time
-
+from chita.cli.feedback import stdout
 from chita.cli.requests import SensitivityRequest
 from chita.cli.session import notice_overruled, open_session
 from chita.exports.run_folder import check_sensitivity_target
-from chita.progress.screen import stdout
 from chita.pruning.sensitivity import sensitivity as measure
-from chita.reports.of_one import heat_of
 from chita.reports.picture import check_picture, write_picture
+from chita.reports.run_charts import heat_of
 from chita.reports.terminal import show_sensitivity
-from chita.settings import flat
 from chita.solvers.named import make_solver
 
 
 def sensitivity(request: SensitivityRequest) -> None:
     """Measure as asked, show the table, and write it."""
-    began = time.perf_counter()
     asked, feedback = request.sensitivity, request.report.feedback
     solver = make_solver(request.solver.solver, request.solver.options, request.run.seed)
     if asked.out:
@@ -43,9 +39,7 @@ def sensitivity(request: SensitivityRequest) -> None:
         seed=request.run.seed,
         progress=session.progress,
     )
-    described = session.described(began)
-    seconds = {**found.record.seconds, **described["seconds"]}
-    found = found.described(**described | {"seconds": seconds}, settings=flat(request))
+    found = found.described(**session.described(request, found.record.seconds))
     if asked.out:
         found.save(asked.out, force=asked.force)
     if request.report.json:

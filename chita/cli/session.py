@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 from torch import Tensor, nn
 
+from chita.cli.feedback import Feedback, stdout
 from chita.cli.options import DataOptions, NetworkOptions, SelectionOptions
 from chita.cli.repeat import command_of
 from chita.data.batches import Data, batches_of
@@ -28,15 +29,12 @@ from chita.models.placed import placed, usable_device
 from chita.models.targets import decide
 from chita.models.zoo import find_model, load_network
 from chita.progress import Progress
-from chita.progress.feedback import Feedback
-from chita.progress.screen import stdout
 from chita.pruning.result import PruneResult
 from chita.records import RunRecord, peak_rss_mb
-from chita.reports.summary import summary
+from chita.reports.flat_record import flat_record
 from chita.reports.terminal import show_run
-from chita.runtimes.inputs import Inputs
-from chita.runtimes.sampled import sampled_inputs
-from chita.settings import flat
+from chita.runtimes.inputs import Inputs, sampled_inputs
+from chita.settings import Request, flat
 from chita.text_format import TextFormat
 from chita.training.evaluate import Score, evaluate
 from chita.training.fidelity import fidelity
@@ -45,11 +43,12 @@ from chita.training.fidelity import fidelity
 @final
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What the options name, loaded.
+    """A network and its data, loaded as the options name them.
 
     Fields: `network`; `dropped`, tensors of its checkpoint that were left out; `calibration` and
     `evaluation`, None where there are none; `data`, the name of both; `loss`; `progress`;
-    `embeds`, whether the network is judged by its embeddings, beside those of the dense one.
+    `embeds`, whether the network is judged by its embeddings, beside those of the dense one;
+    `began`, when it began to be loaded.
     """
 
     named: NetworkOptions
@@ -60,11 +59,12 @@ class Session:
     data: str | None
     loss: LossLike
     progress: Progress
-    embeds: bool = False
+    embeds: bool
+    began: float
 
     @property
     def score(self) -> Callable[[nn.Module], Score] | None:
-        """What measures a network on the evaluation data, None without such."""
+        """Function that measures a network on the evaluation data, None without such."""
         return None if self.evaluation is None else self.measured
 
     def measured(self, network: nn.Module) -> Score:
@@ -93,14 +93,15 @@ class Session:
         data = self.calibration if self.evaluation is None else self.evaluation
         return sampled_inputs(self.network, data, samples)
 
-    def described(self, began: float) -> dict[str, Any]:
-        """Return what a record says of it, and the memory and the seconds taken since it began."""
+    def described(self, request: Request, seconds: Mapping[str, float]) -> dict[str, Any]:
+        """Return what a record says of it: what was asked for, memory, and `seconds` in all."""
         return {
             "model": self.named.model,
             "data": self.data,
             "dropped": self.dropped,
             "peak_rss_mb": peak_rss_mb(),
-            "seconds": {"total": time.perf_counter() - began},
+            "seconds": {**seconds, "total": time.perf_counter() - self.began},
+            "settings": flat(request),
         }
 
     def masks(self, path: Path) -> dict[str, Tensor]:
@@ -120,6 +121,7 @@ def open_session(request: Any, *, needs_data: bool = True, needs_weights: bool =
 
     Raises `InputError` and `CheckpointError` on what cannot be loaded.
     """
+    began = time.perf_counter()
     named: NetworkOptions = request.network
     data: DataOptions = request.data
     feedback: Feedback = request.report.feedback
@@ -157,17 +159,14 @@ def open_session(request: Any, *, needs_data: bool = True, needs_weights: bool =
         loss=loss,
         progress=feedback.progress(),
         embeds=spec.text is not None and not spec.text.causal and loss is None and texts,
+        began=began,
     )
 
 
-def recorded(session: Session, result: PruneResult, request: Any, began: float) -> RunRecord:
+def recorded(session: Session, result: PruneResult, request: Any) -> RunRecord:
     """Return the record of a result, with what was asked for, and write it where that says."""
-    described = session.described(began)
-    result = result.described(
-        **described | {"seconds": {**result.seconds, **described["seconds"]}},
-        settings=flat(request),
-        repeat=command_of(result.record.command, request),
-    )
+    described = session.described(request, result.seconds)
+    result = result.described(**described, repeat=command_of(result.record.command, request))
     if request.output.out:
         result.save(request.output.out, force=request.output.force)
     return result.record
@@ -176,7 +175,7 @@ def recorded(session: Session, result: PruneResult, request: Any, began: float) 
 def show_result(record: RunRecord, request: Any) -> None:
     """Print a record: one JSON object, or a table with a few lines below it."""
     if request.report.json:
-        print(json.dumps(summary(record)))
+        print(json.dumps(flat_record(record)))
         return
     show_run(record, stdout, all_layers=request.report.all_layers)
     if request.output.out:
@@ -184,7 +183,7 @@ def show_result(record: RunRecord, request: Any) -> None:
 
 
 def notice_overruled(session: Session, request: Any) -> None:
-    """Say which tensors are pruned though they are to be ignored, since targets are more precise.
+    """Report tensors that are pruned though they are to be ignored, as targets are more precise.
 
     Raises `InputError` on patterns that match nothing.
     """
@@ -203,7 +202,7 @@ def _image_format(data: DataOptions, own: ImageFormat | None) -> ImageFormat:
 def _text_reader(
     length: int | None, form: TextFormat | None
 ) -> Callable[[str], tuple[Data, Data]] | None:
-    """What reads text for a network, None where it takes none."""
+    """Return a function that reads text for a network, None for other networks."""
     if form is None:
         return None
     asked = form if length is None else replace(form, length=length)

@@ -6,37 +6,32 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.live import Live
-
-from chita.cli.grid import Run, key_of, read_grid
+from chita.cli.feedback import Feedback, stdout
+from chita.cli.grid import SweepRun, key_of, read_grid
 from chita.cli.options import ReportOptions, SweepOptions
 from chita.cli.prune import prune_by, solver_of
 from chita.cli.requests import EvaluateRequest, PruneRequest, SweepRequest
 from chita.constraints import budget_of
 from chita.errors import ChitaError
-from chita.progress import RUN_SECONDS_LEFT, track
-from chita.progress.feedback import Feedback
-from chita.progress.screen import stderr, stdout
-from chita.pruning.run import check_options
-from chita.reports.accuracy import Table, as_markdown, make_table
+from chita.progress import RUN_SECONDS_LEFT, Progress, track
+from chita.pruning.opening import check_options
+from chita.reports.accuracy import as_markdown, make_table
+from chita.reports.comparison_charts import chart_of
 from chita.reports.curves import curves as curves_of
+from chita.reports.flat_record import flat_record
 from chita.reports.lines import append_line, read_lines, write_text
 from chita.reports.picture import write_picture
-from chita.reports.plot import chart_of
-from chita.reports.summary import summary
-from chita.reports.terminal import print_sweep, sweep_table
+from chita.reports.terminal import print_sweep
 from chita.settings import flat, leaves, request_of
 from chita.training.evaluate import Score
 from chita.workers import each_done
-
-_Show = Callable[[Table, dict[str, Any], int, float], None]
 
 
 def sweep(request: SweepRequest) -> None:
@@ -54,7 +49,7 @@ def sweep(request: SweepRequest) -> None:
     left = [run for run in runs if "error" in known.get(run.key, {"error": ""})]
     if len(left) < len(runs):
         feedback.notice(f"{len(runs) - len(left)} of {len(runs)} runs are done in {asked.out}.")
-    failed = _work_off(left, known, runs, asked, feedback)
+    failed = _work_off(left, known, asked, feedback)
     found = make_table([known[run.key] for run in runs if run.key in known], asked.against)
     print_sweep(found, stdout)
     if asked.table:
@@ -72,9 +67,8 @@ def sweep(request: SweepRequest) -> None:
 
 
 def _work_off(
-    left: Sequence[Run],
+    left: Sequence[SweepRun],
     known: dict[str, Any],
-    runs: Sequence[Run],
     asked: SweepOptions,
     feedback: Feedback,
 ) -> list[str]:
@@ -84,13 +78,13 @@ def _work_off(
     failed: list[str] = []
     began = time.perf_counter()
 
-    def arguments(run: Run) -> tuple[Any, ...]:
+    def arguments(run: SweepRun) -> tuple[Any, ...]:
         return run.key, _dense(run, known), _unfinished(asked.out, run), report
 
     try:
         with (
             closing(each_done(left, _pruned, arguments, jobs)) as results,
-            _shown(len(left), feedback) as show,
+            track(feedback.progress(), "sweep", len(left), "runs") as progress,
         ):
             for place, (run, outcome) in enumerate(results, start=1):
                 line = {"run": run.varied, "settings": json.loads(run.key), **outcome}
@@ -98,8 +92,7 @@ def _work_off(
                 append_line(asked.out, line)
                 failed += [line["error"]] if "error" in line else []
                 rest = (time.perf_counter() - began) / place * (len(left) - place)
-                table = make_table([known[r.key] for r in runs if r.key in known])
-                show(table, line, place, rest)
+                _report(progress, feedback, line, f"run {place} of {len(left)}", rest)
     except BrokenProcessPool:
         raise ChitaError(
             "A process of the sweep was killed, perhaps for want of memory. The same command "
@@ -108,8 +101,8 @@ def _work_off(
     return failed
 
 
-def _dense(run: Run, known: Mapping[str, Any]) -> Score | None:
-    """What the network of a run measures, if a run of it on the same data found that."""
+def _dense(run: SweepRun, known: Mapping[str, Any]) -> Score | None:
+    """Return the score of the dense network, if a run of it on the same data has measured it."""
     own, names = flat(run.request), [leaf.name for leaf in leaves(EvaluateRequest)]
     for line in known.values():
         same = all(line["settings"].get(name) == own.get(name) for name in names)
@@ -118,8 +111,8 @@ def _dense(run: Run, known: Mapping[str, Any]) -> Score | None:
     return None
 
 
-def _unfinished(out: Path, run: Run) -> Path | None:
-    """Where a run keeps its finished epochs; those without are short enough to begin again."""
+def _unfinished(out: Path, run: SweepRun) -> Path | None:
+    """Return the file of finished epochs of a run; without training, it can begin again."""
     if run.request.training is None:
         return None
     own = hashlib.sha256(run.key.encode()).hexdigest()[:12]
@@ -129,40 +122,25 @@ def _unfinished(out: Path, run: Run) -> Path | None:
 def _pruned(
     settings: str, dense: Score | None, kept: Path | None, report: ReportOptions
 ) -> dict[str, Any]:
-    """One run, in a process of its own; quiet, as runs at one time would talk at once."""
-    began = time.perf_counter()
+    """Do one run, in a process of its own; quiet, as runs at one time would talk at once."""
     request = replace(request_of(PruneRequest, json.loads(settings)), report=report)
     try:
         with report.feedback.heard():
-            record = prune_by(request, began=began, dense=dense, kept=kept)
+            record = prune_by(request, dense=dense, kept=kept)
     except ChitaError as error:
         return {"error": str(error)}
-    return summary(record)
+    return flat_record(record)
 
 
-@contextmanager
-def _shown(runs: int, feedback: Feedback) -> Iterator[_Show]:
-    """A live table on a terminal; anywhere else each run as values of progress.
-
-    It is given the table, the line of a run, how many are done, and the seconds left.
-    """
-    if feedback.live:
-        with Live(console=stderr, transient=True) as live:
-            yield lambda table, _, place, left: live.update(
-                sweep_table(table, f"{place} of {runs} runs, {left:.0f} s left")
-            )
+def _report(
+    progress: Progress, feedback: Feedback, line: Mapping[str, Any], name: str, left: float
+) -> None:
+    """Report the line of a run, which has a measure or says why not, and the seconds left."""
+    progress.advance(1)
+    own = f"{name}: {', '.join(f'{option} {value}' for option, value in line['run'].items())}"
+    if "error" in line:
+        feedback.notice(f"{own}: {line['error']}")
         return
-    with track(feedback.progress(), "sweep", runs, "runs") as progress:
-
-        def report(_: Table, line: dict[str, Any], place: int, left: float) -> None:
-            progress.advance(1)
-            varied = ", ".join(f"{name} {value}" for name, value in line["run"].items())
-            own = f"run {place} of {runs}: {varied}"
-            measured = line.get("pruned_metric")
-            if "error" in line:
-                feedback.notice(f"{own}: {line['error']}")
-            else:
-                values = {} if measured is None else {"metric": measured}
-                progress.tell(own, {**values, RUN_SECONDS_LEFT: left})
-
-        yield report
+    measured = line.get("pruned_metric")
+    values = {} if measured is None else {"metric": measured}
+    progress.report(own, {**values, RUN_SECONDS_LEFT: left})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from chita.cli.feedback import stderr, stdout
 from chita.cli.requests import VerifyRequest
-from chita.progress.screen import stderr, stdout
-from chita.pruning.verify import verify as verified
+from chita.exports.verify import verify as verified
+from chita.progress.lines import say
 
 
 def verify(request: VerifyRequest) -> int:
@@ -18,13 +19,9 @@ def verify(request: VerifyRequest) -> int:
         print(json.dumps(asdict(found)))
     else:
         for fault in found.faults:
-            stderr.print(fault, highlight=False, soft_wrap=True)
+            say(stderr, fault)
         told = f"{len(found.faults)} faults" if found.faults else "all as it should be"
         counts = f"{found.kept:,} weights kept and {found.removed:,} removed"
-        stdout.print(
-            f"{asked.path}: {', '.join(found.checked)} of {found.tensors} tensors, {counts}: "
-            f"{told}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        checked = f"{', '.join(found.checked)} of {found.tensors} tensors"
+        say(stdout, f"{asked.path}: {checked}, {counts}: {told}")
     return 1 if found.faults else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, final
 
@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from chita import nested
+
 
 @final
 class Activations:
-    """Values of any structure, by key; their tensors are put aside when memory runs short.
+    """Values of any structure, by key, in memory and beyond a limit in files.
 
     Args:
         limit: bytes of tensors kept in memory, that of the CPU; what comes later is written to
@@ -28,14 +30,9 @@ class Activations:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
-        self._values: dict[Hashable, tuple[Any, list[Tensor] | Path, int]] = {}
+        self._values: dict[Hashable, tuple[Any, list[Tensor] | Path]] = {}
         self._folder: Path | None = None
         self._files = 0
-
-    @property
-    def spilled(self) -> int:
-        """How many values lie in files now."""
-        return sum(isinstance(tensors, Path) for _, tensors, _ in self._values.values())
 
     def put(self, key: Hashable, value: Any) -> None:
         """Keep a value; one of the same key is replaced."""
@@ -48,17 +45,15 @@ class Activations:
             tensors.append(leaf.detach().cpu())
             return _Place(len(tensors) - 1, leaf.device)
 
-        structure = mapped(taken, value)
+        structure = nested.map_leaves(taken, value, keep_mappings=True)
         size = sum(tensor.nbytes for tensor in tensors)
-        if self._held + size <= self._limit:
-            self._held += size
-            self._values[key] = structure, tensors, size
-        else:
-            self._values[key] = structure, self._written(tensors), 0
+        fits = self._held + size <= self._limit
+        self._held += size if fits else 0
+        self._values[key] = structure, tensors if fits else self._written(tensors)
 
     def get(self, key: Hashable) -> Any:
         """Return the value of a key; what the caller does to its tensors in place is lost."""
-        structure, tensors, _ = self._values[key]
+        structure, tensors = self._values[key]
         if isinstance(tensors, Path):
             found = load_file(tensors)
             own = [found[str(i)] for i in range(len(found))]
@@ -68,21 +63,15 @@ class Activations:
         def given(leaf: Any) -> Any:
             return own[leaf.index].to(leaf.device) if isinstance(leaf, _Place) else leaf
 
-        return mapped(given, structure)
+        return nested.map_leaves(given, structure, keep_mappings=True)
 
     def drop(self, key: Hashable) -> None:
         """Forget the value of a key, if there is one."""
-        found = self._values.pop(key, None)
-        if found is None:
-            return
-        _, tensors, size = found
-        self._held -= size
+        _, tensors = self._values.pop(key, (None, []))
         if isinstance(tensors, Path):
             tensors.unlink(missing_ok=True)
-
-    def __contains__(self, key: Hashable) -> bool:
-        """Whether there is a value of this key."""
-        return key in self._values
+        else:
+            self._held -= sum(tensor.nbytes for tensor in tensors)
 
     def _written(self, tensors: list[Tensor]) -> Path:
         if self._folder is None:
@@ -96,21 +85,7 @@ class Activations:
 
 @final
 class _Place:
-    """Where a tensor of a structure lies in a list, and on which device it is used."""
+    """The place of a tensor of a structure in a list, and the device on which it is used."""
 
     def __init__(self, index: int, device: torch.device) -> None:
         self.index, self.device = index, device
-
-
-def mapped(function: Callable[[Any], Any], value: Any) -> Any:
-    """Return a value with `function` applied to all that is no container.
-
-    Unlike `nested.map_leaves`, mappings keep their type, as outputs of networks must.
-    """
-    if isinstance(value, Mapping):
-        entries = {name: mapped(function, entry) for name, entry in value.items()}
-        return entries if type(value) is dict else type(value)(**entries)
-    if isinstance(value, (tuple, list)):
-        parts = [mapped(function, entry) for entry in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    return function(value)

@@ -1,9 +1,9 @@
-"""Batch norms in eval mode, differentiated as what they are: affine maps of every channel."""
+"""Batch norms in eval mode, differentiated as affine maps of every channel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, cast, final
 
@@ -11,29 +11,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_BatchNorm = nn.modules.batchnorm._BatchNorm
+from chita.models.mode import forward_replaced
+
+_FORWARD = nn.modules.batchnorm._BatchNorm.forward
 
 
 @contextmanager
 def affine_norms(model: nn.Module) -> Iterator[None]:
-    """Differentiate batch norms with running statistics by their inputs alone, for a block.
+    """Differentiate batch norms with running statistics by their inputs only, for a block.
 
     What passes is the same. The backward pass is one product per entry; torch's own keeps the
-    input, and sums over it for gradients that nobody asks for, in three times the time.
+    input, and sums over it for gradients that are not used, in three times the time.
     """
-    norms = [
-        module
-        for module in model.modules()
-        if type(module).forward is _BatchNorm.forward and "forward" not in vars(module)
-    ]
-    for norm in norms:
-        if norm.running_mean is not None:
-            norm.forward = partial(_apply, norm)
-    try:
+    with ExitStack() as stack:
+        for module in model.modules():
+            plain = type(module).forward is _FORWARD and "forward" not in vars(module)
+            if plain and module.running_mean is not None:
+                stack.enter_context(forward_replaced(module, partial(_apply, module)))
         yield
-    finally:
-        for norm in norms:
-            vars(norm).pop("forward", None)
 
 
 def _apply(norm: nn.Module, x: Tensor) -> Tensor:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from chita import nested
 from chita.collect.affine import affine_norms
-from chita.collect.improved import divided, errors_of
+from chita.collect.improved import divided, output_norms_of
 from chita.collect.rules import Rule, rule_of
 from chita.losses import OutputLoss
 from chita.losses.outputs import split
-from chita.models.forward import outputs_of
+from chita.models.forward import hooked, outputs_of
+from chita.models.mode import attributes_set
 
 
 @final
@@ -41,48 +42,52 @@ class Use:
 
 Uses = Sequence[Use]
 
-Take = Callable[[str, Uses, int], None]
+TakeUses = Callable[[str, Uses, int], None]
 """Is given the name of a weight, its uses with their δ, and the number of rows."""
 
 
 @final
 class BatchedBackward:
-    """Gives, for batches of r·m samples, the uses of given weights.
+    """A backward pass over batches of r·m samples that gives the uses of given weights.
 
     The network may write into its inputs, which are copied.
 
     Args:
         model: the network, in eval mode.
         loss: compared row by row with the outputs of all rows.
-        names: the weights; `places` tells where each is used.
-        row_size: samples m per row.
+        names: the weights; `places` holds where each is used.
+        samples_per_gradient: samples m per row.
 
     Field: `channels_last`, whether images are laid out so, in which convolutions are faster.
     """
 
     def __init__(
-        self, model: nn.Module, loss: OutputLoss, names: Sequence[str], row_size: int
+        self, model: nn.Module, loss: OutputLoss, names: Sequence[str], samples_per_gradient: int
     ) -> None:
-        self._model, self._loss, self._row_size = model, loss, row_size
+        self._model, self._loss, self._samples_per_gradient = model, loss, samples_per_gradient
         self.channels_last = any(isinstance(m, nn.modules.conv._ConvNd) for m in model.modules())
         self.places = {name: found for name in names if (found := _places(model, name))}
 
-    def run(self, batch: Any, take: Take, *, improved: bool = False) -> tuple[Tensor, Tensor]:
+    def run(self, batch: Any, take: TakeUses, *, improved: bool = False) -> tuple[Tensor, Tensor]:
         """Give each weight of `places` to `take` when all its δ are there; losses and e (r,).
 
         What it was used on is let go then, so that no more than the network itself is in memory.
         Where `improved`, every δ is that of its row's loss over e (`chita.collect.improved`).
         """
-        frozen, norms = _frozen(self._model), affine_norms(self._model)
-        with torch.enable_grad(), frozen, norms, _watched(self.places) as watch:
+        # No parameter asks for a gradient: the graph begins at the first outputs of layers of
+        # `places`, which the recorder makes its leaves.
+        with _frozen(self._model), affine_norms(self._model), _recording(self.places) as recorder:
             inputs, targets = split(batch)
             outputs = outputs_of(self._model, nested.map_tensors(self._copied, inputs))
-            losses, delta = self._loss.gradient(outputs, targets, self._row_size)
+            # δ of the sum of all rows' losses. Samples share nothing in eval mode, so that the
+            # part of δ that belongs to a row's samples is that of its own loss.
+            losses, delta = self._loss.gradient(outputs, targets, self._samples_per_gradient)
             rows = len(losses)
-            errors = errors_of(delta, rows)
-            delta = divided(delta, errors) if improved else delta
-            watch.backward(outputs, delta, lambda name, uses: take(name, uses, rows))
-        return losses, errors
+            # The backward pass is linear in δ: from δ/e come gradients over e.
+            norms = output_norms_of(delta, rows)
+            delta = divided(delta, norms) if improved else delta
+            recorder.backward(outputs, delta, lambda name, uses: take(name, uses, rows))
+        return losses, norms
 
     def _copied(self, tensor: Tensor) -> Tensor:
         formats = {4: torch.channels_last, 5: torch.channels_last_3d} if self.channels_last else {}
@@ -100,7 +105,7 @@ def summed(uses: Uses, rows: int, weight: Tensor) -> Tensor:
 
 
 def _places(model: nn.Module, name: str) -> list[Place]:
-    """Where a weight lies, under all its names; empty if any place has no rule."""
+    """Find a weight under all its names; empty if any place has no rule."""
     weight = model.get_parameter(name)
     places = []
     for module in model.modules():
@@ -115,18 +120,14 @@ def _places(model: nn.Module, name: str) -> list[Place]:
 
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """Let no parameter ask for a gradient for a block: only those by outputs are wanted."""
-    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Take gradients by outputs of layers only, none by parameters, for a block."""
     fast = torch.backends.mha.get_fastpath_enabled()
-    for parameter in asking:
-        parameter.requires_grad_(False)
     torch.backends.mha.set_fastpath_enabled(False)  # it would pass the layers inside by
     try:
-        yield
+        with torch.enable_grad(), attributes_set(model.parameters(), "requires_grad", False):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for parameter in asking:
-            parameter.requires_grad_(True)
 
 
 @final
@@ -139,8 +140,8 @@ class _Call:
 
 
 @final
-class _Watch:
-    """Sees the calls of the modules that hold weights, and then the gradients by their outputs."""
+class _CallRecorder:
+    """The calls of the modules that hold weights, and then the gradients by their outputs."""
 
     def __init__(self, places: Mapping[str, Sequence[Place]]) -> None:
         self._places = places
@@ -160,10 +161,11 @@ class _Watch:
         self._calls[module].append(call)
         for name in self.names[module]:
             self._missing[name] += 1
-        if not output.requires_grad:
+        if not output.requires_grad:  # nothing before it on its path has a weight of `places`
             leaf = output.detach().requires_grad_()
             self._leaves.append(leaf)
             output = leaf.clone()  # what comes next may write into its input
+        # δ passes by here once, when all that comes after this call has added its part.
         output.register_hook(lambda delta: self._arrived(module, call, delta))
         return output
 
@@ -172,7 +174,7 @@ class _Watch:
         self._give = give
         if outputs.requires_grad:
             torch.autograd.grad(outputs, self._leaves, delta, allow_unused=True)
-        for name in list(self._missing):
+        for name in list(self._missing):  # with calls that the outputs do not depend on
             self._pass_on(name)
 
     def _arrived(self, module: nn.Module, call: _Call, delta: Tensor) -> None:
@@ -200,12 +202,7 @@ class _Watch:
 
 
 @contextmanager
-def _watched(places: Mapping[str, Sequence[Place]]) -> Iterator[_Watch]:
-    watch = _Watch(places)
-    hook = cast(Callable[..., Tensor], watch.note)
-    handles = [module.register_forward_hook(hook) for module in watch.names]
-    try:
-        yield watch
-    finally:
-        for handle in handles:
-            handle.remove()
+def _recording(places: Mapping[str, Sequence[Place]]) -> Iterator[_CallRecorder]:
+    recorder = _CallRecorder(places)
+    with hooked(module.register_forward_hook(recorder.note) for module in recorder.names):
+        yield recorder

@@ -1,4 +1,4 @@
-"""What one sample costs a network: operations, of single weights too, and activations."""
+"""The cost of one sample: operations, of single weights too, and activations."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from chita import nested
 from chita.errors import InputError
 from chita.layout import Layout, Operations
 from chita.losses import Loss
+from chita.models.forward import hooked
 from chita.models.mode import evaluation_mode, state_kept
 
 
 @final
 @dataclass(kw_only=True)
 class Cost:
-    """Of one sample: `flops` of a forward pass, `activations` in bytes of all modules' outputs.
+    """The cost of a sample: `flops` of a forward pass, bytes of all outputs (`activations`).
 
     A multiply-add is two FLOPs, as PyTorch's counter has it. `by_weight` is the part of them in
     which each parameter of two dimensions or more took part; `positions`, the number of positions
@@ -37,12 +38,13 @@ class Cost:
 
 
 def sample_cost(model: nn.Module, loss: Loss, sample: Any) -> Cost | None:
-    """Return the cost of a batch of one sample, by shapes alone (on the meta device).
+    """Return the cost of a batch of one sample, from shapes only (on the meta device).
 
     None where the network looks at values, which shapes do not tell.
     """
     try:
-        # Parameters are replaced while copying, so that no memory is taken for them.
+        # `memo` stands for what is copied already: copies of the tensors are on the meta device
+        # from the beginning, so that no memory is taken for them.
         state = [*model.parameters(), *model.buffers()]
         memo = {id(tensor): _on_meta(tensor) for tensor in state}
         shell = copy.deepcopy(model, memo)
@@ -57,9 +59,9 @@ def with_operations(
 ) -> Layout:
     """Return the layout with the multiply-adds that each of its weights takes for a sample.
 
-    They are those of one forward pass: by shapes alone, or of a real one where shapes do not tell.
-    Where they are not `needed`, no real pass is made, and what cannot be told leaves the layout
-    as it is.
+    They are those of one forward pass: from shapes only, or a real one where shapes do not tell.
+    Where they are not `needed`, no real pass is made, and the layout stays as it is where they
+    are not known.
 
     Raises `InputError` when a tensor of the layout takes part in none, and they are needed.
     """
@@ -79,6 +81,8 @@ def with_operations(
             f"The forward pass of one sample shows no product with {', '.join(idle)}, so what "
             "their weights cost is not known. Leave them out with `ignore`."
         )
+    # A multiply-add is two FLOPs, and all weights of a tensor take the same number of them; both
+    # quotients are rounded up. What remains is of products without weights of the layout.
     each = tuple(-(-flops // (2 * count)) for flops, count in zip(used, layout.counts, strict=True))
     pruned = sum(e * count for e, count in zip(each, layout.counts, strict=True))
     operations = Operations(each=each, fixed=max(0, -(-cost.flops // 2) - pruned))
@@ -86,31 +90,30 @@ def with_operations(
 
 
 def _counted(model: nn.Module, run: Callable[[], object]) -> Cost:
-    """What a forward pass costs."""
+    """Run the network once and return what that costs."""
     cost = Cost()
 
     def add(name: str, module: nn.Module, out: object) -> None:
-        cost.activations += sum(t.numel() * t.element_size() for t in nested.tensors(out))
+        cost.activations += sum(t.nbytes for t in nested.tensors(out))
         if isinstance(module, nn.Linear) and isinstance(out, Tensor):
             seen = out.numel() // module.out_features
             cost.positions[name] = cost.positions.get(name, 0) + seen
 
-    hooks = [
+    hooks = (
         module.register_forward_hook(lambda m, _, out, name=name: add(name, m, out))
         for name, module in model.named_modules()
-    ]
+    )
     owners = {_storage(own): name for name, own in model.named_parameters() if own.ndim > 1}
-    try:
-        with evaluation_mode(model), torch.no_grad(), _Counter(cost, owners):
-            run()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), evaluation_mode(model), torch.no_grad(), _FlopCounter(cost, owners):
+        run()
     return cost
 
 
-class _Counter(TorchDispatchMode):
-    """Adds up the FLOPs of all products, and of those with each parameter."""
+class _FlopCounter(TorchDispatchMode):
+    """The FLOPs of all products, and of those with each parameter, added up in a `Cost`.
+
+    `torch.utils.flop_counter.FlopCounterMode` has the same sum, but not whose weights they are of.
+    """
 
     def __init__(self, cost: Cost, owners: Mapping[int, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -120,6 +123,8 @@ class _Counter(TorchDispatchMode):
         kwargs = kwargs or {}
         packet = func._overloadpacket
         if packet not in flop_registry:
+            # An operation may consist of others with a formula, as `linear` does; under this mode
+            # they come here one by one.
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
@@ -128,13 +133,14 @@ class _Counter(TorchDispatchMode):
         if packet in flop_registry:
             flops = int(flop_registry[packet](*args, **kwargs, out_val=out))
             self._cost.flops += flops
+            # Of two parameters in one product, the first counts it.
             owner = next(filter(None, map(self._owner, tree_leaves((args, kwargs)))), None)
             if owner is not None:
                 self._cost.by_weight[owner] = self._cost.by_weight.get(owner, 0) + flops
         return out
 
     def _owner(self, value: object) -> str | None:
-        """The parameter that a tensor is, or is a view of."""
+        """Return the parameter that a tensor is, or is a view of, which has the same storage."""
         if not isinstance(value, Tensor) or value.ndim < 2:
             return None
         return self._owners.get(_storage(value))

@@ -10,9 +10,10 @@ from torch import nn
 from chita import nested
 from chita.errors import InputError
 from chita.losses import Loss
+from chita.models.forward import labelled_modules
 
 _DROPOUT = nn.modules.dropout._DropoutNd
-_BATCH_NORM = nn.modules.batchnorm._BatchNorm  # InstanceNorm looks at one sample alone
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm  # InstanceNorm looks at one sample at a time
 _WITH_DROPOUT = (nn.MultiheadAttention, nn.RNNBase)
 
 
@@ -23,14 +24,13 @@ def check_modes(model: nn.Module) -> None:
     and dropout that is on. A row's gradient would then depend on its neighbours or on the draw.
     """
     faults = []
-    for name, module in model.named_modules():
-        named = f"{name or 'the network'} ({type(module).__name__})"
+    for label, module in labelled_modules(model):
         if isinstance(module, _BATCH_NORM) and module.running_mean is None:
-            faults.append(f"{named} has no running statistics and uses those of the batch")
+            faults.append(f"{label} has no running statistics and uses those of the batch")
         elif isinstance(module, _BATCH_NORM) and module.training:
-            faults.append(f"{named} is in train mode and uses the statistics of the batch")
+            faults.append(f"{label} is in train mode and uses the statistics of the batch")
         elif module.training and _drops(module):
-            faults.append(f"{named} is in train mode and drops at random")
+            faults.append(f"{label} is in train mode and drops at random")
     if faults:
         raise InputError(
             f"Row gradients would be wrong: {'; '.join(faults)}. Call model.eval() first; give "

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from chita import nested
+from chita.collect.backends import Backends, FactorsChanged
 from chita.collect.determinism import check_deterministic, check_modes
 from chita.collect.store import RowStore
-from chita.collect.ways import FactorsChanged, Ways
 from chita.data.examples import Examples
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
@@ -28,15 +28,16 @@ from chita.progress import Progress, Silent, track
 @final
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """Rows A (n, p), what each was divided by, and the `ways`, of `ways.WAYS`, of all tensors.
+    """Gradients of rows of samples, each divided by the norm of its gradient at the outputs.
 
-    `divisors` (n,) in float64 are ones but for the improved Fisher; Aᵀ divisors/n is the gradient
-    of the mean loss in either case.
+    Fields: `rows`, A (n, p); `output_norms`, the e (n,) in float64 of `chita.collect.improved`,
+    which are ones but for the improved Fisher, so that Aᵀe/n is the gradient of the mean loss in
+    either case; `backends`, name to one of `backends.BACKENDS`, of all tensors.
     """
 
     rows: Rows
-    divisors: Tensor
-    ways: dict[str, str]
+    output_norms: Tensor
+    backends: dict[str, str]
 
 
 def collect_gradients(
@@ -44,7 +45,7 @@ def collect_gradients(
     layout: Layout,
     examples: Examples,
     *,
-    row_size: int = 1,
+    samples_per_gradient: int = 1,
     loss: Loss = LOSSES["cross_entropy"],
     fastest: str = "factored",
     storage: torch.dtype | None = None,
@@ -53,8 +54,8 @@ def collect_gradients(
 ) -> Collected:
     """Return A (n, p): row i is the gradient of the **mean** loss of samples i·m to (i+1)·m - 1.
 
-    n = N / m rows of m = `row_size` samples each. Each tensor's rows are had in the first of these
-    ways that gives, on the first rows, what one backward per row gives:
+    n = N / m rows of m = `samples_per_gradient` samples each. Each tensor uses the first of these
+    gradient backends that gives, on the first rows, what one backward per row gives:
 
     - "factored": a linear layer that sees one position per row: its outer products are not formed;
     - "rule": from inputs and output gradients of its layers in one backward over many rows;
@@ -67,56 +68,53 @@ def collect_gradients(
     Args:
         model: the network, in eval mode; it is not changed.
         layout: the weights to differentiate by.
-        examples: N samples; N must be a multiple of `row_size`, in every part of one structure.
-        row_size: samples m per row.
+        examples: N samples; N must be a multiple of m, in every part of one structure.
+        samples_per_gradient: samples m per row.
         loss: mean loss over samples.
-        fastest: the first way to try.
+        fastest: the first backend to try.
         storage: a narrower type in which to keep what is not factored, None for none.
-        improved: divide every row by e, see `chita.collect.improved`; for an `OutputLoss` alone.
-        progress: told of every chunk of rows.
+        improved: divide every row by e, see `chita.collect.improved`; needs an `OutputLoss`.
+        progress: gets every chunk of rows.
 
     Raises:
         InputError: a norm uses batch statistics, dropout is on, outputs are random, the forward
             pass fails, targets are out of range; each names the module.
         NumericalError: a loss or a gradient is not finite; names the first module concerned.
     """
-    _check_whole(examples, row_size)
+    _check_whole(examples, samples_per_gradient)
     check_modes(model)
-    sample = next(examples.batches(row_size))
-    for part, first in zip(examples.parts, examples.firsts(row_size), strict=True):
+    sample = next(examples.batches(samples_per_gradient))
+    for part, first in zip(examples.parts, examples.firsts(samples_per_gradient), strict=True):
         with failures_named(model, first):
             loss.check(model, nested.map_tensors(torch.clone, first), part)
     with failures_named(model, sample):
         check_deterministic(model, loss, sample)
 
-    ways = Ways(model, layout, loss, examples, row_size, fastest, improved=improved)
     device = solving_device(model.get_parameter(layout.names[0]).device)
-    rows = len(examples) // row_size
-    store = RowStore(layout, rows, rows_type(model, layout), device, ways.factors, storage)
-    watch = _Watch(model, loss, layout)
-    filled = 0
-    divisors = []
-    try:
-        with track(progress or Silent(), "collect gradients", rows, "rows") as told:
-            for batch in examples.batches(ways.chunk * row_size):
-                divisors.append(_fill(store, ways, watch, batch, filled))
-                filled += len(divisors[-1])
-                told.advance(len(divisors[-1]))
-    except FactorsChanged:
-        return collect_gradients(
-            model,
-            layout,
-            examples,
-            row_size=row_size,
-            loss=loss,
-            fastest="rule",
-            storage=storage,
-            improved=improved,
-            progress=progress,
+    rows = len(examples) // samples_per_gradient
+
+    def collected(fastest: str) -> Collected:
+        backends = Backends(
+            model, layout, loss, examples, samples_per_gradient, fastest, improved=improved
         )
-    watch.check_all(examples.batches(ways.chunk * row_size))
-    divided_by = torch.cat(divisors).to(device, torch.float64)
-    return Collected(rows=store.rows(), divisors=divided_by, ways=ways.of)
+        store = RowStore(layout, rows, rows_type(model, layout), device, backends.factors, storage)
+        check = _GradientCheck(model, loss, layout)
+        size = backends.chunk * samples_per_gradient
+        filled, norms = 0, []
+        with track(progress or Silent(), "collect gradients", rows, "gradients") as shown:
+            for batch in examples.batches(size):
+                norms.append(_fill(store, backends, check, batch, filled))
+                filled += len(norms[-1])
+                shown.advance(len(norms[-1]))
+        check.check_all(examples.batches(size))
+        output_norms = torch.cat(norms).to(device, torch.float64)
+        return Collected(rows=store.rows(), output_norms=output_norms, backends=backends.of)
+
+    try:
+        return collected(fastest)
+    except FactorsChanged:
+        pass  # the rows so far are let go before new ones are collected
+    return collected("rule")
 
 
 def rows_type(model: nn.Module, layout: Layout) -> torch.dtype:
@@ -125,30 +123,32 @@ def rows_type(model: nn.Module, layout: Layout) -> torch.dtype:
     return reduce(torch.promote_types, types, torch.float32)
 
 
-def _fill(store: RowStore, ways: Ways, watch: _Watch, batch: Any, filled: int) -> Tensor:
-    """Write the rows of a batch from row `filled` on, and return what they were divided by."""
+def _fill(
+    store: RowStore, backends: Backends, check: _GradientCheck, batch: Any, filled: int
+) -> Tensor:
+    """Write the rows of a batch from row `filled` on, and return their output-gradient norms."""
 
     def take(name: str, found: Tensor | tuple[Tensor, Tensor]) -> None:
-        watch.saw(name, found)
+        check.saw(name, found)
         if isinstance(found, tuple):
             store.write_factors(name, filled, *found)
         else:
             store.write(name, filled, found)
 
     try:
-        losses, divisors = ways.run(batch, take)
+        losses, norms = backends.run(batch, take)
     except FactorsChanged:
         raise
     except Exception:
-        ways.explain(batch)
+        backends.explain(batch)
         raise
-    watch.batch_done(losses, batch)
-    return divisors
+    check.batch_done(losses, batch)
+    return norms
 
 
 @final
-class _Watch:
-    """Looks for values that are not finite, and for gradients that are all zero.
+class _GradientCheck:
+    """A search for values that are not finite, and for gradients that are all zero.
 
     On an accelerator it looks when all is done, so that the loop over batches never waits.
     """
@@ -220,14 +220,15 @@ class _Watch:
         self._lost = []
 
 
-def _check_whole(examples: Examples, row_size: int) -> None:
-    if row_size < 1 or len(examples) % row_size:
+def _check_whole(examples: Examples, samples_per_gradient: int) -> None:
+    if samples_per_gradient < 1 or len(examples) % samples_per_gradient:
         raise InputError(
-            f"{len(examples)} samples do not make whole gradients of {row_size}; give a multiple."
+            f"{len(examples)} samples do not make whole gradients of {samples_per_gradient}; give "
+            "a multiple."
         )
-    if any((nested.count(part) or 1) % row_size for part in examples.parts):
+    if any((nested.count(part) or 1) % samples_per_gradient for part in examples.parts):
         raise InputError(
-            f"Gradients of {row_size} samples would mix batches of different shapes: "
+            f"Gradients of {samples_per_gradient} samples would mix batches of different shapes: "
             f"{'; '.join(nested.described(part) for part in examples.parts[:3])}, ... Bring the "
             "samples to one shape (pad), or set `samples_per_gradient` to 1."
         )

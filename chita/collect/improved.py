@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from chita import nested
-from chita.collect.separate import each_alone
+from chita.collect.separate import of_each_row
 from chita.data.examples import cut
 from chita.losses import OutputLoss
 from chita.losses.outputs import split
 from chita.models.forward import outputs_of
 
 
-def errors_of(gradient: Tensor, rows: int) -> Tensor:
+def output_norms_of(gradient: Tensor, rows: int) -> Tensor:
     """Return e (r,) from the gradient of the losses by the outputs (r·m, ...).
 
     An e that is mostly rounding of that gradient (8 ulp of 1) is raised to that.
@@ -33,22 +33,25 @@ def errors_of(gradient: Tensor, rows: int) -> Tensor:
     return length.clamp_min(8 * torch.finfo(gradient.dtype).eps)
 
 
-def divided(gradient: Tensor, errors: Tensor) -> Tensor:
+def divided(gradient: Tensor, output_norms: Tensor) -> Tensor:
     """Return gradients of rows (r, ...), or of their samples (r·m, ...), over e (r,)."""
-    rows = gradient.reshape(len(errors), -1)
-    return (rows / errors.to(rows.dtype).unsqueeze(1)).view_as(gradient)
+    rows = gradient.reshape(len(output_norms), -1)
+    return (rows / output_norms.to(rows.dtype).unsqueeze(1)).view_as(gradient)
 
 
-def errors_by_rows(
-    model: nn.Module, loss: OutputLoss, row_size: int, batch: Any, *, vectorised: bool
+def output_norms_by_rows(
+    model: nn.Module, loss: OutputLoss, samples_per_gradient: int, batch: Any, *, vectorised: bool
 ) -> Tensor:
-    """Return e (r,) of a network that must see each row alone, at a further forward pass."""
+    """Return e (r,) of a network that must see each row by itself, at a further forward pass."""
     inputs, targets = split(batch)
     with torch.no_grad():
         if vectorised:
-            outputs = each_alone(lambda x: outputs_of(model, x), row_size, inputs).flatten(0, 1)
+            each = of_each_row(lambda x: outputs_of(model, x), samples_per_gradient, inputs)
+            outputs = each.flatten(0, 1)
         else:
-            parts = (nested.map_tensors(torch.clone, part) for part in cut(inputs, row_size))
+            parts = (
+                nested.map_tensors(torch.clone, part) for part in cut(inputs, samples_per_gradient)
+            )
             outputs = torch.cat([outputs_of(model, part) for part in parts])
-    losses, gradient = loss.gradient(outputs, targets, row_size)
-    return errors_of(gradient, len(losses))
+    losses, gradient = loss.gradient(outputs, targets, samples_per_gradient)
+    return output_norms_of(gradient, len(losses))

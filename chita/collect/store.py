@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
+from itertools import groupby
 from typing import final
 
 import torch
@@ -13,14 +15,14 @@ from chita.errors import InputError
 from chita.layout import Layout
 from chita.linalg.select import largest_magnitude
 from chita.machine import available_memory, large_matrix
-from chita.problem import DenseRows, FactoredRows, JoinedRows, Rows
+from chita.problem import DenseRows, FactoredRows, HStackRows, Rows
 
 _HEADROOM = 8  # powers of two between the first rows of a tensor in float16 and its largest number
 
 
 @final
 class RowStore:
-    """The rows of a layout, some tensors as factors, all others side by side in one matrix.
+    """Rows of a layout, some tensors as factors, all others side by side in one matrix.
 
     Args:
         layout: the weights.
@@ -30,7 +32,7 @@ class RowStore:
         factors: name to (out, in) of the tensors whose rows come as outer products.
         storage: a narrower type for the matrix; in float16 every tensor has its own scale.
 
-    Raises `InputError` where there is no memory for them.
+    Raises `InputError` where memory is too short for them.
     """
 
     def __init__(
@@ -43,13 +45,8 @@ class RowStore:
         storage: torch.dtype | None = None,
     ) -> None:
         self._layout, self._dtype = layout, dtype
-        self._factors = {
-            name: (
-                torch.empty(out, rows, dtype=dtype, device=device),
-                torch.empty(width, rows, dtype=dtype, device=device),
-            )
-            for name, (out, width) in factors.items()
-        }
+        empty = partial(torch.empty, dtype=dtype, device=device)
+        self._factors = {n: (empty(out, rows), empty(d, rows)) for n, (out, d) in factors.items()}
         self._places: dict[str, slice] = {}
         end = 0
         for name, count in zip(layout.names, layout.counts, strict=True):
@@ -76,31 +73,26 @@ class RowStore:
         own_inputs[:, part] = inputs.T
 
     def rows(self) -> Rows:
-        """The rows, once all are written."""
+        """Return the rows, once all are written."""
         parts: list[Rows] = []
-        pending: list[str] = []  # neighbours in the matrix
-        for name in self._layout.names:
-            if name in self._factors:
-                parts += self._dense(pending)
-                pending = []
-                parts.append(FactoredRows(*self._factors[name]))
+        for factored, names in groupby(self._layout.names, self._factors.__contains__):
+            if factored:
+                parts += [FactoredRows(*self._factors[name]) for name in names]
             else:
-                pending.append(name)
-        parts += self._dense(pending)
-        return parts[0] if len(parts) == 1 else JoinedRows(parts)
+                parts.append(self._dense(list(names)))
+        return parts[0] if len(parts) == 1 else HStackRows(parts)
 
-    def _dense(self, names: list[str]) -> list[Rows]:
-        if not names:
-            return []
+    def _dense(self, names: list[str]) -> Rows:
+        """Return the rows of tensors that are neighbours in the matrix."""
         data = self._data[self._places[names[0]].start : self._places[names[-1]].stop]
         if self._data.dtype != torch.float16:
-            return [DenseRows(data)]
+            return DenseRows(data)
         counts = torch.tensor([self._places[n].stop - self._places[n].start for n in names])
         scales = torch.tensor([2.0 ** -self._powers[n] for n in names], dtype=self._dtype)
-        return [DenseRows(data, scales.repeat_interleave(counts).to(data.device))]
+        return DenseRows(data, scales.repeat_interleave(counts).to(data.device))
 
     def _power(self, name: str, gradients: Tensor, place: slice, part: slice) -> int:
-        """The power of two by which a tensor is stored, lowered when its rows outgrow it."""
+        """Return the power of two by which a tensor is stored, lowered when its rows outgrow it."""
         largest = float(largest_magnitude(gradients))
         fitting = 15 - math.frexp(largest)[1] if math.isfinite(largest) else 0
         if name not in self._powers:
@@ -112,7 +104,7 @@ class RowStore:
 
 
 def _room(p: int, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A matrix (p, n), refused where there is no memory for it."""
+    """Return a matrix (p, n), refused where memory is too short for it."""
     needed = p * rows * dtype.itemsize
     free = available_memory() if device.type == "cpu" else None
     if free is not None and needed > free:

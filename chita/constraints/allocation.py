@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, final
 
 import numpy as np
 
-from chita.constraints.allocated import Allocated, Total
 from chita.constraints.constraint import Budget, Constraint
-from chita.constraints.floors import KeepKWithFloors
+from chita.constraints.flops import Flops, Weights
 from chita.constraints.keep_k import KeepK
 from chita.constraints.per_layer import of_tensors
 from chita.constraints.sparsity import check_share, share_kept
@@ -27,14 +26,17 @@ _SCALE = 1e3  # of losses, so that the solver's absolute tolerance is far below 
 _TOLERANCE = 1e-6  # of the solver, by which a limit may be passed
 
 Levels = Mapping[str, Sequence[tuple[float, float]]]
-"""From tensors to pairs: a share removed, and by how much the loss grows with this tensor alone
+"""From tensors to pairs: a share removed, and by how much the loss grows with only this tensor
 pruned so far."""
+
+Total = Weights | Flops
+"""What limits all weights together, wherever they are."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Limit:
-    """At most `most` of something, named by `of`; `each`, what a weight of every tensor takes."""
+class Capacity:
+    """A limit `most` of a resource `of`, of which a weight of tensor t takes `each[t]`."""
 
     most: int
     of: str
@@ -44,14 +46,14 @@ class Limit:
 @final
 @dataclass(frozen=True)
 class Searched(Budget):
-    """Of every tensor, remove the share at which the losses of all sum to the least.
+    """The levels of sparsity, one for every tensor, at which the losses of all sum to the least.
 
-    The shares are those that `levels` lists; they keep at most what `total` keeps, with its
+    The levels are those that `levels` lists; they keep at most what `total` keeps, with its
     `min_keep` in every tensor, and the rest of that goes to the largest weights. The loss of
     several tensors is taken for the sum of theirs (Frantar and Alistarh, OBC (2022), section 5;
     SPDY (2022)), and the best of all combinations is found (`allocate`).
 
-    Raises `InputError` on binding where no combination fits.
+    Raises `InputError` on binding if no combination fits.
 
     >>> from chita.constraints.sparsity import Nonzeros
     >>> from chita.layout import Axes
@@ -87,7 +89,7 @@ class Searched(Budget):
 
     @property
     def words(self) -> dict[str, Any]:
-        """The levels, or that they are measured, and the words of the whole."""
+        """The levels, or the word for measured ones, and the words of the whole."""
         if self.levels is None:
             return {"per_layer": SEARCHED, **self.total.words}
         levels = {name: [*map(list, pairs)] for name, pairs in self.levels.items()}
@@ -95,44 +97,56 @@ class Searched(Budget):
 
     @property
     def counts_operations(self) -> bool:
-        """As the whole."""
+        """Whether `total` needs a layout with operations."""
         return self.total.counts_operations
 
     def kept(self, layout: Layout) -> int:
-        """Return what the whole keeps."""
+        """Return what `total` keeps."""
         return self.total.kept(layout)
 
     def removed(self, layout: Layout) -> float:
-        """Return what the whole removes."""
+        """Return what `total` removes."""
         return self.total.removed(layout)
 
     def on_the_way(self, removed: float, layout: Layout) -> Budget:
-        """The whole and every tensor on their way."""
-        return self.settled(layout).on_the_way(removed, layout)
+        """Return the budget in which the whole and every tensor have gone a part of their way."""
+        total = self.total.on_the_way(removed, layout)
+        if self.levels is None:
+            return total
+        part = self.reached(removed, layout)
+        tensors = zip(layout.names, layout.counts, self._quotas(self.levels, layout), strict=True)
+        levels = {}
+        for name, count, quota in tensors:
+            kept = max(quota, int(count - part * (count - quota)))
+            # The share that removes the others, less half a weight: rounded down, it keeps `kept`.
+            levels[name] = [(max(0.0, 1 - (kept + 0.5) / count), 0.0)]
+        return Searched(total, levels=levels)
 
     def bind(self, layout: Layout) -> Constraint:
-        """Both the whole and the levels that are best."""
-        return self.settled(layout).bind(layout)
-
-    def settled(self, layout: Layout) -> Budget:
-        """Return the budget with the levels chosen."""
+        """Keep what `total` keeps, and of every tensor at least what its best level does."""
+        bound = self.total.bind(layout)
         if self.levels is None:
-            return self.total
-        levels = of_tensors(self.levels, layout)
+            return bound
+        quotas = self._quotas(self.levels, layout)
+        return replace(bound, least=tuple(map(max, bound.least, quotas)))
+
+    def _quotas(self, rules: Levels, layout: Layout) -> tuple[int, ...]:
+        """Return the weights that every tensor keeps at its best level."""
+        levels = of_tensors(rules, layout)
+        tensors = zip(layout.names, layout.counts, layout.floors(self.total.min_keep), strict=True)
         kept = [
-            [max(share_kept(s, count), min(self.total.min_keep, count)) for s, _ in levels[name]]
-            for name, count in zip(layout.names, layout.counts, strict=True)
+            [max(share_kept(sparsity, count), floor) for sparsity, _ in levels[name]]
+            for name, count, floor in tensors
         ]
         losses = [[loss for _, loss in levels[name]] for name in layout.names]
-        limits = _limits(self.total.bind(layout), len(layout.names))
+        limits = _capacities(self.total.bind(layout), len(layout.names))
         costs = [[[k * limit.each[t] for k in ks] for t, ks in enumerate(kept)] for limit in limits]
         chosen = allocate(losses, costs, limits)
-        quotas = tuple(ks[at] for ks, at in zip(kept, chosen, strict=True))
-        return Allocated(total=self.total, quotas=quotas)
+        return tuple(ks[at] for ks, at in zip(kept, chosen, strict=True))
 
 
 def _pairs(name: str, listed: object) -> tuple[tuple[float, float], ...]:
-    """The levels of a tensor as numbers. Raises `InputError` on anything else."""
+    """Return the levels of a tensor as numbers. Raises `InputError` on anything else."""
     try:
         pairs = [(sparsity, float(loss)) for sparsity, loss in listed]  # type: ignore[attr-defined]
     except (TypeError, ValueError):
@@ -149,23 +163,24 @@ def _pairs(name: str, listed: object) -> tuple[tuple[float, float], ...]:
     return tuple((check_share(sparsity, name), loss) for sparsity, loss in pairs)
 
 
-def _limits(constraint: KeepK | KeepKWithFloors | UnderFlops, tensors: int) -> list[Limit]:
-    weights = Limit(most=constraint.k, of="weights", each=(1,) * tensors)
+def _capacities(constraint: KeepK | UnderFlops, tensors: int) -> list[Capacity]:
+    weights = Capacity(most=constraint.k, of="weights", each=(1,) * tensors)
     if not isinstance(constraint, UnderFlops):
         return [weights]
     of = "multiply-adds of what is pruned"
-    return [weights, Limit(most=constraint.limit, of=of, each=constraint.costs)]
+    return [weights, Capacity(most=constraint.limit, of=of, each=constraint.costs)]
 
 
 def allocate(
     losses: Sequence[Sequence[float]],
     costs: Sequence[Sequence[Sequence[int]]],
-    limits: Sequence[Limit],
+    limits: Sequence[Capacity],
 ) -> tuple[int, ...]:
     """Return the level of every tensor at which the losses sum to the least within all limits.
 
     A multiple-choice knapsack, as an integer programme by HiGHS, whose answer is checked in whole
-    numbers.
+    numbers: min Σ loss[t][l] x[t, l] over binary x with Σ_l x[t, l] = 1 for every tensor t and
+    Σ costs[b][t][l] x[t, l] <= limits[b] for every limit b.
 
     Args:
         losses: [t][l], of tensor t at level l.
@@ -175,7 +190,7 @@ def allocate(
     Raises:
         InputError: no levels are within the limits.
 
-    >>> few = Limit(most=5, of="weights")
+    >>> few = Capacity(most=5, of="weights")
     >>> allocate([[0.0, 1.0], [0.0, 3.0]], [[[4, 1], [4, 1]]], [few])
     (1, 0)
     """
@@ -189,13 +204,20 @@ def allocate(
     from scipy.optimize import Bounds, LinearConstraint, milp  # noqa: PLC0415 - half a second
     from scipy.sparse import csr_array  # noqa: PLC0415
 
+    # x is flat: the levels of tensor t are the columns from bounds[t] to bounds[t + 1].
     bounds = np.cumsum([0, *map(len, losses)])
+    # A shift changes every sum alike, as each tensor has one level; the scale keeps differences
+    # above the solver's absolute tolerance, whatever unit the losses have.
     value = np.concatenate([np.asarray(levels, float) for levels in losses])
     value = (value - value.min()) * (_SCALE / (np.ptp(value) or 1.0))
     count = bounds[-1]
+    # Row t of the sparse matrix has ones at the levels of tensor t, and sums to 1.
     one = LinearConstraint(csr_array((np.ones(count), np.arange(count), bounds)), 1, 1)
+    # Costs reach 10^12: as shares of their limits, all rows are in the range of the tolerance.
     used = np.array([np.concatenate(table) for table in costs], float)
     used /= np.array([max(limit.most, 1) for limit in limits], float)[:, None]
+    # HiGHS may pass a limit by its tolerance. If whole numbers show that it did, the limit is set
+    # lower by a little more each time.
     for slack in (0.0, *(_TOLERANCE * 10**i for i in range(3))):
         within = LinearConstraint(used, -np.inf, 1 - slack)
         found = milp(
@@ -203,7 +225,7 @@ def allocate(
             integrality=np.ones(len(value)),
             bounds=Bounds(0, 1),
             constraints=[one, within],
-            options={"mip_rel_gap": 0.0},
+            options={"mip_rel_gap": 0.0},  # the best, not one within the default gap of 0.01 %
         )
         if found.x is None:
             break

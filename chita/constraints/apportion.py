@@ -26,6 +26,8 @@ def apportion(
             f"{total} weights are to be kept over {len(most)} tensors, which hold {sum(most)} and "
             f"keep {sum(least)} at least. Change `sparsity`, `nnz` or `min_keep`."
         )
+    # Without bounds the numbers are total·share/whole. One that breaks a bound is fixed there, and
+    # the others share what remains, as water finds its level; each round fixes at least one.
     fixed: dict[int, int] = {}
     while True:
         free = [i for i in range(len(shares)) if i not in fixed]
@@ -34,11 +36,13 @@ def apportion(
         ideal = {i: Fraction(left * shares[i], whole or 1) for i in free}
         over = {i: most[i] for i in free if ideal[i] > most[i]}
         under = {i: least[i] for i in free if ideal[i] < least[i]}
-        # Fix the side by which the sum is further off; the other side may then be within bounds.
+        # Fixing those above raises the others, and fixing those below lowers them. So only the side
+        # that is further off in sum is certain to stay at its bound; the other may come back.
         excess = sum(ideal[i] - most[i] for i in over) - sum(least[i] - ideal[i] for i in under)
         if not over and not under:
             break
         fixed |= over if excess >= 0 and over else under or over
+    # Rounding down leaves fewer than one per free number: the largest remainders get one each.
     found = {**fixed, **{i: int(ideal[i]) for i in free}}
     by_remainder = sorted(free, key=lambda i: (int(ideal[i]) - ideal[i], i))
     for i in by_remainder[: total - sum(found.values())]:

@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 
 from chita.budget_options import BudgetOptions
-from chita.constraints.constraint import Budget, Constraint, Divisible, owner_of, places
-from chita.constraints.floors import KeepKWithFloors
+from chita.constraints.constraint import Budget, Constraint, Divisible, dealt, places
+from chita.constraints.keep_k import KeepK
 from chita.constraints.sparsity import share_kept
-from chita.constraints.unfit import check_fits
+from chita.constraints.tiles import tiles
 from chita.errors import InputError
-from chita.layout import Layout, Part, as_index
+from chita.layout import Layout, WeightIndex, as_index, slices
 from chita.options import option, shared
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WholeBlocks(Divisible):
-    """Every block is kept or removed whole, and `chosen` says which sets of blocks are allowed.
+    """Blocks of weights, each kept or removed whole; `chosen` says which sets of them are allowed.
 
-    `blocks` (b, m) holds the flat indices of every block's weights; what is in none is removed.
-    The value of a block is the norm of its weights', so that the best blocks are the best mask.
+    `blocks` (b, m) holds the flat indices of every block's weights; weights outside all blocks are
+    removed. The value of a block is the norm of its weights' values.
 
     >>> from chita.constraints.keep_k import KeepK
     >>> halves = torch.tensor([[0, 1], [2, 3]])
@@ -40,12 +40,13 @@ class WholeBlocks(Divisible):
     chosen: Constraint
 
     def select(self, values: Tensor) -> Tensor:
-        """The best blocks."""
+        """Return the best blocks."""
+        # Σ v² of a mask is Σ norm² of its blocks, so that the best blocks are the best mask.
         norms = values[self.blocks.to(values.device)].double().square().sum(1).sqrt()
         return self._expanded(self.chosen.select(norms))
 
     def allows(self, mask: Tensor) -> bool:
-        """Whether the mask is made of whole blocks, and these are allowed."""
+        """Return whether the mask is made of whole blocks, and these are allowed."""
         kept = mask[self.blocks.to(mask.device)].any(1)
         return self.cuts_none(mask) and self.chosen.allows(kept)
 
@@ -54,44 +55,45 @@ class WholeBlocks(Divisible):
         return torch.equal(self._expanded(mask[self.blocks.to(mask.device)].any(1)), mask)
 
     def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
-        """None: single weights do not change sides."""
+        """Allow none: single weights do not change sides."""
         return torch.zeros(len(out), len(enter), dtype=torch.bool, device=mask.device)
 
     def restrict(self, index: Tensor, kept: Tensor) -> WholeBlocks:
-        """The blocks that lie among the named weights whole; others can only be removed.
+        """Return the blocks that lie among the named weights whole; others can only be removed.
 
-        Raises `InputError` where a block is kept in part outside.
+        Raises `InputError` if a block is kept in part outside.
         """
         place, outside = places(self.size, index, kept)
         blocks = self.blocks.to(index.device)
         inside, used = place[blocks], outside[blocks]
         if bool((used.any(1) & ~used.all(1)).any()):
             raise InputError("Blocks are kept whole; the weights that stay kept cut one.")
+        # A block with a weight outside that is removed can only be removed, so that none of its
+        # weights inside may stay: it is in no block of the restriction.
         whole = (inside >= 0).all(1)
         chosen = self.chosen.restrict(whole.nonzero().squeeze(1), used.all(1).nonzero().squeeze(1))
         return WholeBlocks(size=len(index), blocks=inside[whole], chosen=chosen)
 
-    def split(self, parts: Sequence[Part]) -> list[Constraint]:
-        """The same share of the blocks of every part.
+    def split(self, parts: Sequence[WeightIndex]) -> list[Constraint]:
+        """Give every part the same share of its blocks.
 
-        Raises `InputError` where a block lies in several parts.
+        Raises `InputError` if a block lies in several parts.
         """
         assert isinstance(self.chosen, Divisible)
-        indices = list(map(as_index, parts))
-        owner = owner_of(self.size, indices)
-        owners = owner[self.blocks.to(owner.device)]
+        owner, place = dealt(self.size, list(map(as_index, parts)))
+        blocks = self.blocks.to(owner.device)
+        owners = owner[blocks]
         if bool((owners != owners[:, :1]).any()):
             raise InputError(
                 "This solver chooses blocks part by part, and some lie in several parts. Use one "
                 "that takes all of a layer's blocks together, such as alps."
             )
-        inside = [(owners[:, 0] == i).nonzero().squeeze(1) for i in range(len(indices))]
-        blocks = [places(self.size, index, index)[0] for index in indices]
+        # To `chosen` a block is one item, so that its parts are indices of blocks.
+        inside = [(owners[:, 0] == i).nonzero().squeeze(1) for i in range(len(parts))]
+        shares = zip(parts, inside, self.chosen.split(inside), strict=True)
         return [
-            WholeBlocks(size=len(index), blocks=place[self.blocks.to(place.device)[own]], chosen=c)
-            for index, place, own, c in zip(
-                indices, blocks, inside, self.chosen.split(inside), strict=True
-            )
+            WholeBlocks(size=len(part), blocks=place[blocks[own]], chosen=chosen)
+            for part, own, chosen in shares
         ]
 
     def _expanded(self, kept: Tensor) -> Tensor:
@@ -103,14 +105,13 @@ class WholeBlocks(Divisible):
 @final
 @dataclass(frozen=True)
 class Blocks(Budget):
-    """Remove the share `sparsity` of all blocks of `rows` outputs x `columns` inputs.
+    """A share to remove of all blocks of `rows` outputs x `columns` inputs.
 
     Blocks are cut at every kernel position and within every group of a convolution;
     floor((1 - sparsity)·blocks) are kept over the network, and in every tensor enough of them to
     hold `min_keep` weights.
 
-    Raises `InputError` on binding where `rows` does not divide the outputs, or `columns` the
-    inputs.
+    Raises `InputError` on binding if `rows` does not divide the outputs, or `columns` the inputs.
 
     >>> from chita.layout import Axes
     >>> layout = Layout(names=("w",), shapes=((2, 2),), axes=(Axes(),))
@@ -127,11 +128,8 @@ class Blocks(Budget):
     @property
     def words(self) -> dict[str, Any]:
         """The blocks, the share and the floors."""
-        return {
-            "blocks": f"{self.rows}x{self.columns}",
-            "sparsity": self.sparsity,
-            "min_keep": self.min_keep,
-        }
+        blocks = f"{self.rows}x{self.columns}"
+        return {"blocks": blocks, "sparsity": self.sparsity, "min_keep": self.min_keep}
 
     def kept(self, layout: Layout) -> int:
         """Return the weights of all blocks kept."""
@@ -139,37 +137,27 @@ class Blocks(Budget):
         return share_kept(self.sparsity, layout.size // each) * each
 
     def on_the_way(self, removed: float, layout: Layout) -> Blocks:
-        """A smaller share of the same blocks."""
+        """Return a smaller share of the same blocks."""
         return replace(self, sparsity=removed)
 
     def bind(self, layout: Layout) -> WholeBlocks:
         """Keep that many blocks."""
         each = self.rows * self.columns
-        blocks, segments, unfit, start = [], [], {}, 0
-        for name, axes, index in layout.indexed():
-            found = axes.matrices(index)
-            outputs, inputs = found.shape[1:]
-            if outputs % self.rows or inputs % self.columns:
-                unfit[name] = f"{outputs} x {inputs}"
-                continue
-            cut = found.unflatten(1, (-1, self.rows)).unflatten(3, (-1, self.columns))
-            own = cut.movedim(3, 2).reshape(-1, each)
-            blocks.append(own[own[:, 0].argsort()])
-            segments.append(slice(start, start + len(own)))
-            start += len(own)
-        check_fits(
+        needs = (
             f"Blocks of {self.rows}x{self.columns} need outputs that {self.rows} and inputs that "
-            f"{self.columns} divides",
-            unfit,
+            f"{self.columns} divides"
         )
-        k = share_kept(self.sparsity, start)
-        least = tuple(-(-min(self.min_keep, count) // each) for count in layout.counts)
+        # Ties go to the block of lower index, so blocks are in the order of their first weights.
+        blocks = [own[own[:, 0].argsort()] for own in tiles(layout, self.rows, self.columns, needs)]
+        size = layout.size // each
+        k = share_kept(self.sparsity, size)
+        least = tuple(-(-weights // each) for weights in layout.floors(self.min_keep))
         needed = max(1, sum(least))
         if k < needed:
             raise InputError(
-                f"`sparsity` {self.sparsity} keeps {k} of {start} blocks of {each} weights, but "
+                f"`sparsity` {self.sparsity} keeps {k} of {size} blocks of {each} weights, but "
                 f"{needed} at least over {len(least)} tensors. Ask for a sparsity of at most "
-                f"{floor(1e4 * (1 - needed / start)) / 1e4}, or lower `min_keep`."
+                f"{floor(1e4 * (1 - needed / size)) / 1e4}, or lower `min_keep`."
             )
-        chosen = KeepKWithFloors(size=start, k=k, segments=tuple(segments), least=least)
+        chosen = KeepK(size=size, k=k, segments=slices(list(map(len, blocks))), least=least)
         return WholeBlocks(size=layout.size, blocks=torch.cat(blocks), chosen=chosen)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from chita.errors import InputError
-from chita.layout import Layout, Part
+from chita.layout import Layout, WeightIndex
 from chita.options import Options
 
 
@@ -47,7 +47,7 @@ class Constraint(ABC):
     def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
         """Return which swaps of an allowed mask are allowed, (a, b) boolean.
 
-        Entry (i, j) tells of removing the weight out[i] and keeping enter[j] in its place.
+        Entry (i, j) is for removing the weight out[i] and keeping enter[j] in its place.
         """
 
     @abstractmethod
@@ -60,10 +60,10 @@ class Constraint(ABC):
 
 
 class Divisible(Constraint):
-    """A constraint that may be met part by part, each part with its share of the budget."""
+    """A constraint that can be met part by part, each part with its share of the budget."""
 
     @abstractmethod
-    def split(self, parts: Sequence[Part]) -> list[Constraint]:
+    def split(self, parts: Sequence[WeightIndex]) -> list[Constraint]:
         """Return a constraint for each of several ascending indices that cover all weights once.
 
         Masks that each allows are together a mask that this allows. Shares are proportional to the
@@ -72,15 +72,18 @@ class Divisible(Constraint):
 
 
 class Budget(Options, ABC):
-    """What the user says; it becomes a constraint once the network is known.
+    """A user's limit on what is kept; it becomes a constraint once the network is known.
 
     A budget is a frozen dataclass whose fields are options (`chita.options`). Two budgets joined by
-    `&` are met together, where one of them can stand beside the other.
+    `&` are met together, if one of them can stand beside the other. `local` is True for a budget
+    that is met if every tensor meets it by itself.
 
     >>> from chita.constraints import Flops, Sparsity
     >>> (Flops(0.3) & Sparsity(0.8)).words
     {'flops': 0.3, 'sparsity': 0.8, 'min_keep': 1}
     """
+
+    local: ClassVar[bool] = False
 
     def __and__(self, other: Budget) -> Budget:
         """Return the budget that asks for both.
@@ -89,7 +92,7 @@ class Budget(Options, ABC):
         """
         both = self.limited(other)
         if both is None and isinstance(other, Budget):
-            both = other.limited(self)
+            both = other.limited(self)  # & commutes, and only one side knows the other's kind
         if both is None:
             raise InputError(
                 f"{type(self).__name__} & {type(other).__name__} is no budget. Combine one Flops "
@@ -98,15 +101,12 @@ class Budget(Options, ABC):
         return both
 
     def limited(self, weights: object) -> Budget | None:
-        """Return this budget with a limit of weights beside it, None where it takes no such."""
+        """Return this budget with a limit of weights beside it; None if it takes no such limit."""
         return None
 
     @property
     def words(self) -> dict[str, Any]:
-        """The fields of `chita.budget_options.BudgetOptions` that say the same.
-
-        Empty where no words do.
-        """
+        """The fields of `chita.budget_options.BudgetOptions` that say the same, if any do."""
         return {}
 
     @property
@@ -116,16 +116,16 @@ class Budget(Options, ABC):
 
     @abstractmethod
     def kept(self, layout: Layout) -> int:
-        """Return how many weights are kept, or at most where something else may bind first."""
-
-    @property
-    def local(self) -> bool:
-        """Whether this budget is met where every tensor meets it by itself."""
-        return False
+        """Return the number of weights kept: at most, if another limit may bind first."""
 
     def removed(self, layout: Layout) -> float:
         """Return the share removed in the end, of what schedules count: weights, if possible."""
         return 1 - self.kept(layout) / layout.size
+
+    def reached(self, removed: float, layout: Layout) -> float:
+        """Return the part of the way, in [0, 1], that a stage has gone which removes that share."""
+        final = self.removed(layout)
+        return min(1.0, removed / final) if final else 0.0
 
     @abstractmethod
     def on_the_way(self, removed: float, layout: Layout) -> Budget:
@@ -143,7 +143,7 @@ class Budget(Options, ABC):
 
 
 def places(size: int, index: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where each of p weights stands in an index, -1 for nowhere, and whether it is kept.
+    """Return the position of each of p weights in an index, -1 for none, and whether it is kept.
 
     >>> places(3, torch.tensor([1, 2]), torch.tensor([0]))
     (tensor([-1,  0,  1]), tensor([ True, False, False]))
@@ -155,13 +155,40 @@ def places(size: int, index: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     return place, outside
 
 
-def owner_of(size: int, parts: Sequence[Tensor]) -> Tensor:
-    """Return which of several indices, that cover p weights once, each weight stands in, (p,).
+def dealt(size: int, indices: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return which of several indices, that cover p weights once, has each weight, and where, (p,).
 
-    >>> owner_of(3, [torch.tensor([1]), torch.tensor([0, 2])])
-    tensor([1, 0, 1])
+    >>> dealt(3, [torch.tensor([1]), torch.tensor([0, 2])])
+    (tensor([1, 0, 1]), tensor([0, 0, 1]))
     """
-    owner = torch.empty(size, dtype=torch.long, device=parts[0].device)
-    for i, part in enumerate(parts):
-        owner[part] = i
-    return owner
+    owner = torch.empty(size, dtype=torch.long, device=indices[0].device)
+    place = torch.empty_like(owner)
+    for i, index in enumerate(indices):
+        owner[index] = i
+        place[index] = torch.arange(len(index), device=index.device)
+    return owner, place
+
+
+def check_floors(size: int, k: int, floors: int, over: str) -> None:
+    """Raise `InputError` unless k of p weights can be kept, among them `floors` in all.
+
+    >>> check_floors(4, 2, floors=2, over="2 tensors")
+    """
+    if not floors <= k <= size:
+        raise InputError(
+            f"{k} of {size} weights are to be kept, but {floors} at least over {over}. Keep more, "
+            "or lower `min_keep`."
+            if floors
+            else f"{k} weights of {size} cannot be kept."
+        )
+
+
+def floors_left(least: Sequence[int], used: Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return what floors ask of `sizes[t]` weights when others of a segment meet `used[t]` of it.
+
+    >>> floors_left([3, 3, 1], used=[1, 0, 2], sizes=[5, 2, 5])
+    (2, 2, 0)
+    """
+    floors = zip(least, used, sizes, strict=True)
+    # At most all of them: what a restriction leaves out and does not keep can meet no floor.
+    return tuple(min(max(0, floor - met), size) for floor, met, size in floors)

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from chita.constraints.constraint import Budget, Constraint, Divisible
 from chita.errors import InputError
-from chita.layout import Layout, Part, as_index
+from chita.layout import Layout, WeightIndex, as_index
 from chita.options import option
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Exactly(Divisible):
-    """The one mask (p,) is allowed, and no other.
+    """The one mask (p,) that is allowed.
 
     >>> Exactly(mask=torch.tensor([True, False])).select(torch.tensor([0.0, 9.0]))
     tensor([ True, False])
@@ -32,23 +32,23 @@ class Exactly(Divisible):
         return len(self.mask)
 
     def select(self, values: Tensor) -> Tensor:
-        """The mask, whatever the values."""
+        """Return the mask, whatever the values."""
         return self.mask.to(values.device, copy=True)
 
     def allows(self, mask: Tensor) -> bool:
-        """Whether this is the mask."""
+        """Return whether this is the mask."""
         return torch.equal(mask, self.mask.to(mask.device))
 
     def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
-        """None of them."""
+        """Allow none: there is one mask."""
         return torch.zeros(len(out), len(enter), dtype=torch.bool, device=mask.device)
 
     def restrict(self, index: Tensor, kept: Tensor) -> Exactly:
-        """The mask of the named weights."""
+        """Return the mask of the named weights."""
         return Exactly(mask=self.mask[index.to(self.mask.device)])
 
-    def split(self, parts: Sequence[Part]) -> list[Constraint]:
-        """The mask of every part."""
+    def split(self, parts: Sequence[WeightIndex]) -> list[Constraint]:
+        """Return the mask of every part."""
         indices = map(as_index, parts)
         return [self.restrict(index, index[:0]) for index in indices]
 
@@ -56,7 +56,7 @@ class Exactly(Divisible):
 @final
 @dataclass(frozen=True, eq=False)
 class FixedMasks(Budget):
-    """Keep what named masks keep, one for every tensor of the layout.
+    """Masks that are given by name, one for every tensor of the layout.
 
     >>> from chita.layout import Axes
     >>> layout = Layout(names=("w",), shapes=((3,),), axes=(Axes(),))
@@ -76,9 +76,9 @@ class FixedMasks(Budget):
         return sum(int(mask.sum()) for mask in self.masks.values())
 
     def on_the_way(self, removed: float, layout: Layout) -> Budget:
-        """None: masks that are given are met at once."""
+        """Raise `InputError`: masks that are given are met at once."""
         raise InputError("Masks that are given are met in one stage. Leave `stages` out.")
 
     def bind(self, layout: Layout) -> Exactly:
-        """The masks as one."""
+        """Return the masks as one."""
         return Exactly(mask=layout.flatten(self.masks).bool())

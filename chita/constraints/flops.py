@@ -12,7 +12,7 @@ from chita.constraints.megabytes import Megabytes
 from chita.constraints.sparsity import Nonzeros, Sparsity
 from chita.constraints.under_flops import UnderFlops
 from chita.errors import InputError
-from chita.layout import Layout, Operations
+from chita.layout import Layout
 from chita.options import option, shared
 
 Weights = Sparsity | Nonzeros | Megabytes
@@ -22,7 +22,7 @@ Weights = Sparsity | Nonzeros | Megabytes
 @final
 @dataclass(frozen=True)
 class Flops(Budget):
-    """Keep at most the share `share` of the dense FLOPs, and at most what `weights` keeps.
+    """A share of the dense FLOPs to keep at most, and at most the weights that `weights` keeps.
 
     FLOPs are those of one sample's forward pass through the whole network, two for a multiply-add,
     so that those of layers that are not pruned count too; a weight that is removed saves all of
@@ -31,9 +31,9 @@ class Flops(Budget):
 
     `Flops(0.3) & Sparsity(0.8)` asks for both, with the larger `min_keep` of the two.
 
-    Raises `InputError` on binding where it cannot be met.
+    Raises `InputError` on binding if it cannot be met.
 
-    >>> from chita.layout import Axes
+    >>> from chita.layout import Axes, Operations
     >>> layout = Layout(
     ...     names=("a", "b"),
     ...     shapes=((10,), (10,)),
@@ -64,7 +64,7 @@ class Flops(Budget):
         object.__setattr__(self, "weights", replace(self.weights, min_keep=self.min_keep))
 
     def limited(self, weights: object) -> Flops | None:
-        """Return this budget with that limit, None where it has one or that is none."""
+        """Return this budget with that limit; None if it has one, or that is no limit."""
         if self.weights is not None or not isinstance(weights, Weights):
             return None
         floor = max(self.min_keep, weights.min_keep)
@@ -78,12 +78,13 @@ class Flops(Budget):
 
     @property
     def counts_operations(self) -> bool:
-        """Yes."""
+        """Yes: each weight costs multiply-adds."""
         return True
 
     def kept(self, layout: Layout) -> int:
         """Return how many weights may be kept, the cheapest first."""
         bound = self.bind(layout)
+        # The most weights that the limit allows: which ones are kept is not known yet.
         left, count = bound.limit, 0
         for cost, size in sorted(zip(bound.costs, layout.counts, strict=True)):
             fitting = min(size, left // cost) if cost else size
@@ -95,28 +96,30 @@ class Flops(Budget):
         return self.weights.removed(layout) if self.weights is not None else 1 - self.share
 
     def on_the_way(self, removed: float, layout: Layout) -> Flops:
-        """Both shares removed in proportion."""
-        final = self.removed(layout)
-        part = min(1.0, removed / final) if final else 0.0
+        """Return the budget that has gone the same part of the way in FLOPs and in weights."""
+        part = self.reached(removed, layout)
         weights = self.weights and self.weights.on_the_way(removed, layout)
         share = max(self.share, 1 - part * (1 - self.share))
         return replace(self, share=share, weights=weights)
 
     def bind(self, layout: Layout) -> UnderFlops:
-        """Keep at most that much.
+        """Return the constraint to both limits.
 
         Raises `InputError` with the smallest share that would do.
         """
         operations = layout.operations
         if operations is None:
             raise InputError(
-                "A budget of FLOPs needs a sample, whose forward pass tells what each weight "
+                "A budget of FLOPs needs a sample, whose forward pass shows what each weight "
                 "costs. Give calibration data."
             )
-        total = dense_operations(layout, operations)
+        costs = operations.each
         k = layout.size if self.weights is None else self.weights.bind(layout).k
-        least = tuple(min(self.min_keep, count) for count in layout.counts)
-        floors = sum(m * cost for m, cost in zip(least, operations.each, strict=True))
+        least = layout.floors(self.min_keep)
+        floors = sum(floor * cost for floor, cost in zip(least, costs, strict=True))
+        dense = sum(count * cost for count, cost in zip(layout.counts, costs, strict=True))
+        total = operations.fixed + dense
+        # The share of the whole in exact decimals, rounded down; what is not pruned comes off.
         allowed = Decimal(repr(self.share)) * total
         limit = int(allowed.to_integral_value(rounding=ROUND_FLOOR)) - operations.fixed
         if limit < floors:
@@ -128,23 +131,12 @@ class Flops(Budget):
                 f"{_rounded_up(needed / total)}."
             )
         return UnderFlops(
-            size=layout.size,
-            k=k,
-            limit=limit,
-            costs=operations.each,
-            segments=layout.segments,
-            least=least,
+            size=layout.size, k=k, limit=limit, costs=costs, segments=layout.segments, least=least
         )
 
 
-def dense_operations(layout: Layout, operations: Operations) -> int:
-    """Return the multiply-adds of the dense network."""
-    pairs = zip(operations.each, layout.counts, strict=True)
-    return operations.fixed + sum(cost * count for cost, count in pairs)
-
-
 def _rounded_up(share: float) -> float:
-    """Four significant digits, never less than the number."""
+    """Return four significant digits of a number, never less than it."""
     number = Decimal(repr(share))
     digits = Decimal(1).scaleb(number.adjusted() - 3)
     return float(min(Decimal(1), (number // digits + 1) * digits))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import final
 
 import torch
 from torch import Tensor
 
 from chita.constraints.apportion import apportion
-from chita.constraints.constraint import Constraint, Divisible, owner_of, places
-from chita.constraints.keep_k import KeepK
-from chita.errors import InputError
-from chita.layout import Part, as_index
-from chita.linalg.select import check_ranked
+from chita.constraints.constraint import Constraint, Divisible, check_floors, dealt, places
+from chita.layout import WeightIndex, as_index
+from chita.linalg.select import check_ranked, filled
 
 _SMALL = 8  # members of a group
 
@@ -24,11 +21,11 @@ _SMALL = 8  # members of a group
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KeepKInGroups(Divisible):
-    """Exactly k of p weights are kept, at least `least` in every group.
+    """The masks that keep exactly k of p weights, at least `least` in every group.
 
     Every weight is in one group. Groups of similar size lie together: `members[i]` (g, m) holds
     flat indices, ascending in every row, with -1 for what a smaller group lacks, and `least[i]`
-    (g,) what each row keeps at least. Where those add up to k, they are kept exactly.
+    (g,) what each row keeps at least. If those add up to k, they are kept exactly.
 
     The masks allowed are the bases of a matroid, so the greedy choice in `select` is the best.
 
@@ -44,87 +41,67 @@ class KeepKInGroups(Divisible):
     least: tuple[Tensor, ...]
 
     def __post_init__(self) -> None:
-        floors = self._floors
-        if not floors <= self.k <= self.size:
-            raise InputError(
-                f"{self.k} of {self.size} weights are to be kept, but at least {floors} in groups. "
-                "Keep more."
-            )
+        floors = sum(int(least.sum()) for least in self.least)
+        check_floors(self.size, self.k, floors, f"{sum(map(len, self.least))} groups")
 
     def select(self, values: Tensor) -> Tensor:
-        """The largest of every group first, the rest by magnitude alone."""
+        """Return the largest of every group, and the largest of the rest."""
         check_ranked(values)
         sizes = values.abs()
-        if self._neighbours:
+        if self._neighbours:  # a view in place of a gather and a scatter of all weights
             (members,), (least,) = self.members, self.least
             forced = _first(sizes.view(members.shape), least.to(values.device)).flatten()
         else:
             forced = torch.zeros_like(values, dtype=torch.bool)
-            for members, least in zip(self.members, self.least, strict=True):
-                members = members.to(values.device)
+            for members, least in self._on(values.device):
+                # What a group lacks is below any magnitude, and so comes last.
                 present = torch.where(members >= 0, sizes[members.clamp_min(0)], -1)
-                forced[members[_first(present, least.to(values.device))]] = True
-        if self.k == self._floors:
-            return forced
-        free = (~forced).nonzero().squeeze(1)
-        rest = KeepK(size=len(free), k=self.k - self._floors)
-        forced[free] = rest.select(values[free])
-        return forced
+                forced[members[_first(present, least)]] = True
+        # As in `KeepK`: the largest of each group are in a best mask, the others are then free.
+        return filled(forced, sizes, self.k)
 
     def allows(self, mask: Tensor) -> bool:
-        """Whether the mask keeps exactly k, and enough in every group."""
+        """Return whether the mask keeps exactly k, and enough in every group."""
         if len(mask) != self.size or int(mask.sum()) != self.k:
             return False
-        return all(
-            bool((kept >= least.to(mask.device)).all())
-            for kept, least in zip(self._kept(mask), self.least, strict=True)
-        )
+        groups = zip(self._kept(mask), self._on(mask.device), strict=True)
+        return all(bool((kept >= least).all()) for kept, (_, least) in groups)
 
     def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
-        """Those within a group, and those out of a group that has more than it needs."""
+        """Return those within a group, and out of a group that has more than it needs."""
         group = torch.empty(self.size, dtype=torch.long, device=mask.device)
         spare, first = [], 0
-        kept = self._kept(mask)
-        for members, least, count in zip(self.members, self.least, kept, strict=True):
+        for (members, least), count in zip(self._on(mask.device), self._kept(mask), strict=True):
             ids = torch.arange(first, first + len(members), device=mask.device)
-            present = (members >= 0).to(mask.device)
-            group[members.to(mask.device)[present]] = ids.unsqueeze(1).expand_as(present)[present]
-            spare.append(count > least.to(mask.device))
+            present = members >= 0
+            group[members[present]] = ids.unsqueeze(1).expand_as(present)[present]
+            spare.append(count > least)
             first += len(members)
         same = group[out].unsqueeze(1) == group[enter].unsqueeze(0)
         return torch.cat(spare)[group[out]].unsqueeze(1) | same
 
     def restrict(self, index: Tensor, kept: Tensor) -> KeepKInGroups:
-        """What k and the groups still ask of the named weights, at most all of a group."""
+        """Return what k and the groups still ask of the named weights, at most all of a group."""
         place, outside = places(self.size, index, kept)
         members, least = [], []
-        for old, needed, used in zip(self.members, self.least, self._kept(outside), strict=True):
-            old, needed = old.to(index.device), needed.to(index.device)
+        for (old, needed), used in zip(self._on(index.device), self._kept(outside), strict=True):
             new = torch.where(old >= 0, place[old.clamp_min(0)], -1)
             present = (new >= 0).sum(1)
             some = present > 0
             members.append(new[some])
             least.append((needed - used).clamp_min(0).minimum(present)[some])
-        return KeepKInGroups(
-            size=len(index),
-            k=min(len(index), self.k - len(kept)),
-            members=tuple(members),
-            least=tuple(least),
-        )
+        k = min(len(index), self.k - len(kept))
+        return KeepKInGroups(size=len(index), k=k, members=tuple(members), least=tuple(least))
 
-    def split(self, parts: Sequence[Part]) -> list[Constraint]:
-        """The same share of every part, and of a group's floor what the part has of it."""
+    def split(self, parts: Sequence[WeightIndex]) -> list[Constraint]:
+        """Give every part the same share of k, and of a group's floor what it has of it."""
         indices = list(map(as_index, parts))
-        owner = owner_of(self.size, indices)
-        place = torch.empty_like(owner)
-        for index in indices:
-            place[index] = torch.arange(len(index), device=index.device)
+        owner, place = dealt(self.size, indices)
         members: list[list[Tensor]] = [[] for _ in indices]
         least: list[list[Tensor]] = [[] for _ in indices]
-        for own, needed in zip(self.members, self.least, strict=True):
-            own, needed = own.to(place.device), needed.to(place.device)
+        for own, needed in self._on(place.device):
             there = torch.where(own >= 0, owner[own.clamp_min(0)], -1)
-            for i, (rows, share) in _shared(there, needed, len(indices)).items():
+            for i, rows, share in _shared(there, needed, len(indices)):
                 inside = there[rows] == i
                 members[i].append(torch.where(inside, place[own[rows].clamp_min(0)], -1))
                 least[i].append(share)
@@ -144,71 +121,71 @@ class KeepKInGroups(Divisible):
         flat = self.members[0].flatten()
         return len(flat) == self.size and torch.equal(flat, torch.arange(self.size).to(flat))
 
-    @cached_property
-    def _floors(self) -> int:
-        return sum(int(least.sum()) for least in self.least)
+    def _on(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield members and floors of groups of each size, on a device."""
+        for members, least in zip(self.members, self.least, strict=True):
+            yield members.to(device), least.to(device)
 
     def _kept(self, mask: Tensor) -> list[Tensor]:
-        """How many of every group are kept."""
-        found = []
-        for members in self.members:
-            members = members.to(mask.device)
-            found.append((mask[members.clamp_min(0)] & (members >= 0)).sum(1))
-        return found
+        """Return the number of weights that a mask keeps of every group."""
+        return [
+            (mask[members.clamp_min(0)] & (members >= 0)).sum(1)
+            for members, _ in self._on(mask.device)
+        ]
 
 
 def _first(values: Tensor, least: Tensor) -> Tensor:
-    """Which are the largest of each row of values (g, m), `least` (g,) of them."""
+    """Return a mask of the `least` (g,) largest of each row of values (g, m); ties: the first."""
     count = values.shape[1]
-    if count <= _SMALL:  # where to compare all pairs is faster than to sort
-        columns = values.T.contiguous()
-        ahead = torch.arange(count - 1, -1, -1, dtype=torch.uint8, device=values.device)
-        rank = ahead.unsqueeze(1).repeat(1, len(values))
-        for i in range(count - 1):
-            first = (columns[i] >= columns[i + 1 :]).view(torch.uint8)
-            rank[i + 1 :] += first
-            rank[i] -= first.sum(0, dtype=torch.uint8)
-        rank = rank.T
-    else:
+    if count > _SMALL:
         order = values.argsort(dim=1, descending=True, stable=True)
-        rank = torch.empty_like(order)
-        places = torch.arange(order.shape[1], device=order.device).expand_as(order)
-        rank.scatter_(1, order, places)
-    return rank < least.unsqueeze(1)
+        # The rank of an entry is its position in the sorted row: the inverse permutation.
+        positions = torch.arange(count, device=order.device).expand_as(order)
+        rank = torch.empty_like(order).scatter_(1, order, positions)
+        return rank < least.unsqueeze(1)
+    # To compare all pairs is faster than to sort so few. The rank of an entry is the number of
+    # those before it in the row that are as large, and of those after it that are larger. Entry i
+    # starts with all m - 1 - i after it; those that are not larger are taken off: they rank after.
+    columns = values.T.contiguous()
+    after = torch.arange(count - 1, -1, -1, dtype=torch.uint8, device=values.device)
+    rank = after.unsqueeze(1).repeat(1, len(values))
+    for i in range(count - 1):
+        first = (columns[i] >= columns[i + 1 :]).view(torch.uint8)
+        rank[i + 1 :] += first
+        rank[i] -= first.sum(0, dtype=torch.uint8)
+    ranks = rank.T
+    return ranks < least.unsqueeze(1)
 
 
-def _shared(there: Tensor, least: Tensor, parts: int) -> dict[int, tuple[Tensor, Tensor]]:
-    """Which groups have members in each part, and how many of them it keeps at least.
+def _shared(there: Tensor, least: Tensor, parts: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield each part with the groups it has members of, and what it keeps of each at least.
 
     `there` (g, m) is the part of every member, -1 for none; `least` (g,), what a group keeps.
     """
-    present = there >= 0
     first = there.amax(1)
-    whole = ((there == first.unsqueeze(1)) | ~present).all(1)
-    found: dict[int, tuple[Tensor, Tensor]] = {}
-    cut = (~whole).nonzero().squeeze(1)
-    counts = torch.stack([(there[cut] == i).sum(1) for i in range(parts)], 1) if len(cut) else None
-    ordered = torch.where(whole, first, -1).argsort(stable=True)
-    bounds = torch.searchsorted(
-        torch.where(whole, first, -1)[ordered], torch.arange(parts + 1, device=there.device)
-    )
-    shares = None if counts is None else _proportional(least[cut], counts)
-    for i, (start, stop) in enumerate(pairwise(bounds.tolist())):
-        rows = ordered[start:stop]
-        needed = least[rows]
-        if counts is not None and shares is not None:
-            some = counts[:, i] > 0
-            rows = torch.cat([rows, cut[some]])
-            needed = torch.cat([needed, shares[some, i]])
+    apart = ((there != first.unsqueeze(1)) & (there >= 0)).any(1)
+    # Groups that lie in one part are sorted by it once: there may be millions, and many parts.
+    whole = (~apart & (first >= 0)).nonzero().squeeze(1)
+    by_part = whole[first[whole].argsort(stable=True)]
+    found = by_part.split(first[whole].bincount(minlength=parts).tolist())
+    # The others, as rows cut by blocks of inputs, owe each part a proportional share.
+    cut = apart.nonzero().squeeze(1)
+    counts = torch.stack([(there[cut] == i).sum(1) for i in range(parts)], 1)
+    shares = _proportional(least[cut], counts)
+    for i, own in enumerate(found):
+        some = counts[:, i] > 0
+        rows = torch.cat([own, cut[some]])
         if len(rows):
-            found[i] = rows, needed
-    return found
+            yield i, rows, torch.cat([least[own], shares[some, i]])
 
 
 def _proportional(totals: Tensor, counts: Tensor) -> Tensor:
-    """Whole numbers (g, parts) that sum to `totals` (g,), proportional to counts (g, parts)."""
+    """Return whole numbers (g, parts) that sum to `totals` (g,), proportional to counts (g, parts).
+
+    The largest remainders are rounded up, the first among equals: `apportion` for many at once.
+    """
     whole = counts.sum(1, keepdim=True)
-    ideal = totals.unsqueeze(1) * counts
+    ideal = totals.unsqueeze(1) * counts  # times `whole`, so that all is in integers
     shares = ideal // whole
     rank = (ideal % whole).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     return shares + (rank < (totals - shares.sum(1)).unsqueeze(1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 
@@ -11,7 +11,7 @@ from chita.budget_options import BudgetOptions
 from chita.constraints.constraint import Budget
 from chita.constraints.groups import KeepKInGroups
 from chita.constraints.sparsity import share_kept
-from chita.constraints.unfit import check_fits
+from chita.constraints.tiles import tiles
 from chita.errors import InputError
 from chita.layout import Layout
 from chita.options import option, shared
@@ -20,7 +20,7 @@ from chita.options import option, shared
 @final
 @dataclass(frozen=True)
 class NofM(Budget):
-    """Keep `n` of every `m` neighbours: N of M, "2:4", with N **kept**.
+    """A pattern N:M such as 2:4: of every `m` neighbours `n` are **kept**.
 
     Tools differ here: what this library and NVIDIA call 1:4 keeps one weight of four, others call
     it 3:4. Only where N is half of M do all agree.
@@ -31,13 +31,15 @@ class NofM(Budget):
     Stages before the last keep at least N of each M and, over the network, as many more as their
     share says, wherever these are worth most.
 
-    Raises `InputError` where n exceeds m, and on binding where m does not divide the inputs.
+    Raises `InputError` if n exceeds m, and on binding if m does not divide the inputs.
 
     >>> from chita.layout import Axes
     >>> layout = Layout(names=("w",), shapes=((1, 4),), axes=(Axes(),))
     >>> NofM(2, 4).bind(layout).select(torch.tensor([1.0, 4.0, 3.0, 2.0]))
     tensor([False,  True,  True, False])
     """
+
+    local: ClassVar[bool] = True
 
     n: int = option(help="Weights kept of every m neighbours.", at_least=1)
     m: int = option(help="Neighbours, of which n are kept.", at_least=1)
@@ -48,7 +50,7 @@ class NofM(Budget):
             raise InputError(f"{self} keeps more weights than there are. Write it as N:M, N <= M.")
 
     def __str__(self) -> str:
-        """N:M."""
+        """Return N:M."""
         return f"{self.n}:{self.m}"
 
     @property
@@ -56,17 +58,12 @@ class NofM(Budget):
         """The pattern."""
         return {"pattern": str(self)}
 
-    @property
-    def local(self) -> bool:
-        """Yes."""
-        return True
-
     def kept(self, layout: Layout) -> int:
         """Return p·n/m."""
         return layout.size // self.m * self.n
 
     def on_the_way(self, removed: float, layout: Layout) -> AtLeastNofM:
-        """Remove a share over the network, and keep n of m at least."""
+        """Return the budget that removes a share over the network, and keeps at least n of m."""
         return AtLeastNofM(pattern=self, sparsity=removed)
 
     def bind(self, layout: Layout) -> KeepKInGroups:
@@ -78,15 +75,8 @@ class NofM(Budget):
 
         Raises `InputError` that lists the layers which m does not divide.
         """
-        members = []
-        unfit = {}
-        for name, axes, index in layout.indexed():
-            inputs = axes.matrices(index)
-            if inputs.shape[2] % self.m:
-                unfit[name] = f"{inputs.shape[2]} inputs"
-            else:
-                members.append(inputs.reshape(-1, self.m))
-        check_fits(f"{self} needs a number of inputs that {self.m} divides", unfit)
+        needs = f"{self} needs a number of inputs that {self.m} divides"
+        members = tiles(layout, 1, self.m, needs)
         least = tuple(torch.full((len(groups),), self.n) for groups in members)
         return KeepKInGroups(size=layout.size, k=k, members=tuple(members), least=least)
 
@@ -94,17 +84,20 @@ class NofM(Budget):
 @final
 @dataclass(frozen=True, kw_only=True)
 class AtLeastNofM(Budget):
-    """Remove the share `sparsity` over the network, and keep at least N of every M."""
+    """A share to remove over the network, with at least N of every M kept.
+
+    What the groups leave of the budget goes to the largest weights: a stage on the way to N:M.
+    """
 
     pattern: NofM = option(help="N and M.")
     sparsity: float = shared(BudgetOptions, "sparsity", required=True)
 
     def kept(self, layout: Layout) -> int:
-        """Return floor((1 - sparsity) p), or what the pattern keeps where that is more."""
+        """Return floor((1 - sparsity) p), or what the pattern keeps if that is more."""
         return max(self.pattern.kept(layout), share_kept(self.sparsity, layout.size))
 
     def on_the_way(self, removed: float, layout: Layout) -> AtLeastNofM:
-        """The same with another share."""
+        """Return the same with another share."""
         return AtLeastNofM(pattern=self.pattern, sparsity=removed)
 
     def bind(self, layout: Layout) -> KeepKInGroups:

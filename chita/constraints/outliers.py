@@ -9,7 +9,7 @@ from typing import Any, final
 from chita.budget_options import BudgetOptions
 from chita.constraints.apportion import apportion
 from chita.constraints.constraint import Budget
-from chita.constraints.floors import KeepKWithFloors
+from chita.constraints.keep_k import KeepK
 from chita.constraints.per_layer import exactly
 from chita.constraints.sparsity import share_kept
 from chita.errors import InputError
@@ -25,7 +25,7 @@ _FINE = 10**9  # steps of a density, which is apportioned in whole numbers
 @final
 @dataclass(frozen=True)
 class ByOutliers(Budget):
-    """Remove the share `sparsity` over the network, from every tensor by its share of outliers.
+    """A share to remove over the network, of every tensor by its share of outliers.
 
     With D_t the share of outliers of tensor t, mapped linearly so that the smallest is 0 and the
     largest 2·`spread`, its density is proportional to 1 - sparsity + D_t - mean D. So sparsities
@@ -67,10 +67,10 @@ class ByOutliers(Budget):
         return share_kept(self.sparsity, layout.size)
 
     def on_the_way(self, removed: float, layout: Layout) -> ByOutliers:
-        """A smaller share, spread alike."""
+        """Return a smaller share, spread alike."""
         return replace(self, sparsity=removed)
 
-    def bind(self, layout: Layout) -> KeepKWithFloors:
+    def bind(self, layout: Layout) -> KeepK:
         """Keep that many in every tensor."""
         if self.shares is None:
             raise InputError(
@@ -78,14 +78,16 @@ class ByOutliers(Budget):
                 "as alps, or `layerwise`."
             )
         found = [self.shares[name] for name in layout.names]
+        # D_t ↦ 2·spread·(D_t - min D)/(max D - min D); equal shares of outliers say nothing.
         low, high = min(found), max(found)
         scale = 2 * self.spread / (high - low) if high > low else 0.0
         raised = [scale * (share - low) for share in found]
         mean = sum(raised) / len(raised)
         densities = [max(0.0, 1 - self.sparsity + own - mean) for own in raised]
+        # `apportion` divides whole numbers exactly: densities become billionths.
         weighed = [
             round(_FINE * density) * count
             for density, count in zip(densities, layout.counts, strict=True)
         ]
-        floors = [min(self.min_keep, count) for count in layout.counts]
+        floors = layout.floors(self.min_keep)
         return exactly(layout, apportion(self.kept(layout), weighed, layout.counts, floors))

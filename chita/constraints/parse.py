@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from chita.budget_options import BudgetOptions
-from chita.constraints.allocated import Total
-from chita.constraints.allocation import SEARCHED, Searched
+from chita.constraints.allocation import SEARCHED, Searched, Total
 from chita.constraints.blocks import Blocks
 from chita.constraints.constraint import Budget
 from chita.constraints.flops import Flops, Weights
@@ -19,15 +17,20 @@ from chita.constraints.megabytes import Megabytes
 from chita.constraints.n_of_m import NofM
 from chita.constraints.outliers import OUTLIERS, ByOutliers
 from chita.constraints.per_layer import DISTRIBUTIONS, PerLayer, Quotas
-from chita.constraints.per_row import ROWS, PerRow
+from chita.constraints.per_output import OUTPUTS, PerOutput
 from chita.constraints.sparsity import Nonzeros, Sparsity
 from chita.errors import InputError
 from chita.naming import nearest
+from chita.options import described
 
-_SHARED = (*DISTRIBUTIONS, ROWS, SEARCHED, OUTLIERS)  # words for how a budget is shared out
-_TOTALS = ("sparsity", "nnz", "megabytes")  # what all weights together are held to
-_NAMES = tuple(field.name for field in fields(BudgetOptions))
-_BLOCKS = re.compile(r"\s*(\d+)\s*[x×]\s*(\d+)\s*")
+_SHARED = (*DISTRIBUTIONS, OUTPUTS, SEARCHED, OUTLIERS)  # words for how a budget is shared out
+# What all weights together are held to.
+_TOTALS: dict[str, type[Weights]] = {"sparsity": Sparsity, "nnz": Nonzeros, "megabytes": Megabytes}
+_FIELDS = {entry.name: entry for entry in described(BudgetOptions)}
+_SHAPES = {  # texts of two numbers
+    "pattern": (re.compile(r"(\d+)\s*:\s*(\d+)"), "N:M, N weights kept of every M, such as 2:4"),
+    "blocks": (re.compile(r"(\d+)\s*[x×]\s*(\d+)"), "outputs x inputs, such as 4x1 or 1x4"),
+}
 _EXAMPLES = '"sparsity=0.9", "nnz=5000", "2:4", "4x1 & sparsity=0.8" or "flops=0.3 & sparsity=0.8"'
 
 
@@ -63,7 +66,7 @@ def parse_budget(text: str) -> Budget:
     """Return the budget of a text: terms with & between them.
 
     Terms are name=value, with the names of `BudgetOptions`; a pattern such as 2:4; blocks such as
-    4x1; and the words uniform, erk, rows, owl and search.
+    4x1; and the words uniform, erk, outputs, owl and search.
 
     Raises `InputError` on other terms, and as `budget_of` does.
 
@@ -80,29 +83,20 @@ def parse_budget(text: str) -> Budget:
 
 
 def _term(term: str, text: str) -> tuple[str, Any]:
-    """The field of `BudgetOptions` that a term gives, and its value."""
+    """Return the field of `BudgetOptions` that a term gives, and its value."""
     name, equals, value = (part.strip() for part in term.partition("="))
-    if equals and name in _NAMES:
-        return name, _number(name, value)
-    if re.fullmatch(r"\d+\s*:\s*\d+", term):
-        return "pattern", term
-    if _BLOCKS.fullmatch(term):
-        return "blocks", term
+    if equals and name in _FIELDS:
+        # A text that is no number stays one, for the field to refuse with its range.
+        return name, _FIELDS[name].numbered(value)
+    for field, (shape, _) in _SHAPES.items():
+        if shape.fullmatch(term):
+            return field, term
     if term in _SHARED:
         return "per_layer", term
     raise InputError(
-        f"{term!r} in the budget {text!r} is not known. {nearest(name, (*_NAMES, *_SHARED))} "
+        f"{term!r} in the budget {text!r} is not known. {nearest(name, (*_FIELDS, *_SHARED))} "
         f"Write a text such as {_EXAMPLES}."
     )
-
-
-def _number(name: str, value: str) -> Any:
-    """A number where the field takes one; other texts as they are, for the field to refuse."""
-    kind = {"nnz": int, "min_keep": int, "sparsity": float, "megabytes": float, "flops": float}
-    try:
-        return kind.get(name, str)(value)
-    except ValueError:
-        return value
 
 
 def budget_of(words: BudgetOptions) -> Budget:
@@ -115,112 +109,86 @@ def budget_of(words: BudgetOptions) -> Budget:
     """
     how = words.per_layer
     if isinstance(how, str) and how not in _SHARED:
-        words = replace(words, per_layer=read_levels(how))
+        how = read_levels(how)
     said = [name for name in words.given if name not in _TOTALS]
-    if _is_searched(words) and set(said) <= {"per_layer", "flops"}:
-        return _searched(words)
+    # A search shares out any total; every other word is a budget by itself.
+    if _is_searched(how) and set(said) <= {"per_layer", "flops"}:
+        return Searched(_total(words), levels=how if isinstance(how, Mapping) else None)
     if len(said) > 1:
         raise InputError(
             f"{_listed(said)} are budgets of their own and were given together. Give one of them."
         )
     if words.pattern is not None:
-        return _pattern(words, words.pattern)
+        _check_no_total("pattern", "the pattern says how many weights are kept", words)
+        return NofM(*_numbers("pattern", words.pattern))
     if words.blocks is not None:
-        return _blocks(words, words.blocks)
-    if words.per_layer is not None:
-        return _per_layer(words)
-    return _weights(words) if words.flops is None else _flops(words, words.flops)
-
-
-def _is_searched(words: BudgetOptions) -> bool:
-    """Whether the levels of tensors are chosen by their losses."""
-    if isinstance(words.per_layer, Mapping):
-        return any(map(_is_list, words.per_layer.values()))
-    return words.per_layer == SEARCHED
-
-
-def _is_list(level: object) -> bool:
-    return isinstance(level, Sequence) and not isinstance(level, str)
-
-
-def _weights(words: BudgetOptions) -> Weights:
-    given = [name for name in words.given if name in _TOTALS]
-    if len(given) == 1:
-        if words.sparsity is not None:
-            return Sparsity(words.sparsity, min_keep=words.min_keep)
-        if words.nnz is not None:
-            return Nonzeros(words.nnz, min_keep=words.min_keep)
-        if words.megabytes is not None:
-            return Megabytes(words.megabytes, min_keep=words.min_keep)
-    raise InputError(
-        "Give one of `sparsity` (share removed, such as 0.9), `nnz` (weights kept) and `megabytes` "
-        f"(what these take); got {_listed(given) or 'none'}."
-    )
-
-
-def _flops(words: BudgetOptions, share: float) -> Flops:
-    limited = any(name in _TOTALS for name in words.given)
-    weights = _weights(words) if limited else None
-    return Flops(share, weights=weights, min_keep=words.min_keep)
-
-
-def _pattern(words: BudgetOptions, pattern: str) -> NofM:
-    _alone("pattern", "the pattern says how many weights are kept", words)
-    n, colon, m = (part.strip() for part in pattern.partition(":"))
-    if not (colon and n.isdecimal() and m.isdecimal()):
-        raise InputError(
-            f"`pattern` is {pattern!r}; write N:M, N weights kept of every M, such as 2:4."
-        )
-    return NofM(int(n), int(m))
-
-
-def _blocks(words: BudgetOptions, blocks: str) -> Blocks:
-    sparsity = _share("blocks", words)
-    found = _BLOCKS.fullmatch(blocks)
-    if found is None:
-        raise InputError(
-            f"`blocks` is {blocks!r}; write outputs x inputs of a block, such as 4x1 or 1x4."
-        )
-    rows, columns = map(int, found.groups())
-    return Blocks(rows, columns, sparsity=sparsity, min_keep=words.min_keep)
-
-
-def _per_layer(words: BudgetOptions) -> Budget:
-    how = words.per_layer
+        sparsity = _sparsity("blocks", words)
+        rows, columns = _numbers("blocks", words.blocks)
+        return Blocks(rows, columns, sparsity=sparsity, min_keep=words.min_keep)
     if isinstance(how, Mapping):
-        _alone("per_layer", "the levels say how many weights are kept", words)
+        _check_no_total("per_layer", "the levels say how many weights are kept", words)
         return Quotas(how, min_keep=words.min_keep)
-    sparsity = _share("per_layer", words)
-    if how == OUTLIERS:
-        return ByOutliers(sparsity, min_keep=words.min_keep)
-    if how == ROWS:
-        return PerRow(sparsity, min_keep=words.min_keep)
-    return PerLayer(sparsity, distribution=str(how), min_keep=words.min_keep)
+    if how is not None:
+        return _per_layer(how, words)
+    return _total(words)
 
 
-def _searched(words: BudgetOptions) -> Searched:
-    total: Total = _weights(words) if words.flops is None else _flops(words, words.flops)
-    if not isinstance(words.per_layer, Mapping):
-        return Searched(total)
-    single = [n for n, level in words.per_layer.items() if not _is_list(level)]
-    if single:
+def _is_searched(how: str | Mapping[str, Any] | None) -> bool:
+    """Return whether the levels of tensors are chosen by their losses."""
+    if isinstance(how, Mapping):
+        # A level by itself is a number; levels to choose from are lists of (sparsity, loss).
+        return any(isinstance(level, list | tuple) for level in how.values())
+    return how == SEARCHED
+
+
+def _total(words: BudgetOptions) -> Total:
+    """Return the limit of FLOPs, of weights, or of both."""
+    given = _totals(words)
+    if words.flops is not None and not given:
+        return Flops(words.flops, min_keep=words.min_keep)
+    if len(given) != 1:
         raise InputError(
-            f"`per_layer` gives one level for {', '.join(single)}, and lists of (sparsity, loss) "
-            "for others. Give lists for all, or levels for all."
+            "Give one of `sparsity` (share removed, such as 0.9), `nnz` (weights kept) and "
+            f"`megabytes` (what these take); got {_listed(given) or 'none'}."
         )
-    return Searched(total, levels=words.per_layer)
+    weights = _TOTALS[given[0]](vars(words)[given[0]], min_keep=words.min_keep)
+    if words.flops is None:
+        return weights
+    return Flops(words.flops, weights=weights, min_keep=words.min_keep)
 
 
-def _alone(name: str, why: str, words: BudgetOptions) -> None:
-    given = [total for total in words.given if total in _TOTALS]
+def _per_layer(how: str, words: BudgetOptions) -> Budget:
+    sparsity = _sparsity("per_layer", words)
+    if how in DISTRIBUTIONS:
+        return PerLayer(sparsity, distribution=how, min_keep=words.min_keep)
+    kind = PerOutput if how == OUTPUTS else ByOutliers
+    return kind(sparsity, min_keep=words.min_keep)
+
+
+def _numbers(name: str, text: str) -> tuple[int, int]:
+    """Return the two numbers of a pattern or of blocks."""
+    shape, wanted = _SHAPES[name]
+    found = shape.fullmatch(text.strip())
+    if found is None:
+        raise InputError(f"`{name}` is {text!r}; write {wanted}.")
+    return int(found[1]), int(found[2])
+
+
+def _totals(words: BudgetOptions) -> list[str]:
+    return [name for name in words.given if name in _TOTALS]
+
+
+def _check_no_total(name: str, why: str, words: BudgetOptions) -> None:
+    given = _totals(words)
     if given:
         raise InputError(
             f"`{name}` was given with {_listed(given)}, but {why}. Leave `{given[0]}` out."
         )
 
 
-def _share(name: str, words: BudgetOptions) -> float:
-    others = [total for total in words.given if total in _TOTALS and total != "sparsity"]
+def _sparsity(name: str, words: BudgetOptions) -> float:
+    """Return the share removed. Raises `InputError` if it is not given, or another total is."""
+    others = [total for total in _totals(words) if total != "sparsity"]
     if others or words.sparsity is None:
         idle = f" and takes no {_listed(others)}" if others else ""
         raise InputError(
@@ -245,8 +213,8 @@ def read_levels(path: str | Path) -> dict[str, float] | dict[str, list[tuple[flo
             lines = list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(
-            f"`per_layer` {path} is none of {', '.join(_SHARED)}, and no file that can be read: "
-            f"{error}."
+            f"`per_layer` {path} is neither one of {', '.join(_SHARED)}, nor a file that can be "
+            f"read: {error}."
         ) from None
     levels: dict[str, float] = {}
     tables: dict[str, list[tuple[float, float]]] = {}

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, final
 from chita.budget_options import BudgetOptions
 from chita.constraints.apportion import apportion
 from chita.constraints.constraint import Budget
-from chita.constraints.floors import KeepKWithFloors
+from chita.constraints.keep_k import KeepK
 from chita.constraints.sparsity import check_share, share_kept
 from chita.errors import InputError
 from chita.layout import Layout
@@ -19,22 +19,18 @@ from chita.options import option, shared
 T = TypeVar("T")
 
 
-def _uniform(layout: Layout) -> list[int]:
-    return list(layout.counts)
-
-
-def _erk(layout: Layout) -> list[int]:
-    return [sum(shape) for shape in layout.shapes]
-
-
-DISTRIBUTIONS: dict[str, Callable[[Layout], Sequence[int]]] = {"uniform": _uniform, "erk": _erk}
+DISTRIBUTIONS: dict[str, Callable[[Layout], Sequence[int]]] = {
+    "uniform": lambda layout: layout.counts,
+    # A density proportional to Σ dimensions / Π dimensions, times Π dimensions weights.
+    "erk": lambda layout: [sum(shape) for shape in layout.shapes],
+}
 """From a layout to what the numbers of weights kept are proportional to."""
 
 
 @final
 @dataclass(frozen=True)
 class PerLayer(Budget):
-    """Remove the share `sparsity` over the network, every tensor its part of it.
+    """A share to remove over the network, of every tensor a part that is fixed beforehand.
 
     floor((1 - sparsity) p) weights are kept in all. The densities of "erk" are proportional to the
     sum of a tensor's dimensions over their product, none above 1 (Erdős-Rényi kernel: Evci et al.,
@@ -63,35 +59,30 @@ class PerLayer(Budget):
     @property
     def words(self) -> dict[str, Any]:
         """The distribution, the share and the floors."""
-        return {
-            "per_layer": self.distribution,
-            "sparsity": self.sparsity,
-            "min_keep": self.min_keep,
-        }
+        others = {"sparsity": self.sparsity, "min_keep": self.min_keep}
+        return {"per_layer": self.distribution, **others}
 
     def kept(self, layout: Layout) -> int:
         """Return k."""
         return share_kept(self.sparsity, layout.size)
 
     def on_the_way(self, removed: float, layout: Layout) -> PerLayer:
-        """A smaller share, distributed in the same way."""
+        """Return a smaller share, distributed in the same way."""
         return replace(self, sparsity=removed)
 
-    def bind(self, layout: Layout) -> KeepKWithFloors:
+    def bind(self, layout: Layout) -> KeepK:
         """Keep that many in every tensor."""
-        floors = [min(self.min_keep, count) for count in layout.counts]
-        quotas = apportion(
-            self.kept(layout), DISTRIBUTIONS[self.distribution](layout), layout.counts, floors
-        )
-        return exactly(layout, quotas)
+        shares = DISTRIBUTIONS[self.distribution](layout)
+        floors = layout.floors(self.min_keep)
+        return exactly(layout, apportion(self.kept(layout), shares, layout.counts, floors))
 
 
 @final
 @dataclass(frozen=True)
 class Quotas(Budget):
-    """Remove from every tensor the share that `levels` gives it.
+    """A share to remove of every tensor, as `levels` gives it.
 
-    Raises `InputError` on binding where a tensor has no level, or a name matches nothing.
+    Raises `InputError` on binding if a tensor has no level, or a name matches nothing.
 
     >>> from chita.layout import Axes
     >>> layout = Layout(names=("a.weight", "b.weight"), shapes=((8,), (8,)), axes=(Axes(), Axes()))
@@ -125,28 +116,25 @@ class Quotas(Budget):
         return sum(self._quotas(layout))
 
     def on_the_way(self, removed: float, layout: Layout) -> Quotas:
-        """Every tensor as far on its way as the whole network."""
-        final = self.removed(layout)
-        part = min(1.0, removed / final) if final else 0.0
+        """Return the budget in which every tensor has gone the same part of its way."""
+        part = self.reached(removed, layout)
         levels = {name: level * part for name, level in of_tensors(self.levels, layout).items()}
         return replace(self, levels=levels)
 
-    def bind(self, layout: Layout) -> KeepKWithFloors:
+    def bind(self, layout: Layout) -> KeepK:
         """Keep that many in every tensor."""
         return exactly(layout, self._quotas(layout))
 
     def _quotas(self, layout: Layout) -> list[int]:
         levels = of_tensors(self.levels, layout)
-        return [
-            max(share_kept(levels[name], count), min(self.min_keep, count))
-            for name, count in zip(layout.names, layout.counts, strict=True)
-        ]
+        tensors = zip(layout.names, layout.counts, layout.floors(self.min_keep), strict=True)
+        return [max(share_kept(levels[name], count), floor) for name, count, floor in tensors]
 
 
 def of_tensors(rules: Mapping[str, T], layout: Layout) -> dict[str, T]:
     """Return what rules give each tensor, by its name, that of its module, or a glob.
 
-    Of several rules that match, the last one counts. Raises `InputError` where a tensor has none or
+    Of several rules that match, the last one counts. Raises `InputError` if a tensor has no rule or
     a rule matches nothing.
     """
     found: dict[str, T] = {}
@@ -172,13 +160,13 @@ def _matches(rule: str, name: str) -> bool:
     return rule in (name, owner) or fnmatchcase(name, rule) or fnmatchcase(owner, rule)
 
 
-def exactly(layout: Layout, quotas: Sequence[int]) -> KeepKWithFloors:
+def exactly(layout: Layout, quotas: Sequence[int]) -> KeepK:
     """Return the constraint to quotas[t] weights of tensor t.
 
     Raises `InputError` when they keep nothing.
     """
     if not any(quotas):
         raise InputError("These levels keep no weight at all; at least one must be kept.")
-    return KeepKWithFloors(
-        size=layout.size, k=sum(quotas), segments=layout.segments, least=tuple(quotas)
-    )
+    # Floors that sum to k are met exactly.
+    least = tuple(quotas)
+    return KeepK(size=layout.size, k=sum(quotas), segments=layout.segments, least=least)

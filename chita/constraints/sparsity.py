@@ -8,17 +8,45 @@ from typing import Any, final
 
 from chita.budget_options import BudgetOptions
 from chita.constraints.constraint import Budget
-from chita.constraints.floors import KeepKWithFloors
 from chita.constraints.keep_k import KeepK
 from chita.errors import InputError
 from chita.layout import Layout
-from chita.options import described, shared
+from chita.options import flat, shared
+
+
+class WeightBudget(Budget):
+    """A budget of weights, wherever they are, and at least `min_keep` of them in every tensor."""
+
+    min_keep: int
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """The fields."""
+        return flat(self)
+
+    def on_the_way(self, removed: float, layout: Layout) -> Sparsity:
+        """Return the budget that removes that share, with the same floors."""
+        return Sparsity(removed, min_keep=self.min_keep)
+
+    def bind(self, layout: Layout) -> KeepK:
+        """Return the constraint to that number of weights.
+
+        Raises `InputError` if it is out of range, or the floors are above it.
+        """
+        k = self.kept(layout)
+        if not 1 <= k <= layout.size:
+            raise InputError(
+                f"{k} weights to keep out of {layout.size}: keep between 1 and {layout.size}. "
+                "Change `sparsity` or `nnz`."
+            )
+        least = layout.floors(self.min_keep)
+        return KeepK(size=layout.size, k=k, segments=layout.segments, least=least)
 
 
 @final
 @dataclass(frozen=True)
-class Sparsity(Budget):
-    """Remove the share `sparsity` of the weights: k = floor((1 - sparsity) p) are kept.
+class Sparsity(WeightBudget):
+    """A share of the weights to remove: k = floor((1 - sparsity) p) are kept.
 
     The product is taken in exact decimal arithmetic on the number as written, so that 0.9 of
     32,360 keeps 3,236 (binary floating point gives 3,235).
@@ -33,28 +61,15 @@ class Sparsity(Budget):
     _: KW_ONLY
     min_keep: int = shared(BudgetOptions, "min_keep")
 
-    @property
-    def words(self) -> dict[str, Any]:
-        """The share and the floors."""
-        return {"sparsity": self.sparsity, "min_keep": self.min_keep}
-
     def kept(self, layout: Layout) -> int:
         """Return k."""
         return share_kept(self.sparsity, layout.size)
 
-    def on_the_way(self, removed: float, layout: Layout) -> Sparsity:
-        """Remove that share, with the same floors."""
-        return Sparsity(removed, min_keep=self.min_keep)
-
-    def bind(self, layout: Layout) -> KeepK | KeepKWithFloors:
-        """Keep floor((1 - sparsity) p) weights."""
-        return keep(self.kept(layout), layout, self.min_keep)
-
 
 @final
 @dataclass(frozen=True)
-class Nonzeros(Budget):
-    """Keep exactly `nnz` weights, and at least `min_keep` of them in every tensor.
+class Nonzeros(WeightBudget):
+    """A number of weights to keep: exactly `nnz`, at least `min_keep` of them in every tensor.
 
     >>> from chita.layout import Axes
     >>> layout = Layout(names=("w",), shapes=((2, 2),), axes=(Axes(),))
@@ -66,22 +81,9 @@ class Nonzeros(Budget):
     _: KW_ONLY
     min_keep: int = shared(BudgetOptions, "min_keep")
 
-    @property
-    def words(self) -> dict[str, Any]:
-        """The number and the floors."""
-        return {"nnz": self.nnz, "min_keep": self.min_keep}
-
     def kept(self, layout: Layout) -> int:
         """Return k, whatever the layout."""
         return self.nnz
-
-    def on_the_way(self, removed: float, layout: Layout) -> Sparsity:
-        """Remove that share, with the same floors."""
-        return Sparsity(removed, min_keep=self.min_keep)
-
-    def bind(self, layout: Layout) -> KeepK | KeepKWithFloors:
-        """Keep nnz weights."""
-        return keep(self.nnz, layout, self.min_keep)
 
 
 def check_share(sparsity: object, of: str = "") -> float:
@@ -93,10 +95,9 @@ def check_share(sparsity: object, of: str = "") -> float:
     0.5
     """
     try:
-        share: float = described(Sparsity)[0].checked(sparsity)
+        return Sparsity(sparsity).sparsity  # type: ignore[arg-type]
     except InputError as error:
         raise InputError(f"{of}: {error}" if of else str(error)) from None
-    return share
 
 
 def share_kept(sparsity: float, count: int) -> int:
@@ -105,21 +106,7 @@ def share_kept(sparsity: float, count: int) -> int:
     >>> share_kept(0.9, 32_360)
     3236
     """
+    # `repr` is the shortest decimal that is this float: the number as it was written. In binary
+    # 1 - 0.9 is a little less than 0.1, and the floor would lose a weight.
     share = 1 - Decimal(repr(float(sparsity)))
     return int((share * count).to_integral_value(rounding=ROUND_FLOOR))
-
-
-def keep(k: int, layout: Layout, min_keep: int) -> KeepK | KeepKWithFloors:
-    """Return the constraint to k weights in all and min_keep in every tensor.
-
-    Raises `InputError` where k is out of range or the floors are above it.
-    """
-    if not 1 <= k <= layout.size:
-        raise InputError(
-            f"{k} weights to keep out of {layout.size}: keep between 1 and {layout.size}. Change "
-            "`sparsity` or `nnz`."
-        )
-    least = tuple(min(min_keep, count) for count in layout.counts)
-    if not any(least):
-        return KeepK(size=layout.size, k=k)
-    return KeepKWithFloors(size=layout.size, k=k, segments=layout.segments, least=least)

@@ -1,4 +1,4 @@
-"""Another constraint, within a mask that is given: what is pruned stays pruned."""
+"""Another constraint, within a mask that is given: pruned weights stay pruned."""
 
 from __future__ import annotations
 
@@ -47,37 +47,39 @@ class Within(Constraint):
 
     @cached_property
     def _inside(self) -> Constraint:
-        """The constraint on the weights of the mask alone."""
+        """The constraint on only the weights of the mask."""
+        # Nothing outside is kept, so that the whole budget is for the weights inside.
         return self.constraint.restrict(self._index, self._index[:0])
 
     def select(self, values: Tensor) -> Tensor:
-        """The choice of `constraint` restricted to the mask."""
+        """Return the choice of `constraint` restricted to the mask."""
         index = self._index.to(values.device)
         chosen = torch.zeros_like(values, dtype=torch.bool)
         return chosen.index_copy_(0, index, self._inside.select(values[index]))
 
     def ceiling(self, values: Tensor, mask: Tensor) -> float:
-        """That of `constraint` restricted to the mask."""
+        """Return that of `constraint` restricted to the mask."""
         index = self._index.to(values.device)
         return self._inside.ceiling(values[index], mask[index])
 
     def allows(self, mask: Tensor) -> bool:
-        """Whether the mask keeps nothing outside, and is allowed among the weights inside."""
+        """Return whether the mask keeps nothing outside, and is allowed inside."""
         outside = mask & ~self.mask.to(mask.device)
         inside = mask[self._index.to(mask.device)]
         return not bool(outside.any()) and self._inside.allows(inside)
 
     def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
-        """Those that `constraint` allows among the weights inside."""
+        """Return those that `constraint` allows among the weights inside."""
         index = self._index.to(mask.device)
         inside = self.mask.to(mask.device)[enter]
         allowed = torch.zeros(len(out), len(enter), dtype=torch.bool, device=mask.device)
+        # `swaps` of the constraint inside asks for positions there, of which the index is sorted.
         places = (torch.searchsorted(index, which) for which in (out, enter[inside]))
         allowed[:, inside] = self._inside.swaps(mask[index], *places)
         return allowed
 
     def restrict(self, index: Tensor, kept: Tensor) -> Within:
-        """The same of the named weights."""
+        """Return the same of the named weights."""
         return Within(
             constraint=self.constraint.restrict(index, kept),
             mask=self.mask[index.to(self.mask.device)],

@@ -58,7 +58,7 @@ class _Folder(Archive):
 
 
 def _walked(root: Path) -> Iterator[Path]:
-    """All files under a folder, through linked folders too, into each folder once."""
+    """Iterate over all files under a folder, through linked folders too, into each once."""
     seen = set()
     for folder, below, names in os.walk(root, followlinks=True):
         place = Path(folder).resolve()
@@ -89,7 +89,7 @@ class _Zip(Archive):
             if name.is_absolute() or ".." in name.parts or ":" in "".join(name.parts[:1]):
                 raise InputError(
                     f"{self._path} names a file outside itself: {entry.filename!r}. It is not to "
-                    "be trusted; make it anew."
+                    "be trusted; pack it again."
                 )
             if entry.flag_bits & 1:
                 raise InputError(f"{self._path} is encrypted. Unpack it and give the folder.")
@@ -113,5 +113,5 @@ class _Zip(Archive):
 
 
 def _path(entry: zipfile.ZipInfo) -> PurePosixPath:
-    """The path of an entry, which some programs write with backslashes or a leading `./`."""
+    """Return the path of an entry, which some programs write with backslashes or a leading `./`."""
     return PurePosixPath(entry.filename.replace("\\", "/"))

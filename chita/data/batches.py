@@ -1,4 +1,4 @@
-"""What users hand over as data, into samples."""
+"""Data as users hand them over, into samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from chita import nested
 from chita.data.examples import Examples, as_examples
 from chita.errors import ChitaError, InputError
-from chita.imports import told
+from chita.imports import cause
 
 Batches = Iterable[Any]
 """Batches that can be read again and again, such as a `DataLoader` or a list: pairs (inputs,
@@ -54,7 +54,7 @@ def batches_of(data: Data, size: int) -> Iterator[Any]:
 
 NOTHING = (
     "The data yield no batch. Give batches that can be read again and again: a DataLoader, a list, "
-    "an object whose __iter__ starts anew."
+    "an object whose __iter__ starts again."
 )
 
 
@@ -67,7 +67,7 @@ def readable(data: Any) -> Iterable[Any]:
     if isinstance(data, tuple) and len(data) == 2 and all(map(_is_set, data)):
         raise InputError(
             f"The data are a tuple of two sets of samples, {nested.described(data)}. If they are "
-            "(calibration, evaluation), give the first alone; two batches go into a list."
+            "(calibration, evaluation), give only the first; two batches go into a list."
         )
     if isinstance(data, tuple) and any(hasattr(part, "__array__") for part in data):
         raise InputError(
@@ -82,13 +82,13 @@ def readable(data: Any) -> Iterable[Any]:
     if isinstance(data, Iterator) and iter(data) is data:  # iter of a loader starts its workers
         raise InputError(
             f"The data are a {type(data).__name__}, which can be read only once. Give a "
-            "DataLoader, a list of batches, or an object whose __iter__ starts anew."
+            "DataLoader, a list of batches, or an object whose __iter__ starts again."
         )
     return data
 
 
 def _is_set(part: Any) -> bool:
-    """Whether this could be a set of samples by itself."""
+    """Return whether this could be a set of samples by itself."""
     if isinstance(part, (tuple, list)):
         return len(part) == 2 and isinstance(part[1], Tensor)
     return isinstance(part, (Examples, Indexed, Mapping))
@@ -102,7 +102,7 @@ def read(batches: Iterable[Any], iterator: Iterator[Any] | None = None) -> Itera
         raise
     except Exception as error:  # a loader is the user's code and may raise anything
         raise InputError(
-            f"The {type(batches).__name__} fails while it is read: {told(error)}. Read all of it "
+            f"The {type(batches).__name__} fails while it is read: {cause(error)}. Read all of it "
             "once by hand to find the sample."
         ) from error
 
@@ -112,7 +112,7 @@ def started(batches: Iterable[Any]) -> Iterator[Any]:
     try:
         return iter(batches)
     except Exception as error:  # a loader is the user's code and may raise anything
-        raise InputError(f"The {type(batches).__name__} cannot be read: {told(error)}.") from error
+        raise InputError(f"The {type(batches).__name__} cannot be read: {cause(error)}.") from error
 
 
 def is_single(batch: Any) -> bool:
@@ -128,10 +128,10 @@ def is_single(batch: Any) -> bool:
     )
 
 
-def check_enough(found: int, count: int, held_out: int = 0) -> None:
+def check_enough(found: int, count: int, validation: int = 0) -> None:
     """Raise `InputError` when there are fewer samples than gradients and validation need."""
-    if found < count + held_out:
-        held = f" and {held_out} for validation," if held_out else ""
+    if found < count + validation:
+        held = f" and {validation} for validation," if validation else ""
         raise InputError(
             f"The gradients need {count} samples (`samples` x `samples_per_gradient`),{held} but "
             f"the calibration data hold {found}. Lower one of them, or give more data."

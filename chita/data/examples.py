@@ -36,11 +36,11 @@ class Examples:
         groups: list[list[Any]] = []
         for batch in batches:
             last = groups[-1][0] if groups else None
-            if groups and None not in map(nested.count, (batch, last)):
-                same = nested.joinable(last, batch)
+            counted = nested.count(batch) is not None and nested.count(last) is not None
+            if counted and nested.joinable(last, batch):
+                groups[-1].append(batch)
             else:
-                same = False
-            groups[-1].append(batch) if same else groups.append([batch])
+                groups.append([batch])
         self.parts: tuple[Any, ...] = tuple(map(nested.joined, groups))
         if not len(self):
             raise InputError("The data hold no sample; give at least one.")
@@ -48,7 +48,7 @@ class Examples:
 
     @classmethod
     def _of(cls, *batches: Any) -> Examples:
-        """Samples made of others, which were checked."""
+        """Return samples made of others, which were checked."""
         return cls.__new__(cls)._join(batches)
 
     @property
@@ -66,7 +66,7 @@ class Examples:
 
     def __len__(self) -> int:
         """Number of samples N."""
-        return sum(map(_size, self.parts))
+        return sum(map(size_of, self.parts))
 
     def take(self, index: Tensor) -> Examples:
         """Return the samples named by index (k,), in that order."""
@@ -83,12 +83,12 @@ class Examples:
         """Return the first `count` samples and the others, None where there are no others."""
         kept, others, left = [], [], count
         for part in self.parts:
-            whole = nested.count(part) is None or _size(part) <= left
+            whole = nested.count(part) is None or size_of(part) <= left
             if left > 0:
                 kept.append(part if whole else _slice(part, 0, left))
             if left <= 0 or not whole:
-                others.append(part if left <= 0 else _slice(part, left, _size(part)))
-            left -= _size(part)
+                others.append(part if left <= 0 else _slice(part, left, size_of(part)))
+            left -= size_of(part)
         return Examples._of(*kept), Examples._of(*others) if others else None
 
     def batches(self, size: int) -> Iterator[Any]:
@@ -127,7 +127,7 @@ def cut(batch: Any, size: int) -> Iterator[Any]:
     if nested.count(batch) is None:
         yield batch
     else:
-        for start in range(0, _size(batch), size):
+        for start in range(0, size_of(batch), size):
             yield _slice(batch, start, start + size)
 
 
@@ -151,7 +151,8 @@ def as_examples(data: object) -> Examples | None:
     return None
 
 
-def _size(part: Any) -> int:
+def size_of(part: Any) -> int:
+    """Return the number of samples of a batch, 1 where they cannot be told apart."""
     count = nested.count(part)
     return 1 if count is None else count
 
@@ -175,5 +176,5 @@ def _check(batch: Any) -> None:
 
 
 def _sound(tensor: Tensor) -> bool:
-    """Whether no value is NaN or +inf; -inf is what masks add to attention scores."""
+    """Return whether no value is NaN or +inf; masks add -inf to attention scores."""
     return not bool((torch.isnan(tensor) | torch.isposinf(tensor)).any())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, final
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from chita.data.archive import Archive, open_archive
 from chita.data.examples import Examples
-from chita.data.split import held_out
+from chita.data.split import shuffled_split
 from chita.errors import ChitaError, InputError
 from chita.image_format import ImageFormat
 
@@ -27,23 +28,17 @@ _MARGIN = 0.875
 
 
 @final
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ImageFolder:
     """Labelled images that are decoded when they are asked for.
 
     Fields: `archive`; `files`, with one target in `targets` each; `form`, how networks take them.
     """
 
-    def __init__(
-        self,
-        archive: Archive,
-        files: Sequence[PurePosixPath],
-        targets: Sequence[int],
-        form: ImageFormat,
-    ) -> None:
-        self.archive = archive
-        self.files = tuple(files)
-        self.targets = torch.tensor(targets, dtype=torch.int64)
-        self.form = form
+    archive: Archive
+    files: Sequence[PurePosixPath]
+    targets: Tensor
+    form: ImageFormat
 
     def __len__(self) -> int:
         """Number of images."""
@@ -52,7 +47,7 @@ class ImageFolder:
     def subset(self, index: Tensor) -> ImageFolder:
         """Return the images named by index (k,), in that order, without decoding them."""
         files = [self.files[i] for i in index.tolist()]
-        return ImageFolder(self.archive, files, self.targets[index].tolist(), self.form)
+        return replace(self, files=files, targets=self.targets[index])
 
     def take(self, index: Tensor) -> Examples:
         """Return the decoded images (k, channels, size, size) named by index, with targets."""
@@ -100,7 +95,7 @@ class ImageFolder:
 def image_folders(path: Path, form: ImageFormat) -> tuple[ImageFolder, ImageFolder]:
     """Return the calibration and the evaluation images of a folder or zip file.
 
-    With `train` and `test` (or `val`) inside, these; with class folders alone, a fifth of the
+    With `train` and `test` (or `val`) inside, these; with class folders only, a fifth of the
     images is held out. Classes are numbered in alphabetical order of the calibration folders.
 
     Raises `InputError` when there are no class folders, or classes that were not trained on.
@@ -114,14 +109,13 @@ def image_folders(path: Path, form: ImageFormat) -> tuple[ImageFolder, ImageFold
         raise InputError(
             f"{path} has class folders in {(train or test)[0]}, but none in "
             f"{' or '.join(_TEST if train else _TRAIN)}. Give class folders in both, or class "
-            "folders alone, of which a fifth of the images is held out."
+            "folders only, of which a fifth of the images is held out."
         )
+    parts = [files]
     if train:
         sides = train[0], test[0]
         parts = [[f for f in files if f.parts[depth].lower() == side] for side in sides]
         depth += 1
-    else:
-        parts = [files]
     labelled = [[f for f in part if len(f.parts) > depth + 1] for part in parts]
     classes = sorted({file.parts[depth] for file in labelled[0]})
     if len(classes) < 2 or {name.lower() for name in classes} <= {*_TRAIN, *_TEST}:
@@ -137,17 +131,22 @@ def image_folders(path: Path, form: ImageFormat) -> tuple[ImageFolder, ImageFold
         )
     number = {name: i for i, name in enumerate(classes)}
     folders = [
-        ImageFolder(archive, part, [number[file.parts[depth]] for file in part], form)
+        ImageFolder(
+            archive=archive,
+            files=part,
+            targets=torch.tensor([number[file.parts[depth]] for file in part], dtype=torch.int64),
+            form=form,
+        )
         for part in labelled
     ]
     if len(folders) == 2:
         return folders[0], folders[1]
-    calibration, evaluation = held_out(len(folders[0]))
+    calibration, evaluation = shuffled_split(len(folders[0]))
     return folders[0].subset(calibration), folders[0].subset(evaluation)
 
 
 def _wrapping(files: Sequence[PurePosixPath]) -> int:
-    """The number of folders, one in another, that hold all the rest."""
+    """Return the number of folders, one in another, that hold all the rest."""
     least = min((len(file.parts) for file in files), default=0)
     depth = 0
     while least > depth + 2 and len({file.parts[depth] for file in files}) == 1:

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from chita.data.split import split_lines
 from chita.errors import InputError
 
 SUFFIXES = (".txt", ".jsonl")
 PREFIX = "datasets:"
-"""What a data set of Hugging Face is named with: datasets:FOLDER, datasets:ID, datasets:ID:PART."""
+"""The prefix of data sets of Hugging Face: datasets:FOLDER, datasets:ID, datasets:ID:PART."""
 
-_CALIBRATION, _EVALUATION = ("train", "valid", "validation"), ("test",)
-_SHARE = 5  # one part in so many, the last, is held out where there is nothing for it
+_CALIBRATION, _EVALUATION = ("train", "valid", "validation"), "test"
 
 
 def is_text(name: str) -> bool:
@@ -47,19 +47,14 @@ def text_lines(name: str) -> tuple[list[str], list[str]]:
         return _of_data_set(name)
     path = Path(name)
     if not path.is_dir():
-        return _held_out(_lines(path))
-    first, second = _part(path, _CALIBRATION), _part(path, _EVALUATION)
+        return split_lines(_lines(path))
+    first, second = _part(path, _CALIBRATION), _part(path, [_EVALUATION])
     if first is None or second is None:
         raise InputError(
             f"{path} must hold a file {' or '.join(f'{n}.txt' for n in _CALIBRATION)}, and "
             "test.txt (or .jsonl)."
         )
     return _lines(first), _lines(second)
-
-
-def _held_out(lines: list[str]) -> tuple[list[str], list[str]]:
-    cut = len(lines) - len(lines) // _SHARE
-    return lines[:cut], lines[cut:]
 
 
 def _of_data_set(name: str) -> tuple[list[str], list[str]]:
@@ -70,14 +65,14 @@ def _of_data_set(name: str) -> tuple[list[str], list[str]]:
             f"{name} has the splits {', '.join(splits)}; calibration takes "
             f"{' or '.join(_CALIBRATION)}."
         )
-    second = next((splits[n] for n in _EVALUATION if n in splits), None)
-    if second is None:
-        return _held_out(_texts_of(name, first))
-    return _texts_of(name, first), _texts_of(name, second)
+    lines = _texts_of(name, first)
+    if _EVALUATION not in splits:
+        return split_lines(lines)
+    return lines, _texts_of(name, splits[_EVALUATION])
 
 
 def _splits(name: str) -> dict[str, Any]:
-    """The splits of a data set; one without is for calibration."""
+    """Return the splits of a data set; one without is for calibration."""
     try:
         import datasets  # noqa: PLC0415 (an optional library)
     except ImportError as error:
@@ -131,5 +126,5 @@ def _texts(path: Path, lines: Sequence[str]) -> Iterator[str]:
                 f"{path}, line {number} is no JSON object with a text: {error!r}. Correct it."
             ) from None
         if not isinstance(text, str):
-            raise InputError(f"{path}, line {number} has a text that is none: {text!r}.")
+            raise InputError(f"{path}, line {number}: the text is no string, but {text!r}.")
         yield from text.splitlines()

@@ -1,4 +1,4 @@
-"""A part of the samples held out for evaluation."""
+"""One sample in five for evaluation, where data come without evaluation samples."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from chita.errors import InputError
 _SHARE = 5
 
 
-def held_out(count: int) -> tuple[Tensor, Tensor]:
-    """Return the indices for calibration and for evaluation, which is one sample in five.
+def shuffled_split(count: int) -> tuple[Tensor, Tensor]:
+    """Return the indices of samples for calibration and for evaluation.
 
     The same shuffle in every run. Raises `InputError` below five samples.
     """
@@ -21,3 +21,9 @@ def held_out(count: int) -> tuple[Tensor, Tensor]:
         )
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     return order[count // _SHARE :].sort().values, order[: count // _SHARE].sort().values
+
+
+def split_lines(lines: list[str]) -> tuple[list[str], list[str]]:
+    """Return the lines for calibration and, the last ones, for evaluation: text keeps its order."""
+    cut = len(lines) - len(lines) // _SHARE
+    return lines[:cut], lines[cut:]

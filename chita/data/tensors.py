@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from chita.data.examples import Examples
-from chita.data.split import held_out
+from chita.data.split import shuffled_split
 from chita.errors import ChitaError, InputError
 from chita.machine import available_memory
 from chita.pickles import load_torch
 
 SUFFIXES = (".npz", ".pt", ".pth", ".safetensors")
 _NAMES = ("inputs", "targets", "evaluation_inputs", "evaluation_targets")
-_WAY_OUT = "Save a dict of tensors alone: torch.save({'inputs': ..., 'targets': ...}, path)."
+_WAY_OUT = "Save a dict of tensors only: torch.save({'inputs': ..., 'targets': ...}, path)."
 
 
 def tensor_file(path: Path) -> tuple[Examples, Examples]:
@@ -37,9 +37,9 @@ def tensor_file(path: Path) -> tuple[Examples, Examples]:
     _check_names(path, found)
     tensors = {name: _usual(path, name, found[name]) for name in _NAMES if name in found}
     calibration = _pair(path, tensors, *_NAMES[:2])
-    if "evaluation_inputs" in tensors:
+    if _NAMES[2] in tensors:
         return calibration, _pair(path, tensors, *_NAMES[2:])
-    kept, evaluation = held_out(len(calibration))
+    kept, evaluation = shuffled_split(len(calibration))
     return calibration.take(kept), calibration.take(evaluation)
 
 

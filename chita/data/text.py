@@ -18,7 +18,7 @@ _TOGETHER = 64  # sentences of similar length
 
 
 class Tokenizer(Protocol):
-    """What is asked of a tokenizer, as Hugging Face's are."""
+    """A tokenizer as those of Hugging Face."""
 
     pad_token_id: int | None
 
@@ -35,7 +35,7 @@ def text_data(name: str, form: TextFormat, tokenizer: Tokenizer) -> tuple[Exampl
             at the end is left out.
         tokenizer: of the network.
 
-    Where the network tells the next token, each sequence is its own `labels`. For other networks
+    Where the network predicts the next token, each sequence is its own `labels`. For other networks
     evaluation is of lines one by one, padded to the longest.
 
     Raises `InputError` when the text cannot be read or is too little.
@@ -72,7 +72,7 @@ def sentences(lines: Sequence[str], form: TextFormat, tokenizer: Tokenizer) -> E
 
     Those of similar length are padded to one length, so that little of what runs is padding.
 
-    Raises `InputError` when there is none.
+    Raises `InputError` when no line is that long.
     """
     kept = [line.strip() for line in lines if len(line.strip()) >= _SHORTEST]
     if not kept:
@@ -85,7 +85,7 @@ def sentences(lines: Sequence[str], form: TextFormat, tokenizer: Tokenizer) -> E
 
 
 def _padded(ids: Sequence[list[int]], padding: int) -> dict[str, Tensor]:
-    """Samples as one batch, as long as the longest."""
+    """Return samples as one batch, as long as the longest."""
     rows = torch.full((len(ids), max(map(len, ids))), padding)
     mask = torch.zeros_like(rows)
     for i, row in enumerate(ids):
@@ -95,7 +95,7 @@ def _padded(ids: Sequence[list[int]], padding: int) -> dict[str, Tensor]:
 
 
 def _around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """The tokens that a sequence begins and ends with."""
+    """Return the tokens that a sequence begins and ends with."""
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]
     for start in range(len(whole) - len(plain) + 1):

@@ -45,10 +45,8 @@ def mnist(data_dir: Path) -> tuple[Examples, Examples]:
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    return None
+    paths = (folder / name, folder / f"{name}.gz")
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _read_idx(path: Path) -> Tensor:

@@ -1,1 +1,1 @@
-"""What leaves the program as files."""
+"""Files that a pruned network is written to, and their checks."""

@@ -1,4 +1,4 @@
-"""Whether a file holds the network that was written: its zeros, its counts, its outputs."""
+"""Checks that a file holds the network that was written: its zeros, its counts, its outputs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from chita.errors import OutputError
-from chita.exports.kind import Checked, Kind, Pruned, count
+from chita.exports.kind import Checked, Kind, Pruned
 from chita.models.targets import decide
-from chita.runtimes.compare import difference
+from chita.runtimes.compare import TOLERANCE, difference
 from chita.runtimes.inputs import Inputs, reference
 from chita.runtimes.runtime import FileRuntime
 
-_SMALL = 1e-3  # of the largest value: what is smaller may not be told from zero
+_SMALL = 1e-3  # of the largest value: what is smaller may be read as zero
 _OTHER_SIZE = 3  # samples that a file which takes any number of them is also tried with
 
 
@@ -45,23 +45,25 @@ def verify_file(
     network, inputs = pruned.called()
     run = runtime.load(path, inputs)
     expected = reference(network, inputs)
-    gap = _outputs(kind, run(inputs), expected, inputs, runtime.tolerance)
+    gap = same_outputs(kind, run(inputs), expected, inputs, runtime.tolerance)
     if any_size:
         other = inputs.varied(_OTHER_SIZE if inputs.samples != _OTHER_SIZE else 2)
-        again = _outputs(kind, run(other), reference(network, other), other, runtime.tolerance)
+        again = same_outputs(kind, run(other), reference(network, other), other, runtime.tolerance)
         gap = max(gap, again)
-    nnz, told = check_zeros(kind, pruned, runtime.constants(path), exact=runtime.tells_exactly)
-    notes = told if any_size else (f"takes batches of {inputs.samples}, no others", *told)
+    nnz, notes = check_zeros(kind, pruned, runtime.constants(path), exact=runtime.exact_constants)
+    if not any_size:
+        notes = (f"takes batches of {inputs.samples}, no others", *notes)
     return Checked(nnz=nnz, difference=gap, notes=notes)
 
 
-def _outputs(
+def same_outputs(
     kind: Kind,
     found: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
     inputs: Inputs,
-    tolerance: float,
+    tolerance: float = TOLERANCE,
 ) -> float:
+    """Return by how much the outputs for inputs differ; `OutputError` beyond the tolerance."""
     gap = difference(expected, found)
     if not gap.within(tolerance):
         raise _unlike(
@@ -78,20 +80,20 @@ def check_zeros(
     """Return how many values of the masked tensors are not zero in a file, and notes.
 
     A tensor is found by its size and by its zeros, since converters rename, transpose, scale and
-    part it by groups; one that is rearranged otherwise, by its count alone. Without `exact`, values
-    that are very small may be told as zeros.
+    part it by groups; one that is rearranged otherwise, only by its count. Without `exact`, values
+    that are very small may be read as zeros.
 
     Raises `OutputError` when a tensor is nowhere with all its zeros, or has lost values. A norm
     that is folded in may take outputs whole, by scales of zero.
     """
     network = pruned.called()[0]
-    kept = pruned.kept()
     groups = {d.role.name: d.role.axes.groups for d in decide(network)}
     stored: dict[int, list[tuple[str, Tensor]]] = {}
     for name, values in constants:
         stored.setdefault(values.numel(), []).append((name, values != 0))
     total, counted = 0, []
-    for name, mask in kept.items():
+    for name in pruned.masks:
+        mask = pruned.tensors[name] != 0
         found = _stored_as(name, mask, stored)
         if found is None and groups.get(name, 1) > 1:
             parts = [_stored_as(name, part, stored) for part in mask.chunk(groups[name])]
@@ -104,10 +106,10 @@ def check_zeros(
             raise _unlike(kind, f"{name} is nowhere in it with its zeros")
         _check_lost(kind, network, name, pruned.tensors[name], found, exact=exact)
         total += int(torch.count_nonzero(found))
-    notes = [f"{', '.join(counted)}: rearranged, and checked by count alone"] if counted else []
-    unseen = count(kept) - total
+    notes = [f"{', '.join(counted)}: rearranged, and checked only by count"] if counted else []
+    unseen = pruned.nnz_in(pruned.tensors) - total
     if unseen and not exact:
-        notes.append(f"{unseen:,} kept values are too small to be told from zeros in it")
+        notes.append(f"{unseen:,} values are so small that they are zeros in it")
     return total, tuple(notes)
 
 
@@ -135,7 +137,7 @@ def _has_count(mask: Tensor, stored: Mapping[int, list[tuple[str, Tensor]]]) -> 
 def _stored_as(
     name: str, mask: Tensor, stored: Mapping[int, list[tuple[str, Tensor]]]
 ) -> Tensor | None:
-    """Where a tensor is not zero in a file, as there is one with all its zeros."""
+    """Find a stored tensor with all zeros of a mask; return its entries that are not zero."""
     entries = stored.get(mask.numel(), [])
     likely = sorted(entries, key=lambda entry: (entry[0] != name, -int(entry[1].sum())))
     for _, present in likely:

@@ -8,7 +8,7 @@ from typing import final
 from safetensors.torch import load_file, save_file
 
 from chita.exports.checks import same_tensors
-from chita.exports.kind import Checked, Kind, Pruned, count
+from chita.exports.kind import Checked, Kind, Pruned
 
 
 @final
@@ -26,4 +26,4 @@ class Dense(Kind):
         save_file(own, path, metadata={"format": "pt"})
         found = load_file(path)
         same_tensors(self, pruned.tensors, found)
-        return Checked(nnz=count({name: found[name] != 0 for name in pruned.masks}))
+        return Checked(nnz=pruned.nnz_in(found))

@@ -12,7 +12,7 @@ from chita.errors import ChitaError, InputError
 from chita.exports.kind import Checked, Kind, Pruned
 from chita.exports.kinds import KINDS
 from chita.exports.placing import check_export_target, files_in, placed
-from chita.imports import told
+from chita.imports import cause
 from chita.masks.fit import Masks, fit_masks
 from chita.models.targets import decide
 from chita.naming import nearest, plain_name
@@ -23,7 +23,7 @@ from chita.runtimes.inputs import inputs_of
 @final
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written.
+    """A file that was written.
 
     Fields: `kind`; `path`, and `files` with all that belongs to it; `bytes` of these, and of the
     tensors in memory (`dense_bytes`); `nnz`, values of masked tensors that are not zero, as
@@ -51,7 +51,7 @@ class Exported:
 def find_kind(name: str) -> Kind:
     """Return a kind of file by its name.
 
-    Raises `InputError` when there is none, or it cannot be written here.
+    Raises `InputError` for an unknown name, or when it cannot be written here.
     """
     if name not in KINDS:
         raise InputError(f"Unknown kind of file {name!r}. {nearest(str(name), KINDS)}")
@@ -81,7 +81,7 @@ def export(
             dict for keywords, samples first. Not needed for dense and sparse.
         masks: names and boolean tensors (True = kept), or their file; None takes the zeros that
             are there.
-        values: "float16" or "bfloat16", of a sparse file alone.
+        values: "float16" or "bfloat16", for a sparse file only.
         force: whether what is at `path` is replaced.
 
     Raises:
@@ -150,7 +150,7 @@ def write_kind(kind: Kind, pruned: Pruned, path: Path, *, force: bool) -> Export
 
 
 def _written(kind: Kind, pruned: Pruned, path: Path) -> Checked:
-    """What `kind.write` returns; failures of the libraries that it asks become an `InputError`."""
+    """Write a file; failures of the libraries that it asks become an `InputError`."""
     try:
         return kind.write(pruned, path)
     except (ChitaError, OSError):
@@ -158,12 +158,12 @@ def _written(kind: Kind, pruned: Pruned, path: Path) -> Checked:
     except Exception as error:  # converters raise errors of many libraries
         raise InputError(
             f"{type(pruned.network).__name__} cannot be a file of the kind {kind.name}: "
-            f"{told(error)}. Export it as dense or sparse, which hold any network."
+            f"{cause(error)}. Export it as dense or sparse, which hold any network."
         ) from error
 
 
 def zeros_as_masks(network: nn.Module) -> dict[str, Tensor]:
-    """Return where the prunable tensors of a network are not zero."""
+    """Return masks of the prunable tensors of a network: True at all that is not zero."""
     chosen = [decision.role for decision in decide(network) if decision.pruned]
     return {
         role.name: role.parameter.detach() != 0 for role in chosen if role.parameter is not None

@@ -1,4 +1,4 @@
-"""What `from_pretrained` needs, beside the weights: configuration and tokenizer."""
+"""Folders for `from_pretrained`: configuration, tokenizer and weights."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import copy
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from torch import nn
+
+from chita.exports.checks import same_outputs, same_tensors
+from chita.exports.kind import Checked, Kind, Pruned
+from chita.models.hugging_face import without_bars
+from chita.naming import plain_name
+from chita.runtimes.inputs import reference
 
 _OF_TOKENIZER = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -27,7 +33,7 @@ def is_hugging_face(model: nn.Module) -> bool:
 def save(model: Any, folder: Path) -> None:
     """Write configuration and tokenizer into a folder, where weights are, for `from_pretrained`.
 
-    The tokenizer is that of the folder or id that the network came from, where there is one.
+    The tokenizer is that of the folder or id that the network came from, if any.
     """
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]
@@ -45,3 +51,40 @@ def save(model: Any, folder: Path) -> None:
 
         with suppress(Exception):  # a network may have none, and the hub may be out of reach
             AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+
+
+@final
+class HuggingFace(Kind):
+    """Configuration, tokenizer and weights as transformers saves them."""
+
+    name = "hf"
+    suffix = ""
+    about = "a folder for from_pretrained: configuration, tokenizer, weights"
+
+    def unfit(self, pruned: Pruned) -> str | None:
+        """Accept only networks of transformers."""
+        if is_hugging_face(pruned.called()[0]):
+            return None
+        return (
+            f"{type(pruned.network).__name__} is no network of transformers, so from_pretrained "
+            "cannot read it. Export it as dense."
+        )
+
+    def write(self, pruned: Pruned, path: Path) -> Checked:
+        """By `save_pretrained`, large networks in several files.
+
+        `from_pretrained` must give the same tensors to the bit, and the same outputs.
+        """
+        network, inputs = pruned.called()
+        own: Any = network
+        path.mkdir()
+        with without_bars():
+            own.save_pretrained(path)
+        save(network, path)
+        read: Any = type(network)
+        with without_bars():
+            again = read.from_pretrained(path).eval()
+        found = {plain_name(n): t.detach() for n, t in again.state_dict().items()}
+        same_tensors(self, pruned.tensors, found)
+        gap = same_outputs(self, reference(again, inputs), reference(network, inputs), inputs)
+        return Checked(nnz=pruned.nnz_in(found), difference=gap)

@@ -1,4 +1,4 @@
-"""What every kind of file offers: to be written from a pruned network, and to be checked."""
+"""The interface of every kind of file: it is written from a pruned network, and checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chita.runtimes.inputs import Inputs
 @final
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What is exported.
+    """A network to be exported.
 
     Fields: `tensors`, the state dict, and `masks` of some of them (True = kept), both on the CPU
     under plain names; `network` with these tensors and `inputs` to call it with, each None where a
@@ -30,9 +30,9 @@ class Pruned:
     inputs: Inputs | None = None
     values: str | None = None
 
-    def kept(self) -> dict[str, Tensor]:
-        """Where each masked tensor is not zero, of the shape of the tensor."""
-        return {name: self.tensors[name] != 0 for name in self.masks}
+    def nnz_in(self, tensors: Mapping[str, Tensor]) -> int:
+        """Return how many values of the masked tensors are not zero, as they are in `tensors`."""
+        return sum(int(torch.count_nonzero(tensors[name])) for name in self.masks)
 
     def called(self) -> tuple[nn.Module, Inputs]:
         """Return the network and its inputs, of a kind that needs them."""
@@ -44,7 +44,7 @@ class Pruned:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What a written file was found to be.
+    """The findings of the check of a written file.
 
     Fields: `nnz`, how many values of the masked tensors are not zero in it; `difference`, of its
     outputs (`Difference`), None where the tensors themselves were compared; `notes`,
@@ -84,8 +84,3 @@ class Kind(ABC):
             InputError: the network cannot be such a file.
             OutputError: what was written is not the network that was given.
         """
-
-
-def count(kept: Mapping[str, Tensor]) -> int:
-    """Return how many entries are True in all."""
-    return sum(int(torch.count_nonzero(mask)) for mask in kept.values())

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from chita.exports.dense import Dense
-from chita.exports.hf import HuggingFace
+from chita.exports.graph import Mnn, Onnx, OpenVino
+from chita.exports.hugging_face import HuggingFace
 from chita.exports.kind import Kind
-from chita.exports.mnn import Mnn
-from chita.exports.onnx import Onnx
-from chita.exports.openvino import OpenVino
 from chita.exports.semi_structured import SemiStructured
 from chita.exports.sparse import Sparse
 from chita.exports.torch_csr import TorchCsr

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from chita.errors import ChitaError, OutputError
+from chita.errors import OutputError
 from chita.exports.hugging_face import FILES
 from chita.exports.kind import Kind
-from chita.exports.run_folder import draft_beside, flush
+from chita.files import draft_beside, flush, is_there, put, writing
 
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
@@ -25,7 +23,7 @@ def check_export_target(kind: Kind, path: Path, *, force: bool) -> None:
         )
     if path.name in ("", ".."):
         raise OutputError(f"{path} names nothing to be made. Choose another path.")
-    if not _is_there(path):
+    if not is_there(path):
         return
     if not force:
         raise OutputError(f"{path} exists. Choose another, or replace it with `force`.")
@@ -48,24 +46,16 @@ def placed(kind: Kind, path: Path, *, force: bool) -> Iterator[Path]:
     """
     check_export_target(kind, path, force=force)
     path = path.absolute()
-    try:
-        with draft_beside(path) as folder:
-            yield folder / path.name
-            beside = sorted(entry for entry in folder.iterdir() if entry.name != path.name)
-            for entry in beside:
-                _check_beside(path.parent / entry.name, path, force=force)
-            for file in files_in(folder):
-                file.chmod(0o644)
-                flush(file)
-            ordered = (*beside, folder / path.name)  # what names the others comes last
-            _put([(entry, path.parent / entry.name) for entry in ordered])
-    except ChitaError:
-        raise
-    except (OSError, ValueError) as error:  # a name with a null character is a ValueError
-        raise OutputError(
-            f"{path} could not be written: {error}. Nothing was left there; free space or choose "
-            "another path."
-        ) from error
+    with writing(path), draft_beside(path) as folder:
+        yield folder / path.name
+        beside = sorted(entry for entry in folder.iterdir() if entry.name != path.name)
+        for entry in beside:
+            _check_beside(path.parent / entry.name, path, force=force)
+        for file in files_in(folder):
+            file.chmod(0o644)
+            flush(file)
+        ordered = (*beside, folder / path.name)  # what names the others comes last
+        put([(entry, path.parent / entry.name) for entry in ordered])
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -74,19 +64,15 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def _check_beside(target: Path, path: Path, *, force: bool) -> None:
-    if not _is_there(target):
+    if not is_there(target):
         return
     if not force:
         raise OutputError(f"{target} exists. Choose another path, or replace it with `force`.")
-    if not target.is_file() or not _is_there(path):
+    if not target.is_file() or not is_there(path):
         raise OutputError(
             f"{target} belongs to something else, so force does not replace it. Choose another "
             "path."
         )
-
-
-def _is_there(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
 
 
 def _replaceable(path: Path) -> bool:
@@ -94,32 +80,3 @@ def _replaceable(path: Path) -> bool:
         return False
     names = {entry.name for entry in path.iterdir()}
     return not {name for name in names - FILES if not _WEIGHTS.fullmatch(name)}
-
-
-def _put(moves: Sequence[tuple[Path, Path]]) -> None:
-    """Move every draft to its target; where one fails, all is as it was before."""
-    kept: list[tuple[Path, Path]] = []
-    made: list[Path] = []
-    try:
-        for draft, target in moves:
-            if _is_there(target):
-                old = target.with_name(f".{target.name}.{os.getpid()}.old")
-                target.rename(old)
-                kept.append((old, target))
-            draft.rename(target)
-            made.append(target)
-    except BaseException:
-        for target in made:
-            _remove(target)
-        for old, target in kept:
-            old.rename(target)
-        raise
-    for old, _ in kept:
-        _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

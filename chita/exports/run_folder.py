@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from chita.errors import CheckpointError, OutputError
 from chita.exports import hugging_face
-from chita.files import draft_of, replacing
+from chita.files import draft_beside, draft_of, flush, is_there, put, replacing, writing
 from chita.masks.storage import MASKS, save_masks
 from chita.naming import plain_name
 from chita.records import LevelRecord, RunRecord
@@ -27,53 +26,52 @@ MODEL, RECORD = "model.safetensors", "record.json"
 LEVELS = "levels.csv"  # where the loss at levels of sparsity was measured
 HASHES = "SHA256SUMS"  # of all other files, as `sha256sum -c` reads them
 OWN = {MODEL, MASKS, RECORD, LEVELS, HASHES, *hugging_face.FILES}
-_OUT, _REPLACE = "path", "replace it with `force`."
 
 
 def check_target(path: Path, *, force: bool) -> None:
     """Raise `OutputError` when a run folder could not be written to `path`.
 
-    An existing path is accepted with `force` alone, and only if it is a run folder (nothing but
+    An existing path is accepted only with `force`, and only if it is a run folder (nothing but
     the files of one) or an empty folder: nothing else is ever deleted. Whether the file system
     takes it is tried: the folders to be made are made, and taken away again.
     """
     path = path.absolute()
     if path.name in ("", ".."):
-        raise OutputError(f"{path} names no folder to be made. Choose another {_OUT}.")
-    try:
+        raise OutputError(f"{path} names no folder to be made. Choose another path.")
+    with _usable(path):
         above = next(parent for parent in path.parents if parent.exists())
-        present = path.exists() or path.is_symlink()
-    except OSError as error:
-        raise _unusable(path, error) from None
-    if not above.is_dir():
-        raise OutputError(f"{path} cannot be a folder: {above} is a file. Choose another {_OUT}.")
-    if not os.access(above, os.W_OK):
-        raise OutputError(f"{above} is not writable. Choose another {_OUT}.")
-    if present:
-        _check_replaceable(path, force=force)
-    try:
+        if not above.is_dir():
+            raise OutputError(f"{path} cannot be a folder: {above} is a file. Choose another path.")
+        if not os.access(above, os.W_OK):
+            raise OutputError(f"{above} is not writable. Choose another path.")
+        if is_there(path):
+            _check_replaceable(path, force=force)
         with draft_beside(path):
             pass
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OutputError:
+        raise
     except (OSError, ValueError) as error:  # a name with a null character is a ValueError
-        raise _unusable(path, error) from None
-
-
-def _unusable(path: Path, error: Exception) -> OutputError:
-    return OutputError(f"{path} cannot be used: {error}. Choose another {_OUT}.")
+        raise OutputError(f"{path} cannot be used: {error}. Choose another path.") from None
 
 
 def _check_replaceable(path: Path, *, force: bool) -> None:
-    replaceable = path.is_dir() and not path.is_symlink()
-    content = {entry.name for entry in path.iterdir()} if replaceable else {"."}
+    folder = path.is_dir() and not path.is_symlink()
+    content = {entry.name for entry in path.iterdir()} if folder else {"."}
     if path.resolve() in (Path.cwd(), *Path.cwd().parents):
-        raise OutputError(f"{path} is the folder you are in, or around it. Choose another {_OUT}.")
+        raise OutputError(f"{path} is the folder you are in, or around it. Choose another path.")
     if not (content == set() or RECORD in content) or content - OWN:
         raise OutputError(
             f"{path} exists and is not a run folder, so force does not replace it. Choose another "
-            f"{_OUT}."
+            "path."
         )
     if not force:
-        raise OutputError(f"{path} exists. Choose another {_OUT}, or {_REPLACE}")
+        raise OutputError(f"{path} exists. Choose another path, or replace it with `force`.")
 
 
 def write_run(
@@ -102,14 +100,15 @@ def read_record(folder: Path) -> RunRecord:
     try:
         return RunRecord.model_validate_json((folder / RECORD).read_text())
     except (OSError, UnicodeDecodeError, ValidationError) as error:
-        told = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{folder / RECORD} cannot be read as a record: {told}. Give the file that was written."
+            f"{folder / RECORD} cannot be read as a record: {reason}. Give the file that was "
+            "written."
         ) from None
 
 
 def write_sensitivity(path: Path, record: SensitivityRecord, *, force: bool) -> None:
-    """Write `record.json` and `levels.csv` as a run folder is written, or the latter alone.
+    """Write `record.json` and `levels.csv` as a run folder is written, or only the latter.
 
     That is so where the name of `path` ends in .csv.
 
@@ -121,12 +120,9 @@ def write_sensitivity(path: Path, record: SensitivityRecord, *, force: bool) -> 
             _write_levels(draft / LEVELS, record.levels)
         return
     check_sensitivity_target(path, force=force)
-    try:
-        with replacing(path) as draft:
-            _write_levels(draft, record.levels)
-            flush(draft)
-    except OSError as error:
-        raise _unwritten(path, error) from error
+    with writing(path), replacing(path) as draft:
+        _write_levels(draft, record.levels)
+        flush(draft)
 
 
 def check_sensitivity_target(path: Path, *, force: bool) -> None:
@@ -134,18 +130,14 @@ def check_sensitivity_target(path: Path, *, force: bool) -> None:
     if not _is_table(path):
         check_target(path, force=force)
         return
-    try:
+    with _usable(path):
         if path.exists() and not path.is_file():
-            raise OutputError(f"{path} exists and is no file. Choose another {_OUT}.")
+            raise OutputError(f"{path} exists and is no file. Choose another path.")
         if path.exists() and not force:
-            raise OutputError(f"{path} exists. Choose another {_OUT}, or {_REPLACE}")
+            raise OutputError(f"{path} exists. Choose another path, or replace it with `force`.")
         draft = draft_of(path)
         draft.touch()
         draft.unlink()
-    except (OSError, ValueError) as error:
-        if isinstance(error, OutputError):
-            raise
-        raise _unusable(path, error) from None
 
 
 def _is_table(path: Path) -> bool:
@@ -157,26 +149,14 @@ def _written(path: Path, *, force: bool) -> Iterator[Path]:
     """A draft that takes the place of `path` at the end of the block, with hashes of its files."""
     check_target(path, force=force)
     path = path.absolute()
-    try:
-        with draft_beside(path) as draft:
-            yield draft
-            hashes = [f"{digest(file)}  {file.name}\n" for file in sorted(draft.iterdir())]
-            (draft / HASHES).write_text("".join(hashes))
-            for file in draft.iterdir():
-                file.chmod(0o644)
-                flush(file)
-            _replace(draft, path)
-    except Exception as error:  # safetensors raises its own type when the disk is full
-        if isinstance(error, OutputError):
-            raise
-        raise _unwritten(path, error) from error
-
-
-def _unwritten(path: Path, error: Exception) -> OutputError:
-    return OutputError(
-        f"{path} could not be written: {error}. Nothing was left there; free space or choose "
-        f"another {_OUT}."
-    )
+    with writing(path), draft_beside(path) as draft:
+        yield draft
+        hashes = [f"{digest(file)}  {file.name}\n" for file in sorted(draft.iterdir())]
+        (draft / HASHES).write_text("".join(hashes))
+        for file in draft.iterdir():
+            file.chmod(0o644)
+            flush(file)
+        put([(draft, path)])
 
 
 def digest(path: Path) -> str:
@@ -192,23 +172,6 @@ def _write_levels(path: Path, levels: Sequence[LevelRecord]) -> None:
         table.writerows(level.model_dump().values() for level in levels)
 
 
-@contextmanager
-def draft_beside(path: Path) -> Iterator[Path]:
-    """A new folder beside `path`, gone at the end with those above it that were made for it."""
-    draft = draft_of(path)
-    absent = [folder for folder in path.parents if not folder.exists()]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        for folder in absent:
-            with suppress(OSError, ValueError):  # not empty, or never made
-                folder.rmdir()
-
-
 def _stored(name: str, value: object) -> Tensor:
     if not isinstance(value, Tensor):
         raise OutputError(
@@ -216,24 +179,3 @@ def _stored(name: str, value: object) -> Tensor:
             "Save the network with torch.save, or remove that extra state."
         )
     return value.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
-def _replace(draft: Path, path: Path) -> None:
-    """Rename `draft` to `path`; what was there is removed only once the new one is in place."""
-    if not path.exists():
-        draft.rename(path)
-        return
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    path.rename(old)
-    try:
-        draft.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def flush(path: Path) -> None:
-    """Let the disk have all of a file."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -9,10 +9,9 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from chita.errors import OutputError
-from chita.exports.kind import Checked, Kind, Pruned, count
+from chita.exports.checks import same_outputs
+from chita.exports.kind import Checked, Kind, Pruned
 from chita.naming import plain_name
-from chita.runtimes.compare import difference
 from chita.runtimes.inputs import reference
 
 _CAPABILITY = (8, 0)  # of the first GPUs with sparse tensor cores
@@ -69,16 +68,13 @@ class SemiStructured(Kind):
             read: dict[str, Tensor] = torch.load(path, weights_only=True)
         again: Any = copy.deepcopy(network).to("cuda", _TYPE)
         again.load_state_dict(read, assign=True)
-        gap = difference(expected, {n: t.cpu() for n, t in reference(again, on_gpu).items()})
-        if gap.value > _TOLERANCE:
-            raise OutputError(
-                f"2:4 layers give other outputs, by {gap.value:.2g}. Export as dense."
-            )
-        kept = {name: (read[name].to_dense() != 0).cpu() for name in pruned.masks}
-        lost = count(pruned.kept()) - count(kept)
+        found = {n: t.cpu() for n, t in reference(again, on_gpu).items()}
+        gap = same_outputs(self, found, expected, inputs, _TOLERANCE)
+        nnz = pruned.nnz_in({name: read[name].to_dense() for name in pruned.masks})
+        lost = pruned.nnz_in(pruned.tensors) - nnz
         note = f"{len(layers)} linear layers are 2:4, in float16: {', '.join(layers)}"
         notes = (note, f"{lost:,} values are too small for float16") if lost else (note,)
-        return Checked(nnz=count(kept), difference=gap.value, notes=notes)
+        return Checked(nnz=nnz, difference=gap, notes=notes)
 
 
 def _fitting(network: nn.Module) -> list[str]:

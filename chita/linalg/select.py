@@ -18,13 +18,15 @@ _HALVINGS = 3  # of the bounds from a sample
 def kth_largest(values: Tensor, k: int) -> Tensor:
     """Return the k-th largest entry (1 <= k <= p) of `values` (p,) as a scalar tensor.
 
-    On a CPU by NumPy, for the types that it knows. Of many values a sample tells two bounds,
+    On a CPU by NumPy, for the types that it knows. A sample of many values gives two bounds,
     between which it lies most probably; counting checks that, and only what lies between is
     searched.
 
     >>> kth_largest(torch.tensor([3.0, 1.0, 2.0]), 2).item()
     2.0
     """
+    if k == 1:
+        return values.amax()
     place = values.numel() - k
     if values.device.type != "cpu" or values.dtype not in (torch.float32, torch.float64):
         return values.kthvalue(place + 1).values
@@ -34,10 +36,11 @@ def kth_largest(values: Tensor, k: int) -> Tensor:
 
 
 def _between_bounds(array: Any, k: int) -> Any:
-    """The k-th largest, None where a sample does not lead to it (or NaN is in the way)."""
+    """Return the k-th largest; None if a sample does not lead to it (or NaN is in the way)."""
     sample = np.sort(array[:: len(array) // _SAMPLE])
     share = k / len(array)
     middle = len(sample) * (1 - share)
+    # The rank in a random sample is binomial: five standard deviations to both sides.
     wide = 5 * (len(sample) * share * (1 - share)) ** 0.5 + 2
     low = sample[max(0, int(middle - wide))]
     high = sample[min(len(sample) - 1, int(middle + wide) + 1)]
@@ -48,6 +51,7 @@ def _between_bounds(array: Any, k: int) -> Any:
         more = np.count_nonzero(array > between)
         low, high, above = (between, high, above) if more >= k else (low, between, more)
     inside = array[(array >= low) & (array <= high)]
+    # `above` entries exceed `high`, so that the rank among those inside is k - above.
     place = len(inside) - (k - above)
     if not 0 <= place < len(inside):
         return None
@@ -55,22 +59,38 @@ def _between_bounds(array: Any, k: int) -> Any:
     return inside[place]
 
 
-def largest(values: Tensor, k: int, threshold: Tensor) -> Tensor:
-    """Return a mask (p,) of exactly k entries, given the k-th largest value as `threshold`.
+def largest(values: Tensor, k: int) -> Tensor:
+    """Return a mask (p,) of the k largest entries of values (p,), 0 <= k <= p.
 
-    Among entries equal to the threshold those of lower index are taken.
+    Among equal entries those of lower index are taken.
 
     Raises `NumericalError` when a value is NaN, since NaN has no rank.
 
-    >>> largest(torch.tensor([1.0, 2.0, 1.0, 1.0]), 2, torch.tensor(1.0))
+    >>> largest(torch.tensor([1.0, 2.0, 1.0, 1.0]), 2)
     tensor([ True,  True, False, False])
     """
+    if k == 0:
+        return torch.zeros_like(values, dtype=torch.bool)
+    threshold = kth_largest(values, k)
     check_ranked(values)
     mask = values >= threshold
     over = int(mask.count_nonzero()) - k
     if over:
         mask[(values == threshold).nonzero().squeeze(1)[-over:]] = False
     return mask
+
+
+def filled(mask: Tensor, values: Tensor, k: int) -> Tensor:
+    """Return a mask of k entries: those of `mask` (p,), and the largest of the other values (p,).
+
+    >>> filled(torch.tensor([True, False, False]), torch.tensor([0.0, 1.0, 2.0]), 2)
+    tensor([ True, False,  True])
+    """
+    more = k - int(mask.count_nonzero())
+    if more == 0:
+        return mask
+    free = (~mask).nonzero().squeeze(1)
+    return mask.index_put((free,), largest(values[free], more))
 
 
 def first_of_largest(values: Tensor, count: int) -> Tensor:
@@ -83,7 +103,7 @@ def first_of_largest(values: Tensor, count: int) -> Tensor:
     """
     if not 0 < count < len(values):
         return values.argsort(descending=True, stable=True)[:count]
-    found = largest(values, count, kth_largest(values, count)).nonzero().squeeze(1)
+    found = largest(values, count).nonzero().squeeze(1)
     return found[values[found].argsort(descending=True, stable=True)]
 
 

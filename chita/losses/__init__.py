@@ -58,7 +58,7 @@ def check_loss(loss: LossLike) -> None:
 def named_loss(name: str | None) -> LossLike:
     """Return the loss of a name, or the function that "package.module:function" names.
 
-    Raises `InputError` when there is none.
+    Raises `InputError` when the name is not known.
     """
     loss = imported(name) if name and is_import(name) else name
     check_loss(loss)
@@ -70,7 +70,7 @@ def make_loss(loss: LossLike, batch: Any) -> Loss:
 
     None is the network's own for a dict (`model(**batch).loss`), and cross-entropy for a pair.
 
-    Raises `InputError` when `loss` is none.
+    Raises `InputError` when `loss` is no loss.
     """
     check_loss(loss)
     if loss is None:

@@ -1,4 +1,4 @@
-"""What a network is trained for: its mean loss on a batch, and the measure shown to users."""
+"""The loss that a network is trained for, and the measure shown to users."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chita.errors import InputError
 class Measure:
     """A measure summed over `count` units (samples, pixels): its mean is `total` / `count`.
 
-    `name` tells what is measured, with its unit. With `log`, what is shown is e to that mean.
+    `name` says what is measured, with its unit. With `log`, what is shown is e to that mean.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Loss(ABC):
     def check(self, model: nn.Module, batch: Any, whole: Any) -> None:  # noqa: B027 (not all have one)
         """Raise `InputError` when the loss would fail on a batch, or take it for what it is not.
 
-        `batch` is the first row of `whole`; the network is run on it alone.
+        `batch` is the first row of `whole`; the network is run on it only.
         """
 
     def relabelled(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Any:

@@ -14,7 +14,7 @@ from chita.errors import InputError
 from chita.losses.loss import Loss, Measure
 from chita.models.forward import outputs_of
 
-_IGNORED = -100  # the class that torch's losses leave out
+IGNORED = -100  # the class that torch's losses leave out
 
 
 class OutputLoss(Loss):
@@ -35,16 +35,16 @@ class OutputLoss(Loss):
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Return targets drawn from the distribution whose negative log is the summed loss."""
 
-    def compare(self, outputs: Tensor, targets: Tensor, row_size: int | None = None) -> Tensor:
-        """Return the mean losses (r,) of rows of `row_size` samples each; None is one of all."""
-        losses, counts = (t.view(-1, row_size or len(t)) for t in self.terms(outputs, targets))
+    def compare(self, outputs: Tensor, targets: Tensor, size: int | None = None) -> Tensor:
+        """Return the mean losses (r,) of rows of `size` samples each; None for one row of all."""
+        losses, counts = (t.view(-1, size or len(t)) for t in self.terms(outputs, targets))
         return losses.sum(1) / counts.sum(1)
 
-    def gradient(self, outputs: Tensor, targets: Tensor, row_size: int) -> tuple[Tensor, Tensor]:
+    def gradient(self, outputs: Tensor, targets: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Return the mean losses (r,) of rows, and the gradient of their sum by the outputs."""
         leaf = outputs.detach().requires_grad_()
         with torch.enable_grad():
-            losses = self.compare(leaf, targets, row_size)
+            losses = self.compare(leaf, targets, size)
             (gradient,) = torch.autograd.grad(losses.sum(), leaf)
         return losses.detach(), gradient
 
@@ -54,7 +54,7 @@ class OutputLoss(Loss):
         return self.compare(outputs_of(model, inputs), targets).squeeze(0)
 
     def run(self, model: nn.Module, batch: Any) -> None:
-        """On the inputs alone."""
+        """Run the network on the inputs, without targets."""
         outputs_of(model, split(batch, labelled=False)[0])
 
     def measure(self, model: nn.Module, batch: Any) -> Measure:
@@ -108,7 +108,7 @@ class _Classes(OutputLoss):
         if targets.is_floating_point():
             positions = outputs[0, 0].numel() if len(outputs) else 1
             return targets.new_full((len(targets),), positions)
-        return (targets != _IGNORED).flatten(1).sum(1) if targets.ndim > 1 else targets != _IGNORED
+        return (targets != IGNORED).flatten(1).sum(1) if targets.ndim > 1 else targets != IGNORED
 
     def score(self, outputs: Tensor, targets: Tensor) -> Measure:
         """The share of samples (or of positions) whose largest output is the target."""
@@ -121,7 +121,7 @@ class _Classes(OutputLoss):
                 f"{tuple(outputs.shape)} for targets {tuple(targets.shape)}."
             )
         self.check_targets(outputs, targets)
-        counted = classes != _IGNORED
+        counted = classes != IGNORED
         what = {2: "top-1", 4: "pixel"}.get(outputs.ndim, "per-position")
         return Measure(
             name=f"{what} accuracy, per cent",
@@ -133,7 +133,7 @@ class _Classes(OutputLoss):
         """Drawn classes, but the ignored class where the data have it."""
         if given is None or given.is_floating_point() or given.shape != drawn.shape:
             return drawn
-        return torch.where(given == _IGNORED, given, drawn)
+        return torch.where(given == IGNORED, given, drawn)
 
     def check_outputs(self, outputs: Tensor) -> None:
         """(batch, classes, ...)."""
@@ -147,7 +147,7 @@ class _Classes(OutputLoss):
         self._check_shares(outputs, targets)
         if targets.is_floating_point() or not targets.numel():
             return
-        counted = targets[targets != _IGNORED]
+        counted = targets[targets != IGNORED]
         classes = outputs.shape[1]
         if len(counted) and (int(counted.min()) < 0 or int(counted.max()) >= classes):
             raise InputError(

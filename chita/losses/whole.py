@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from chita import nested
 from chita.errors import InputError
 from chita.losses.loss import Loss, Measure
-from chita.losses.outputs import CrossEntropy
-
-_IGNORED = -100  # the label of tokens that are not told
+from chita.losses.outputs import IGNORED, CrossEntropy
 
 
 @final
@@ -42,9 +40,11 @@ class OwnLoss(Loss):
         labels = batch.get("labels")
         if isinstance(logits, Tensor) and isinstance(labels, Tensor) and _classify(logits, labels):
             return CrossEntropy().score(logits, labels)
-        if isinstance(logits, Tensor) and isinstance(labels, Tensor) and _tells_tokens(batch):
-            told = int((labels[:, 1:] != _IGNORED).sum())
-            return Measure(name="perplexity", total=float(loss) * told, count=told, log=True)
+        if isinstance(logits, Tensor) and isinstance(labels, Tensor) and _predicts_tokens(batch):
+            predicted = int((labels[:, 1:] != IGNORED).sum())
+            return Measure(
+                name="perplexity", total=float(loss) * predicted, count=predicted, log=True
+            )
         return _weighted(self.name, loss, batch)
 
     def relabelled(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Any:
@@ -64,7 +64,7 @@ class OwnLoss(Loss):
         return super().relabelled(model, batch, generator)
 
     def called(self, model: nn.Module, batch: Any) -> tuple[Tensor, Any]:
-        """Return the loss, a scalar, and the entry `logits`, None where there is none.
+        """Return the loss, a scalar, and the entry `logits`, None if absent.
 
         Raises `InputError` when the batch is no dict or the network returns no loss.
         """
@@ -109,7 +109,7 @@ class CustomLoss(Loss):
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def mean(self, model: nn.Module, batch: Any) -> Tensor:
-        """What the function returns.
+        """Return what the function does.
 
         Raises `InputError` when that is no scalar tensor.
         """
@@ -124,7 +124,7 @@ class CustomLoss(Loss):
         return _weighted(self.name, self.mean(model, batch), batch)
 
     def check(self, model: nn.Module, batch: Any, whole: Any) -> None:
-        """One call, whose failure is told."""
+        """Call the function once."""
         with torch.no_grad():
             self.mean(model, batch)
 
@@ -137,15 +137,15 @@ def _weighted(name: str, loss: Tensor, batch: Any) -> Measure:
     )
 
 
-def _tells_tokens(batch: Any) -> bool:
-    """Whether the labels are the tokens themselves, of which each is told from those before it."""
+def _predicts_tokens(batch: Any) -> bool:
+    """Return whether the labels are the tokens, each predicted from those before it."""
     ids, labels = batch.get("input_ids"), batch["labels"]
     if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.shape != labels.shape:
         return False
-    return bool(((ids == labels) | (labels == _IGNORED)).all())
+    return bool(((ids == labels) | (labels == IGNORED)).all())
 
 
 def _classify(logits: Tensor, labels: Tensor) -> bool:
-    """Whether logits are those of classes, of which labels name one per sample."""
+    """Return whether logits are those of classes, of which labels name one per sample."""
     whole = not labels.is_floating_point()
     return whole and logits.ndim == 2 and labels.shape == logits.shape[:1] and logits.shape[1] > 1

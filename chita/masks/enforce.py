@@ -17,7 +17,7 @@ _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # b
 
 @final
 class Enforcer:
-    """Holds the weights that masks remove at exactly zero.
+    """Zeros that masks keep while optimizers train the other weights.
 
     They are zero from the beginning, and again after every step of an attached optimizer. Before
     each step their gradients are set to zero, too, so that no momentum, no second moment and no
@@ -151,5 +151,5 @@ class Enforcer:
 
 
 def _of_each_entry(value: Any, weight: Tensor) -> bool:
-    """Whether a state tells something of each entry of a weight: moments, but no packed codes."""
+    """Return whether a state has a value for each entry of a weight: moments, not packed codes."""
     return isinstance(value, Tensor) and value.shape == weight.shape and value.is_floating_point()

@@ -12,7 +12,7 @@ from chita.errors import CheckpointError, InputError
 from chita.layout import Layout
 from chita.masks.sources import masks_beside, zeros_of
 from chita.masks.storage import is_mask_file, load_masks, mask_file
-from chita.models.checkpoint import known_name, read_tensors
+from chita.models.checkpoint import known_name, load
 from chita.models.prunable import prunable_layout
 from chita.models.targets import decide
 
@@ -33,7 +33,7 @@ def read_masks(path: Path, model: nn.Module, *, allow_pickle: bool = False) -> d
         return load_masks(file)
     known = model.state_dict()
     tensors = {}
-    for name, tensor in read_tensors(path, allow_pickle=allow_pickle).items():
+    for name, tensor in load(path, allow_pickle=allow_pickle).items():
         tensors[known_name(name, known) or name] = tensor
     decided = (decision for decision in decide(model) if decision.pruned)
     aliases = {d.role.name: [role.name for role in d.roles] for d in decided}

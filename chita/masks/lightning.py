@@ -13,8 +13,10 @@ from chita.masks.fit import Masks
 
 
 @final
-class KeepZeros(lightning.Callback):
-    """Holds the zeros of a pruned network through `Trainer.fit`: `callbacks=[KeepZeros(run, ...)]`.
+class LightningKeepZeros(lightning.Callback):
+    """The zeros of a pruned network, kept through `lightning.Trainer.fit`.
+
+    Use: `callbacks=[LightningKeepZeros(run, ...)]`.
 
     Args:
         masks: named masks, or a run folder or file that holds them.

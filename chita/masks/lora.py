@@ -31,7 +31,7 @@ def merge_adapter(model: Any, masks: Masks) -> Merged:
 
     Merging adds B A, which is dense, to every adapted weight, so a plain merge fills all zeros.
     Here the removed weights are zero again after it. What the adapter had learned to do through
-    them is lost, and `lost` tells how much that is: expect about the sparsity, and measure.
+    them is lost, and `lost` is its share: expect about the sparsity, and measure.
 
     Args:
         model: what `peft.get_peft_model` returned, trained.
@@ -60,9 +60,9 @@ def merge_adapter(model: Any, masks: Masks) -> Merged:
 
 
 def _weights(network: nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The weights under adapters, by the names that they have without."""
-    found = {}
-    for name, weight in network.named_parameters():
-        if ".base_layer." in name:
-            found[name.replace(".base_layer.", ".")] = weight
-    return found
+    """Return the weights under adapters, by the names that they have without."""
+    return {
+        name.replace(".base_layer.", "."): weight
+        for name, weight in network.named_parameters()
+        if ".base_layer." in name
+    }

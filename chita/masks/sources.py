@@ -37,17 +37,18 @@ def zeros_of(
 
     Raises `CheckpointError` when tensors are missing, or none of them holds a zero.
     """
-    stored = {
-        name: next((other for other in others if other in tensors), None)
-        for name, others in aliases.items()
-    }
-    missing = [name for name, other in stored.items() if other is None]
+    masks, missing = {}, []
+    for name, others in aliases.items():
+        stored = next((tensors[other] for other in others if other in tensors), None)
+        if stored is None:
+            missing.append(name)
+        else:
+            masks[name] = stored != 0
     if missing:
         raise CheckpointError(
             f"The checkpoint that shall give the mask lacks {', '.join(missing)}. Give one of this "
             "architecture, or a mask file."
         )
-    masks = {name: tensors[other] != 0 for name, other in stored.items() if other is not None}
     if all(bool(mask.all()) for mask in masks.values()):
         raise CheckpointError(
             "The checkpoint that shall give the mask has no zero in any prunable tensor. Give a "

@@ -16,8 +16,10 @@ from chita.masks.storage import MASKS, save_masks
 
 
 @final
-class KeepZeros(TrainerCallback):
-    """Holds the zeros of a pruned network through `Trainer.train`: `callbacks=[KeepZeros(run)]`.
+class TrainerKeepZeros(TrainerCallback):
+    """The zeros of a pruned network, kept through `transformers.Trainer.train`.
+
+    Use: `callbacks=[TrainerKeepZeros(run)]`.
 
     Every checkpoint that the Trainer writes gets a `masks.safetensors`, so that `chita verify`
     can be asked of it.
@@ -47,7 +49,7 @@ class KeepZeros(TrainerCallback):
         if hasattr(model, "merge_and_unload"):
             raise InputError(
                 "The network has adapters, which leave its own weights as they are. Train it "
-                "without KeepZeros, then merge with chita.masks.lora.merge_adapter."
+                "without TrainerKeepZeros, then merge with chita.masks.lora.merge_adapter."
             )
         self._enforcer = Enforcer(model, self._masks)
         while not isinstance(optimizer, torch.optim.Optimizer) or hasattr(optimizer, "optimizer"):

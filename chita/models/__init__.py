@@ -1,1 +1,1 @@
-"""All that knows about networks: their prunable weights, their checkpoints, named networks."""
+"""Networks: their prunable weights, their checkpoints, networks by name."""

@@ -29,7 +29,7 @@ _SHOWN = 20  # faults listed in one message
 
 
 def same_name(name: str) -> str:
-    """The key map of checkpoints that name tensors as the network does."""
+    """Return the name: the key map of checkpoints that name tensors as the network does."""
     return name
 
 
@@ -59,23 +59,7 @@ def load(
     ...     load(file.name)["weight"].tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    return read_tensors(Path(path), allow_pickle=allow_pickle, max_bytes=max_bytes)
-
-
-def read_tensors(
-    path: Path, *, allow_pickle: bool = False, max_bytes: int | None = None
-) -> dict[str, Tensor]:
-    """Return the named tensors of a checkpoint, on the CPU.
-
-    Args:
-        path: see `load`, as for the others.
-        allow_pickle: also unpickle foreign objects, which **runs code stored in the file**.
-        max_bytes: how much a sparse file may hold.
-
-    Raises:
-        CheckpointError: the file is absent, damaged, holds no tensors, holds some that are not
-            plain, or needs `allow_pickle`.
-    """
+    path = Path(path)
     inner = path / "model.safetensors"
     if path.is_dir() and not inner.is_file():
         raise CheckpointError(
@@ -169,8 +153,8 @@ def known_name(name: str, known: Container[str], key_map: KeyMap = same_name) ->
 def _misfits(
     mapped: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, weights: Collection[str]
 ) -> Iterator[str]:
-    """What is wrong with tensors for a network that has the expected ones."""
-    # A tied tensor may be stored under one of its names alone.
+    """Iterate over what is wrong with tensors for a network that has the expected ones."""
+    # A tied tensor may be stored under only one of its names.
     held = (expected.get(name) for name in mapped)
     found = {tensor.data_ptr() for tensor in held if isinstance(tensor, Tensor)}
     for name, tensor in expected.items():
@@ -193,14 +177,14 @@ def _misfits(
 
 
 def _sound(tensor: Tensor, *, infinite: bool) -> bool:
-    """Whether no value is NaN, or infinite where that is no part of a buffer's meaning."""
+    """Return whether no value is NaN, or infinite unless buffers may be."""
     wide = tensor.float() if tensor.itemsize == 1 else tensor  # torch knows no NaN of float8
     bad = torch.isnan(wide) if infinite else ~torch.isfinite(wide)
     return not bool(bad.any())
 
 
 def _unpruned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with `NAME_orig` and `NAME_mask` of torch.nn.utils.prune as their product."""
+    """Return the tensors, `NAME_orig` and `NAME_mask` of torch.nn.utils.prune as a product."""
     merged = dict(tensors)
     for name in tensors:
         weight = name.removesuffix("_orig")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from chita import nested
 from chita.errors import ChitaError, InputError
-from chita.imports import told
+from chita.imports import cause
 
 
 def outputs_of(model: nn.Module, inputs: Any) -> Tensor:
@@ -39,6 +40,20 @@ def outputs_of(model: nn.Module, inputs: Any) -> Tensor:
     )
 
 
+def hooked(handles: Iterable[RemovableHandle]) -> ExitStack:
+    """Return a context at whose end hooks are removed; they are registered now."""
+    stack = ExitStack()
+    for handle in handles:
+        stack.enter_context(handle)
+    return stack
+
+
+def labelled_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Iterate over the modules of a network, each with its name and type for a message."""
+    for name, module in model.named_modules():
+        yield f"{name or 'the network'} ({type(module).__name__})", module
+
+
 @contextmanager
 def failures_named(model: nn.Module, batch: Any) -> Iterator[None]:
     """Run a block that calls the network; a failure becomes an `InputError` naming the module.
@@ -46,24 +61,23 @@ def failures_named(model: nn.Module, batch: Any) -> Iterator[None]:
     `batch` is what the network is called with; its shapes are in the message.
     """
     path: list[str] = []
-    handles = []
-    for name, module in model.named_modules():
-        label = f"{name or 'the network'} ({type(module).__name__})"
-        handles.append(module.register_forward_pre_hook(lambda *_, label=label: path.append(label)))
-        handles.append(module.register_forward_hook(lambda *_: path.pop() and None))
+
+    def tracked() -> Iterator[RemovableHandle]:
+        for label, module in labelled_modules(model):
+            yield module.register_forward_pre_hook(lambda *_, label=label: path.append(label))
+            yield module.register_forward_hook(lambda *_: path.pop() and None)
+
     try:
-        yield
+        with hooked(tracked()):
+            yield
     except ChitaError:
         raise
     except Exception as error:  # a forward pass is the user's code and may raise anything
         place = f"The forward pass fails in {path[-1]}" if path else "The loss fails"
         raise InputError(
-            f"{place}: {told(error)}. The batch is {nested.described(batch)}; check that it fits "
+            f"{place}: {cause(error)}. The batch is {nested.described(batch)}; check that it fits "
             "the network."
         ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def first_not_finite(model: nn.Module, run: Callable[[], object]) -> str:
@@ -72,19 +86,15 @@ def first_not_finite(model: nn.Module, run: Callable[[], object]) -> str:
     `run` calls the network once.
     """
     culprits: list[str] = []
-    handles = []
-    for name, module in model.named_modules():
-        label = f"{name or 'the network'} ({type(module).__name__})"
 
-        def note(_module: nn.Module, _inputs: object, out: object, label: str = label) -> None:
-            if any(not bool(torch.isfinite(tensor).all()) for tensor in nested.tensors(out)):
-                culprits.append(label)
+    def note(label: str, out: object) -> None:
+        if any(not bool(torch.isfinite(tensor).all()) for tensor in nested.tensors(out)):
+            culprits.append(label)
 
-        handles.append(module.register_forward_hook(note))
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooks = (
+        module.register_forward_hook(lambda _m, _in, out, label=label: note(label, out))
+        for label, module in labelled_modules(model)
+    )
+    with hooked(hooks), torch.no_grad():
+        run()
     return culprits[0] if culprits else "the loss itself (outputs are finite)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -16,7 +17,7 @@ from chita.text_format import LENGTH, TextFormat
 def tokenizer_of(form: TextFormat) -> Any:
     """Return the tokenizer of a network.
 
-    Raises `InputError` when there is none.
+    Raises `InputError` when it cannot be read.
     """
     import transformers  # noqa: PLC0415 (an optional library)
 
@@ -53,39 +54,39 @@ def hugging_face_model(name: str) -> NamedModel:
     named = [n for n in config.architectures or () if hasattr(transformers, n)]
     kind: Any = getattr(transformers, named[0]) if named else transformers.AutoModel
 
-    def build() -> nn.Module:
-        network: nn.Module = kind(config) if named else kind.from_config(config)
-        return network
-
     def trained() -> nn.Module:
         with without_bars():
             network: nn.Module = kind.from_pretrained(name)
         return network
 
-    causal = bool(named) and (named[0].endswith("ForCausalLM") or named[0].endswith("LMHeadModel"))
+    causal = bool(named) and named[0].endswith(("ForCausalLM", "LMHeadModel"))
     longest = _longest(config)
-    text = TextFormat(
-        name=name, causal=causal, length=min(LENGTH, longest or LENGTH), longest=longest
+    return NamedModel(
+        build=partial(kind if named else kind.from_config, config),
+        trained=trained,
+        about="of Hugging Face",
+        text=TextFormat(
+            name=name, causal=causal, length=min(LENGTH, longest or LENGTH), longest=longest
+        ),
     )
-    return NamedModel(build=build, trained=trained, about="of Hugging Face", text=text)
 
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Without the progress bars of transformers, which know nothing of ours."""
+    """Silence the progress bars of transformers, which do not know ours, for a block."""
     from transformers import logging  # noqa: PLC0415 (an optional library)
 
-    told: Any = logging
-    shown = told.is_progress_bar_enabled()
-    told.disable_progress_bar()
+    bars: Any = logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            told.enable_progress_bar()
+            bars.enable_progress_bar()
 
 
 def _longest(config: Any) -> int | None:
-    """How many tokens a network has positions for, None where that is not known."""
+    """Return the number of tokens that a network has positions for, None if it is not known."""
     longest = getattr(config, "max_position_embeddings", None)
     return longest if isinstance(longest, int) and longest > 0 else None

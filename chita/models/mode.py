@@ -1,9 +1,9 @@
-"""Training flags and tensors: set or changed for a while, then given back."""
+"""Flags, forward passes and tensors of networks: changed for a block, then given back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -14,33 +14,55 @@ State = dict[str, Tensor]
 
 
 @contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put a network in eval mode for a block, then restore every module's own flag."""
-    flags = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+def training_flags(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Put a network in train or eval mode for a block, then restore every module's own flag."""
+    with attributes_set(model.modules(), "training", training):
+        model.train(training)  # which a network may have written itself
         yield
-    finally:
-        for module, training in flags.items():
-            module.training = training
+
+
+def evaluation_mode(model: nn.Module) -> AbstractContextManager[None]:
+    """Put a network in eval mode for a block, then restore every module's own flag."""
+    return training_flags(model, training=False)
 
 
 @contextmanager
-def without_cache(model: nn.Module) -> Iterator[None]:
+def attributes_set(owners: Iterable[Any], name: str, value: Any) -> Iterator[None]:
+    """Give an attribute of several objects another value for a block."""
+    before = [(owner, getattr(owner, name)) for owner in owners]
+    try:
+        for owner, _ in before:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for owner, own in before:
+            setattr(owner, name, own)
+
+
+@contextmanager
+def forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Give a module another forward pass for a block."""
+    own = vars(module)
+    before = own.get("forward")
+    own["forward"] = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del own["forward"]
+        else:
+            own["forward"] = before
+
+
+def without_cache(model: nn.Module) -> AbstractContextManager[None]:
     """Let a network keep no keys and values of what it has seen, for a block.
 
     Hugging Face's decoders do, unless their configuration says `use_cache = False`.
     """
     config = getattr(model, "config", None)
-    before = getattr(config, "use_cache", None)
-    if not before:
-        yield
-        return
-    config.use_cache = False  # type: ignore[union-attr]
-    try:
-        yield
-    finally:
-        config.use_cache = before  # type: ignore[union-attr]
+    return attributes_set(
+        [config] if getattr(config, "use_cache", None) else [], "use_cache", False
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What is known of a network by its name."""
+"""Networks known by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class NamedModel:
     its own; `data`, the data set it belongs to; `about`, one line; `key_map`, for checkpoints in
     the wild; `bundled`, file name of weights shipped with the package; `images`, the form in
     which it takes them; `text`, the form in which it takes text; `own`, whether a function of the
-    user makes it, of which nobody knows whether it trains or loads.
+    user makes it, which may train, load or neither.
     """
 
     build: Callable[[], nn.Module]

@@ -23,9 +23,9 @@ def prunable_layout(
     Biases and norms never belong to it unless named. A weight that several modules share appears
     once, under its first name as a layer's weight.
 
-    Raises `InputError` when there is none, when a rule matches nothing, or when a module computes
-    its weight from other parameters (`torch.nn.utils.parametrize`, `torch.nn.utils.prune`), since
-    a change of it would be lost.
+    Raises `InputError` when nothing is left to prune, when a rule matches nothing, or when a module
+    computes its weight from other parameters (`torch.nn.utils.parametrize`,
+    `torch.nn.utils.prune`), since a change of it would be lost.
     """
     decisions = [decision for decision in decide(model, targets, ignore) if decision.pruned]
     check_prunable(decisions)

@@ -1,4 +1,4 @@
-"""What each parameter of a network is: its owner, its axes, whether it is a weight to prune."""
+"""The roles of parameters: their owner, their axes, whether they are weights to prune."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from chita.layout import Axes
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
@@ -70,21 +70,21 @@ def roles(model: nn.Module) -> Iterator[Role]:
 
 
 def _kinds(module: nn.Module) -> tuple[str, ...]:
-    """The class names of a module, the most special first, without `Module` itself."""
+    """Return the class names of a module, the most special first, without `Module` itself."""
     names = tuple(k.__name__ for k in type(module).__mro__ if issubclass(k, nn.Module))
     return names[:-1] or names
 
 
 def computes_others(name: str) -> bool:
-    """Return whether a parameter of this name serves to compute a weight, and is none itself."""
+    """Return whether a parameter of this name serves to compute a weight that is no parameter."""
     return bool(_COMPUTED.search(name))
 
 
 def _weights(module: nn.Module) -> Iterator[tuple[str, Axes]]:
-    """The attributes of a module that are weights to prune, with their axes."""
+    """Iterate over the attributes of a module that are weights to prune, with their axes."""
     if isinstance(module, (nn.Linear, nn.Bilinear)):
         yield "weight", Axes()
-    elif isinstance(module, _CONVOLUTIONS):
+    elif isinstance(module, CONVOLUTIONS):
         yield "weight", Axes(groups=module.groups)
     elif isinstance(module, _TRANSPOSED):
         yield "weight", Axes(output=1, input=0, groups=module.groups)
@@ -102,7 +102,7 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, Axes]]:
 
 
 def _parametrised(module: nn.Module) -> list[str]:
-    """Names of weights that a recurrent module computes from other parameters."""
+    """Return names of weights that a recurrent module computes from other parameters."""
     inner = list(getattr(module, "parametrizations", {}))
     return inner + [_SUFFIX.sub("", name) for name in module._parameters if _SUFFIX.search(name)]
 

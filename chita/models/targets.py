@@ -1,4 +1,4 @@
-"""Which weights are pruned: rules by name, pattern and type, and the rule that decided."""
+"""The weights that are pruned: rules by name, pattern and type, and the rule that decided."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KINDS_OF_RULES = "names, globs, re: patterns or types of modules"
 @final
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What happens to one parameter, and by which rule.
+    """The decision whether one parameter is pruned, and the rule behind it.
 
     Fields: `roles`, the parameter under each of its names; `pruned`; `rule`, for people, such as
     "targets fc*" or "default: Linear"; `overruled`, the rules of `ignore` that a stronger one of
@@ -60,7 +60,7 @@ def decide(
     one around it. A name beats a pattern, and a pattern a type; on equal terms `ignore` beats
     `targets`. Without `targets`, the weights of linear, convolution, attention and recurrent
     layers are pruned, but no tensor that is also an embedding. Patterns and types reach weights
-    and embeddings; other parameters are reached by their full name alone.
+    and embeddings; other parameters are reached by their full name only.
 
     Raises `InputError` that lists every rule that matches nothing.
     """
@@ -68,8 +68,7 @@ def decide(
     rules += [(rule, False) for rule in _listed("ignore", ignore)]
     groups: dict[object, list[Role]] = {}
     for role in roles(model):
-        same = _identity(role)
-        groups.setdefault(same, []).append(role)
+        groups.setdefault(_identity(role), []).append(role)
     matches = {rule: 0 for rule, _ in rules}
     decisions = []
     for group in groups.values():
@@ -80,12 +79,14 @@ def decide(
                 matches[rule] += 1
                 found.append((strength, not pruned, rule))
         decisions.append(_decision(tuple(group), found, default=targets is None))
-    _check_matched([rule for rule, count in matches.items() if not count], model)
+    unmatched = [rule for rule, count in matches.items() if not count]
+    if unmatched:
+        raise _nothing_matched(unmatched, model)
     return tuple(decisions)
 
 
 def _identity(role: Role) -> object:
-    """What parameters have in common that are one, or that lie in the same memory."""
+    """Return what parameters share that are one, or that lie in the same memory."""
     own = role.parameter
     if own is None or is_lazy(own) or own.is_meta or own.numel() == 0:
         return role.name if own is None else id(own)
@@ -97,11 +98,11 @@ def _decision(
 ) -> Decision:
     if found:
         _, ignored, rule = max(found, key=lambda match: match[:2])
-        told = f"{'ignore' if ignored else 'targets'} {rule}"
+        shown = f"{'ignore' if ignored else 'targets'} {rule}"
         overruled = tuple(other for _, against, other in found if against and not ignored)
         if overruled:
-            told += f" (over ignore {', '.join(overruled)})"
-        return Decision(roles=group, pruned=not ignored, rule=told, overruled=overruled)
+            shown += f" (over ignore {', '.join(overruled)})"
+        return Decision(roles=group, pruned=not ignored, rule=shown, overruled=overruled)
     weights = [role for role in group if role.weight]
     if not weights:
         return Decision(roles=group, pruned=False, rule="no layer's weight")
@@ -112,7 +113,7 @@ def _decision(
 
 
 def _match(rule: str, role: Role) -> int:
-    """How strongly a rule matches: its level, 0 for not."""
+    """Return the level at which a rule matches, 0 where it does not."""
     names = (role.name, role.owner)
     if rule == role.name:
         return _NAME
@@ -143,10 +144,8 @@ def _listed(what: str, rules: str | Sequence[str] | None) -> list[str]:
     return listed
 
 
-def _check_matched(unmatched: Iterable[str], model: nn.Module) -> None:
-    unmatched = list(unmatched)
-    if not unmatched:
-        return
+def _nothing_matched(unmatched: Sequence[str], model: nn.Module) -> InputError:
+    """Return an error for rules that match nothing, with names that are close to them."""
     known: dict[str, None] = {}
     for role in roles(model):
         known[role.name] = None
@@ -157,7 +156,7 @@ def _check_matched(unmatched: Iterable[str], model: nn.Module) -> None:
     for rule in unmatched:
         close = get_close_matches(rule.removeprefix("re:"), filter(None, known))
         parts.append(f"{rule!r}" + (f" (did you mean {' or '.join(close)}?)" if close else ""))
-    raise InputError(
+    return InputError(
         f"No parameter of {type(model).__name__} is matched by {', '.join(parts)}. `chita plan` "
         "lists every parameter with the rule that matched it."
     )

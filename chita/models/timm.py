@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
-
-from torch import nn
 
 from chita.errors import InputError
 from chita.image_format import ImageFormat
@@ -27,7 +26,7 @@ def timm_model(name: str) -> NamedModel:
     if not timm.is_model(name):
         close = timm.list_models(f"*{name}*") or get_close_matches(name, timm.list_models())
         hint = f"Did you mean {' or '.join(close[:5])}? " if close else ""
-        raise InputError(f"timm has no network {name!r}. {hint}timm.list_models() tells all.")
+        raise InputError(f"timm has no network {name!r}. {hint}timm.list_models() names all.")
     try:
         preset = timm.get_pretrained_cfg(name)
     except RuntimeError as error:  # NAME.TAG of a known network with an unknown tag
@@ -40,13 +39,9 @@ def timm_model(name: str) -> NamedModel:
         std=tuple(seen.get("std", ImageFormat().std)),
     )
 
-    def build(*, pretrained: bool) -> nn.Module:
-        network: nn.Module = timm.create_model(name, pretrained=pretrained)
-        return network
-
     return NamedModel(
-        build=lambda: build(pretrained=False),
-        trained=lambda: build(pretrained=True),
+        build=partial(timm.create_model, name, pretrained=False),
+        trained=partial(timm.create_model, name, pretrained=True),
         about="of timm",
         images=form,
     )

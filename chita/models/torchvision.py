@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
-
-from torch import nn
 
 from chita.errors import InputError
 from chita.image_format import ImageFormat
@@ -37,13 +36,9 @@ def torchvision_model(name: str) -> NamedModel:
             std=tuple(getattr(seen, "std", form.std)),
         )
 
-    def build(*, pretrained: bool) -> nn.Module:
-        network: nn.Module = models.get_model(name, weights=preset if pretrained else None)
-        return network
-
     return NamedModel(
-        build=lambda: build(pretrained=False),
-        trained=lambda: build(pretrained=True),
+        build=partial(models.get_model, name, weights=None),
+        trained=partial(models.get_model, name, weights=preset),
         about="of torchvision",
         images=form,
     )

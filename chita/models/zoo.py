@@ -12,11 +12,11 @@ from torch import nn
 from chita.errors import CheckpointError, ChitaError, InputError
 from chita.image_format import ImageFormat
 from chita.imports import called, is_import
-from chita.models.checkpoint import load_weights, read_tensors
+from chita.models.checkpoint import load, load_weights
 from chita.models.digits import DigitsCNN, DigitsMLP
 from chita.models.hugging_face import hugging_face_model
 from chita.models.named import NamedModel
-from chita.models.paper import mlpnet, mobilenet_v1, resnet20, resnet50
+from chita.models.paper import key_map, mlpnet, mobilenet_v1, resnet20, resnet50
 from chita.models.timm import timm_model
 from chita.models.torchvision import torchvision_model
 from chita.models.wrappers import unwrapped
@@ -43,24 +43,24 @@ MODELS: dict[str, NamedModel] = {
         build=mlpnet.MLPNet,
         data="mnist",
         about="784-40-20-10 without biases, of the papers; needs weights",
-        key_map=mlpnet.key_map,
+        key_map=key_map,
     ),
     "resnet20": NamedModel(
         build=resnet20.ResNet20,
         about="of the papers, for CIFAR-10; needs weights and data",
-        key_map=resnet20.key_map,
+        key_map=key_map,
         images=resnet20.CIFAR10,
     ),
     "resnet50": NamedModel(
         build=resnet50.ResNet50,
         about="of the papers, for ImageNet; needs weights and data",
-        key_map=resnet20.key_map,
+        key_map=key_map,
         images=_IMAGENET,
     ),
     "mobilenet-v1": NamedModel(
         build=mobilenet_v1.MobileNetV1,
         about="of the papers, for ImageNet; needs weights and data",
-        key_map=resnet20.key_map,
+        key_map=key_map,
         images=_IMAGENET,
     ),
 }
@@ -83,7 +83,7 @@ def find_model(name: str) -> NamedModel:
             What it draws from torch's generator of the CPU begins at a seed of its own, always the
             same, and leaves that generator as it was.
 
-    Raises `InputError` when there is none of that name.
+    Raises `InputError` when the name is not known.
     """
     if name in MODELS:
         return MODELS[name]
@@ -114,7 +114,7 @@ def load_model(
         name: see `find_model`.
         weights: a checkpoint; None takes the weights shipped with the package, those that the
             library downloads, or those that the function gives.
-        allow_pickle: see `read_tensors`.
+        allow_pickle: see `load`.
 
     Raises:
         InputError: the name is unknown, or the network cannot be made.
@@ -145,7 +145,7 @@ def load_network(
     if weights is None and spec.bundled is None:
         raise CheckpointError(f"No weights are shipped for {name}. Give a checkpoint: `weights`.")
     path = Path(weights) if weights else _BUNDLED / str(spec.bundled)
-    tensors = read_tensors(path, allow_pickle=allow_pickle)
+    tensors = load(path, allow_pickle=allow_pickle)
     model = _made(name, spec.build)
     dropped = load_weights(model, tensors, key_map=spec.key_map)
     return model, dropped

@@ -3,14 +3,11 @@
 from chita.problem.block_gram import BlockGram
 from chita.problem.bound import lower_bound
 from chita.problem.curvature import Curvature, Factor, NoCurvature
-from chita.problem.factored_rows import FactoredRows
 from chita.problem.gradient_gram import GradientGram
 from chita.problem.input_gram import InputGram
-from chita.problem.joined_rows import JoinedRows
 from chita.problem.prices import Prices
 from chita.problem.quadratic import LocalQuadratic, Minimum
-from chita.problem.rows import DenseRows, Rows
-from chita.problem.stacked_rows import StackedRows
+from chita.problem.rows import DenseRows, FactoredRows, HStackRows, Rows, VStackRows
 
 __all__ = [
     "BlockGram",
@@ -19,13 +16,13 @@ __all__ = [
     "Factor",
     "FactoredRows",
     "GradientGram",
+    "HStackRows",
     "InputGram",
-    "JoinedRows",
     "LocalQuadratic",
     "Minimum",
     "NoCurvature",
     "Prices",
     "Rows",
-    "StackedRows",
+    "VStackRows",
     "lower_bound",
 ]

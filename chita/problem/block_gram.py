@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from chita.layout import segments_of
-from chita.linalg.cholesky import cholesky
-from chita.problem.alike import alike
 from chita.problem.curvature import Curvature, Factor
 from chita.problem.gradient_gram import GradientGram
 from chita.problem.rows import DenseRows, Rows
+from chita.problem.systems import Answer, padded, padded_factors, similar
 
 _GATHERED = 2**23  # entries of A in a batch of blocks: 64 MB in float64
 _BLOCK_ENTRIES = 2**17  # of A: a block with fewer takes longer to call than to multiply
@@ -48,38 +47,31 @@ class BlockGram(Curvature):
     """
 
     def __init__(self, rows: Rows, blocks: Sequence[slice]) -> None:
-        self._rows, self._whole = rows, GradientGram(rows)
+        super().__init__(rows.p)
+        self._rows, self._whole, self.num_rows = rows, GradientGram(rows), rows.n
         self._blocks = tuple(blocks)
         self._parts = [rows.part(block) for block in self._blocks]
-
-    @property
-    def size(self) -> int:
-        """Number of weights p."""
-        return self._whole.size
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows n."""
-        return self._whole.num_rows
 
     def of_rows(self, z: Tensor) -> Tensor:
         """Return z (n,) for every block: its pullback is Aᵀz/n, over all p weights."""
         return z.repeat(len(self._blocks))
 
     def constant(self, value: float) -> Tensor:
-        """`value` for each row of each block, float64."""
+        """Return `value` for each row of each block, float64."""
         return self.of_rows(self._whole.constant(value))
 
     def image(self, v: Tensor, support: Tensor | None = None) -> Tensor:
-        """The blocks' products with their part of v, (B·n,)."""
+        """Return the blocks' products with their part of v, (B·n,)."""
         wide = v.dtype if v.dtype == torch.float64 else self._rows.dtype
         if support is not None and not self._in_bulk(support):
+            # Few weights in few blocks: only their columns are read.
             products = v.new_zeros(len(self._blocks), self.num_rows, dtype=wide)
             for place in self._places(support):
                 products[place.block] = self._parts[place.block].times(v[place.at], place.own)
             return products.flatten()
         if support is not None:
             v = v.new_zeros(self.size).index_copy_(0, support, v)
+        # Blocks of equal size are one batched product; an empty one has a residual all the same.
         each = [
             strip.rows.times_each(v[strip.at], strip.blocks)
             if strip.rows
@@ -89,7 +81,7 @@ class BlockGram(Curvature):
         return torch.cat(each).flatten()
 
     def pullback(self, z: Tensor, support: Tensor | None = None, *, exact: bool = False) -> Tensor:
-        """The blocks' pullbacks of their part of z, (p,) or (k,)."""
+        """Return the blocks' pullbacks of their part of z, (p,) or (k,)."""
         parted = z.view(len(self._blocks), self.num_rows)
         if support is not None and not self._in_bulk(support):
             pulled = [
@@ -104,7 +96,8 @@ class BlockGram(Curvature):
         return whole if support is None else whole[support]
 
     def _in_bulk(self, support: Tensor) -> bool:
-        """Whether a product with all of A costs less than one block after another."""
+        """Return whether a product with all of A costs less than one block after another."""
+        # Entries of A read: all, or those of the support and, in time, a fixed price for each call.
         ends = torch.searchsorted(support, self.bounds)
         asked = int(torch.count_nonzero(ends.diff()))
         apart = len(support) * self.num_rows + asked * _BLOCK_ENTRIES
@@ -112,7 +105,7 @@ class BlockGram(Curvature):
 
     @cached_property
     def bounds(self) -> Tensor:
-        """Where blocks begin, and p, (B + 1,)."""
+        """The first weight of every block, and p, (B + 1,)."""
         starts = [block.start for block in self._blocks]
         return torch.tensor([*starts, self.size], device=self._rows.device)
 
@@ -127,25 +120,25 @@ class BlockGram(Curvature):
         return strips
 
     def inner(self, a: Tensor, b: Tensor) -> float:
-        """aᵀb/n in float64."""
+        """Return aᵀb/n in float64."""
         return self._whole.inner(a, b)
 
     def diagonal(self) -> Tensor:
-        """Mean squared gradient of every weight, (p,)."""
+        """Return the mean squared gradient of every weight, (p,)."""
         return self._whole.diagonal()
 
     def block(self, index: Tensor) -> Tensor:
-        """A_BᵀA_B/n within blocks, zero between them, (k, k)."""
+        """Return A_BᵀA_B/n within blocks, zero between them, (k, k)."""
         where = self.block_of(index)
         return torch.where(where.unsqueeze(1) == where, self._whole.block(index), 0.0)
 
     def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
-        """The systems of all blocks; one whose support is that of `near` is not solved anew."""
+        """Prepare all blocks; one whose support is that of `near` is not solved again."""
         known = near if isinstance(near, _BlockFactor) and near.curvature is self else None
         return _BlockFactor(self, support, known)
 
     def restrict(self, index: Tensor) -> Curvature:
-        """The same rows and blocks, seen from the named weights alone."""
+        """Return the same rows and blocks, seen from the named weights only."""
         return BlockGram(DenseRows(self._rows.gather(index)), segments_of(index, self._blocks))
 
     def gram(self, block: int) -> GradientGram:
@@ -160,13 +153,13 @@ class BlockGram(Curvature):
         """Return the block of every weight of an index (k,)."""
         return torch.searchsorted(self.bounds[1:].contiguous(), index, right=True)
 
-    def _places(self, support: Tensor) -> Iterator[_Place]:
-        """The blocks that hold some of an ascending index."""
+    def _places(self, support: Tensor) -> Iterator[_BlockSupport]:
+        """Yield the blocks that hold some of an ascending index."""
         ends = torch.searchsorted(support, self.bounds).tolist()
         for number, (start, stop) in enumerate(pairwise(ends)):
             if stop > start:
                 at = slice(start, stop)
-                yield _Place(number, at, support[at] - self._blocks[number].start)
+                yield _BlockSupport(number, at, support[at] - self._blocks[number].start)
 
 
 class _Strip(NamedTuple):
@@ -177,7 +170,7 @@ class _Strip(NamedTuple):
     blocks: int
 
 
-class _Place(NamedTuple):
+class _BlockSupport(NamedTuple):
     """Some weights of a `block`: where they lie in an index, and which `own` weights they are."""
 
     block: int
@@ -185,21 +178,7 @@ class _Place(NamedTuple):
     own: Tensor
 
 
-class _Solved(NamedTuple):
-    """What a factor was asked last, and gave.
-
-    Fields: `ridge`; `kept` (p,), the support; `residual` (B, n); `step` (p,), zero off the support;
-    `left` (B, n).
-    """
-
-    ridge: float
-    kept: Tensor
-    residual: Tensor
-    step: Tensor
-    left: Tensor
-
-
-class _Batch(NamedTuple):
+class _BlockBatch(NamedTuple):
     """Some `blocks` (b,) that keep about as many weights each, at most m.
 
     Fields: `support` (b, m), ascending, the last weight again for what a block lacks; `there`
@@ -224,13 +203,15 @@ class _BlockFactor(Factor):
         ends = torch.searchsorted(support, curvature.bounds)
         self._starts, self._counts = ends[:-1], ends.diff()
         self._factors: dict[int, Factor] = {}
-        self._batches: tuple[Tensor, list[_Batch]] | None = None
-        self._solved: _Solved | None = near._solved if near is not None else None
-        self._room = curvature.num_rows * curvature.size
-        for block, factor in near._factors.items() if near is not None else ():
-            assert near is not None
-            if torch.equal(self._own(block), near._own(block)):
-                self._keep(block, factor)
+        self._batches: tuple[Tensor, list[_BlockBatch]] | None = None
+        self._answer: tuple[Answer, Tensor] | None = None  # and the residuals left over, (B, n)
+        self._room = curvature.num_rows * curvature.size  # as many numbers as A has
+        if near is not None:
+            self._answer = near._answer
+            # A system depends on the support only: one with the same support needs no second Gram.
+            for block, factor in near._factors.items():
+                if torch.equal(self._own(block), near._own(block)):
+                    self._keep(block, factor)
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
         curvature, support = self.curvature, self._support
@@ -239,55 +220,62 @@ class _BlockFactor(Factor):
         step = torch.zeros(curvature.size, dtype=curvature.diagonal().dtype, device=asked.device)
         kept = torch.zeros_like(step, dtype=torch.bool).index_fill_(0, support, True)
         todo = self._counts > 0
-        if self._solved is not None and self._solved.ridge == ridge:
-            known = (self._solved.residual == asked).all(1)
-            known[curvature.block_of((self._solved.kept ^ kept).nonzero().squeeze(1))] = False
-            step[support] = self._solved.step[support]
-            left[known] = self._solved.left[known]
+        if self._answer is not None:
+            # H is zero between blocks, so an exchange elsewhere changes nothing in a block. Steps
+            # of other blocks are taken over as well: they are overwritten below.
+            before, remained = self._answer
+            known = before.holds(ridge, kept, asked, curvature.block_of)
+            step[support] = before.step[support]
+            left[known] = remained[known]
             todo &= ~known
+        # Fewer weights than rows: k x k normal equations, many blocks at a time.
         few = self._counts < curvature.num_rows
         for batch in self._batched(todo & few):
             columns = curvature.columns(batch.support).double()
-            columns.mul_(batch.there.unsqueeze(2))
+            columns.mul_(
+                batch.there.unsqueeze(2)
+            )  # the weight that stands in for a lack counts once
             own = self._step(batch, columns, asked[batch.blocks], ridge)
             step[batch.support[batch.there]] = own[batch.there].to(step.dtype)
-            left[batch.blocks] += (own.unsqueeze(1) @ columns).squeeze(1)
+            left[batch.blocks] += (own.unsqueeze(1) @ columns).squeeze(1)  # r_b + A_b x_b
+        # At least as many weights as rows: the n x n dual system of each block by itself, where
+        # the residual follows from the solution without a product.
         for block in (todo & ~few).nonzero().squeeze(1).tolist():
             own, left[block] = self._factor(block).solve(asked[block], ridge)
             step[self._slice(block)] = own
-        self._solved = _Solved(ridge, kept, asked.clone(), step, left)
+        self._answer = Answer(ridge, kept, asked.clone(), step), left
         return step[support], left.flatten()
 
-    def _step(self, batch: _Batch, columns: Tensor, asked: Tensor, ridge: float) -> Tensor:
-        """-(C_b + nλI)⁻¹A_bᵀr_b for every block, (b, m), zero for what a block lacks."""
-        systems = batch.gram.clone()
-        added = torch.full(batch.there.shape, self.curvature.num_rows * ridge).to(systems)
-        systems.diagonal(dim1=1, dim2=2).add_(added.masked_fill_(~batch.there, 1.0))
-        pulled = asked.unsqueeze(1) @ columns.mT
-        return -torch.cholesky_solve(pulled.mT, cholesky(systems)).squeeze(2)
+    def _step(self, batch: _BlockBatch, columns: Tensor, asked: Tensor, ridge: float) -> Tensor:
+        """Return -(C_b + nλI)⁻¹A_bᵀr_b for every block, (b, m), zero for what a block lacks."""
+        # The Gram serves several ridges, so the factor is made in a copy. nλ is in float32 here.
+        added = torch.full(batch.there.shape, self.curvature.num_rows * ridge)
+        triangles = padded_factors(batch.gram.clone(), batch.there, added)
+        pulled = asked.unsqueeze(1) @ columns.mT  # (A_bᵀr_b)ᵀ, zero for what a block lacks
+        return -torch.cholesky_solve(pulled.mT, triangles).squeeze(2)
 
-    def _batched(self, blocks: Tensor) -> Iterator[_Batch]:
-        """Blocks (B,) that are True, in batches; those asked last are kept where there is room."""
+    def _batched(self, blocks: Tensor) -> Iterator[_BlockBatch]:
+        """Yield batches of the blocks (B,) that are True; keep the last ones, if they find room."""
         if self._batches is not None and torch.equal(self._batches[0], blocks):
             yield from self._batches[1]
             return
         made, room = [], self._room
         n = self.curvature.num_rows
-        for some in alike(self._counts, blocks.nonzero().squeeze(1), lambda m: m * n, _GATHERED):
+        for some in similar(self._counts, blocks.nonzero().squeeze(1), lambda m: m * n, _GATHERED):
             some = some.sort().values  # so that the batch's support ascends
-            counts = self._counts[some].unsqueeze(1)
-            rank = torch.arange(int(counts.max()), device=some.device)
-            support = self._support[self._starts[some].unsqueeze(1) + rank.minimum(counts - 1)]
-            there = rank < counts
+            places, there = padded(self._starts[some], self._counts[some])
+            support = self._support[places]
+            # Products in the rows' type, as in every Gram; in float64 to be factored.
             columns = self.curvature.columns(support) * there.unsqueeze(2)
-            batch = _Batch(some, support, there, (columns @ columns.mT).double())
-            room -= 2 * batch.gram.numel()
+            batch = _BlockBatch(some, support, there, (columns @ columns.mT).double())
+            room -= 2 * batch.gram.numel()  # numbers of 8 bytes where those of A have 4
             if room >= 0:
                 made.append(batch)
             yield batch
         self._batches = (blocks, made) if room >= 0 else None
 
     def cross(self, index: Tensor, ridge: float) -> Tensor:
+        # C is block-diagonal as H is: weights of two blocks share no row of J.
         crossed = torch.zeros(len(index), len(index), dtype=torch.float64, device=index.device)
         where = self.curvature.block_of(index)
         for block in where.unique().tolist():
@@ -297,12 +285,12 @@ class _BlockFactor(Factor):
         return crossed
 
     def _slice(self, block: int) -> Tensor:
-        """The support in a block, as an index of all weights."""
+        """Return the support in a block, as an index of all weights."""
         start = int(self._starts[block])
         return self._support[start : start + int(self._counts[block])]
 
     def _own(self, block: int) -> Tensor:
-        """The support in a block, as an index of its weights."""
+        """Return the support in a block, as an index of its weights."""
         return self._slice(block) - self.curvature.bounds[block]
 
     def _factor(self, block: int) -> Factor:
@@ -313,9 +301,11 @@ class _BlockFactor(Factor):
         return factor
 
     def _keep(self, block: int, factor: Factor) -> None:
-        """Hold a factor, where there is room for its Gram and that of two ridges."""
+        """Hold a factor, if its Gram and the factors of two ridges find room."""
         k, n = int(self._counts[block]), self.curvature.num_rows
-        room = 6 * min(k, n) ** 2 + (k * n if k < n else 0)  # in numbers of 4 bytes
+        # A float64 Gram and two factors of the smaller side, 2 x 3 numbers of 4 bytes; a factor of
+        # k < n also holds its columns.
+        room = 6 * min(k, n) ** 2 + (k * n if k < n else 0)
         if room <= self._room:
             self._room -= room
             self._factors[block] = factor

@@ -1,4 +1,4 @@
-"""How low Q can be at all: a bound that any allowed mask obeys."""
+"""A lower bound of Q that holds at every allowed mask."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ import torch
 from torch import Tensor
 
 from chita.errors import InputError
+from chita.linalg.sums import dot
 from chita.problem.quadratic import LocalQuadratic, Minimum
 
 _DAMPED = 0.1  # a step that lowers the bound by more than this share of it is taken back
 
 
-class Masks(Protocol):
+class AllowedMasks(Protocol):
     """A set of allowed masks, of which a `chita.constraints.Constraint` is one."""
 
     def select(self, values: Tensor) -> Tensor:
-        """The allowed mask (p,) that seems to keep the largest Σ v² of values v (p,)."""
+        """Return the allowed mask (p,) that seems to keep the largest Σ v² of values v (p,)."""
 
     def ceiling(self, values: Tensor, mask: Tensor) -> float:
-        """A number that this sum exceeds at no allowed mask, given the mask selected."""
+        """Return a number that this sum exceeds at no allowed mask, given the mask selected."""
 
 
 def lower_bound(
     problem: LocalQuadratic,
-    masks: Masks,
+    masks: AllowedMasks,
     minimum: Minimum,
     *,
     steps: int = 40,
@@ -56,6 +57,7 @@ def lower_bound(
     """
     if problem.ridge == 0:
         raise InputError("A lower bound needs a ridge above zero.")
+    # At the residual of an optimal support the bound is tight, so the steps begin close.
     u = minimum.residual.double()
     best, highest = u, -torch.inf
     average: Tensor | None = None
@@ -64,31 +66,37 @@ def lower_bound(
         value, z, mask = _bound(problem, masks, u, exact=False)
         if value > highest:
             best, highest = u, value
+        # With kinks the bound may fall on the way up. A large fall, or no number, means that the
+        # step was too long: back to the best, half as long, with a new average.
         elif not value >= highest - _DAMPED * abs(highest):
             u, length, average = best, length / 2, None
             continue
+        # A subgradient is r(0) - u + image(s∘z), s a mask that attains c(z). Masks jump from one
+        # step to the next, so s is their running average, in which the newest counts ever less.
         share = 0.3 / (1 + 0.1 * step)
         kept = mask.to(z.dtype)
         average = kept if average is None else torch.lerp(average, kept, share)
         slope = problem.anchor - u + problem.curvature.image(average * z)
+        # Newton: the curvature of LB in u is I + A_s A_sᵀ/nλ, for which that of the support in
+        # `minimum` stands in. `solve` applies its inverse: the residual left of `slope`.
         u = u + length * minimum.factor.solve(slope, problem.ridge)[1]
     return _bound(problem, masks, best, exact=True)[0]
 
 
 def _bound(
-    problem: LocalQuadratic, masks: Masks, u: Tensor, *, exact: bool
+    problem: LocalQuadratic, masks: AllowedMasks, u: Tensor, *, exact: bool
 ) -> tuple[float, Tensor, Tensor]:
-    """LB(u), z (p,) and the mask (p,) that it selects."""
+    """Return LB(u), z (p,) and the mask (p,) that it selects."""
     inner, w_bar = problem.curvature.inner, problem.w_bar
     pulled = problem.curvature.pullback(u, exact=exact)
     z = w_bar.to(pulled.dtype) - pulled / problem.ridge
-    if not bool(torch.isfinite(z).all()):
+    if not bool(torch.isfinite(z).all()):  # a step that ran away; the caller takes it back
         return -torch.inf, z, torch.zeros_like(z, dtype=torch.bool)
     mask = masks.select(z)
     value = (
         -0.5 * inner(u, u)
         + inner(u, problem.anchor)
-        + 0.5 * problem.ridge * problem.space.dot(w_bar, w_bar)
+        + 0.5 * problem.ridge * dot(w_bar, w_bar)
         - 0.5 * problem.ridge * masks.ceiling(z, mask)
         - 0.5 * inner(problem.shift, problem.shift)
         + problem.offset

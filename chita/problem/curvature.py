@@ -1,4 +1,4 @@
-"""What a curvature can do: a symmetric positive semi-definite H (p, p) that is never formed."""
+"""The promises of a curvature: a symmetric positive semi-definite H (p, p), never formed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Factor(ABC):
 
     @property
     def priced(self) -> bool:
-        """Whether `cross` costs less than the solve for a support nearby."""
+        """True where `cross` costs less than the solve for a support nearby."""
         return True
 
     @abstractmethod
@@ -37,7 +37,7 @@ class Factor(ABC):
         """Return C = Jᵢᵀ(J_S J_Sᵀ + ridge·I)⁻¹Jᵢ for an index i (m,), (m, m) in float64.
 
         The diagonal of a kept weight is its leverage. With it the exact price of an exchange of
-        weights is known without solving anew. Raises `NumericalError` as `solve` does.
+        weights is known without another solve. Raises `NumericalError` as `solve` does.
         """
 
 
@@ -46,17 +46,14 @@ class Curvature(ABC):
 
     `image` is v ↦ J v, `pullback` its adjoint, so that H v = pullback(image(v)) and
     vᵀHv = inner(image(v), image(v)).
+
+    Args:
+        size: number of weights p.
+        informed: something is known of the loss.
     """
 
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """Number of weights p."""
-
-    @property
-    def informed(self) -> bool:
-        """Whether anything is known of the loss."""
-        return True
+    def __init__(self, size: int, *, informed: bool = True) -> None:
+        self.size, self.informed = size, informed
 
     @abstractmethod
     def constant(self, value: float) -> Tensor:
@@ -98,14 +95,14 @@ class Curvature(ABC):
 
     @abstractmethod
     def restrict(self, index: Tensor) -> Curvature:
-        """Return the curvature of the weights named by index (k,) alone."""
+        """Return the curvature of the weights named by index (k,) only."""
 
 
 @final
 class NoCurvature(Curvature):
     """H = 0: nothing is known of the loss, and nothing was collected.
 
-    For solvers that look at the weights alone. Its image space has no dimension. `device` is that
+    For solvers that look at the weights only. Its image space has no dimension. `device` is that
     of the weights.
 
     >>> NoCurvature(3).diagonal()
@@ -113,50 +110,40 @@ class NoCurvature(Curvature):
     """
 
     def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
-        self._size = size
+        super().__init__(size, informed=False)
         self._device = device
 
-    @property
-    def size(self) -> int:
-        """Number of weights p."""
-        return self._size
-
-    @property
-    def informed(self) -> bool:
-        """No."""
-        return False
-
     def constant(self, value: float) -> Tensor:
-        """An empty vector."""
+        """Return an empty vector."""
         return torch.full((0,), value, dtype=torch.float64, device=self._device)
 
     def image(self, v: Tensor, support: Tensor | None = None) -> Tensor:
-        """An empty vector."""
+        """Return an empty vector."""
         return v.new_empty(0)
 
     def pullback(self, z: Tensor, support: Tensor | None = None, *, exact: bool = False) -> Tensor:
-        """Zeros (p,) or (k,)."""
-        count = self._size if support is None else len(support)
+        """Return zeros (p,) or (k,)."""
+        count = self.size if support is None else len(support)
         return torch.zeros(count, device=self._device)
 
     def inner(self, a: Tensor, b: Tensor) -> float:
-        """Zero."""
+        """Return zero."""
         return 0.0
 
     def diagonal(self) -> Tensor:
-        """Zeros (p,)."""
-        return torch.zeros(self._size, device=self._device)
+        """Return zeros (p,)."""
+        return torch.zeros(self.size, device=self._device)
 
     def block(self, index: Tensor) -> Tensor:
-        """Zeros (k, k)."""
+        """Return zeros (k, k)."""
         return torch.zeros(len(index), len(index), dtype=torch.float64, device=self._device)
 
     def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
-        """A factor whose every step is zero."""
+        """Return a factor whose every step is zero."""
         return _ZeroFactor(len(support))
 
     def restrict(self, index: Tensor) -> Curvature:
-        """No curvature on fewer weights."""
+        """Return no curvature on fewer weights."""
         return NoCurvature(len(index), self._device)
 
 

@@ -38,46 +38,38 @@ class GradientGram(Curvature):
     """
 
     def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+        super().__init__(rows.p)
+        self._rows, self.num_rows = rows, rows.n
         self._fresh: _RowFactor | None = None  # whoever asks again is given the same bits
-
-    @property
-    def size(self) -> int:
-        """Number of weights p."""
-        return self._rows.p
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows n."""
-        return self._rows.n
 
     def of_rows(self, z: Tensor) -> Tensor:
         """Return z (n,): its pullback is Aᵀz/n."""
         return z
 
     def constant(self, value: float) -> Tensor:
-        """`value` for each of the n rows, float64."""
+        """Return `value` for each of the n rows, float64."""
         return torch.full((self.num_rows,), value, dtype=torch.float64, device=self._rows.device)
 
     def image(self, v: Tensor, support: Tensor | None = None) -> Tensor:
-        """A v, or A_S v, shape (n,)."""
+        """Return A v, or A_S v, shape (n,)."""
         return self._rows.times(v, support)
 
     def pullback(self, z: Tensor, support: Tensor | None = None, *, exact: bool = False) -> Tensor:
-        """Aᵀz/n, shape (p,), or A_Sᵀz/n, shape (k,)."""
+        """Return Aᵀz/n, shape (p,), or A_Sᵀz/n, shape (k,)."""
         if not exact:
             return self._rows.transpose_times(z / self._rows.n, support)
+        # Rows multiply by z in their own type, so float64 takes columns that were promoted first.
         device = z.device
         index = torch.arange(self._rows.p, device=device) if support is None else support
         scaled = z.double() / self._rows.n
         return torch.cat([self._rows.gather(b).double() @ scaled for b in index.split(_BLOCK)])
 
     def inner(self, a: Tensor, b: Tensor) -> float:
-        """aᵀb/n in float64."""
+        """Return aᵀb/n in float64."""
         return float(a.double() @ b.double()) / self._rows.n
 
     def diagonal(self) -> Tensor:
-        """Mean squared gradient of every weight, (p,)."""
+        """Return the mean squared gradient of every weight, (p,)."""
         return self._diagonal
 
     @cached_property
@@ -85,23 +77,23 @@ class GradientGram(Curvature):
         return self._rows.squared_norms() / self._rows.n
 
     def block(self, index: Tensor) -> Tensor:
-        """A_BᵀA_B/n, (k, k)."""
+        """Return A_BᵀA_B/n, (k, k)."""
         columns = self._rows.gather(index)
         return (columns @ columns.T).double() / self._rows.n
 
     def columns(self, index: Tensor) -> Tensor:
-        """The columns of A named by index (k,), copied to (k, n)."""
+        """Return the columns of A named by index (k,), copied to (k, n)."""
         return self._rows.gather(index)
 
     def row_gram(self) -> Tensor:
-        """A Aᵀ (n, n) in float64."""
+        """Return A Aᵀ (n, n) in float64."""
         lower = _row_gram(self._rows, torch.arange(self.size, device=self._rows.device)).tril()
         return lower + lower.tril(-1).T
 
     def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
         """Prepare through the smaller of an n x n and a k x k system, or to do without either."""
         if isinstance(near, _IteratedFactor):
-            near = near.formed
+            near = near.formed  # a Gram to update, if one was formed there
         if self._iterates(len(support)):
             return _IteratedFactor(
                 self._rows, support, self._whole, lambda: self._formed(support, near)
@@ -109,6 +101,7 @@ class GradientGram(Curvature):
         return self._formed(support, near)
 
     def _formed(self, support: Tensor, near: Factor | None) -> Factor:
+        # The smaller system: k x k normal equations, or the n x n dual one.
         if len(support) < self._rows.n:
             return _WeightFactor(self._rows, self._rows.gather(support))
         if isinstance(near, _RowFactor):
@@ -118,8 +111,10 @@ class GradientGram(Curvature):
         return self._fresh
 
     def _iterates(self, k: int) -> bool:
-        """Whether conjugate gradients cost less than an n x n system of k columns."""
+        """Return whether conjugate gradients cost less than an n x n system of k columns."""
         n, p = self._rows.n, self._rows.p
+        # In multiply-adds: half a Gram of the columns kept, or of those removed where these are
+        # fewer, and its Cholesky factor.
         forming = n**2 * min(k, p - k) // 2 + n**3 // 6
         return self._rows.factored and k >= n and forming > _ITERATING * n * p
 
@@ -131,7 +126,7 @@ class GradientGram(Curvature):
         return _System(gram, self._rows.n)
 
     def restrict(self, index: Tensor) -> Curvature:
-        """The same rows, seen from the named weights alone."""
+        """Return the same rows, seen from the named weights only."""
         return GradientGram(DenseRows(self._rows.gather(index)))
 
 
@@ -144,8 +139,9 @@ class _System:
         self._kept: dict[float, Tensor] = {}
 
     def cholesky(self, ridge: float) -> Tensor:
-        """The lower triangle of the factor for one λ."""
+        """Return the lower triangle of the factor for one λ."""
         if ridge not in self._kept:
+            # λ goes on the Gram's own diagonal and off it again: a copy would take n² numbers more.
             diagonal = self._gram.diagonal()
             without = diagonal.clone()
             diagonal.add_(self._n * ridge)
@@ -153,7 +149,7 @@ class _System:
                 factor = cholesky(self._gram)
             finally:
                 diagonal.copy_(without)
-            if len(self._kept) == 2:
+            if len(self._kept) == 2:  # so that memory is bounded, whatever ridges are tried
                 del self._kept[next(iter(self._kept))]
             self._kept[ridge] = factor
         return self._kept[ridge]
@@ -173,26 +169,31 @@ class _RowFactor(Factor):
         self._system = _System(gram, rows.n)
 
     def moved_to(self, support: Tensor) -> _RowFactor:
-        """The factor of another support; K changes by the columns that enter and leave."""
+        """Return the factor of another support; K changes by the columns that enter and leave."""
         here = torch.zeros(self._rows.p, dtype=torch.bool, device=support.device)
         there = here.clone()
         here[self.support] = True
         there[support] = True
         entering = (there & ~here).nonzero().squeeze(1)
         leaving = (here & ~there).nonzero().squeeze(1)
+        # An update costs the products of the columns that move, and a copy of K; where many move, K
+        # is formed from its own columns.
         if 2 * (len(entering) + len(leaving)) > len(support):
             return _RowFactor(self._rows, support, _row_gram(self._rows, support))
+        # K_T = K_S + A_in A_inᵀ - A_out A_outᵀ
         gram = self._gram.clone()
         _add_row_gram(gram, self._rows, entering, 1)
         _add_row_gram(gram, self._rows, leaving, -1)
         return _RowFactor(self._rows, support, gram)
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+        # α = (K + nλI)⁻¹ r; then x = -A_Sᵀα, and r + A_S x = r - Kα = nλα without a product.
         triangle = self._system.cholesky(ridge)
         alpha = solve(triangle, residual.double())
         return -self._rows.transpose_times(alpha, self.support), self._rows.n * ridge * alpha
 
     def cross(self, index: Tensor, ridge: float) -> Tensor:
+        # C = AᵢᵀM⁻¹Aᵢ = (L⁻¹Aᵢ)ᵀ(L⁻¹Aᵢ) with M = K + nλI = LLᵀ: symmetric whatever rounding does.
         columns = self._rows.gather(index).double()
         half = torch.linalg.solve_triangular(self._system.cholesky(ridge), columns.T, upper=False)
         crossed: Tensor = half.T @ half
@@ -200,7 +201,7 @@ class _RowFactor(Factor):
 
 
 def _row_gram(rows: Rows, support: Tensor) -> Tensor:
-    """The lower triangle of A_S A_Sᵀ (n, n) in float64, from products in the rows' type.
+    """Return the lower triangle of A_S A_Sᵀ (n, n) in float64, from products in the rows' type.
 
     Of most columns, it is the Gram of all less that of the rest, where the former costs little.
     """
@@ -216,6 +217,7 @@ def _row_gram(rows: Rows, support: Tensor) -> Tensor:
 
 def _add_row_gram(gram: Tensor, rows: Rows, index: Tensor, sign: int) -> None:
     """Add ±A_B A_Bᵀ to the lower triangle of a Gram, in place, block by block."""
+    # Strips from the diagonal down: little more than half of the products of the full square.
     width = max(_NARROWEST, -(-rows.n // _STRIPS))
     for block in index.split(_BLOCK):
         columns = rows.gather(block)
@@ -225,7 +227,7 @@ def _add_row_gram(gram: Tensor, rows: Rows, index: Tensor, sign: int) -> None:
 
 
 def _weight_gram(columns: Tensor) -> Tensor:
-    """The lower triangle of A_SᵀA_S (k, k) in float64, from products in the rows' type."""
+    """Return the lower triangle of A_SᵀA_S (k, k) in float64, from products in the rows' type."""
     gram = columns.new_zeros(len(columns), len(columns), dtype=torch.float64)
     width = max(_NARROWEST, -(-len(columns) // _STRIPS))
     for start in range(0, len(columns), width):
@@ -243,12 +245,13 @@ class _WeightFactor(Factor):
         self._system = _System(_weight_gram(columns), rows.n)
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+        # x = -(C + nλI)⁻¹A_Sᵀr, the normal equations times n; here the residual needs a product.
         columns = self._columns.double()
         step = -solve(self._system.cholesky(ridge), columns @ residual.double())
         return step.to(self._columns.dtype), residual + step @ columns
 
     def cross(self, index: Tensor, ridge: float) -> Tensor:
-        # (A_S A_Sᵀ + nλI)⁻¹ = (I - A_S (C + nλI)⁻¹ A_Sᵀ)/nλ
+        # Woodbury: (A_S A_Sᵀ + nλI)⁻¹ = (I - A_S (C + nλI)⁻¹ A_Sᵀ)/nλ
         if ridge == 0:
             raise NumericalError(
                 "Fewer weights are kept than there are rows, so without a ridge their exchange has "
@@ -286,10 +289,13 @@ class _IteratedFactor(Factor):
         rows, support = self._rows, self._support
 
         def product(v: Tensor) -> Tensor:
+            # A_S A_Sᵀv + nλv: A_Sᵀv in the rows' type, all else in float64.
             pulled = rows.transpose_times(v, support).double()
             return rows.times(pulled, support) + rows.n * ridge * v
 
         found = None
+        # Once a system is formed it answers exactly and at once. Without a ridge the system of all
+        # columns may be singular, and is no preconditioner.
         if self.formed is None and ridge > 0:
             triangle = self._whole.cholesky(ridge)
             found = conjugate_gradient(
@@ -301,6 +307,7 @@ class _IteratedFactor(Factor):
             )
         if found is None:
             return self._explicit().solve(residual, ridge)
+        # r + A_S x = r - A_S A_Sᵀα = nλα + (what conjugate gradients leave of the equation)
         alpha, left = found
         return -rows.transpose_times(alpha, support), rows.n * ridge * alpha + left
 

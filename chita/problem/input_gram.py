@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from chita.errors import InputError, NumericalError
-from chita.linalg.cholesky import cholesky
 from chita.machine import at_once
-from chita.problem.alike import alike
 from chita.problem.curvature import Curvature, Factor
+from chita.problem.systems import Answer, padded, padded_factors, similar
 
 _ENTRIES = 2**24  # of the systems solved at a time: 128 MB
 
@@ -36,6 +35,7 @@ class InputGram(Curvature):
     Fields of the constructor: `gram` (groups, d, d), or (d, d) for one group; `outputs`, of each
     group; `index`, which of these weights the curvature is of, None for all; `dtype`, in which
     large products are formed, that of the Gram where None. What is reported is in float64 always.
+    `width` is the number of inputs d of every output.
 
     >>> gram = torch.tensor([[2.0, 1.0], [1.0, 3.0]])
     >>> InputGram(gram, outputs=2).pullback(torch.tensor([1.0, 0.0, 0.0, 1.0]))
@@ -56,83 +56,77 @@ class InputGram(Curvature):
                 f"A Gram of shape {tuple(gram.shape)} with {outputs} outputs is of no layer; give "
                 "(groups, d, d) and at least one output."
             )
+        self.outputs, self.width = outputs, gram.shape[1]
+        self._whole = len(gram) * outputs * self.width
+        super().__init__(self._whole if index is None else len(index))
         self.gram = gram.to(dtype or gram.dtype)
         self.exact = gram.double().contiguous()
-        self.outputs = outputs
         self._index = index
-
-    @property
-    def size(self) -> int:
-        """Number of weights p."""
-        return self._whole if self._index is None else len(self._index)
-
-    @property
-    def _whole(self) -> int:
-        return len(self.gram) * self.outputs * self.width
-
-    @property
-    def width(self) -> int:
-        """Number of inputs d of every output."""
-        return self.gram.shape[1]
 
     @classmethod
     def of_whole_layer(cls, curvature: Curvature) -> InputGram:
-        """Return a curvature as what it is; raise `InputError` where it is of a part alone."""
+        """Return a curvature as what it is; raise `InputError` where it is of a part only."""
         if isinstance(curvature, InputGram) and curvature._index is None:
             return curvature
         raise InputError(
-            "This method solves for all weights of a layer together, and the problem is of some. "
+            "This solver solves for all weights of a layer together, and the problem is of some. "
             "Use chita, iht or bso."
         )
 
     def constant(self, value: float) -> Tensor:
-        """`value` for each weight of the layer, float64."""
+        """Return `value` for each weight of the layer, float64."""
         return torch.full((self._whole,), value, dtype=torch.float64, device=self.gram.device)
 
     def image(self, v: Tensor, support: Tensor | None = None) -> Tensor:
-        """V among all weights of the layer, zero elsewhere."""
+        """Return v among all weights of the layer, zero elsewhere."""
         where = self._where(support)
         if where is None:
             return v.clone()
         return v.new_zeros(self._whole).index_copy_(0, where, v)
 
     def pullback(self, z: Tensor, support: Tensor | None = None, *, exact: bool = False) -> Tensor:
-        """Z G, shape (p,), or its entries at S, (k,)."""
+        """Return z G, shape (p,), or its entries at S, (k,)."""
         gram = self.exact if exact else self.gram
         pulled = self._times(z.to(gram.dtype), gram)
         where = self._where(support)
         return pulled if where is None else pulled[where]
 
     def inner(self, a: Tensor, b: Tensor) -> float:
-        """The sum over outputs of a G bᵀ, in float64."""
+        """Return the sum over outputs of a G bᵀ, in float64."""
         return float(self._times(a.double(), self.exact) @ b.double())
 
     def diagonal(self) -> Tensor:
-        """Mean square of the input of every weight, (p,)."""
+        """Return the mean square of the input of every weight, (p,)."""
         diagonal = self.gram.diagonal(dim1=1, dim2=2).unsqueeze(1)
         whole = diagonal.expand(-1, self.outputs, -1).flatten()
         return whole if self._index is None else whole[self._index]
 
     def block(self, index: Tensor) -> Tensor:
-        """Entries of G between weights of the same output, zero between outputs."""
+        """Return entries of G between weights of the same output, zero between outputs."""
         where = self._where(index)
         assert where is not None
         rows, columns = where // self.width, where % self.width
         entries = self.exact[(rows // self.outputs).unsqueeze(1), columns.unsqueeze(1), columns]
         return torch.where(rows.unsqueeze(1) == rows, entries, 0.0)
 
+    def damped(self, ridge: float) -> Tensor:
+        """Return G + λI of every group, (groups, d, d), as a new float64 tensor."""
+        damped = self.exact.clone()
+        damped.diagonal(dim1=1, dim2=2).add_(ridge)
+        return damped
+
     def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
-        """One small system for every output, solved when asked."""
+        """Prepare one small system for every output, solved when asked."""
         where = self._where(support)
         assert where is not None
         return _OutputFactor(self, where, near if isinstance(near, _OutputFactor) else None)
 
     def restrict(self, index: Tensor) -> Curvature:
-        """The same Gram, seen from the named weights alone."""
+        """Return the same Gram, seen from the named weights only."""
         return InputGram(self.exact, self.outputs, self._where(index), dtype=self.gram.dtype)
 
     def _where(self, support: Tensor | None) -> Tensor | None:
-        """Where weights lie in the layer, None for all of it."""
+        """Return the places of weights in the layer, None for all of it."""
         if self._index is None or support is None:
             return self._index if support is None else support
         return self._index[support]
@@ -142,7 +136,7 @@ class InputGram(Curvature):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Batch:
+class _OutputBatch:
     """Outputs that keep about as many weights each.
 
     Fields: `places` (b, m), where each kept weight stands in the support, ascending, the last one
@@ -155,31 +149,18 @@ class _Batch:
     groups: Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Solved:
-    """What a factor was asked last and gave: over all weights of the layer, rows by output.
-
-    Fields: `ridge`; `kept`, the support; `residual`, as it was given; `step`, zero off the support.
-    """
-
-    ridge: float
-    kept: Tensor
-    residual: Tensor
-    step: Tensor
-
-
 class _OutputFactor(Factor):
     """G_SS of every output apart: x = -(G_SS + λI)⁻¹ (r G)_S.
 
     An output that keeps the weights it kept in `near`, with the same residual and ridge, is not
-    solved anew.
+    solved again.
     """
 
     def __init__(self, curvature: InputGram, support: Tensor, near: _OutputFactor | None) -> None:
         self._curvature = curvature
-        self._solved: _Solved | None = None
+        self._answer: Answer | None = None
         if near is not None and near._curvature is curvature:
-            self._solved = near._solved
+            self._answer = near._answer
         self._support = support
         rows = support // curvature.width
         total = len(curvature.gram) * curvature.outputs
@@ -192,26 +173,24 @@ class _OutputFactor(Factor):
         kept = torch.zeros_like(residual, dtype=torch.bool).index_fill_(0, support, True)
         step = torch.zeros_like(residual)
         rows = self._counts.nonzero().squeeze(1)
-        if self._solved is not None and self._solved.ridge == ridge:
-            known = self._known(self._solved, kept, residual)
-            step = torch.where(known.repeat_interleave(curvature.width), self._solved.step, step)
+        by_output = residual.view(-1, curvature.width)
+        if self._answer is not None:
+            # H is zero between outputs, so an exchange in one changes nothing in another.
+            known = self._answer.holds(ridge, kept, by_output, lambda w: w // curvature.width)
+            step = torch.where(known.repeat_interleave(curvature.width), self._answer.step, step)
             rows = rows[~known[rows]]
+        # Residuals are weights in the metric G, so their pullback is r G: one product for all.
         pulled = curvature._times(residual, curvature.exact)
         for batch in self._batches(rows):
             where = support[batch.places]
             right = torch.where(batch.there, pulled[where], 0.0).unsqueeze(2)
             solved = torch.cholesky_solve(right, self._triangles(batch, ridge)).squeeze(2)
             step[where[batch.there]] = -solved[batch.there]
-        self._solved = _Solved(ridge=ridge, kept=kept, residual=residual, step=step)
+        self._answer = Answer(ridge, kept, by_output, step)
         return step[support].to(curvature.gram.dtype), residual + step.to(curvature.gram.dtype)
 
-    def _known(self, before: _Solved, kept: Tensor, residual: Tensor) -> Tensor:
-        """Which outputs (all of them) were asked the same before."""
-        same = (before.kept == kept) & (before.residual == residual)
-        return same.view(-1, self._curvature.width).all(1)
-
     def cross(self, index: Tensor, ridge: float) -> Tensor:
-        # Jᵀ(J_S J_Sᵀ + λI)⁻¹J = (H - H_S (H_SS + λI)⁻¹ H_Sᵀ)/λ
+        # Woodbury: Jᵀ(J_S J_Sᵀ + λI)⁻¹J = (H - H_S (H_SS + λI)⁻¹ H_Sᵀ)/λ
         if ridge == 0:
             raise NumericalError(
                 "Without a ridge the exchange of weights has no price. Give a ridge above zero."
@@ -221,6 +200,7 @@ class _OutputFactor(Factor):
         assert where is not None
         crossed = curvature.block(index)
         rows = where // curvature.width
+        # Outputs without a kept weight have no second term: their C is H/λ.
         asked = rows.unique()
         for batch in self._batches(asked[self._counts[asked] > 0]):
             triangles = self._triangles(batch, ridge)
@@ -231,37 +211,33 @@ class _OutputFactor(Factor):
                 own = (rows == row).nonzero().squeeze(1)
                 named = where[own] % curvature.width
                 pulled = curvature.exact[group][columns[there]][:, named]
-                kept = triangle[: len(pulled), : len(pulled)]
-                half = torch.linalg.solve_triangular(kept, pulled, upper=False)
+                kept = triangle[: len(pulled), : len(pulled)]  # the rest is padding
+                half = torch.linalg.solve_triangular(kept, pulled, upper=False)  # L⁻¹H_Sᵀ
                 crossed[own.unsqueeze(1), own] -= half.T @ half
         return crossed / ridge
 
-    def _batches(self, rows: Tensor) -> Iterator[_Batch]:
+    def _batches(self, rows: Tensor) -> Iterator[_OutputBatch]:
         """Cut outputs (all with kept weights) into batches of similar counts."""
         room = at_once(_ENTRIES, rows.device)
-        for some in alike(self._counts, rows, lambda count: count**2, room):
-            yield self._batch(some, int(self._counts[some].max()))
+        for some in similar(self._counts, rows, lambda count: count**2, room):
+            places, there = padded(self._starts[some], self._counts[some])
+            yield _OutputBatch(
+                places=places,
+                there=there,
+                columns=self._support[places] % self._curvature.width,
+                groups=some // self._curvature.outputs,
+            )
 
-    def _batch(self, rows: Tensor, width: int) -> _Batch:
-        curvature, counts = self._curvature, self._counts[rows].unsqueeze(1)
-        rank = torch.arange(width, device=rows.device)
-        places = self._starts[rows].unsqueeze(1) + torch.minimum(rank, counts - 1)
-        return _Batch(
-            places=places,
-            there=rank < counts,
-            columns=self._support[places] % curvature.width,
-            groups=rows // curvature.outputs,
-        )
-
-    def _triangles(self, batch: _Batch, ridge: float) -> Tensor:
-        """The factors of G_SS + λI, (b, m, m); what an output lacks stands alone, with a one."""
+    def _triangles(self, batch: _OutputBatch, ridge: float) -> Tensor:
+        """Return the factors of G_SS + λI, (b, m, m), with a one for what an output lacks."""
         gram, columns = self._curvature.exact, batch.columns
+        # G_SS is gathered by flat places in all groups' Grams, of which most outputs share one.
         rows = batch.groups.unsqueeze(1) * self._curvature.width + columns
         places = rows.unsqueeze(2) * self._curvature.width + columns.unsqueeze(1)
         systems = gram.view(-1).index_select(0, places.flatten()).view(places.shape)
+        # Up to the smallest count nothing is lacking: only the border beyond is set to zero.
         fewest = int(batch.there.sum(1).min())
         systems[:, fewest:].mul_(batch.there[:, fewest:].unsqueeze(2))
         systems[:, :, fewest:].mul_(batch.there[:, fewest:].unsqueeze(1))
         added = torch.full_like(columns, ridge, dtype=torch.float64)
-        systems.diagonal(dim1=1, dim2=2).add_(added.masked_fill(~batch.there, 1.0))
-        return cholesky(systems)
+        return padded_factors(systems, batch.there, added)

@@ -26,7 +26,7 @@ class Inverse(ABC):
 
     @abstractmethod
     def times(self, u: Tensor) -> Tensor:
-        """Its product with u (p,)."""
+        """Return its product with u (p,)."""
 
 
 def inverse_of(problem: LocalQuadratic) -> Inverse:
@@ -70,6 +70,7 @@ class _WeightInverse(Inverse):
 
     @property
     def diagonal(self) -> Tensor:
+        # No difference of large terms: p <= n leaves H + λI small enough to be formed.
         return positive(torch.cholesky_inverse(self._triangle).diagonal().clone())
 
     def times(self, u: Tensor) -> Tensor:
@@ -96,9 +97,11 @@ class _RowInverse(Inverse):
         leverages = torch.empty(len(self._index), dtype=torch.float64, device=self._index.device)
         for chunk in self._index.split(_CHUNK):
             leverages[chunk] = self._factor.cross(chunk, self._ridge).diagonal()
+        # [(H + λI)⁻¹]_jj = (1 - a_jᵀ(AAᵀ + nλI)⁻¹a_j)/λ, where a weight's leverage is taken from 1.
         return positive((1 - leverages) / self._ridge)
 
     def times(self, u: Tensor) -> Tensor:
         u = u.double()
+        # `left` is nλ(AAᵀ + nλI)⁻¹Au, so its pullback over λ is Aᵀ(AAᵀ + nλI)⁻¹Au.
         _, left = self._factor.solve(self._curvature.image(u), self._ridge)
         return (u - self._curvature.pullback(left, exact=True) / self._ridge) / self._ridge

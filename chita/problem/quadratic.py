@@ -12,8 +12,8 @@ from torch import Tensor
 
 from chita.errors import InputError
 from chita.layout import segments_of
+from chita.linalg.sums import dot
 from chita.problem.curvature import Curvature, Factor
-from chita.space import SerialSpace, Space
 
 
 @final
@@ -48,7 +48,6 @@ class LocalQuadratic:
         shift: first-order term, a vector of the curvature's image space in float64; zero where
             it is left out.
         offset: constant added to Q, so that values of a restricted problem are values of Q.
-        space: where the global operations over the p weights run.
         segments: consecutive slices that cover the p weights, one per tensor of the network;
             empty where all belong together. Q does not depend on them.
         loss: the true mean loss at weights (p,) on samples that made no row; None where there are
@@ -74,7 +73,6 @@ class LocalQuadratic:
     ridge: float
     shift: Tensor
     offset: float = 0.0
-    space: Space = SerialSpace()
     segments: tuple[slice, ...] = ()
     loss: Callable[[Tensor], float] | None = None
 
@@ -96,7 +94,7 @@ class LocalQuadratic:
 
     @cached_property
     def unpruned(self) -> Tensor:
-        """The minimum of Q with every weight kept, (p,): w̄ where there is no first-order term."""
+        """The minimum of Q with every weight kept, (p,): w̄ without a first-order term."""
         if not bool(self.shift.any()):
             return self.w_bar
         return self.minimise_on(torch.arange(len(self.w_bar), device=self.w_bar.device)).weights
@@ -110,7 +108,11 @@ class LocalQuadratic:
     def rounding(self) -> float:
         """Changes of Q below this say nothing: 1e-12 of what removing every weight costs."""
         cost = self.curvature.inner(self.anchor, self.anchor)
-        return 0.5e-12 * (cost + self.ridge * self.space.dot(self.w_bar, self.w_bar))
+        return 0.5e-12 * (cost + self.ridge * dot(self.w_bar, self.w_bar))
+
+    def negligible(self, share: float, value: float) -> float:
+        """Return the change of Q that does not count: a share of |value|, or its rounding."""
+        return max(share * abs(value), self.rounding)
 
     def residual(self, weights: Tensor, support: Tensor | None = None) -> Tensor:
         """Return r(w) in float64, for w (p,), or for w zero off an index S (k,) and given there.
@@ -124,11 +126,7 @@ class LocalQuadratic:
         distance = weights - self.w_bar
         fit = self.curvature.inner(residual, residual)
         start = self.curvature.inner(self.shift, self.shift)
-        return (
-            0.5 * (fit - start)
-            + 0.5 * self.ridge * self.space.dot(distance, distance)
-            + self.offset
-        )
+        return 0.5 * (fit - start) + 0.5 * self.ridge * dot(distance, distance) + self.offset
 
     def value(self, weights: Tensor) -> float:
         """Return Q(w) for w (p,), every product in float64."""
@@ -150,7 +148,7 @@ class LocalQuadratic:
         0 where g is.
         """
         image = self.curvature.image(gradient, support)
-        slope = self.space.dot(gradient, gradient)
+        slope = dot(gradient, gradient)
         bend = self.curvature.inner(image, image) + self.ridge * slope
         return (slope / bend if bend > 0 else 0.0), image
 
@@ -180,7 +178,7 @@ class LocalQuadratic:
         shift = self.residual(self.w_bar[index].double(), index)
         removed = self.w_bar.clone()
         removed[index] = 0
-        lost = 0.5 * self.ridge * self.space.dot(removed, removed)
+        lost = 0.5 * self.ridge * dot(removed, removed)
         moved = self.curvature.inner(shift, shift) - self.curvature.inner(self.shift, self.shift)
         return LocalQuadratic(
             w_bar=self.w_bar[index],
@@ -188,12 +186,11 @@ class LocalQuadratic:
             ridge=self.ridge,
             shift=shift,
             offset=self.offset + lost + 0.5 * moved,
-            space=self.space,
             segments=segments_of(index, self.segments),
         )
 
     def part(self, segment: slice) -> LocalQuadratic:
-        """Return Q as a function of the weights of a slice alone, all others held at w̄."""
+        """Return Q as a function of the weights of a slice only, all others held at w̄."""
         index = torch.arange(segment.start, segment.stop, device=self.w_bar.device)
         return LocalQuadratic(
             w_bar=self.w_bar[segment],
@@ -201,5 +198,4 @@ class LocalQuadratic:
             ridge=self.ridge,
             shift=self.shift,
             offset=self.offset,
-            space=self.space,
         )

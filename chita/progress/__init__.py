@@ -1,4 +1,4 @@
-"""How long work tells that it moves, without knowing who listens."""
+"""Progress of long work, reported without knowing who shows it."""
 
 from __future__ import annotations
 
@@ -7,72 +7,72 @@ from contextlib import contextmanager
 from typing import Protocol, final
 
 RUN_SECONDS_LEFT = "run_seconds_left"
-"""Among the values told: the seconds that a whole run is thought to take from now on."""
+"""Name of a reported value: the seconds that a whole run is expected to take from now on."""
 
 
 class Progress(Protocol):
-    """Receives the beginning, the advance and the end of tasks, and the values they came to.
+    """Receiver of the beginning, the advance and the end of tasks, and of the values they came to.
 
     One task runs at a time.
     """
 
     def start(self, task: str, total: int, unit: str) -> None:
-        """A task of `total` units (plural noun, such as "rows") begins; 0 where it is unknown."""
+        """Begin a task of `total` units (plural noun, such as "samples"); 0 where it is unknown."""
 
     def advance(self, amount: int) -> None:
-        """`amount` more units of the running task are done."""
+        """Add `amount` units that are done to the running task."""
 
     def finish(self) -> None:
-        """The running task is done or given up."""
+        """End the running task, which is done or given up."""
 
-    def tell(self, task: str, values: Mapping[str, float]) -> None:
-        """A task came to these values, by name; each holds until another of its name comes."""
+    def report(self, task: str, values: Mapping[str, float]) -> None:
+        """Receive what a task came to, by name; each value holds until the next of its name."""
 
 
 @final
 class Silent:
-    """Shows nothing."""
+    """Progress that shows nothing."""
 
     def start(self, task: str, total: int, unit: str) -> None:
-        """Ignored."""
+        """Ignore it."""
 
     def advance(self, amount: int) -> None:
-        """Ignored."""
+        """Ignore it."""
 
     def finish(self) -> None:
-        """Ignored."""
+        """Ignore it."""
 
-    def tell(self, task: str, values: Mapping[str, float]) -> None:
-        """Ignored."""
+    def report(self, task: str, values: Mapping[str, float]) -> None:
+        """Ignore it."""
 
 
 @final
 class Placed:
-    """Tells another, each task preceded by `place`: where in a run it is.
+    """Progress of a part of a run, passed on with its `place` in the run before each task.
 
-    What is left of a part is not what is left of the run, so that is not told.
+    The time left of a part is not that of the run, so it is not passed on.
     """
 
     def __init__(self, progress: Progress, place: str) -> None:
         self._progress, self._place = progress, place
 
     def start(self, task: str, total: int, unit: str) -> None:
-        """Told with the place."""
+        """Begin the task with its place."""
         self._progress.start(f"{self._place}{task}", total, unit)
 
     def advance(self, amount: int) -> None:
-        """Told as it is."""
+        """Pass the advance on."""
         self._progress.advance(amount)
 
     def finish(self) -> None:
-        """Told as it is."""
+        """Pass the end on."""
         self._progress.finish()
 
-    def tell(self, task: str, values: Mapping[str, float]) -> None:
-        """Told with the place."""
+    def report(self, task: str, values: Mapping[str, float]) -> None:
+        """Pass the values on, without the time left."""
         own = {name: value for name, value in values.items() if name != RUN_SECONDS_LEFT}
         if own:
-            self._progress.tell(f"{self._place}{task}", own)
+            self._progress.report(f"{self._place}{task}", own)
 
 
 @contextmanager

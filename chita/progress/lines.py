@@ -1,56 +1,71 @@
-"""Progress as lines, for files, pipes and programs."""
+"""Lines of events: in words for people, as JSON for programs (docs/formats.md)."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
-from typing import final
+from typing import Any
 
 from rich.console import Console
 
-from chita.progress.beat import Beat
-from chita.progress.form import ADVANCE, FINISH, START, Form
-from chita.progress.running import Running
+from chita.progress import RUN_SECONDS_LEFT
+
+_TASK = ("task", "done", "total", "unit", "seconds", "rate", "seconds_left")
 
 
-@final
-class Lines:
-    """Lines in some form: when a task begins, ends or came to values, and every `period` seconds.
+def json_line(event: str, fields: Mapping[str, Any]) -> str:
+    """Return an event as one line of JSON, which has no numbers that are not finite.
 
-    The last also while nothing advances, so that a task without parts is seen to go on.
+    >>> json_line("values", {"task": "stage 2 of 9", "objective": -0.5})
+    '{"event": "values", "task": "stage 2 of 9", "objective": -0.5}'
     """
+    return json.dumps({"event": event, **{name: _finite(v) for name, v in fields.items()}})
 
-    def __init__(self, console: Console, form: Form, *, period: float) -> None:
-        self._console, self._form, self._period = console, form, period
-        self._running = Running()
-        self._beat: Beat | None = None
 
-    def start(self, task: str, total: int, unit: str) -> None:
-        """Begin."""
-        self._running.start(task, total, unit)
-        self._write(START)
-        self._beat = Beat(lambda: self._write(ADVANCE), self._period)
+def worded(event: str, fields: Mapping[str, Any]) -> str:
+    """Return an event of progress in words.
 
-    def advance(self, amount: int) -> None:
-        """Count."""
-        self._running.advance(amount)
-
-    def finish(self) -> None:
-        """End."""
-        if self._beat is not None:
-            self._beat.stop()
-        self._write(FINISH)
-
-    def tell(self, task: str, values: Mapping[str, float]) -> None:
-        """Leave a line."""
-        self._running.tell(values)
-        say(self._console, self._form.told(task, values))
-
-    def _write(self, event: str) -> None:
-        line = self._form.event(event, self._running)
-        if line is not None:
-            say(self._console, line)
+    >>> values = {"task": "stage 2 of 9", "validation_loss": 0.25, "run_seconds_left": 600.0}
+    >>> worded("values", values)
+    'stage 2 of 9: validation loss 0.25, about 10 min left in all'
+    """
+    values = _values(fields)
+    if event == "values":
+        return f"{fields['task']}: {values or 'done'}"
+    of = f" of {fields['total']:,}" if fields["total"] else ""
+    amount = f"{fields['done']:,}{of} {fields['unit']}, {fields['seconds']:.2f} s"
+    if fields["rate"] is not None and fields["total"] != 1:
+        amount += f", {_number(fields['rate'])} {fields['unit']}/s"
+    line = f"{fields['task']}: {amount}"
+    if event == "finish":
+        return line
+    line += f", about {_duration(fields['seconds_left'])} left" if fields["seconds_left"] else ""
+    return f"{line}; {values}" if values else line
 
 
 def say(console: Console, line: str) -> None:
     """Print a line as it is, however long."""
     console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def _values(fields: Mapping[str, Any]) -> str:
+    """Return the values beside those of a task, with their names."""
+    known = {name: value for name, value in fields.items() if name not in _TASK}
+    left = known.pop(RUN_SECONDS_LEFT, 0.0)
+    words = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in known.items()]
+    return ", ".join([*words, *([f"about {_duration(left)} left in all"] if left > 0 else [])])
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""What Python users call: prune a network, refit it to a mask, or put a mask on it."""
+"""The functions that Python users call: prune a network, refit it to a mask, apply a mask."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ from chita.data.batches import Data
 from chita.logger import Logger
 from chita.losses import LossLike
 from chita.masks.fit import Masks
-from chita.progress.shown import ProgressLike, progress_of
-from chita.pruning.before_after import measure_by
+from chita.progress.display import ProgressLike, progress_of
 from chita.pruning.config import Checkpoint, Fisher, Memory, Quadratic, Stages, Training
+from chita.pruning.opening import (
+    open_apply,
+    open_prune,
+    open_refit,
+    perform,
+    scorer_of,
+    value_of,
+)
 from chita.pruning.result import PruneResult
-from chita.pruning.run import open_apply, open_prune, open_refit
+from chita.pruning.run import PruneConfig
+from chita.solvers import BSO, Magnitude
 from chita.solvers.named import SolverLike, make_solver
 
 
@@ -61,9 +69,9 @@ def prune(
         sparsity: share of weights removed, in [0, 1): floor((1 - sparsity)·p) are kept, in exact
             decimal arithmetic. Short for `budget=chita.Sparsity(sparsity)`.
         budget: what is kept: `chita.Sparsity`, `Nonzeros`, `Megabytes`, `NofM`, `Blocks`,
-            `PerLayer`, `PerRow`, `Quotas`, `ByOutliers`, `Searched` or `Flops`, which may be joined
-            to one of the first three by `&`; or a text, such as "2:4", "4x1 & sparsity=0.8" or
-            "flops=0.3 & sparsity=0.8".
+            `PerLayer`, `PerOutput`, `Quotas`, `ByOutliers`, `Searched` or `Flops`, which may be
+            joined to one of the first three by `&`; or a text, such as "2:4",
+            "4x1 & sparsity=0.8" or "flops=0.3 & sparsity=0.8".
         solver: a name (`chita solvers` lists them), a solver of `chita.solvers` with its options,
             or a class of your own as "package.module:Class".
         stages: number of rounds, or `chita.Stages` with a schedule and more.
@@ -80,10 +88,10 @@ def prune(
         validation: samples that make no gradient, by whose loss "auto" chooses; None for half as
             many as a stage's gradients take, at most 2,000 and a fifth of the data.
         evaluation: other samples, on which the network is measured before and after as
-            `chita.evaluate` does by `loss`; the record then tells `metric`, `dense_metric`,
+            `chita.evaluate` does by `loss`; the record then has `metric`, `dense_metric`,
             `pruned_metric` and, with `training`, that of every event and epoch.
-        measure: with `training`, told of the network after every event and epoch, for the record,
-            in place of `evaluation`: `lambda network: chita.evaluate(network, test).value`.
+        measure: with `training`, called with the network after every event and epoch, for the
+            record, in place of `evaluation`: `lambda network: chita.evaluate(network, test).value`.
         targets: names, globs, `re:` patterns or module types of what to prune; None for all
             weights of such layers but embeddings. See `chita.models.targets.decide`.
         ignore: the same of what to leave untouched.
@@ -94,10 +102,10 @@ def prune(
         inplace: prune `model` itself. On an error it is left as it was.
         seed: of the draw of samples and labels, and of solvers that draw.
         progress: True shows how stages, collecting, solving and training advance, on a terminal, in
-            a notebook, or as lines on standard error; or an object that is told
-            (`chita.progress.Progress`).
-        logger: told the numbers of every stage, epoch and layer (`chita.logger.Logger`), such as
-            `chita.TensorBoard(folder)`. A run that goes on tells those that are new.
+            a notebook (with ipywidgets), or as lines on standard error; or an object that receives
+            it (`chita.progress.Progress`).
+        logger: receives the numbers of every stage, epoch and layer (`chita.logger.Logger`), such
+            as `chita.TensorBoard(folder)`. A run that goes on logs those that are new.
 
     Returns:
         The pruned network, masks, and the record with objective, counts and timings.
@@ -114,13 +122,10 @@ def prune(
     [[0.0, -4.0], [3.0, 0.0]]
     """
     shown = progress_of(progress)
-    score = measure_by(evaluation, loss, shown)
-    if score is not None and measure is None:
-        measured = score
-        measure = lambda network: measured(network).value  # noqa: E731 (a name for one use)
-    opened = open_prune(
-        model,
-        data,
+    scorer = scorer_of(evaluation, loss, shown)
+    if measure is None:
+        measure = value_of(scorer)
+    config = PruneConfig(
         budget=as_budget(budget, sparsity),
         solver=make_solver(solver, seed=seed),
         stages=_stages(stages),
@@ -140,7 +145,7 @@ def prune(
         progress=shown,
         logger=logger,
     )
-    return opened.run(score)
+    return perform(open_prune(model, data, config), scorer)
 
 
 def refit(
@@ -199,11 +204,9 @@ def refit(
     [3.0, 0.0]
     """
     shown = progress_of(progress)
-    score = measure_by(evaluation, loss, shown)
-    opened = open_refit(
-        model,
-        data,
-        masks,
+    scorer = scorer_of(evaluation, loss, shown)
+    config = PruneConfig(
+        solver=BSO(),
         fisher=fisher,
         quadratic=quadratic,
         stages=stages,
@@ -213,7 +216,7 @@ def refit(
         inplace=inplace,
         progress=shown,
     )
-    return opened.run(score)
+    return perform(open_refit(model, data, masks, config), scorer)
 
 
 def apply_masks(
@@ -233,7 +236,7 @@ def apply_masks(
         evaluation: as for `prune`.
         loss: by which it is measured, as for `prune`.
         inplace: see `prune`.
-        progress: told of what is measured; see `prune`.
+        progress: see `prune`.
 
     Raises:
         InputError: the masks do not fit, or the evaluation data cannot be used.
@@ -246,8 +249,9 @@ def apply_masks(
     [[3.0, 0.0]]
     """
     shown = progress_of(progress)
-    score = measure_by(evaluation, loss, shown)
-    return open_apply(model, masks, inplace=inplace, progress=shown).run(score)
+    scorer = scorer_of(evaluation, loss, shown)
+    config = PruneConfig(solver=Magnitude(), inplace=inplace, progress=shown)
+    return perform(open_apply(model, masks, config), scorer)
 
 
 def _stages(stages: int | Stages) -> Stages:

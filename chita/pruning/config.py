@@ -1,16 +1,22 @@
-"""What users may say of how a network is pruned, beside budget and solver: groups of options."""
+"""Groups of options: how a network is pruned, beside the budget and the solver."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
-from chita.errors import InputError
+from chita.errors import InputError, NumericalError
 from chita.options import Options, flat, option
-from chita.pruning.ridge import AUTO, Ridge
 from chita.pruning.schedule import Stages
 from chita.training.recipe import Training
+
+if TYPE_CHECKING:
+    from chita.problem import Curvature
+
+AUTO = "auto"
+"""Chosen by the loss on validation samples."""
 
 GRADIENTS = 1000
 """Gradients of a stage, unless asked for or the data give fewer."""
@@ -35,6 +41,7 @@ __all__ = [
     "Fisher",
     "Memory",
     "Quadratic",
+    "Ridge",
     "RunOptions",
     "Stages",
     "Training",
@@ -97,10 +104,56 @@ class Fisher(Options):
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class Ridge:
+    """A ridge λ as asked for: `value`, or where `relative`, `value` times the mean of H's diagonal.
+
+    >>> Ridge.parse("0.1x")
+    Ridge(value=0.1, relative=True)
+    """
+
+    value: float
+    relative: bool
+
+    @classmethod
+    def parse(cls, ridge: float | str) -> Ridge:
+        """Return the ridge of a number, or of a text such as "0.1x".
+
+        Raises `InputError` on anything else, and on what is negative or not finite.
+        """
+        text = str(ridge).strip()
+        try:
+            value = float(text.removesuffix("x"))
+        except ValueError:
+            value = math.nan
+        if 0 <= value < math.inf:
+            return cls(value=value, relative=text.endswith("x"))
+        raise InputError(
+            f"`ridge` is {ridge!r}; give a number >= 0, a multiple of the mean curvature such as "
+            '"0.1x", or "auto".'
+        )
+
+    def of(self, curvature: Curvature) -> float:
+        """Return λ for a curvature.
+
+        Raises `NumericalError` when the diagonal is too small to have a multiple.
+        """
+        if not self.relative:
+            return self.value
+        ridge = self.value * float(curvature.diagonal().double().mean())
+        if self.value > 0 and ridge == 0 and curvature.informed:
+            raise NumericalError(
+                "The gradients are so small that their squares vanish, so a multiple of their mean "
+                "is no ridge. Scale the loss up, or give `ridge` as a number."
+            )
+        return ridge
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class Quadratic(Options):
     """How the quadratic model of the loss is set up, and how far its solution is followed.
 
-    auto chooses by the loss on validation samples (`chita.pruning.auto`).
+    auto chooses by the loss on validation samples (`chita.pruning.tuning`).
 
     >>> Quadratic(ridge="0.1x").ridge
     '0.1x'

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import final
+from typing import Any, final
 
+import torch
 from torch import Tensor, nn
 
-from chita.collect.inputs import sees
+from chita import nested
+from chita.collect.cost import Cost
+from chita.collect.inputs import InputGrams, sees
 from chita.constraints import Budget, ByOutliers, Constraint, Divisible, Searched
 from chita.errors import InputError
 from chita.layout import Axes, Layout
+from chita.machine import EFFICIENCY, LOADED_LATER, resident_memory, speed
+from chita.models.blocks import NetworkBlock, network_blocks
+from chita.progress import Progress, Silent, track
+from chita.solvers import Solver
+
+_COPIES = 6  # of the largest Gram, in a solve
+_PASSES = 2  # of every block: one for its Grams, one for what it gives
+
+OUTLYING = 5.0
+"""Times the mean above which a weight's |w| ‖x‖ is an outlier, the M of Yin et al. (2024)."""
 
 
 @final
@@ -21,7 +35,7 @@ class Layer:
     """A weight as a layer's matrix: `name`, the `module` that owns it, its canonical layout.
 
     In `canonical`, one tensor, outputs come first: (outputs, inputs of a group, *kernel). `turned`
-    tells of a matrix that is stored with its inputs first.
+    marks a matrix that is stored with its inputs first.
     """
 
     name: str
@@ -97,7 +111,7 @@ def constraints_of(budget: Budget, layers: Sequence[Layer]) -> list[Callable[[],
             for layer in layers:
                 budget.bind(layer.canonical)
         except InputError:
-            budget.bind(whole)  # tells of all layers at once
+            budget.bind(whole)  # its error names all layers at once
         return [partial(budget.bind, layer.canonical) for layer in layers]
     constraint = budget.bind(whole)
     if not isinstance(constraint, Divisible):
@@ -129,3 +143,89 @@ def _without_shares(budget: Budget) -> InputError:
         f"Layer by layer, every layer has its share of the budget, and {type(budget).__name__} "
         "has none. Give `sparsity`, `nnz`, `megabytes`, `pattern`, `blocks` or `per_layer`."
     )
+
+
+def outlier_shares(
+    layers: Mapping[str, Layer],
+    blocks: Sequence[NetworkBlock],
+    run: Callable[[Any], object],
+    batches: Sequence[Any],
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Return by name the share of outliers of the block that each tensor lies in.
+
+    A weight is one where |w_ij| times the root mean square of its input is above 5 times the mean
+    of these over all weights of the block. Layers that see nothing have none.
+
+    Args:
+        layers: by name.
+        blocks: which hold them.
+        run: calls the network on a batch.
+        batches: of calibration data; all are run once, through the whole dense network.
+        progress: receives every batch.
+    """
+    seen = InputGrams({name: layer.module for name, layer in layers.items()}, diagonal=True)
+    with (
+        seen.watching(),
+        torch.no_grad(),
+        track(progress or Silent(), "outliers", len(batches), "batches") as shown,
+    ):
+        for batch in batches:
+            run(nested.map_tensors(torch.clone, batch))
+            shown.advance(1)
+    found: dict[str, float] = {}
+    for block in blocks:
+        scores = []
+        for name in block.tensors:
+            layer, squares = layers[name], seen.of(name)
+            weight = layer.module.get_parameter("weight").detach().flatten()
+            shape = (layer.groups, layer.outputs, -1)
+            size = layer.taken(weight).abs().double().view(shape)
+            norms = squares.gram.sqrt().unsqueeze(1) if squares.count else torch.zeros(1, 1, 1)
+            scores.append((size * norms.to(size.device)).flatten())
+        whole = torch.cat(scores)
+        share = float((whole > OUTLYING * whole.mean()).double().mean())
+        found.update(dict.fromkeys(block.tensors, share))
+    return found
+
+
+def gram_bytes(shape: tuple[int, ...]) -> int:
+    """Return the bytes of a Gram matrix in float64, of one group of a convolution."""
+    return 8 * math.prod(shape[1:]) ** 2
+
+
+def layers_cost(
+    model: nn.Module, layout: Layout, solver: Solver, cost: Cost | None, samples: int, times: int
+) -> dict[str, Any]:
+    """Return the fields of a `Plan` for memory, and for the time of so many runs.
+
+    Memory is that of the Grams of one block and of the largest solve, without activations, which
+    `max_memory` bounds. Raises `InputError` as `layers_of` does.
+    """
+    layers = {layer.name: layer for layer in layers_of(model, layout)}
+    blocks = network_blocks(model, layout.names)
+    grams = max(sum(_gram(layers[name]) for name in block.tensors) for block in blocks)
+    largest = max(_COPIES * _gram(layer) + 64 * layer.canonical.size for layer in layers.values())
+    copied = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+    machine = speed()
+    collect = None
+    if cost is not None:
+        collect = _PASSES * cost.flops * samples / (EFFICIENCY * machine.flops)
+    seconds = 0.0
+    for layer in layers.values():
+        width = layer.canonical.size // (layer.groups * layer.outputs)
+        product = 2 * layer.canonical.size * width / machine.flops
+        system = layer.groups * width**3 / (machine.flops / 4)
+        seconds += solver.effort.streams * product + solver.effort.systems * system
+    return {
+        "samples": samples,
+        "gradient_bytes": grams,
+        "peak_bytes": int(resident_memory() + LOADED_LATER + copied + grams + largest),
+        "collect_seconds": None if collect is None else times * collect,
+        "solve_seconds": times * seconds,
+    }
+
+
+def _gram(layer: Layer) -> int:
+    width = layer.canonical.size // (layer.groups * layer.outputs)
+    return 8 * layer.groups * width**2

@@ -1,4 +1,4 @@
-"""What a pruning run would do and cost, without running the network."""
+"""The plan of a pruning run: what it would do and cost, without running the network."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from chita.collect.backends import chunk_rows, worth_factoring
 from chita.collect.cost import Cost, sample_cost
 from chita.collect.gradients import rows_type
-from chita.collect.ways import chunk_rows, worth_factoring
 from chita.constraints import Budget, Constraint, UnderFlops, as_budget
 from chita.data.batches import Data, Indexed, batches_of
 from chita.data.examples import Examples, as_examples
 from chita.layout import Layout
 from chita.losses import Loss, LossLike, OutputLoss
-from chita.machine import available_memory, resident_memory, speed
+from chita.machine import EFFICIENCY, LOADED_LATER, available_memory, resident_memory, speed
 from chita.models.prunable import prunable_layout, read_weights
 from chita.models.targets import Decision, decide
 from chita.models.wrappers import unwrapped
+from chita.pruning.calibration import Sampling, check_samples
 from chita.pruning.config import Fisher, Memory, Quadratic, check_groups
-from chita.pruning.layers import check_layers, layers_of
-from chita.pruning.layout import layout_for
-from chita.pruning.plan_layers import gram_bytes, layers_plan
-from chita.pruning.run import check_options
-from chita.pruning.samples import Sampling, check_samples
+from chita.pruning.layers import check_layers, gram_bytes, layers_cost, layers_of
+from chita.pruning.opening import check_options
+from chita.pruning.run import layout_for
 from chita.pruning.schedule import Stages
 from chita.records import peak_rss_mb
 from chita.reports.notebook import as_html
@@ -36,20 +35,18 @@ from chita.solvers import Solver
 from chita.solvers.named import SolverLike, make_solver
 from chita.training.recipe import Training
 
-_LOADED_LATER = 30e6  # bytes of code that PyTorch loads when it is first used
 _FUNC_LOADED = 70e6  # those of torch.func
 _FUNC_SECONDS = 1.0  # the first call of it
 _STARTED = 0.02  # seconds of checks, and of choosing ways
-_EFFICIENCY = 0.16  # of a network's layers beside large matrix products
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class PlannedTensor:
-    """One parameter of the network and what would happen to it.
+    """One parameter of the network and its fate.
 
     Fields: `name`, `kind` (the class of its module), `shape`, `weights`; `pruned`, by which
-    `rule`; `bytes`, of its part of all rows, 0 where it is not pruned.
+    `rule`; `bytes`, of its part of all gradients, 0 where it is not pruned.
     """
 
     name: str
@@ -80,15 +77,17 @@ class Limit:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run would do.
+    """The plan of a run.
 
     Fields: `tensors`, every parameter; `prunable`, weights p; `kept`, k or the most that may be,
-    None without a budget; `limits`, where there are several; `rows`, n; `row_bytes`, of all rows;
+    None without a budget; `limits`, where there are several; `samples`, gradients n of a stage;
+    `gradient_bytes`, of all of them;
     `peak_bytes`, predicted peak memory of the process; `free_bytes`, available now, None where
-    unknown; `collect_seconds`, None where no sample tells what the network costs, and
+    unknown; `collect_seconds`, None where no sample shows what the network costs, and
     `solve_seconds`, both predicted from a measured speed of this machine; `train_seconds`, of all
-    epochs, 0 without training and None where samples cannot be counted. `layerwise` tells that
-    layers are pruned one by one: rows are then samples, and bytes those of Gram matrices.
+    epochs, 0 without training and None where samples cannot be counted. With `layerwise`,
+    layers are pruned one by one: `samples` are then what they see, and bytes those of Gram
+    matrices.
 
     >>> found = plan(nn.Linear(3, 2), solver="magnitude")
     >>> [(tensor.name, tensor.pruned) for tensor in found.tensors]
@@ -99,8 +98,8 @@ class Plan:
     prunable: int
     kept: int | None
     limits: tuple[Limit, ...]
-    rows: int
-    row_bytes: int
+    samples: int
+    gradient_bytes: int
     peak_bytes: int
     free_bytes: int | None
     collect_seconds: float | None
@@ -110,7 +109,7 @@ class Plan:
 
     def __repr__(self) -> str:
         """One line: what competes, and what it takes."""
-        return f"Plan({self._told})"
+        return f"Plan({self._summary})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -118,19 +117,23 @@ class Plan:
             (t.name, "x".join(map(str, t.shape)), f"{t.weights:,}", *_fate(t)) for t in self.tensors
         ]
         head = ("tensor", "shape", "weights", "pruned", "by the rule")
-        return as_html("What would be pruned", [self._told], head, rows)
+        return as_html("What would be pruned", [self._summary], head, rows)
 
     @property
-    def _told(self) -> str:
-        told = f"{sum(tensor.pruned for tensor in self.tensors)} of {len(self.tensors)} tensors, "
+    def _summary(self) -> str:
+        summary = (
+            f"{sum(tensor.pruned for tensor in self.tensors)} of {len(self.tensors)} tensors, "
+        )
         most = "at most " if self.limits else ""
         kept = "" if self.kept is None else f"{most}{self.kept:,} of "
-        told += f"{kept}{self.prunable:,} weights{' kept' if kept else ''}; {self.rows:,} "
-        told += f"{'samples' if self.layerwise else 'rows'}, {self.row_bytes / 1e6:,.1f} MB; "
+        summary += f"{kept}{self.prunable:,} weights{' kept' if kept else ''}; {self.samples:,} "
+        summary += (
+            f"{'samples' if self.layerwise else 'gradients'}, {self.gradient_bytes / 1e6:,.1f} MB; "
+        )
         seconds = (self.collect_seconds, self.solve_seconds, self.train_seconds)
         known = [part for part in seconds if part is not None]
         least = "" if len(known) == len(seconds) else "more than "
-        return f"{told}peak {self.peak_bytes / 1e6:,.0f} MB, {least}{sum(known):.1f} s"
+        return f"{summary}peak {self.peak_bytes / 1e6:,.0f} MB, {least}{sum(known):.1f} s"
 
 
 def _fate(tensor: PlannedTensor) -> tuple[str, str]:
@@ -163,7 +166,7 @@ def plan(
 
     Args:
         model: the network.
-        data: one sample of it tells the time of the gradients.
+        data: one sample of it gives the time of the gradients.
         sparsity: as in `prune`; without it and `budget`, nothing is said of what is kept.
         budget: as in `prune`; what a search of levels takes is not foreseen, and `Flops` needs
             data.
@@ -215,7 +218,7 @@ def plan(
             free_bytes=available_memory(),
             train_seconds=trained,
             layerwise=True,
-            **layers_plan(network, layout, method, cost, samples, events),
+            **layers_cost(network, layout, method, cost, samples, events),
         )
     stored = sum(tensor.bytes for tensor in tensors)
     size, count = layout.size, events * staged.number
@@ -228,8 +231,8 @@ def plan(
         prunable=layout.size,
         kept=kept,
         limits=limits,
-        rows=rows,
-        row_bytes=stored,
+        samples=rows,
+        gradient_bytes=stored,
         peak_bytes=_peak(network, sampling, cost, rows, layout, ruled, stored),
         free_bytes=available_memory(),
         collect_seconds=collect,
@@ -265,7 +268,7 @@ def _trained(training: Training | None, data: Data | None, cost: Cost | None) ->
     if cost is None or not isinstance(indexed, Indexed):
         return None
     samples = training.epochs * len(indexed)
-    return 3 * cost.flops * samples / (_EFFICIENCY * speed().flops)
+    return 3 * cost.flops * samples / (EFFICIENCY * speed().flops)
 
 
 def _planned(decision: Decision, rows: tuple[frozenset[str], int, int] | None) -> PlannedTensor:
@@ -343,7 +346,7 @@ def _seconds(
     collect = None
     if cost is not None:
         samples = rows * sampling.fisher.samples_per_gradient
-        collect = _STARTED + 3 * cost.flops * samples / (_EFFICIENCY * machine.flops)
+        collect = _STARTED + 3 * cost.flops * samples / (EFFICIENCY * machine.flops)
     stream = 4 * rows * p / machine.stream
     # A Gram on the smaller side, and a Cholesky factorisation of it in float64.
     small, large = sorted((rows, k))
@@ -371,7 +374,7 @@ def _peak(
     chunk = chunk_rows(at_once, each)
     activations = cost.activations if cost is not None else 0
     collecting = 3 * chunk * 4 * at_once + 2 * activations * chunk * each
-    loaded = _LOADED_LATER + (0 if ruled else _FUNC_LOADED)
+    loaded = LOADED_LATER + (0 if ruled else _FUNC_LOADED)
     solving = 3 * min(8192, p) * 4 * rows + 48 * min(rows, p) ** 2 + 128 * p
     then = now + loaded + copied + stored + max(collecting, solving)
     return int(max(then, (peak_rss_mb() or 0.0) * 1e6))

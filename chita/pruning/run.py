@@ -1,29 +1,32 @@
-"""Runs, from what is asked for to a result: opened, which refuses all that can be, then run."""
+"""A run: what was asked for, the network that is worked on, the result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import final
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from chita.constraints import Budget, FixedMasks
-from chita.data.batches import Data
-from chita.data.examples import as_examples
+from chita import nested
+from chita.budget_options import BudgetOptions
+from chita.collect.cost import with_operations
+from chita.constraints import Budget, Searched
+from chita.data.batches import Data, Indexed, batches_of
+from chita.data.examples import Examples
 from chita.errors import InputError
+from chita.layout import Layout
 from chita.logger import Logger, check_logger
-from chita.losses import LossLike
-from chita.masks.fit import Masks, fit_masks
-from chita.models.prunable import prunable_layout
-from chita.models.wrappers import unwrapped
-from chita.progress.shown import ProgressLike, progress_of
-from chita.pruning.before_after import Measure, before_and_after
-from chita.pruning.by_layers import by_layers, check_asked, run_layers
+from chita.losses import LossLike, check_loss, make_loss
+from chita.models.mode import evaluation_mode, without_cache
+from chita.models.wrappers import uncompiled
+from chita.options import flat, plain
+from chita.progress import Progress, Silent
+from chita.pruning.calibration import Sampling, loss_name
 from chita.pruning.config import (
-    AUTO,
     Checkpoint,
     Fisher,
     Memory,
@@ -32,261 +35,252 @@ from chita.pruning.config import (
     Stages,
     Training,
     check_groups,
-    check_one_stage,
 )
-from chita.pruning.gradually import check_training, run_gradually
-from chita.pruning.job import Job
-from chita.pruning.journal import Journal
-from chita.pruning.layers import check_layers, check_shares, layers_of
-from chita.pruning.layout import layout_for
-from chita.pruning.pose import Pose
-from chita.pruning.result import PruneResult
-from chita.pruning.samples import Sampling, check_samples
-from chita.pruning.so_far import Staged
-from chita.pruning.staged import StagedRun
-from chita.pruning.unfinished import Unfinished
-from chita.solvers import BSO, Magnitude, Solver
-from chita.solvers.named import solver_name
-from chita.training.evaluate import Score
+from chita.pruning.result import PruneResult, flops, layer_records, levels_of
+from chita.pruning.state import CheckpointFile, RunState
+from chita.records import RunRecord, SolvedRecord, TrainingRecord, peak_rss_mb, versions
+from chita.solvers import Solver
+from chita.solvers.named import solver_name, solver_options
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Opened:
-    """A run that was checked and not begun. Fields: `model`, as given; `job`."""
+class PruneConfig:
+    """All that a run is asked for, beside network and data: the parameters of `chita.prune`.
 
-    model: nn.Module
-    job: Job
-
-    def run(self, measure: Measure | None = None, *, dense: Score | None = None) -> PruneResult:
-        """Measure the network, prune it, and measure the result.
-
-        `dense` is what the network measures, where that is known.
-        """
-        return before_and_after(self.model, measure, self._work, dense=dense)
-
-    def _work(self) -> PruneResult:
-        """Prune gradually, layer by layer or in stages."""
-        if self.job.training is not None:
-            return run_gradually(self.job, self.job.training)
-        return run_layers(self.job) if self.job.layers else run_stages(self.job)
-
-
-def check_options(
-    budget: Budget | None,
-    solver: Solver,
-    stages: Stages,
-    fisher: Fisher,
-    quadratic: Quadratic,
-    layerwise: bool | None,
-) -> bool:
-    """Return whether to prune layer by layer.
-
-    Raises `InputError` for options that together no network and no data could make usable.
+    `refit` and `apply_masks` use a part of it. Raises `InputError` where a field is of no use by
+    itself.
     """
-    layers = by_layers(solver, RunOptions(layerwise=layerwise).layerwise)
-    if solver.bound and not solver.curvatures:
-        raise InputError(
-            f"{solver_name(solver)} collects no gradients, so no bound can be proven. Leave its "
-            "option bound out."
+
+    solver: Solver
+    budget: Budget | None = None
+    stages: Stages = Stages()
+    fisher: Fisher = Fisher()
+    quadratic: Quadratic = Quadratic()
+    training: Training | None = None
+    layerwise: bool | None = None
+    memory: Memory = Memory()
+    validation: int | None = None
+    measure: Callable[[nn.Module], float] | None = None
+    targets: str | Sequence[str] | None = None
+    ignore: str | Sequence[str] = ()
+    loss: LossLike = None
+    checkpoint: Checkpoint | None = None
+    inplace: bool = False
+    seed: int = 0
+    progress: Progress = field(default_factory=Silent)
+    logger: Logger | None = None
+
+    def __post_init__(self) -> None:
+        check_logger(self.logger)
+        check_groups(
+            fisher=self.fisher,
+            quadratic=self.quadratic,
+            memory=self.memory,
+            stages=self.stages,
+            training=self.training,
         )
-    if layers:
-        if budget is not None:
-            check_shares(budget)
-        check_asked(solver, stages, fisher, quadratic)
-    else:
-        Pose(quadratic=quadratic, structure=fisher.structure).settled(solver)
-    return layers
+        RunOptions(layerwise=self.layerwise, validation=self.validation, seed=self.seed)
+        check_loss(self.loss)
+        if not isinstance(self.inplace, bool):
+            raise InputError(f"`inplace` is {self.inplace!r}; give True or False.")
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which samples make gradients, and how."""
+        return Sampling(
+            fisher=self.fisher, validation=self.validation, seed=self.seed, loss=self.loss
+        )
 
 
-def open_prune(
+@final
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run that was checked and not begun, on a network and data.
+
+    Fields: `command`, prune, refit or apply; `config`, what was asked for; `budget`, that to meet;
+    `model`, as given; `network`, without wrappers; `layout`, the weights that compete; `data`, as
+    samples where they are in memory; `layerwise`, whether layers are pruned one by one; `others`,
+    settings of the command beside.
+    """
+
+    command: str
+    config: PruneConfig
+    budget: Budget
+    model: nn.Module
+    network: nn.Module
+    layout: Layout
+    data: Data | None = None
+    layerwise: bool = False
+    others: Mapping[str, Any] = field(default_factory=dict)
+
+    def worked_on(self) -> nn.Module:
+        """Return the network to work on: a copy, unless it is pruned in place."""
+        return self.network if self.config.inplace else copied(self.network)
+
+    def checkpoint_file(self, network: nn.Module, **others: Any) -> CheckpointFile:
+        """Return the file of finished parts, one that keeps nothing where that is not asked for.
+
+        `others` decide on the result beside the settings.
+        """
+        asked = {name: value for name, value in self.settings.items() if name != "max_memory"}
+        own = {
+            "solver": solver_name(self.config.solver),
+            "options": solver_options(self.config.solver),
+            "budget": repr(self.budget),
+        }
+        return CheckpointFile(
+            self.config.checkpoint, settings={**asked, **own, **others}, network=network
+        )
+
+    @contextmanager
+    def at_work(self, network: nn.Module, layout: Layout | None) -> Iterator[None]:
+        """Run a block on the network in eval mode, which is as it was if the block fails.
+
+        `layout` names the weights that change, None all parameters.
+        """
+        with (
+            evaluation_mode(network),
+            uncompiled(network),
+            without_cache(network),
+            restored_on_error(network, layout, inplace=self.config.inplace),
+        ):
+            yield
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All options but those of the solver, by their names on the command line."""
+        config = self.config
+        groups = (config.stages, config.sampling, config.fisher, config.quadratic, config.memory)
+        asked: dict[str, Any] = {**self.others, **self._budget}
+        for group in groups:
+            asked |= flat(group)
+        asked["layerwise"] = self.layerwise
+        asked["loss"] = loss_name(config.loss)
+        asked["training"] = flat(config.training) if config.training else None
+        return {name: plain(value) for name, value in asked.items()}
+
+    @property
+    def _budget(self) -> dict[str, Any]:
+        """The budget in words, and itself where words do not say all of it."""
+        if self.command != "prune":
+            return {}
+        words = self.budget.words
+        own = {} if words else {"budget": repr(self.budget)}
+        return {**flat(BudgetOptions()), **words, **own}
+
+    def result(
+        self,
+        network: nn.Module,
+        state: RunState,
+        *,
+        budget: Budget | None = None,
+        searching: float = 0.0,
+        solved: Mapping[str, SolvedRecord] | None = None,
+        trained: TrainingRecord | None = None,
+    ) -> PruneResult:
+        """Return the result of what was done.
+
+        Args:
+            network: the pruned one.
+            state: with all stages done.
+            budget: with levels, where they were searched for, in so many seconds of `searching`.
+            searching: see `budget`.
+            solved: what came of each layer, where they were pruned one by one.
+            trained: the epochs between events.
+        """
+        levels = budget.levels if isinstance(budget, Searched) else None
+        last, sampling = state.records[-1], self.config.sampling
+        training = {"train": sum(epoch.seconds for epoch in trained.epochs)} if trained else {}
+        record = RunRecord(
+            command=self.command,
+            solver=solver_name(self.config.solver),
+            options=solver_options(self.config.solver),
+            settings=self.settings,
+            sparsity=last.sparsity,
+            nnz=last.nnz,
+            prunable=self.layout.size,
+            ridge=last.ridge,
+            first_order=last.first_order,
+            step_size=last.step_size,
+            weighting=state.weighting,
+            samples=state.samples,
+            samples_per_gradient=sampling.fisher.samples_per_gradient if state.samples else 0,
+            validation=state.validation,
+            seed=sampling.seed,
+            loss=state.loss,
+            objective=last.objective,
+            lower_bound=state.lower_bound,
+            status=last.status,
+            iterations=last.iterations,
+            stages=tuple(state.records),
+            training=trained,
+            batch_norm=state.batch_norm,
+            layers=layer_records(self.layout, state.mask, state.backends, solved or {}),
+            levels=levels_of(levels or {}),
+            flops=flops(self.layout, state.mask),
+            dense_flops=flops(self.layout, torch.ones_like(state.mask)),
+            seconds={**({"search": searching} if levels else {}), **state.seconds, **training},
+            data_hash=state.digest,
+            model=type(network).__name__,
+            peak_rss_mb=peak_rss_mb(),
+            versions=versions(),
+        )
+        return PruneResult(model=network, masks=self.layout.unflatten(state.mask), record=record)
+
+
+@contextmanager
+def restored_on_error(
+    network: nn.Module, layout: Layout | None, *, inplace: bool
+) -> Iterator[None]:
+    """Give the network its weights of a layout, or all, and its buffers back when a block fails.
+
+    Nothing is done for a network that is not the user's own.
+    """
+    if not inplace:
+        yield
+        return
+    weights = network.parameters() if layout is None else map(network.get_parameter, layout.names)
+    tensors = [*weights, *network.buffers()]
+    before = [tensor.detach().clone() for tensor in tensors]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for tensor, kept in zip(tensors, before, strict=True):
+                tensor.copy_(kept)
+        raise
+
+
+def copied(model: nn.Module, advice: str = "Pass inplace=True to prune it itself.") -> nn.Module:
+    """Return a copy of a network; raise `InputError`, with advice, where it cannot be copied."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # modules may define how they are copied, and fail in any way
+        raise InputError(f"{type(model).__name__} cannot be copied: {error}. {advice}") from error
+
+
+def layout_for(
+    budget: Budget,
+    layout: Layout,
     model: nn.Module,
     data: Data | None,
-    *,
-    budget: Budget,
-    solver: Solver,
-    stages: Stages,
-    fisher: Fisher,
-    quadratic: Quadratic,
-    training: Training | None,
-    layerwise: bool | None,
-    memory: Memory,
-    validation: int | None,
-    measure: Callable[[nn.Module], float] | None,
-    targets: str | Sequence[str] | None,
-    ignore: str | Sequence[str],
     loss: LossLike,
-    checkpoint: Checkpoint | None,
-    inplace: bool,
-    seed: int,
-    progress: ProgressLike,
-    logger: Logger | None,
-) -> Opened:
-    """Return a run of pruning, as `chita.prune` is asked for it, with everything checked.
+    *,
+    recorded: bool = False,
+) -> Layout:
+    """Return the layout with what its weights cost for one sample, where the budget needs it.
 
-    Raises `InputError` as `chita.prune` does, before any work.
+    `recorded` asks for it where only the record would hold it: of data in memory, since batches
+    that come one after another are not begun for that.
+
+    Raises `InputError` as `chita.collect.cost.with_operations` does, where the budget needs it.
     """
-    check_logger(logger)
-    check_groups(
-        fisher=fisher, quadratic=quadratic, memory=memory, stages=stages, training=training
-    )
-    sampling = Sampling(fisher=fisher, validation=validation, seed=seed, loss=loss)
-    pose = Pose(quadratic=quadratic, structure=fisher.structure)
-    layers = check_options(budget, solver, stages, fisher, quadratic, layerwise)
-    if not layers:
-        _check_chosen(sampling, pose, solver)
-    network = unwrapped(model)
-    layout = prunable_layout(network, targets, ignore)
-    data = as_examples(data) or data
-    if solver.curvatures:
-        check_samples(sampling, data)
-    layout = layout_for(budget, layout, network, data, loss, recorded=True)
-    job = Job(
-        command="prune",
-        network=network,
-        layout=layout,
-        data=data,
-        budget=budget,
-        solver=solver,
-        sampling=sampling,
-        pose=pose,
-        stages=stages,
-        memory=memory,
-        training=training,
-        measure=measure,
-        layers=layers,
-        checkpoint=checkpoint,
-        inplace=inplace,
-        progress=progress_of(progress),
-        logger=logger,
-        others={"targets": targets, "ignore": ignore},
-    )
-    if training is not None:
-        check_training(job)
-    if layers:
-        check_layers(budget, layers_of(network, layout))
-    else:
-        budget.bind(layout)
-    return Opened(model=model, job=job)
-
-
-def open_refit(
-    model: nn.Module,
-    data: Data,
-    masks: Masks,
-    *,
-    fisher: Fisher,
-    quadratic: Quadratic,
-    stages: Stages,
-    validation: int | None,
-    loss: LossLike,
-    seed: int,
-    inplace: bool,
-    progress: ProgressLike,
-) -> Opened:
-    """Return a run that gives the weights of a mask their best values; see `chita.refit`."""
-    check_groups(fisher=fisher, quadratic=quadratic, stages=stages)
-    check_one_stage(stages, fisher, "refitting")
-    sampling = Sampling(fisher=fisher, validation=validation, seed=seed, loss=loss)
-    pose = Pose(quadratic=quadratic, structure=fisher.structure)
-    _check_chosen(sampling, pose, BSO())
-    network = unwrapped(model)
-    fitted, layout = fit_masks(network, masks)
-    if quadratic.first_order in (0, AUTO) and _nothing_to_do(network, fitted):
-        raise InputError(
-            "The weights that the mask removes are zero already, so refitting changes nothing. "
-            "Give the network as it was before pruning."
-        )
-    data = as_examples(data) or data
-    check_samples(sampling, data)
-    budget = FixedMasks(masks=fitted)
-    job = Job(
-        command="refit",
-        network=network,
-        layout=layout_for(budget, layout, network, data, loss, recorded=True),
-        data=data,
-        budget=budget,
-        solver=BSO(),
-        sampling=sampling,
-        pose=pose,
-        stages=stages,
-        inplace=inplace,
-        progress=progress_of(progress),
-        others={"mask": _source(masks)},
-    )
-    return Opened(model=model, job=job)
-
-
-def open_apply(model: nn.Module, masks: Masks, *, inplace: bool, progress: ProgressLike) -> Opened:
-    """Return a run that sets to zero what a mask removes; see `chita.apply_masks`."""
-    network = unwrapped(model)
-    fitted, layout = fit_masks(network, masks)
-    job = Job(
-        command="apply",
-        network=network,
-        layout=layout,
-        data=None,
-        budget=FixedMasks(masks=fitted),
-        solver=Magnitude(),
-        inplace=inplace,
-        progress=progress_of(progress),
-        others={"mask": _source(masks)},
-    )
-    return Opened(model=model, job=job)
-
-
-@torch.inference_mode(False)
-def run_stages(job: Job) -> PruneResult:
-    """Choose weights, then collect, pose, solve and write in stages; also the path of refitting."""
-    network, layout = job.worked_on(), job.layout
-    kept = job.kept(network) if job.stages.number > 1 else None
-    with job.at_work(network, layout):
-        budget, searching = job.searched(network)
-        run = StagedRun(
-            network,
-            layout,
-            job.data,
-            budget=budget,
-            stages=job.stages,
-            solver=job.solver,
-            sampling=job.sampling,
-            pose=job.pose,
-            progress=job.progress,
-        )
-        staged = _resumed(run, kept, job.logger)
-    return job.result(network, staged, budget=budget, searching=searching)
-
-
-def _resumed(run: StagedRun, kept: Unfinished | None, logger: Logger | None) -> Staged:
-    """Run, from what was kept on; log and keep every stage."""
-    found = None if kept is None else kept.restored()
-    begun = None if found is None else Staged.of(found.mask, found.done, found.others)
-    journal = Journal(logger, stages=0 if begun is None else len(begun.records))
-
-    def finished(done: Staged) -> None:
-        journal.log(stages=done.records)  # first: what is kept is not done again
-        if kept is not None:
-            kept.keep(done.mask, done.plain(), done.tensors())
-
-    staged = run.run(begun, finished)
-    if kept is not None:
-        kept.remove()
-    return staged
-
-
-def _check_chosen(sampling: Sampling, pose: Pose, solver: Solver) -> None:
-    """Raise `InputError` where something is chosen by validation samples, and there are none."""
-    if sampling.validation == 0 and solver.curvatures and pose.settled(solver).judged:
-        raise InputError(
-            "`validation` is 0, but auto chooses by validation samples. Allow some, or give "
-            "`ridge`, `first_order`, `step_size` and `structure`."
-        )
-
-
-def _nothing_to_do(model: nn.Module, masks: Mapping[str, Tensor]) -> bool:
-    with torch.no_grad():
-        return not any(bool(model.get_parameter(name)[~mask].any()) for name, mask in masks.items())
-
-
-def _source(masks: Masks) -> str:
-    return str(masks) if isinstance(masks, (str, Path)) else f"{len(masks)} tensors"
+    wanted = budget.counts_operations or (recorded and isinstance(data, Indexed))
+    if data is None or not wanted:
+        return layout
+    batch = next(iter(batches_of(data, 1)))
+    device = model.get_parameter(layout.names[0]).device
+    sample = nested.map_tensors(lambda t: t.to(device), next(Examples(batch).batches(1)))
+    needed = budget.counts_operations
+    return with_operations(layout, model, make_loss(loss, batch), sample, needed=needed)

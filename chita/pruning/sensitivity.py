@@ -1,4 +1,4 @@
-"""How sensitive a network is to each of its tensors alone being pruned."""
+"""The sensitivity of a network to each of its tensors being pruned by itself."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ from chita.models.prunable import prunable_layout
 from chita.models.wrappers import uncompiled, unwrapped
 from chita.options import flat, plain
 from chita.problem import GradientGram
-from chita.progress.shown import ProgressLike, progress_of
+from chita.progress.display import ProgressLike, progress_of
+from chita.pruning.calibration import Sampling, loss_name
 from chita.pruning.config import (
     AUTO,
     SPARSITIES,
     Fisher,
     Quadratic,
     Stages,
-    check_groups,
     check_one_stage,
 )
-from chita.pruning.pose import Pose
+from chita.pruning.level_costs import LevelCosts, LevelSearch
 from chita.pruning.result import levels_of
-from chita.pruning.samples import Sampling, loss_name
-from chita.pruning.search import Measured, measured
-from chita.pruning.working_copy import copied
+from chita.pruning.run import PruneConfig, copied
+from chita.pruning.tuning import settle
 from chita.records import LevelRecord, peak_rss_mb, versions
 from chita.reports.notebook import html_of_sensitivity
 from chita.sensitivity_record import SensitivityRecord, TensorRecord
@@ -48,7 +47,7 @@ from chita.solvers.named import SolverLike, make_solver, solver_name, solver_opt
 @final
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """By how much the loss grows with each tensor alone pruned; see `SensitivityRecord`.
+    """The growth of the loss with each tensor pruned by itself; see `SensitivityRecord`.
 
     >>> layer = nn.Linear(2, 1, bias=False)
     >>> data = (torch.ones(8, 2), torch.ones(8, 1))
@@ -65,15 +64,15 @@ class Sensitivity:
 
     @property
     def dense_loss(self) -> float:
-        """The mean loss of the network as it is, on the samples held out."""
+        """The mean loss of the network as it is, on validation samples."""
         return self.record.dense_loss
 
     def __repr__(self) -> str:
         """One line: what was measured, and of how much."""
         run = self.record
         tried = ", ".join(f"{sparsity:g}" for sparsity in run.sparsities)
-        told = f"{run.model} by {run.solver}: {len(run.tensors)} tensors at sparsities {tried}; "
-        return f"Sensitivity({told}{run.loss}, dense: {run.dense_loss:.4g})"
+        summary = f"{run.model} by {run.solver}: {len(run.tensors)} tensors at sparsities {tried}; "
+        return f"Sensitivity({summary}{run.loss}, dense: {run.dense_loss:.4g})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -111,9 +110,9 @@ def sensitivity(
     seed: int = 0,
     progress: ProgressLike = None,
 ) -> Sensitivity:
-    """Prune each tensor alone to several sparsities, and measure by how much the loss grows.
+    """Prune each tensor by itself to several sparsities, and measure by how much the loss grows.
 
-    The loss is the mean over validation samples; see `chita.pruning.search.measured`.
+    The loss is the mean over validation samples; see `chita.pruning.level_costs`.
     Losses of several tensors add up roughly, and only where little is removed.
 
     Args:
@@ -132,7 +131,7 @@ def sensitivity(
             "auto" chooses; None as in `prune`.
         loss: as in `prune`.
         seed: as in `prune`.
-        progress: told of gradients and of levels.
+        progress: receives gradients and levels.
 
     Returns:
         The growth of the loss at every level, also at sparsity 0, where it is 0, so that a choice
@@ -152,38 +151,34 @@ def sensitivity(
     [(0.0, 0.0), (0.5, 0.0)]
     """
     began = time.perf_counter()
-    method = make_solver(solver, seed=seed)
-    check_groups(fisher=fisher, quadratic=quadratic, stages=stages)
+    config = PruneConfig(
+        solver=make_solver(solver, seed=seed),
+        stages=stages,
+        fisher=fisher,
+        quadratic=quadratic,
+        validation=validation,
+        loss=loss,
+        seed=seed,
+    )
     check_one_stage(stages, fisher, "sensitivity")
-    sampling = Sampling(fisher=fisher, validation=validation, seed=seed, loss=loss)
-    tried = check_sensitivity(sparsities, method, sampling, quadratic)
-    pose = Pose(quadratic=quadratic, structure=fisher.structure).at(first_order=0.0)
+    tried = check_sensitivity(sparsities, config.solver, config.sampling, quadratic)
     network = unwrapped(model)
     layout = prunable_layout(network, targets, ignore)
     network = copied(network, "Give a network that copy.deepcopy copies.")
     with evaluation_mode(network), uncompiled(network), without_cache(network):
-        found = measured(
-            network,
-            layout,
-            as_examples(data) or data,
-            sparsities=(0.0, *tried),
-            solver=method,
-            sampling=sampling,
-            pose=pose,
-            bn_recalibrate=stages.bn_recalibrate,
-            progress=progress_of(progress),
-        )
+        search = LevelSearch(network, layout, as_examples(data) or data, config)
+        found = search.run((0.0, *tried), progress_of(progress))
     asked = {
         **{"sparsities": tried, "targets": targets, "ignore": ignore},
-        **flat(sampling),
+        **flat(config.sampling),
         **flat(fisher),
-        **flat(pose.quadratic),
+        **flat(replace(quadratic, first_order=0.0)),
         "bn_recalibrate": stages.bn_recalibrate,
         "loss": loss_name(loss),
     }
     settings = {name: plain(value) for name, value in asked.items()}
     seconds = time.perf_counter() - began
-    record = _record(network, layout, found, tried, method, sampling, settings, seconds)
+    record = _record(network, layout, found, tried, config, settings, seconds)
     return Sensitivity(record=record)
 
 
@@ -224,35 +219,34 @@ def check_sensitivity(
             f"`first_order` is {quadratic.first_order!r}, but that term trains, and has no part "
             "here. Leave it out."
         )
-    Pose(quadratic=quadratic, structure=sampling.fisher.structure).settled(solver)
+    settle(quadratic, sampling.fisher.structure, solver)
     return rising
 
 
 def _record(
     network: nn.Module,
     layout: Layout,
-    found: Measured,
+    found: LevelCosts,
     sparsities: tuple[float, ...],
-    solver: Solver,
-    sampling: Sampling,
+    config: PruneConfig,
     settings: dict[str, Any],
     seconds: float,
 ) -> SensitivityRecord:
-    drawn, fisher = found.drawn, None
-    if drawn is not None:
-        fisher = "improved" if drawn.improved else "empirical"
+    samples, weighting = found.samples, None
+    if samples is not None:
+        weighting = "improved" if samples.improved else "empirical"
     tensors = zip(layout.names, layout.shapes, layout.counts, strict=True)
     return SensitivityRecord(
-        solver=solver_name(solver),
-        options=solver_options(solver),
+        solver=solver_name(config.solver),
+        options=solver_options(config.solver),
         settings=settings,
         model=type(network).__name__,
-        seed=sampling.seed,
-        rows=found.rows,
-        row_size=sampling.fisher.samples_per_gradient if found.rows else 0,
-        data_hash=drawn and drawn.digest,
-        fisher=fisher,
-        held_out=found.held_out,
+        seed=config.seed,
+        samples=found.count,
+        samples_per_gradient=config.fisher.samples_per_gradient if found.count else 0,
+        data_hash=samples and samples.digest,
+        weighting=weighting,
+        validation=found.validation,
         loss=found.loss,
         dense_loss=found.dense,
         sparsities=sparsities,

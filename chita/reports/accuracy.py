@@ -8,20 +8,31 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from chita.errors import InputError
+from chita.metrics import number
 
-Line = Mapping[str, Any]
+RunLine = Mapping[str, Any]
 """One run: `run`, name to value of what was varied, and the fields of `chita prune --json`."""
 
 COLUMNS = ("flops", "pattern", "sparsity", "nnz", "megabytes")
 """Budgets that name columns: the first one given does."""
 
 AGAINST = ("budget", "flops")
+_NEIGHBOURS = "Samples whose nearest neighbour is the same before and after, per cent, mean:"
+_MEMORY = "Peak memory of a run's process, MB, mean; PyTorch, data and network are in it:"
+_REMOVED = "Share of weights removed, mean:"
 AROUND = ("evaluate", "total")  # what is not pruning, and what is no phase
 
 
-def pruning_seconds(line: Line) -> float:
+def pruning_seconds(line: RunLine) -> float:
     """Return the seconds of a run's phases, loading and evaluation left out."""
     return float(sum(took for phase, took in line["seconds"].items() if phase not in AROUND))
+
+
+def flops_share(line: RunLine) -> float | None:
+    """Return the share of the dense network's FLOPs that is left, None where it is not known."""
+    if line.get("flops") is None or not line.get("dense_flops"):
+        return None
+    return float(line["flops"] / line["dense_flops"])
 
 
 @final
@@ -42,11 +53,6 @@ class Cell:
     neighbours: float | None
     count: int
 
-    def __str__(self) -> str:
-        digits = 4 if abs(self.mean) <= 1 else 2
-        spread = "" if self.spread is None else f" ± {self.spread:.{digits}f}"
-        return f"{self.mean:.{digits}f}{spread}"
-
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +70,21 @@ class Table:
     rows: tuple[str, ...]
     cells: Mapping[tuple[str, str], Cell]
 
+    def of_row(self, row: str) -> dict[str, Cell]:
+        """Return the cells of a row by their columns, where there are runs."""
+        return {c: self.cells[row, c] for c in self.columns if (row, c) in self.cells}
 
-def make_table(lines: Sequence[Line], against: str = "budget") -> Table:
+    def texts(self, cells: Mapping[tuple[str, str], str]) -> list[list[str]]:
+        """Return the rows of a table of texts, each after its name."""
+        return [[row, *(cells.get((row, c), "") for c in self.columns)] for row in self.rows]
+
+    def text(self, cell: Cell) -> str:
+        """Return the mean of a cell with its spread."""
+        spread = "" if cell.spread is None else f" ± {number(self.metric, cell.spread)}"
+        return f"{number(self.metric, cell.mean)}{spread}"
+
+
+def make_table(lines: Sequence[RunLine], against: str = "budget") -> Table:
     """Return the table of runs: a column for each budget, a row for all else but the seed.
 
     Against "flops", a column for each share of FLOPs that is left, and the kind of budget in the
@@ -76,15 +95,14 @@ def make_table(lines: Sequence[Line], against: str = "budget") -> Table:
     if against not in AGAINST:
         raise InputError(f"`against` is {against!r}; give one of {', '.join(AGAINST)}.")
     by_flops = against == "flops"
-    groups: dict[tuple[str, str], list[Line]] = {}
+    groups: dict[tuple[str, str], list[RunLine]] = {}
     for line in lines:
-        if line.get("pruned_metric") is None or (by_flops and line.get("flops") is None):
+        share = flops_share(line)
+        if line.get("pruned_metric") is None or (by_flops and share is None):
             continue
-        row = row_of(line["run"])
+        row, column = row_of(line["run"]), column_of(line)
         if by_flops:
-            row, column = f"{row}, {_kind(line)}", f"flops {_share(line):.2f}"
-        else:
-            column = column_of(line)
+            row, column = f"{row}, {' and '.join(budgets_of(line))}", f"flops {share:.2f}"
         groups.setdefault((row, column), []).append(line)
     columns = dict.fromkeys(column for _, column in groups)
     return Table(
@@ -102,30 +120,31 @@ def as_markdown(table: Table) -> str:
     These are peak memory and the agreement of nearest neighbours, where they are known of every
     run, and against FLOPs the sparsities.
     """
-    parts = [f"{table.metric}, mean ± standard deviation over seeds:", _grid(table, str)]
-    if table.cells and all(cell.neighbours is not None for cell in table.cells.values()):
-        parts += ["Samples whose nearest neighbour is the same before and after, per cent, mean:"]
-        parts += [_grid(table, lambda cell: f"{cell.neighbours:.1f}")]
-    parts += ["Seconds of a run, loading and evaluation left out, mean:"]
-    parts += [_grid(table, lambda cell: f"{cell.seconds:.1f}")]
-    if table.cells and all(cell.memory is not None for cell in table.cells.values()):
-        parts += ["Peak memory of a run's process, MB, mean; PyTorch, data and network are in it:"]
-        parts += [_grid(table, lambda cell: f"{cell.memory:.0f}")]
-    if table.against == "flops":
-        parts += ["Share of weights removed, mean:"]
-        parts += [_grid(table, lambda cell: f"{cell.removed:.3f}")]
+    texts = {place: _texts(table, cell) for place, cell in table.cells.items()}
+    parts = []
+    for title in next(iter(texts.values()), {}):
+        cells = {place: text for place, own in texts.items() if (text := own[title]) is not None}
+        if len(cells) == len(texts):
+            parts += [title, _grid(table, cells)]
     return "\n\n".join(parts) + "\n"
 
 
-def _grid(table: Table, shown: Any) -> str:
-    lines = [["", *table.columns], ["---"] * (1 + len(table.columns))]
-    for row in table.rows:
-        found = (table.cells.get((row, column)) for column in table.columns)
-        lines.append([
-            row.replace("|", "\\|"),
-            *("" if cell is None else shown(cell) for cell in found),
-        ])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _texts(table: Table, cell: Cell) -> dict[str, str | None]:
+    """Return the texts of a cell by the titles of their tables, None where they are not known."""
+    near, memory = cell.neighbours, cell.memory
+    return {
+        f"{table.metric}, mean ± standard deviation over seeds:": table.text(cell),
+        _NEIGHBOURS: None if near is None else f"{near:.1f}",
+        "Seconds of a run, loading and evaluation left out, mean:": f"{cell.seconds:.1f}",
+        _MEMORY: None if memory is None else f"{memory:.0f}",
+        _REMOVED: f"{cell.removed:.3f}" if table.against == "flops" else None,
+    }
+
+
+def _grid(table: Table, cells: Mapping[tuple[str, str], str]) -> str:
+    lines = [["", *table.columns], ["---"] * (1 + len(table.columns)), *table.texts(cells)]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 def row_of(run: Mapping[str, Any]) -> str:
@@ -136,24 +155,19 @@ def row_of(run: Mapping[str, Any]) -> str:
     return ", ".join([*words, *(f"{name} {value}" for name, value in varied.items())]) or "all"
 
 
-def column_of(line: Line) -> str:
-    """Return the budget of a run, whether it was varied or the same in all runs.
+def budgets_of(line: RunLine) -> dict[str, Any]:
+    """Return the budgets of a run by name, whether they were varied or the same in all runs."""
+    given = {**line["settings"], **line["run"]}
+    return {name: given[name] for name in COLUMNS if given.get(name) is not None}
+
+
+def column_of(line: RunLine) -> str:
+    """Return the first budget of a run.
 
     The share removed where it had none of its own: a mask that was given, sparsities by tensor.
     """
-    given = {**line["settings"], **line["run"]}
-    asked = (f"{name} {given[name]}" for name in COLUMNS if given.get(name) is not None)
-    return next(asked, None) or f"removed {line['sparsity']:.4f}"
-
-
-def _kind(line: Line) -> str:
-    """Which words its budget was given in."""
-    given = {**line["settings"], **line["run"]}
-    return " and ".join(name for name in COLUMNS if given.get(name) is not None)
-
-
-def _share(line: Line) -> float:
-    return float(line["flops"] / line["dense_flops"])
+    asked = [f"{name} {value}" for name, value in budgets_of(line).items()]
+    return asked[0] if asked else f"removed {line['sparsity']:.4f}"
 
 
 def order_of(column: str) -> tuple[float, ...]:
@@ -161,7 +175,7 @@ def order_of(column: str) -> tuple[float, ...]:
     return tuple(map(float, column.rsplit(maxsplit=1)[-1].split(":")))
 
 
-def _cell(lines: Sequence[Line]) -> Cell:
+def _cell(lines: Sequence[RunLine]) -> Cell:
     values = [float(line["pruned_metric"]) for line in lines]
     seconds = list(map(pruning_seconds, lines))
     return Cell(
@@ -175,7 +189,7 @@ def _cell(lines: Sequence[Line]) -> Cell:
     )
 
 
-def _mean_of(field: str, lines: Sequence[Line]) -> float | None:
+def _mean_of(field: str, lines: Sequence[RunLine]) -> float | None:
     """The mean of a field, None unless every line has it."""
     values = [line[field] for line in lines if line.get(field) is not None]
     return statistics.fmean(values) if len(values) == len(lines) else None

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chita.errors import InputError
-from chita.reports.accuracy import Line, column_of, order_of, row_of
+from chita.reports.accuracy import RunLine, column_of, order_of, row_of
 from chita.reports.chart import Axis, Chart, Series
 
 
-def curves(lines: Sequence[Line]) -> tuple[Chart, ...]:
+def curves(lines: Sequence[RunLine]) -> tuple[Chart, ...]:
     """Return charts of means over seeds against epochs, one for each budget.
 
     A pruning event is a vertical stroke: the measure before it, and right after it. Runs without
@@ -21,7 +21,7 @@ def curves(lines: Sequence[Line]) -> tuple[Chart, ...]:
     if not trained:
         raise InputError("There are no epochs to show: none of the runs has a table [training].")
     dense = next((v for line in trained if (v := line.get("dense_metric")) is not None), None)
-    panels: dict[str, dict[str, list[Line]]] = {}
+    panels: dict[str, dict[str, list[RunLine]]] = {}
     for line in trained:
         rows = panels.setdefault(column_of(line), {})
         rows.setdefault(row_of(line["run"]), []).append(line)
@@ -29,7 +29,7 @@ def curves(lines: Sequence[Line]) -> tuple[Chart, ...]:
         Chart(
             key=f"epochs-{name}".replace(" ", "-").replace(":", "-"),
             title=f"Over the epochs, {name}",
-            x=Axis(label="epochs"),
+            x=Axis(label="epochs", scale="count"),
             y=Axis(label=trained[0]["metric"]),
             series=tuple(c for row, runs in panels[name].items() for c in _curves(row, runs)),
             level=None if dense is None else (dense, "dense"),
@@ -38,7 +38,7 @@ def curves(lines: Sequence[Line]) -> tuple[Chart, ...]:
     )
 
 
-def _curves(row: str, runs: Sequence[Line]) -> Iterator[Series]:
+def _curves(row: str, runs: Sequence[RunLine]) -> Iterator[Series]:
     """The mean of runs that were measured at the same epochs; others have lines of their own."""
     alike: dict[tuple[float, ...], list[list[float]]] = {}
     for run in runs:

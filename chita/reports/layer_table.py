@@ -1,36 +1,40 @@
-"""The table of a run's layers: equal blocks as one line, and the worst layers by name."""
+"""The table of a run's layers: equal blocks as one row, and the worst layers by name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from chita.records import LayerRecord, RunRecord
-from chita.reports.grouped import Line, lines_of
+from chita.reports.layer_ranges import LayerRange, layer_ranges
 
 _WORST = 5
 
 
-def layer_rows(record: RunRecord, *, every: bool) -> list[list[str]]:
-    """Return the cells of every line: name, shape, weights, kept, removed, dead outputs, error.
+def layer_columns(record: RunRecord) -> tuple[str, ...]:
+    """Return the heads of the columns; the error is there where layers were pruned one by one."""
+    error = ("error\n%",) if _solved(record) else ()
+    return ("layer", "shape", "weights", "kept", "removed\n%", "dead\noutputs", *error)
 
-    Of several layers in one line counts are sums, and shares go from the smallest to the largest.
-    The error is there where layers were pruned one by one.
+
+def layer_rows(record: RunRecord, *, every: bool) -> list[list[str]]:
+    """Return the rows of the table.
+
+    Of several layers in one row counts are sums, and shares go from the smallest to the largest.
     """
     layers = record.layers
     return [
-        _row(line, [layers[i] for i in line.members], solved(record))
-        for line in _lines(record, every=every)
+        _row(own, [layers[i] for i in own.members], _solved(record))
+        for own in _ranges(record, every=every)
     ]
 
 
-def solved(record: RunRecord) -> bool:
-    """Return whether layers were pruned one by one."""
+def _solved(record: RunRecord) -> bool:
     return any(layer.solved is not None for layer in record.layers)
 
 
 def worst_layers(record: RunRecord, *, every: bool) -> list[str]:
     """Return one line that names the layers that lost most, where equal blocks hide them."""
-    if len(_lines(record, every=every)) == len(record.layers):
+    if len(_ranges(record, every=every)) == len(record.layers):
         return []
     errors = [(error, layer.name) for layer in record.layers if (error := _error(layer))]
     if errors:
@@ -43,15 +47,15 @@ def worst_layers(record: RunRecord, *, every: bool) -> list[str]:
     return [f"{what}: {listed}"]
 
 
-def _lines(record: RunRecord, *, every: bool) -> list[Line]:
-    """The lines of the table: equal layers share one, but not with those left dense."""
+def _ranges(record: RunRecord, *, every: bool) -> list[LayerRange]:
+    """The layers of each row: equal ones share one, but not with those left dense."""
     alike = [(layer.shape, _left(layer)) for layer in record.layers]
-    return lines_of([layer.name for layer in record.layers], alike, every=every)
+    return layer_ranges([layer.name for layer in record.layers], alike, every=every)
 
 
-def _row(line: Line, layers: Sequence[LayerRecord], errors: bool) -> list[str]:
+def _row(own: LayerRange, layers: Sequence[LayerRecord], errors: bool) -> list[str]:
     cells = [
-        line.label,
+        own.label,
         "x".join(map(str, layers[0].shape)),
         f"{sum(layer.weights for layer in layers):,}",
         f"{sum(layer.kept for layer in layers):,}",
@@ -70,8 +74,8 @@ def _range(values: Sequence[float], form: str) -> str:
 
 
 def _left(layer: LayerRecord) -> bool:
-    """Whether a layer was left dense."""
-    return bool(layer.solved and layer.solved.left)
+    """Return whether a layer was left dense."""
+    return bool(layer.solved and layer.solved.skipped)
 
 
 def _error(layer: LayerRecord) -> float | None:

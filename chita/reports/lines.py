@@ -47,12 +47,15 @@ def append_line(path: Path, line: Mapping[str, Any]) -> None:
         raise OutputError(f"{path} could not be written: {error}. Free space.") from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a table of runs to a file. Raises `OutputError` when it cannot be written."""
+def write_text(path: Path, text: str, option: str = "table") -> None:
+    """Write a text to the file that an option names, whole or not at all.
+
+    Raises `OutputError` when it cannot be written.
+    """
     try:
         with replacing(path) as draft:
-            draft.write_text(text)
+            draft.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OutputError(
-            f"{path} could not be written: {error}. Choose another file with `table`."
+            f"{path} could not be written: {error}. Choose another file with `{option}`."
         ) from None

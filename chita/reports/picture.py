@@ -1,10 +1,12 @@
-"""Charts as pictures, by matplotlib: PNG, SVG, or whatever the file's name says."""
+"""Charts as pictures, by matplotlib: files such as PNG and SVG, and parts of a page."""
 
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,23 @@ import numpy as np
 
 from chita.errors import InputError, OutputError
 from chita.files import replacing
-from chita.reports.chart import SCALES, Axis, Chart, whole
-from chita.reports.shade import DARK, shades
+from chita.reports.chart import Axis, Chart
+from chita.reports.shade import DARK, Shades
 
-_SIDE = 0.05  # of an axis that stays free on each side
-_ROW = 0.22  # inches for a name
+_WIDTH, _HEIGHT = 5.6, 3.4  # inches
+_ROW = 0.22  # inches for a name beside the plot, or a line of the legend
+_PAIRED = 32  # letters of the longest name at most, where a line of the legend has two
+_TICKS = (1, 2, 3, 5, 7)  # of each power of ten
+_MOST = {"kept": 1.0, "missing": 100.0}  # of which an axis shows how much is lacking
+_INK = "#1c1e21"  # stands for the colour of a page's text
+_BLACK = "#000001"  # on cells, whatever that is: SVG files leave out a plain black
+_INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+_ON_PAGE: Any = {
+    **{"figure.facecolor": "none", "axes.facecolor": "none", "svg.fonttype": "none"},
+    **dict.fromkeys(_INKED, _INK),
+}
 _MISSING = "A plot needs matplotlib: pip install matplotlib."
-_LONG = 60  # letters of a name that are written
+_LONG = 44  # letters of a name that are written
 _WRITTEN = 12  # columns at most whose cells have room for a number
 
 
@@ -51,126 +63,126 @@ def write_pictures(charts: Sequence[Chart], folder: Path) -> None:
             write_picture([chart], folder / f"{chart.key}.{kind}")
 
 
-def picture_of(charts: Sequence[Chart], kind: str) -> bytes:
+def picture_of(charts: Sequence[Chart], kind: str, look: Any = None) -> bytes:
     """Return charts side by side as a file of some kind: png, svg, pdf.
+
+    `look` has other parameters of matplotlib (`rcParams`).
 
     Raises `InputError` without matplotlib, `ValueError` for a kind that it does not know.
     """
     try:
-        from matplotlib import colormaps, rc_context  # noqa: PLC0415 (optional)
+        from cycler import cycler  # noqa: PLC0415 (optional)
+        from matplotlib import rc_context, rcParams  # noqa: PLC0415 (optional)
         from matplotlib.figure import Figure  # noqa: PLC0415 (optional)
     except ImportError:
         raise InputError(_MISSING) from None
-    panels, file = len(charts), io.BytesIO()
-    height = max(4.2, *(1.4 + _ROW * chart.rows for chart in charts))
-    with (
-        rc_context({"text.parse_math": False, "svg.hashsalt": "chita"}),
-        warnings.catch_warnings(),
-    ):
+    own: Any = {
+        "axes.prop_cycle": cycler(linestyle=["-", "--"]) * rcParams["axes.prop_cycle"],
+        "svg.hashsalt": charts[0].key,  # the same bits each time; no two charts share an id
+        **{"font.size": 9, "legend.frameon": False, "text.parse_math": False},
+        **(look or {}),
+    }
+    legends = [_legend(chart) for chart in charts]
+    heights = [
+        _HEIGHT + _ROW * (max(0, chart.rows - 10) + lines)
+        for chart, (lines, _) in zip(charts, legends, strict=True)
+    ]
+    file = io.BytesIO()
+    with rc_context(own), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # letters that no font has, names without room
-        size = (8 if panels == 1 else 2 + 4 * panels, height)
-        figure = Figure(figsize=size, layout="constrained")
-        ten = colormaps["tab10"].colors  # type: ignore[attr-defined]
-        for axes, chart in zip(figure.subplots(1, panels, squeeze=False)[0], charts, strict=True):
-            axes.set_prop_cycle(
-                color=[*ten, *ten], linestyle=[style for style in ("-", "--") for _ in ten]
-            )
-            _draw(figure, axes, chart, alone=panels == 1)
+        figure = Figure(figsize=(_WIDTH * len(charts), max(heights)), layout="constrained")
+        parts = figure.subfigures(1, len(charts), squeeze=False)[0]
+        for part, chart, (lines, columns) in zip(parts, charts, legends, strict=True):
+            axes = part.subplots()
+            axes.set_title(chart.title, fontsize="medium")
+            {"points": _points, "bars": _bars, "heat": _heat}[chart.kind](axes, chart)
+            if lines:
+                part.legend(loc="outside lower center", ncols=columns)
         stamp = {"Date": None} if kind == "svg" else None
         figure.savefig(file, dpi=150, format=kind, metadata=stamp)
     return file.getvalue()
 
 
-def _draw(figure: Any, axes: Any, chart: Chart, *, alone: bool) -> None:
-    axes.set_title(chart.title, fontsize="medium")
-    {"points": _points, "bars": _bars, "heat": _heat}[chart.kind](axes, chart)
-    if chart.kind == "heat":
-        return
-    named = [own for own in chart.series if own.name]
-    if len(named) + (chart.level is not None) > 1:
-        owner = figure if alone else axes
-        owner.legend(fontsize="small", loc="outside right upper" if alone else "best")
+def inline_svg(chart: Chart) -> str:
+    """Return a chart without its title as an element of a page, in the colour of the page's text.
+
+    Raises `InputError` without matplotlib.
+    """
+    text = picture_of([replace(chart, title="")], "svg", _ON_PAGE).decode()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    return re.sub(r' id="[\w.]+_\d+"', "", text)  # of groups, which other charts have, too
+
+
+def _legend(chart: Chart) -> tuple[int, int]:
+    """Return the lines and columns of a chart's legend, no lines where it needs none."""
+    names = [own.name for own in chart.series if own.name]
+    names += [chart.level[1]] if chart.level else []
+    if chart.rows or len(names) < 2:
+        return 0, 1
+    columns = 2 if max(map(len, names)) <= _PAIRED else 1
+    return -(-len(names) // columns), columns
 
 
 def _points(axes: Any, chart: Chart) -> None:
     for own in chart.series:
-        axes.errorbar(
-            own.x,
-            own.y,
-            yerr=own.spread,
-            marker="o",
-            markersize=4,
-            capsize=2,
-            label=own.name or None,
-            **({} if own.joined else {"linestyle": "none"}),
-            **({"color": "silver", "zorder": 1} if own.aside else {}),
-        )
-        for x, y, note in zip(own.x, own.y, own.notes or (), strict=False):
-            if own.labelled:
-                axes.annotate(note, (x, y), (4, -9), textcoords="offset points", fontsize="x-small")
+        x, y = _placed(chart.x, own.x), _placed(chart.y, own.y)
+        axes.errorbar(x, y, yerr=own.spread, marker="o", markersize=4, capsize=2, label=own.name)
+        for *place, label in zip(x, y, own.labels or (), strict=False):
+            axes.annotate(label, place, (4, -9), textcoords="offset points", fontsize="x-small")
     if chart.level is not None:
-        axes.axhline(chart.level[0], color="grey", linestyle=":", label=chart.level[1])
+        (level,) = _placed(chart.y, chart.level[:1])
+        axes.axhline(level, color="grey", linestyle=":", label=chart.level[1])
     for letter, axis in (("x", chart.x), ("y", chart.y)):
-        _scale(axes, letter, axis, chart.values(letter))  # type: ignore[arg-type]
+        _scale(axes, letter, axis)
     axes.grid(alpha=0.3)
 
 
-def _scale(axes: Any, letter: str, axis: Axis, values: Sequence[float]) -> None:
-    """Give an axis its label, scale, limits and ticks."""
-    from matplotlib.ticker import (  # noqa: PLC0415 (optional)
-        FixedLocator,
-        LogLocator,
-        MaxNLocator,
-        NullLocator,
-    )
+def _placed(axis: Axis, values: Sequence[Any]) -> list[float]:
+    """Return the places of values on the scale of matplotlib that an axis has."""
+    most = _MOST.get(axis.scale)
+    return list(values) if most is None else [most - value for value in values]
+
+
+def _scale(axes: Any, letter: str, axis: Axis) -> None:
+    """Give an axis its label, scale and ticks."""
+    from matplotlib import ticker  # noqa: PLC0415 (optional)
 
     own = getattr(axes, f"{letter}axis")
-    getattr(axes, f"set_{letter}label")(axis.label)
-    if axis.scale == "linear" and whole(values):
-        own.set_major_locator(MaxNLocator(integer=True))
-    if axis.scale == "linear" or not values:
-        return
-    if axis.scale == "log":
+    own.set_label_text(axis.label)
+    if axis.scale == "count":
+        own.set_major_locator(ticker.MaxNLocator(integer=True))
+    elif axis.scale == "missing":  # nothing missing has no logarithm, so it is linear below 1
+        getattr(axes, f"set_{letter}scale")("symlog", linthresh=1, subs=_TICKS)
+        own.set_major_locator(ticker.SymmetricalLogLocator(base=10, linthresh=1, subs=_TICKS))
+    elif axis.scale != "linear":
         getattr(axes, f"set_{letter}scale")("log")
-        own.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    else:
-        scale = SCALES[axis.scale]
-        both = (np.vectorize(scale.place, [float]), np.vectorize(scale.value, [float]))
-        getattr(axes, f"set_{letter}scale")("function", functions=both)
-        places = [scale.place(value) for value in values]
-        room = _SIDE * (max(places) - min(places)) + 1e-3
-        ends = scale.value(min(places) - room), scale.value(max(places) + room)
-        getattr(axes, f"set_{letter}lim")(*ends)
-        own.set_major_locator(FixedLocator(axis.ticks([max(0.0, ends[0]), *values, ends[1]]) or ()))
-    own.set_minor_locator(NullLocator())
-    own.set_major_formatter("{x:.4g}")
+        own.set_major_locator(ticker.LogLocator(subs=_TICKS))
+    own.set_minor_locator(ticker.NullLocator())
+    most = _MOST.get(axis.scale)
+    if most is not None:
+        own.set_inverted(True)
+        own.set_major_formatter(lambda place, _: f"{most - place:.4g}")
+    elif axis.scale == "log":
+        own.set_major_formatter("{x:.4g}")
 
 
 def _bars(axes: Any, chart: Chart) -> None:
-    names = list(dict.fromkeys(name for own in chart.series for name in own.x))
-    places = {name: place for place, name in enumerate(names)}
-    ends = dict.fromkeys(names, 0.0)
-    for own in chart.series:
-        left = [ends[name] for name in own.x]
-        axes.barh([places[name] for name in own.x], own.y, left=left, label=own.name or None)
-        for name, y in zip(own.x, own.y, strict=True):
-            ends[name] += y
-    axes.set_yticks(range(len(names)), list(map(_short, names)), fontsize="small")
-    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.barh(range(chart.rows), [own.y[0] for own in chart.series])
+    axes.set_yticks(range(chart.rows), [_short(own.name) for own in chart.series], fontsize="small")
+    axes.set_ylim(chart.rows - 0.4, -0.6)
     axes.set_xlabel(chart.y.label)
-    if chart.y.scale == "log":
-        axes.set_xscale("log")
     axes.grid(alpha=0.3, axis="x")
 
 
 def _heat(axes: Any, chart: Chart) -> None:
     cells, columns = chart.cells, chart.columns
-    found = shades(cells, chart.y.scale)
-    shade = np.array([[np.nan if own is None else own for own in row] for row in found])
-    shade = shade.reshape(len(cells), -1) if columns else np.full((len(cells), 1), np.nan)
+    shade = np.full((len(cells), max(1, len(columns))), np.nan)
+    scale = Shades.of((v for row in cells for v in row if v is not None), chart.y.scale)
+    shade[:, : len(columns)] = [[v if v is None else scale.shade(v) for v in row] for row in cells]
     axes.imshow(shade, cmap="RdBu_r", vmin=-1.2, vmax=1.2, aspect="auto")
     axes.set_facecolor("lightgrey")  # of what is not known
-    axes.set_xticks(range(len(columns)), list(map(_short, columns)))
+    turned = 90 if sum(map(len, columns)) > _LONG else 0
+    axes.set_xticks(range(len(columns)), list(map(_short, columns)), rotation=turned)
     axes.set_yticks(range(len(cells)), [_short(own.name) for own in chart.series], fontsize="small")
     axes.set_xlabel(chart.x.label)
     if len(columns) > _WRITTEN:
@@ -178,7 +190,7 @@ def _heat(axes: Any, chart: Chart) -> None:
     for row, column in np.ndindex(len(cells), len(columns)):
         value = cells[row][column]
         if value is not None:
-            color = "white" if abs(shade[row][column]) > DARK else "black"
+            color = "white" if abs(shade[row][column]) > DARK else _BLACK
             how = {"ha": "center", "va": "center", "fontsize": "x-small", "color": color}
             axes.text(column, row, chart.cell(value), **how)
 

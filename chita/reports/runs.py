@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import Annotated, Any, final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chita.errors import InputError
 from chita.records import RunRecord
 from chita.reports.accuracy import COLUMNS, row_of
-from chita.reports.summary import summary
+from chita.reports.flat_record import flat_record
 from chita.sensitivity_record import SensitivityRecord
 
 RECORD = "record.json"
@@ -23,11 +22,9 @@ _SUBJECT = (
     *("model", "weights", "data", "loss"),
     *("image_size", "image_mean", "image_std", "length"),
 )
-_NUMBERS = ("sparsity", "nnz", "prunable")
-_MAYBE = (
-    *("dense_metric", "pruned_metric", "peak_rss_mb", "flops", "dense_flops", "objective"),
-    *("lower_bound", "gap", "neighbours", "ridge"),
-)
+_NO_JSON = "no JSON."
+_OPEN = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+_Pattern = Annotated[str, Field(pattern=r"^\d+:\d+$")]
 
 
 @final
@@ -47,18 +44,69 @@ class Reported:
 
     @property
     def subject(self) -> tuple[str, ...]:
-        """What it is measured by, and what was pruned: runs of one subject can be compared."""
+        """The measure, and what was pruned: runs of one subject can be compared."""
         given = self.line["settings"]
         known = [given.get(name) for name in _SUBJECT]
         known[0] = known[0] or (self.record and self.record.model)
-        told = ("" if value is None else str(value) for value in known)
-        return (self.metric or "", *told, str(self.line["prunable"]))
+        words = ("" if value is None else str(value) for value in known)
+        return (self.metric or "", *words, str(self.line["prunable"]))
 
     @property
     def metric(self) -> str | None:
         """The name of what was measured."""
-        found = self.line.get("metric")
-        return None if found is None else str(found)
+        found: str | None = self.line.get("metric")
+        return found
+
+
+class _Budgeted(BaseModel):
+    """Settings of a run, or those of them that were varied."""
+
+    model_config = _OPEN
+
+    flops: float | None = None
+    pattern: _Pattern | float | None = None
+    sparsity: float | None = None
+    nnz: float | None = None
+    megabytes: float | None = None
+
+
+class _Varied(_Budgeted):
+    options: dict[str, Any] = {}
+
+
+class _Epoch(BaseModel):
+    model_config = _OPEN
+
+    epoch: float
+    metric: float | None
+    pruned_metric: float | None
+
+
+class _Line(BaseModel):
+    """What a report needs of the line of a sweep."""
+
+    model_config = _OPEN
+
+    run: _Varied
+    settings: _Budgeted
+    seconds: dict[str, float]
+    solver: Any
+    sparsity: float
+    nnz: float
+    prunable: float
+    metric: str | None = None
+    dense_metric: float | None = None
+    pruned_metric: float | None = None
+    peak_rss_mb: float | None = None
+    flops: float | None = None
+    dense_flops: float | None = None
+    objective: float | None = None
+    lower_bound: float | None = None
+    gap: float | None = None
+    neighbours: float | None = None
+    ridge: float | None = None
+    epochs: list[_Epoch] | None = None
+    versions: dict[str, Any] | None = None
 
 
 @final
@@ -66,7 +114,7 @@ class Reported:
 class Reading:
     """The `runs` and the `tables` of sensitivities, by name, that could be read.
 
-    Of the others `skipped` tells where they are and why they are left out.
+    `skipped` names the others, with the reasons why they are left out.
     """
 
     runs: tuple[Reported, ...] = ()
@@ -78,12 +126,11 @@ def read_runs(paths: Sequence[Path]) -> Reading:
     """Return the runs of some paths: run folders, `record.json` files, results of sweeps (.jsonl).
 
     What `chita sensitivity` wrote may be among them. A line or a record that cannot be read, or
-    tells of a run that failed, is skipped and named; so is a file of which no line is JSON, and a
-    run that is there twice.
+    is of a run that failed, is skipped and named; so is a file of which no line is JSON.
 
     Raises `InputError` where a path cannot be read at all, or no run is left.
     """
-    runs: dict[str, Reported] = {}
+    runs: list[Reported] = []
     tables: list[tuple[str, SensitivityRecord]] = []
     skipped: list[str] = []
     for path in paths:
@@ -94,17 +141,14 @@ def read_runs(paths: Sequence[Path]) -> Reading:
             elif isinstance(found, tuple):
                 tables.append(found)
             else:
-                own = json.dumps({k: v for k, v in found.line.items() if k != "run"})
-                first = runs.setdefault(own, found)
-                if first is not found:
-                    skipped.append(f"{found.source}: the same run as {first.source}.")
+                runs.append(found)
     if not runs and not tables:
-        told = f" {skipped[0]}" if skipped else ""
+        why = f" {skipped[0]}" if skipped else ""
         raise InputError(
-            f"There is no run to report.{told} Give run folders (--out of chita prune), or results "
+            f"There is no run to report.{why} Give run folders (--out of chita prune), or results "
             "of chita sweep (--out)."
         )
-    return Reading(runs=_named(list(runs.values())), tables=tuple(tables), skipped=tuple(skipped))
+    return Reading(runs=_named(runs), tables=tuple(tables), skipped=tuple(skipped))
 
 
 def _recorded(path: Path) -> Reported | tuple[str, SensitivityRecord] | str:
@@ -118,11 +162,9 @@ def _recorded(path: Path) -> Reported | tuple[str, SensitivityRecord] | str:
             return name, SensitivityRecord.model_validate(plain)
         record = RunRecord.model_validate(plain)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        return f"{file}: no record of a run; {place}: {first['msg']}."
+        return f"{file}: no record of a run; {_first(error)}"
     except (ValueError, RecursionError):
-        return f"{file}: no JSON."
+        return f"{file}: {_NO_JSON}"
     if not record.stages:
         return f"{file}: no record of a run; it has no stage."
     run = reported(record, name, str(file))
@@ -141,37 +183,35 @@ def reported(record: RunRecord, name: str = "run", source: str = "") -> Reported
         run["training"] = f"{len(record.training.epochs)} epochs"
     elif len(record.stages) > 1:
         run["stages"] = len(record.stages)
-    line = {"run": run, "settings": record.settings, **summary(record)}
+    line = {"run": run, "settings": record.settings, **flat_record(record)}
     return Reported(name=name, source=source, line=line, record=record)
 
 
-def _lines(path: Path) -> Iterator[Reported | str]:
-    """The runs of a sweep, and what is wrong with the lines that tell of none."""
-    texts = _read(path).splitlines()
-    lines = [_line(text) for text in texts]
-    if len(lines) > 1 and all(line is None for line in lines):
-        yield f"{path}: no results of a sweep; none of its {len(lines)} lines is JSON."
-        return
-    for number, line in enumerate(lines, start=1):
-        place = f"{path}, line {number}"
-        wrong = "no JSON." if line is None else _wrong(line[0])
-        if line is None or wrong is not None:
-            yield f"{place}: {wrong}"
-            continue
-        run = line[0]["run"]
-        told = [f"{name} {run[name]}" for name in (*COLUMNS, "seed") if run.get(name) is not None]
-        yield Reported(name=", ".join([row_of(run), *told]), source=place, line=line[0])
+def _lines(path: Path) -> list[Reported | str]:
+    """The runs of a sweep, and what is wrong with the lines that are no run."""
+    texts = enumerate(_read(path).splitlines(), start=1)
+    found = [_line(text, f"{path}, line {number}") for number, text in texts]
+    if len(found) > 1 and all(isinstance(own, str) and own.endswith(_NO_JSON) for own in found):
+        return [f"{path}: no results of a sweep; none of its {len(found)} lines is JSON."]
+    return found
 
 
-def _line(text: bytes) -> tuple[Any] | None:
+def _line(text: bytes, source: str) -> Reported | str:
+    """The run of a line, or what is wrong with it."""
     try:
-        return (_plain(text),)
+        line = _plain(text)
     except (ValueError, RecursionError):
-        return None
+        return f"{source}: {_NO_JSON}"
+    wrong = _wrong(line)
+    if wrong is not None:
+        return f"{source}: {wrong}"
+    run = line["run"]
+    more = [f"{name} {run[name]}" for name in (*COLUMNS, "seed") if run.get(name) is not None]
+    return Reported(name=", ".join([row_of(run), *more]), source=source, line=line)
 
 
 def _plain(text: bytes) -> Any:
-    """What JSON says; a number that is not finite is one that nobody knows."""
+    """Return what JSON says; None stands for a number that is not finite."""
     return json.loads(text, parse_constant=lambda _: None)
 
 
@@ -188,80 +228,28 @@ def _read(path: Path) -> bytes:
 
 
 def _wrong(line: Any) -> str | None:
-    """Why a line tells of no finished run, None where it does."""
-    if not isinstance(line, dict):
-        return "not a JSON object."
-    if isinstance(line.get("error"), str):
+    """Return why a line is no finished run, None where it is one."""
+    if isinstance(line, dict) and isinstance(line.get("error"), str):
         return f"the run failed: {line['error']}"
-    objects = ("run", "settings", "seconds")
-    missing = [name for name in (*objects, "solver", *_NUMBERS) if name not in line]
-    if missing:
-        return f"no run of a sweep; it lacks {', '.join(missing)}."
-    if not all(isinstance(line[name], dict) for name in objects):
-        return "no run of a sweep; run, settings and seconds are objects."
-    if not isinstance(line["run"].get("options", {}), dict):
-        return "the options in run are no object."
-    for name in (*_NUMBERS, *_MAYBE):
-        value = line.get(name)
-        if not (_finite(value) or (value is None and name in _MAYBE)):
-            return f"{name} is {value!r}, no number."
-    if not all(map(_finite, line["seconds"].values())):
-        return "seconds are no numbers."
-    return _wrong_measure(line) or _wrong_budget(line)
-
-
-def _wrong_measure(line: Mapping[str, Any]) -> str | None:
-    metric, epochs = line.get("metric"), line.get("epochs")
-    if not (metric is None or isinstance(metric, str)):
-        return f"metric is {metric!r}, no name."
-    if line.get("pruned_metric") is not None and not metric:
-        return "it lacks the name of its metric."
-    if epochs is not None and not _trained(epochs):
-        return "epochs are no list of what every epoch measured."
-    return None
-
-
-def _wrong_budget(line: Mapping[str, Any]) -> str | None:
-    for given in (line["settings"], line["run"]):
-        for name in COLUMNS:
-            value = given.get(name)
-            text = name == "pattern" and isinstance(value, str)
-            good = re.fullmatch(r"\d+:\d+", value) is not None if text else _finite(value)
-            if value is not None and not good:
-                return f"{name} is {value!r}, no budget."
-    return None
-
-
-def _trained(epochs: Any) -> bool:
-    names = ("epoch", "metric", "pruned_metric")
-    return isinstance(epochs, list) and all(
-        isinstance(epoch, dict)
-        and _finite(epoch.get("epoch"))
-        and all(name in epoch and (epoch[name] is None or _finite(epoch[name])) for name in names)
-        for epoch in epochs
-    )
-
-
-def _finite(value: Any) -> bool:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
     try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds
-        return False
+        found = _Line.model_validate(line)
+    except ValidationError as error:
+        return f"no run of a sweep; {_first(error)}"
+    if found.pruned_metric is not None and not found.metric:
+        return "it lacks the name of its metric."
+    return None
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}."
 
 
 def _named(runs: Sequence[Reported]) -> tuple[Reported, ...]:
-    """The runs with names of their own: folders that share one get more of their paths."""
-    names = [run.name for run in runs]
-    taken: set[str] = set()
-    found = []
+    """Return the runs with names of their own: those that share one get their path, too."""
+    count = Counter(run.name for run in runs)
+    named = []
     for run in runs:
-        name, parts = run.name, Path(run.source).parent.parts
-        depth = 2
-        while name in taken or (depth == 2 and run.record is not None and names.count(name) > 1):
-            name = "/".join(parts[-depth:]) if depth <= len(parts) else f"{run.name} ({depth})"
-            depth += 1
-        taken.add(name)
-        found.append(Reported(name=name, source=run.source, line=run.line, record=run.record))
-    return tuple(found)
+        path = str(Path(run.source).parent) if run.record else f"{run.name} ({run.source})"
+        named.append(run if count[run.name] == 1 else replace(run, name=path))
+    return tuple(named)

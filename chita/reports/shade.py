@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
@@ -10,8 +10,6 @@ import numpy as np
 
 DARK = 0.6  # shades above which a number is white
 _DECADES = 4  # that shades tell apart at most
-
-Cells = Sequence[Sequence[float | None]]
 
 
 @final
@@ -45,9 +43,3 @@ class Shades:
         -1.0
         """
         return float(np.arcsinh(value / self.width) / np.arcsinh(self.most / self.width))
-
-
-def shades(cells: Cells, scale: str) -> list[list[float | None]]:
-    """Return the shade of each cell, None where there is no value."""
-    own = Shades.of((v for row in cells for v in row if v is not None), scale)
-    return [[None if v is None else own.shade(v) for v in row] for row in cells]

@@ -1,4 +1,4 @@
-"""Runs, plans and measurements as a terminal shows them: tables, and lines below them."""
+"""Runs, plans and measurements on a terminal: tables, and lines below them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from chita.metrics import number
-from chita.records import BatchNormRecord, RunRecord
+from chita.records import RunRecord
 from chita.reports import accuracy
-from chita.reports.grouped import lines_of
-from chita.reports.layer_table import layer_rows, solved, worst_layers
+from chita.reports.facts import facts_of, seconds_of
+from chita.reports.layer_ranges import layer_ranges
+from chita.reports.layer_table import layer_columns, layer_rows, worst_layers
 from chita.reports.shade import DARK, Shades
 from chita.runtimes.measured import Benchmark, Pair
 from chita.sensitivity_record import SensitivityRecord, TensorRecord
@@ -24,14 +25,14 @@ _LEAST = 12  # characters of a line of a column that is folded
 _RED, _BLUE = (178, 24, 43), (33, 102, 172)  # of a loss that grows, and of one that falls
 _FEW = ("standard", "windows")  # terminals of 16 colours, which have no shades
 
-Cells = Sequence[str | Text]
+_Rows = Sequence[Sequence[str | Text]]
 
 
 def table_of(
     columns: Mapping[str, str],
-    rows: Sequence[Cells],
+    rows: _Rows,
     *,
-    last: Cells | None = None,
+    last: Sequence[str | Text] = (),
     sections: Collection[int] = (),
     title: str | None = None,
     caption: str | None = None,
@@ -47,9 +48,8 @@ def table_of(
         caption: below it.
     """
     table = Table(title=title, caption=caption, min_width=cell_len(title or ""))
-    every = [*rows, *([last] if last is not None else [])]
     for place, (head, kind) in enumerate(columns.items()):
-        widths = [cell_len(str(row[place])) for row in every if place < len(row)]
+        widths = [cell_len(str(row[place])) for row in [*rows, last] if place < len(row)]
         widest = max([0, *widths, *map(cell_len, head.splitlines())])
         table.add_column(
             head,
@@ -60,7 +60,7 @@ def table_of(
         )
     for place, row in enumerate(rows):
         table.add_row(*row, end_section=place in sections)
-    if last is not None:
+    if last:
         table.add_section()
         table.add_row(*last)
     return table
@@ -74,9 +74,7 @@ def put(console: Console, table: Table) -> None:
     console.print(table, crop=False)
 
 
-def print_table(
-    console: Console, columns: Mapping[str, str], rows: Sequence[Cells], **fields: Any
-) -> None:
+def print_table(console: Console, columns: Mapping[str, str], rows: _Rows, **fields: Any) -> None:
     """Print the table that `table_of` makes of these."""
     put(console, table_of(columns, rows, **fields))
 
@@ -86,28 +84,25 @@ def _say(console: Console, lines: Sequence[str]) -> None:
 
 
 def show_run(record: RunRecord, console: Console, *, all_layers: bool = False) -> None:
-    """Print what came of a run; of many layers those of equal blocks as one line.
+    """Print the result of a run; of many layers those of equal blocks in one row.
 
-    `all_layers` asks for a line of each.
+    `all_layers` asks for a row of each.
     """
     on = f" on {record.data}" if record.data else ""
     did = {"prune": f"pruned by {record.solver}", "refit": "refitted", "apply": "masked"}
-    columns = {"layer": FOLD, "shape": RIGHT, "weights": RIGHT, "kept": RIGHT}
-    columns |= {"removed\n%": RIGHT, "dead\noutputs": RIGHT}
-    if solved(record):
-        columns["error\n%"] = RIGHT
+    columns = {**dict.fromkeys(layer_columns(record), RIGHT), "layer": FOLD}
     counts = (f"{record.prunable:,}", f"{record.nnz:,}", f"{100 * record.sparsity:.2f}")
     dead = f"{sum(layer.dead_outputs for layer in record.layers):,}"
-    last = ["all", "", *counts, dead, *([""] if solved(record) else [])]
+    last = ["all", "", *counts, dead, *[""] * (len(columns) - 6)]
     title = f"{record.model}{on}, {did[record.command]}"
     rows = layer_rows(record, every=all_layers)
     print_table(console, columns, rows, last=last, title=title)
     worst = worst_layers(record, every=all_layers)
-    _say(console, [*worst, *_measures(record), *_solution(record), *_course(record)])
+    _say(console, [*worst, *_measures(record), *facts_of(record)])
 
 
 def _measures(record: RunRecord) -> list[str]:
-    """How good the network is, and what it costs to run."""
+    """The measures of the network, and the cost of a sample."""
     lines = []
     if record.metric and record.dense_metric is not None and record.pruned_metric is not None:
         dense = number(record.metric, record.dense_metric)
@@ -123,59 +118,6 @@ def _measures(record: RunRecord) -> list[str]:
     return lines
 
 
-def _solution(record: RunRecord) -> list[str]:
-    """What was minimised, and layers that are exceptions."""
-    lines = []
-    if record.objective is not None:
-        posed = f"ridge {record.ridge:.3g}, first-order scale {record.first_order:.3g}"
-        if record.stages[-1].fisher_blocks == "outputs":
-            posed += ", Fisher by outputs"
-        lines.append(f"objective {record.objective:.6g} at {posed}, step size {record.step:.3g}")
-    found = [(layer.name, layer.solved) for layer in record.layers if layer.solved is not None]
-    lines += [f"left dense: {name}, which {s.left}" for name, s in found if s.left is not None]
-    raised = [f"{name} ({s.ridge:.3g})" for name, s in found if s.raised]
-    return lines + ([f"ridge raised: {', '.join(raised)}"] if raised else [])
-
-
-def _course(record: RunRecord) -> list[str]:
-    """How the run went: stages, epochs, batch norms, seconds."""
-    lines = []
-    if len(record.stages) > 1:
-        stages, last = f"{len(record.stages)} stages", record.stages[-1].held_out_loss
-        if last is not None:
-            first = record.stages[0].held_out_loss
-            stages += f", validation loss {first:.4g} to {last:.4g}"
-        lines.append(stages)
-    if record.training is not None:
-        epochs, stopped = record.training.epochs, record.training.stopped
-        trained = "1 epoch" if len(epochs) == 1 else f"{len(epochs)} epochs"
-        if epochs:
-            trained += f", training loss {epochs[0].loss:.4g} to {epochs[-1].loss:.4g}"
-        lines += [trained, *([f"training stopped: {stopped}"] if stopped else [])]
-    if record.batch_norm is not None:
-        lines.append(_batch_norm(record.batch_norm))
-    if record.gap is not None:
-        lines.append(
-            f"no mask has an objective below {record.lower_bound:.6g}: gap {record.gap:.2%}"
-        )
-    return [*lines, _seconds(record.seconds)]
-
-
-def _batch_norm(done: BatchNormRecord) -> str:
-    estimated = f"{done.layers} batch norms estimated again from {done.samples:,} samples"
-    if not done.taken:
-        estimated += ", and not taken"
-    if done.loss_before is None or done.loss_after is None:
-        return estimated
-    return (
-        f"{estimated}: validation loss {done.loss_before:.4g} before, {done.loss_after:.4g} after"
-    )
-
-
-def _seconds(seconds: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
-
-
 def _shape(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
@@ -185,30 +127,29 @@ def show_plan(
 ) -> None:
     """Print a plan (`chita.plan`), given as plain data; `all_layers` as in `show_run`."""
     layerwise = plan["layerwise"]
-    size = "Gram, MB" if layerwise else "rows, MB"
     columns = {"tensor": FOLD, "shape": RIGHT, "weights": RIGHT, "pruned": LEFT}
-    columns |= {"by the rule": FOLD, size.replace(", ", ",\n"): RIGHT}
+    columns |= {"by the rule": FOLD, "Gram,\nMB" if layerwise else "gradients,\nMB": RIGHT}
     tensors = plan["tensors"]
     alike = [tuple(t[key] for key in ("shape", "pruned", "rule", "bytes")) for t in tensors]
     rows = []
-    for line in lines_of([t["name"] for t in tensors], alike, every=all_layers):
-        tensor, count = tensors[line.members[0]], len(line.members)
+    for own in layer_ranges([t["name"] for t in tensors], alike, every=all_layers):
+        tensor, count = tensors[own.members[0]], len(own.members)
         size = f"{count * tensor['bytes'] / 1e6:,.1f}" if tensor["pruned"] else ""
         weights = f"{count * tensor['weights']:,}"
         pruned = "yes" if tensor["pruned"] else "no"
-        rows.append([line.label, _shape(tensor["shape"]), weights, pruned, tensor["rule"], size])
+        rows.append([own.label, _shape(tensor["shape"]), weights, pruned, tensor["rule"], size])
     print_table(console, columns, rows, title=f"{name}: what would be pruned")
     most = "at most " if plan["limits"] else ""
     kept = "" if plan["kept"] is None else f", of which {most}{plan['kept']:,} would be kept"
     free = plan["free_bytes"]
     available = "" if free is None else f" of {free / 1e6:,.0f} MB available"
-    stored = f"{plan['row_bytes'] / 1e6:,.1f} MB"
+    stored = f"{plan['gradient_bytes'] / 1e6:,.1f} MB"
     if layerwise:
         stored = f"Gram matrices of a block {stored}"
     lines = [
         f"{plan['prunable']:,} weights would compete{kept}",
         *map(_limit, plan["limits"]),
-        f"{plan['rows']:,} {'samples' if layerwise else 'rows'}: {stored}",
+        f"{plan['samples']:,} {'samples' if layerwise else 'gradients'}: {stored}",
         f"predicted peak memory {plan['peak_bytes'] / 1e6:,.0f} MB{available}",
         f"predicted time: {_predicted(plan)}",
     ]
@@ -216,14 +157,12 @@ def show_plan(
 
 
 def _predicted(plan: Mapping[str, Any]) -> str:
-    collect, train = plan["collect_seconds"], plan["train_seconds"]
-    seen = "inputs" if plan["layerwise"] else "rows"
-    collecting = "unknown without a sample" if collect is None else f"about {collect:.1f} s"
-    times = f"{seen} {collecting}, solve about {plan['solve_seconds']:.1f} s"
-    if train == 0:
-        return times
-    return f"{times}, training " + (
-        "unknown without samples" if train is None else f"about {train:.0f} s"
+    seen = "inputs" if plan["layerwise"] else "gradients"
+    times = {seen: plan["collect_seconds"], "solve": plan["solve_seconds"]}
+    times |= {"training": plan["train_seconds"]} if plan["train_seconds"] != 0 else {}
+    return ", ".join(
+        f"{name} {'unknown without samples' if time is None else f'about {time:.1f} s'}"
+        for name, time in times.items()
     )
 
 
@@ -237,7 +176,7 @@ def _limit(limit: Mapping[str, Any]) -> str:
 
 
 def show_export(found: Mapping[str, Any], console: Console) -> None:
-    """Print what a file was found to hold (`chita.Exported`, given as plain data)."""
+    """Print the content of a file as it was found (`chita.Exported`, given as plain data)."""
     share = found["bytes"] / max(found["dense_bytes"], 1)
     compared = "tensors as they were"
     if found["difference"] is not None:
@@ -253,9 +192,9 @@ def show_export(found: Mapping[str, Any], console: Console) -> None:
 def show_sensitivity(
     record: SensitivityRecord, console: Console, *, all_layers: bool = False
 ) -> None:
-    """Print by how much the loss grows with each tensor, its numbers on the colour of a shade.
+    """Print the growth of the loss with each tensor, its numbers on the colour of a shade.
 
-    Of equal blocks in one line the largest growth; `all_layers` as in `show_run`.
+    Of equal blocks in one row the largest growth; `all_layers` as in `show_run`.
     """
     on = f" on {record.data}" if record.data else ""
     columns = {"tensor": FOLD, "weights": RIGHT}
@@ -263,20 +202,20 @@ def show_sensitivity(
     known = {(level.tensor, level.sparsity): level.loss for level in record.levels}
     scale = Shades.of(level.loss for level in record.levels)
     plain = console.color_system in _FEW
-    rows: list[Cells] = []
+    rows: list[Sequence[str | Text]] = []
     names = [tensor.name for tensor in record.tensors]
-    for line in lines_of(names, [t.shape for t in record.tensors], every=all_layers):
-        own = [record.tensors[i] for i in line.members]
+    for alike in layer_ranges(names, [t.shape for t in record.tensors], every=all_layers):
+        own = [record.tensors[i] for i in alike.members]
         losses = [_largest(known, own, sparsity) for sparsity in record.sparsities]
         cells = [_cell(loss, scale, plain=plain) for loss in losses]
-        rows.append([line.label, f"{sum(tensor.weights for tensor in own):,}", *cells])
+        rows.append([alike.label, f"{sum(tensor.weights for tensor in own):,}", *cells])
     title = f"{record.model}{on}: growth of the loss with one tensor pruned"
     print_table(console, columns, rows, title=title)
-    samples = f"{record.held_out:,} validation samples"
+    samples = f"{record.validation:,} validation samples"
     lines = [f"{record.loss} of the dense network {record.dense_loss:.4g} on {samples}"]
     if len(known) < len(record.tensors) * (1 + len(record.sparsities)):
         lines.append("?: no system could be solved there, or the loss was not finite")
-    _say(console, [*lines, _seconds(record.seconds)])
+    _say(console, [*lines, seconds_of(record.seconds)])
 
 
 def _largest(
@@ -304,30 +243,26 @@ def _style(shade: float, *, plain: bool) -> str:
 
 
 def show_benchmark(found: Benchmark, console: Console) -> None:
-    """Print what was measured in every runtime, of every layer and of every file."""
+    """Print the measurements of every runtime, of every layer and of every file."""
     shapes = ", ".join(map(_shape, found.shapes.values()))
     title = f"{found.model} on {shapes}, median milliseconds of a call"
-    print_table(console, _WHOLE, [_times(r.name, r.pair) for r in found.runtimes], title=title)
+    columns = {"runtime": LEFT, **dict.fromkeys(_TIMES, RIGHT)}
+    print_table(console, columns, [_times(r.name, r.pair) for r in found.runtimes], title=title)
     if found.layers:
         _show_layers(found, console)
     rows = []
     for size in found.sizes:
         counts = (size.dense, size.pruned, size.dense_zstd, size.pruned_zstd)
         rows.append([size.name, *("" if n is None else f"{n / 1e6:,.3f}" for n in counts)])
-    print_table(console, _FILES, rows, title="files, millions of bytes; zstd: compressed")
+    columns = {"file": LEFT, **dict.fromkeys(_SIZES, RIGHT)}
+    print_table(console, columns, rows, title="files, millions of bytes; zstd: compressed")
     loads = " and ".join("unknown" if load is None else f"{load:.2f}" for load in found.load)
     last = f"{found.processor}, one thread; load before and after: {loads}"
     _say(console, [*found.sentences, last])
 
 
-_WHOLE = {
-    "runtime": LEFT,
-    **{"dense": RIGHT, "pruned": RIGHT, "dense / pruned": RIGHT, "quartiles of pruned": RIGHT},
-}
-_FILES = {
-    "file": LEFT,
-    **{"dense": RIGHT, "pruned": RIGHT, "dense, zstd": RIGHT, "pruned, zstd": RIGHT},
-}
+_TIMES = ("dense", "pruned", "dense / pruned", "quartiles of pruned")
+_SIZES = ("dense", "pruned", "dense, zstd", "pruned, zstd")
 
 
 def _show_layers(found: Benchmark, console: Console) -> None:
@@ -358,10 +293,7 @@ def sweep_table(found: accuracy.Table, caption: str | None = None) -> Table:
     names = {column.split()[0] for column in found.columns}
     columns = {names.pop() if len(names) == 1 else "": LEFT}
     columns |= {column.split()[-1]: RIGHT for column in found.columns}
-    rows = []
-    for row in found.rows:
-        cells = (found.cells.get((row, column)) for column in found.columns)
-        rows.append([row, *("" if cell is None else str(cell) for cell in cells)])
+    rows = found.texts({place: found.text(cell) for place, cell in found.cells.items()})
     return table_of(columns, rows, title=found.metric, caption=caption)
 
 

@@ -1,4 +1,4 @@
-"""Whether a network in a runtime gives the outputs of the network in PyTorch."""
+"""Comparison of a network's outputs in a runtime with those in PyTorch."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 TOLERANCE = 1e-4
-"""By how much outputs may differ, unless said otherwise; see `Difference`."""
+"""The largest difference of outputs that is allowed by default; see `Difference`."""
 _ROUNDINGS = 16  # of the outputs' type that are allowed in any case
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Where outputs differ most, and by how much.
+    """The output that differs most, and by how much.
 
     Fields: `output`, its name; `value`, the largest difference of an entry, as a share of its own
-    size and the median size of that output's entries together; `reason`, where they cannot be
-    compared, and the value is infinite; `rounding`, what the type of that output allows.
+    size and the median size of that output's entries together; `reason`, why they cannot be
+    compared (the value is infinite then); `rounding`, what the type of that output allows.
     """
 
     output: str = ""
@@ -30,12 +30,12 @@ class Difference:
     rounding: float = 0.0
 
     def within(self, tolerance: float = TOLERANCE) -> bool:
-        """Return whether it is at most so large, or no larger than their type's roundings."""
+        """Return True if it is at most so large, or no larger than their type's roundings."""
         return self.value <= max(tolerance, self.rounding)
 
 
 def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Difference:
-    """Return where outputs differ most. Dimensions of size one are not compared."""
+    """Return the largest difference of outputs. Dimensions of size one are not compared."""
     worst = Difference()
     for name, values in expected.items():
         if name not in found:
@@ -48,8 +48,8 @@ def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> D
 
 def _between(name: str, expected: Tensor, found: Tensor) -> Difference:
     if expected.squeeze().shape != found.squeeze().shape:
-        told = f"its shape is {tuple(found.shape)}, not {tuple(expected.shape)}"
-        return Difference(output=name, value=float("inf"), reason=told)
+        shapes = f"its shape is {tuple(found.shape)}, not {tuple(expected.shape)}"
+        return Difference(output=name, value=float("inf"), reason=shapes)
     kind = expected.dtype
     rounding = _ROUNDINGS * torch.finfo(kind).eps if kind.is_floating_point else 0.0
     wanted, got = expected.squeeze().double(), found.squeeze().double()

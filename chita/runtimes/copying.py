@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from chita.errors import InputError
-from chita.imports import told
+from chita.imports import cause
 from chita.naming import plain_name
 
 
@@ -22,7 +23,7 @@ def copied(network: nn.Module) -> nn.Module:
         )
     kind = type(network).__name__
     named = [*network.named_parameters(), *network.named_buffers()]
-    empty = [n for n, t in named if isinstance(t, _LAZY) or t.is_meta]
+    empty = [name for name, tensor in named if is_lazy(tensor) or tensor.is_meta]
     if empty:
         raise InputError(
             f"{kind} has no values in {', '.join(empty)}. Call it once, or load its weights."
@@ -31,7 +32,7 @@ def copied(network: nn.Module) -> nn.Module:
         return copy.deepcopy(network).cpu().eval()
     except Exception as error:  # modules may hold anything
         raise InputError(
-            f"{kind} cannot be copied: {told(error)}. If its weights are computed (as by "
+            f"{kind} cannot be copied: {cause(error)}. If its weights are computed (as by "
             "torch.nn.utils.prune or spectral_norm), make them plain first, such as by "
             "torch.nn.utils.prune.remove."
         ) from error
@@ -62,6 +63,3 @@ def once(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         else:
             seen[name,] = name
     return {name: tensors[name] for name in seen.values()}
-
-
-_LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)

@@ -1,4 +1,4 @@
-"""What a network is called with, and what it returns, as flat lists of tensors with names."""
+"""Inputs and outputs of networks as flat lists of tensors with names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from chita import nested
+from chita.data.batches import Data, batches_of
 from chita.errors import InputError
 from chita.models.forward import failures_named
 from chita.models.mode import evaluation_mode, state_kept, without_cache
@@ -31,8 +32,13 @@ class Inputs:
 
     @property
     def samples(self) -> int:
-        """How many samples there are."""
+        """The number of samples."""
         return len(self.tensors[0])
+
+    @property
+    def by_name(self) -> dict[str, Tensor]:
+        """The tensors by their names."""
+        return dict(zip(self.names, self.tensors, strict=True))
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Inputs:
         """Return them with a function applied to every tensor."""
@@ -60,7 +66,7 @@ class Inputs:
     def called(self, network: nn.Module) -> Any:
         """Return what the network makes of them, as it returns it."""
         if self.keywords:
-            return network(**dict(zip(self.names, self.tensors, strict=True)))
+            return network(**self.by_name)
         return network(*self.tensors)
 
 
@@ -84,8 +90,8 @@ def inputs_of(given: Any) -> Inputs:
         flat = [given] if isinstance(given, Tensor) else given
         listed = isinstance(flat, (tuple, list)) and all(isinstance(t, Tensor) for t in flat)
         tensors = tuple(flat) if listed else ()
-        alone = len(tensors) == 1
-        names = ("input",) if alone else tuple(f"input_{i}" for i in range(len(tensors)))
+        single = len(tensors) == 1
+        names = ("input",) if single else tuple(f"input_{i}" for i in range(len(tensors)))
     if not tensors or nested.count(tensors) in (None, 0):
         raise InputError(
             f"The inputs are {nested.described(given)}; give what the network is called with: a "
@@ -94,14 +100,27 @@ def inputs_of(given: Any) -> Inputs:
     return Inputs(tensors=tensors, names=names, keywords=isinstance(given, Mapping))
 
 
+def sampled_inputs(network: nn.Module, data: Data | None, samples: int) -> Inputs | None:
+    """Return inputs of so many samples: of the data, or `dummy_inputs` of the network.
+
+    None if the network has no `dummy_inputs` and there are no data.
+    """
+    if data is not None:
+        batch = next(batches_of(data, samples))
+        pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+        return inputs_of(batch[0] if pair else batch).resized(samples)
+    example = getattr(network, "dummy_inputs", None)
+    return None if example is None else inputs_of(example).resized(samples)
+
+
 def outputs_by_name(outputs: Any, inputs: Inputs) -> dict[str, Tensor]:
     """Return the tensors of what a network returned for `inputs`.
 
-    One alone is `output`; those of a mapping have its names, those of a sequence are `output_0`
+    A single one is `output`; those of a mapping have its names, those of a sequence are `output_0`
     and so on, and what lies deeper has names with dots. One that is named as an input has `_out`
     behind its name.
 
-    Raises `InputError` when there is none.
+    Raises `InputError` if there are no tensors.
     """
     named = _named(outputs, "")
     found = {f"{name}_out" if name in inputs.names else name: tensor for name, tensor in named}

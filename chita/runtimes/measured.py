@@ -1,4 +1,4 @@
-"""What a benchmark found, as plain data, and in words that promise nothing."""
+"""Results of a benchmark, as plain data and in words."""
 
 from __future__ import annotations
 
@@ -8,38 +8,40 @@ from pydantic import BaseModel, ConfigDict
 
 from chita.runtimes.timing import Timing
 
-_PLAIN = 1.995  # ratio from which one decimal tells enough
+_PLAIN = 1.995  # ratio from which one decimal is enough
 _MARGIN = 0.03  # by which medians differ at least where one is called faster
 
 
-class Pair(BaseModel):
-    """Dense and pruned in one runtime, in seconds of a call, measured in turns."""
+class _PlainData(BaseModel):
+    """Data that do not change, and whose fields are all known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Pair(_PlainData):
+    """Dense and pruned in one runtime, in seconds of a call, measured in turns."""
 
     dense: Timing
     pruned: Timing
 
     @property
     def speedup(self) -> float:
-        """How many times faster the pruned one is, by the medians."""
+        """The dense median over the pruned one."""
         return self.dense.median / self.pruned.median
 
     @property
     def faster(self) -> bool:
-        """Whether that is more than noise: by a margin, and quartiles do not overlap."""
+        """True if the speed-up is more than noise: above a margin, and quartiles do not overlap."""
         return self.speedup >= 1 + _MARGIN and self.pruned.high < self.dense.low
 
     @property
     def slower(self) -> bool:
-        """Whether the pruned one is slower, by more than noise."""
+        """True if the pruned one is slower by more than noise."""
         return self.speedup <= 1 / (1 + _MARGIN) and self.dense.high < self.pruned.low
 
 
-class Size(BaseModel):
+class Size(_PlainData):
     """Bytes of a kind of file: dense and pruned, plain and compressed by zstd (None: not here)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     dense: int
@@ -48,15 +50,13 @@ class Size(BaseModel):
     pruned_zstd: int | None = None
 
 
-class RuntimeMeasured(BaseModel):
-    """One runtime.
+class RuntimeResult(_PlainData):
+    """Dense and pruned in one runtime.
 
-    Fields: `pair`, None where it was `skipped`, for that reason; `why_not`, why no gain is to be
-    expected there, empty where one is; `note` on the pruned network there; `difference` of its
-    outputs from PyTorch's (`Difference`); `layers`, by name, each alone.
+    Fields: `pair`, None if it was `skipped`, for that reason; `why_not`, why no gain is to be
+    expected there, empty if one is; `note` on the pruned network there; `difference` of its
+    outputs from PyTorch's (`Difference`); `layers`, each by itself, by name.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     pair: Pair | None = None
@@ -68,7 +68,7 @@ class RuntimeMeasured(BaseModel):
 
     @property
     def sentence(self) -> str:
-        """What pruning bought there."""
+        """The gain from pruning there."""
         if self.pair is None:
             return f"{self.name}: not measured, {self.skipped}"
         ratio, note = self.pair.speedup, f" ({self.note})" if self.note else ""
@@ -81,17 +81,15 @@ class RuntimeMeasured(BaseModel):
         return f"{self.name}: no gain, {ratio:.2f} ×{note}"
 
 
-class Layer(BaseModel):
-    """A layer that was measured alone: its name, weight's shape, and per cent of zeros in it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class MeasuredLayer(_PlainData):
+    """A layer measured by itself: its name, weight's shape, and per cent of zeros in it."""
 
     name: str
     shape: tuple[int, ...]
     zeros: float
 
 
-class Benchmark(BaseModel):
+class Benchmark(_PlainData):
     """Dense against pruned, side by side on one thread.
 
     Fields: `model`; `batch`, samples of a call, of these `shapes` by input; `runtimes`, `layers`
@@ -110,14 +108,12 @@ class Benchmark(BaseModel):
     ()
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     format: int = 1
     model: str
     batch: int
     shapes: dict[str, tuple[int, ...]]
-    runtimes: tuple[RuntimeMeasured, ...]
-    layers: tuple[Layer, ...] = ()
+    runtimes: tuple[RuntimeResult, ...]
+    layers: tuple[MeasuredLayer, ...] = ()
     sizes: tuple[Size, ...] = ()
     load: tuple[float | None, float | None]
     processor: str
@@ -126,19 +122,19 @@ class Benchmark(BaseModel):
     @property
     def sentences(self) -> tuple[str, ...]:
         """One of each runtime, one of the fastest, and one of the smallest file."""
-        told = [runtime.sentence for runtime in self.runtimes]
+        found = [runtime.sentence for runtime in self.runtimes]
         pairs = {runtime.name: runtime.pair for runtime in self.runtimes if runtime.pair}
         if len(pairs) > 1:
-            told.append(_fastest(pairs))
+            found.append(_fastest(pairs))
         if self.sizes:
             dense = self.sizes[0].dense
             exact = [size for size in self.sizes if "float16" not in size.name]
             best = min(exact, key=lambda size: size.pruned)
-            told.append(
+            found.append(
                 f"files: {dense / 1e6:.3f} MB of dense tensors become {best.pruned / 1e6:.3f} MB "
                 f"as {best.name}, {_times(dense / max(best.pruned, 1))} smaller"
             )
-        return tuple(told)
+        return tuple(found)
 
 
 def _times(ratio: float) -> str:
@@ -146,7 +142,7 @@ def _times(ratio: float) -> str:
 
 
 def _fastest(pairs: Mapping[str, Pair]) -> str:
-    """The fastest runtime for each network: what is faster than itself need not be fast."""
+    """Compare the best dense run of any runtime with the best pruned one of any."""
     dense = min(pairs, key=lambda name: pairs[name].dense.median)
     pruned = min(pairs, key=lambda name: pairs[name].pruned.median)
     best = Pair(dense=pairs[dense].dense, pruned=pairs[pruned].pruned)

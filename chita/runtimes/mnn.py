@@ -18,7 +18,7 @@ from torch import Tensor
 
 from chita.errors import OutputError
 from chita.runtimes.inputs import Inputs
-from chita.runtimes.runtime import FileRuntime, Run
+from chita.runtimes.runtime import FileRuntime, Forward
 
 # The converter's own program sends reports of its use to its makers; this part of it does not.
 _CONVERTER = "import _tools, sys; _tools.mnnconvert(sys.argv)"
@@ -28,25 +28,25 @@ _CONVERTER = "import _tools, sys; _tools.mnnconvert(sys.argv)"
 class MnnRuntime(FileRuntime):
     """MNN on the CPU.
 
-    Its converter chooses by itself where it stores a layer sparse, which is so from between 50 and
-    70 per cent of zeros.
+    Its converter itself chooses which layers it stores sparse: those with more zeros than a limit
+    between 50 and 70 per cent.
     """
 
     name = "mnn"
     extra = "mnn"
     modules = ("MNN", "_tools", "onnx", "onnxscript")
     suffix = ".mnn"
-    tells_exactly = False  # the converter tells six digits after the point
+    exact_constants = False  # the converter dumps six digits after the point
     tolerance = 1e-3  # it approximates exponentials
 
     def convert(self, source: Path, path: Path, *, sparse: bool) -> None:
-        """With `sparse`, the converter looks for zeros."""
+        """Convert it; with `sparse`, the converter looks for zeros."""
         asked = ("-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(path))
         zeros = ("--detectSparseSpeedUp",) if sparse else ()
         _convert(*asked, "--bizCode", "chita", *zeros, made=path)
 
-    def load(self, path: Path, inputs: Inputs) -> Run:
-        """A module on one thread, in float32."""
+    def load(self, path: Path, inputs: Inputs) -> Forward:
+        """Load a module for one thread, in float32."""
         with _silenced():
             import MNN.expr as expr  # noqa: PLC0415 (an optional library)
             import MNN.nn  # noqa: PLC0415
@@ -61,7 +61,7 @@ class MnnRuntime(FileRuntime):
             )
         kinds = [expr.float if t.is_floating_point() else expr.int for t in inputs.tensors]
         types = [torch.float32 if kind == expr.float else torch.int32 for kind in kinds]
-        entries: dict[tuple[torch.Size, ...], list[Any]] = {}  # new ones make it plan anew
+        entries: dict[tuple[torch.Size, ...], list[Any]] = {}  # new ones make it plan again
 
         def run(inputs: Inputs) -> dict[str, Tensor]:
             shapes = tuple(tensor.shape for tensor in inputs.tensors)
@@ -83,7 +83,7 @@ class MnnRuntime(FileRuntime):
         return run
 
     def constants(self, path: Path) -> Iterator[tuple[str, Tensor]]:
-        """The weights of convolutions, as which it keeps linear layers too, flat."""
+        """Iterate over the weights of convolutions, as which it keeps linear layers too, flat."""
         for name, operator in _operators(path):
             stored = operator.get("main", {})
             if stored.get("weight"):
@@ -102,17 +102,14 @@ def stored_sparse(path: Path) -> int:
 
 
 def _operators(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    return [(found.get("name", ""), found) for found in _dumped(path)["oplists"]]
-
-
-def _dumped(path: Path) -> dict[str, Any]:
-    """A file as its own converter tells it."""
+    """Return the operators of a file with their names, as its converter dumps them."""
     stat = path.stat()
-    return _dumped_as_of(path, stat.st_mtime_ns, stat.st_size)
+    dumped = _dumped(path, stat.st_mtime_ns, stat.st_size)
+    return [(found.get("name", ""), found) for found in dumped["oplists"]]
 
 
-@lru_cache(maxsize=1)
-def _dumped_as_of(path: Path, _time: int, _size: int) -> dict[str, Any]:
+@lru_cache(maxsize=1)  # for one file as it was at one time
+def _dumped(path: Path, _time: int, _size: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         dump = Path(folder) / "network.json"
         _convert("-f", "MNN", "--modelFile", str(path), "--JsonFile", str(dump), made=dump)
@@ -140,13 +137,12 @@ def _silenced() -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [(stream, os.dup(stream)) for stream in (1, 2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        for stream, _ in kept:
-            os.dup2(nowhere, stream)
+        with Path(os.devnull).open("wb") as nowhere:
+            for stream, _ in kept:
+                os.dup2(nowhere.fileno(), stream)
         yield
     finally:
         for stream, copy in kept:
             os.dup2(copy, stream)
             os.close(copy)
-        os.close(nowhere)

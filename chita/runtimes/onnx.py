@@ -9,9 +9,9 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from chita.runtimes.exporter import write_onnx
 from chita.runtimes.inputs import Inputs
-from chita.runtimes.onnx_file import write_onnx
-from chita.runtimes.runtime import FileRuntime, Run
+from chita.runtimes.runtime import FileRuntime, Forward
 
 
 @final
@@ -30,12 +30,12 @@ class OnnxRuntime(FileRuntime):
         return write_onnx(network, inputs, path)
 
     def convert(self, source: Path, path: Path, *, sparse: bool) -> None:
-        """The file itself, and what lies beside it, under the same name."""
+        """Link the file, and what lies beside it, under the same name."""
         for file in source.parent.glob(f"{source.name}*"):
             (path.parent / file.name).hardlink_to(file)
 
-    def load(self, path: Path, inputs: Inputs) -> Run:
-        """A session on one thread, which neither spins nor writes profiles."""
+    def load(self, path: Path, inputs: Inputs) -> Forward:
+        """Open a session on one thread, which neither spins nor writes profiles."""
         import onnxruntime  # noqa: PLC0415 (an optional library)
 
         options = onnxruntime.SessionOptions()
@@ -48,15 +48,14 @@ class OnnxRuntime(FileRuntime):
         wanted = {entry.name for entry in session.get_inputs()}
 
         def run(inputs: Inputs) -> dict[str, Tensor]:
-            named = zip(inputs.names, inputs.tensors, strict=True)
-            given = {name: t.numpy() for name, t in named if name in wanted}
+            given = {name: t.numpy() for name, t in inputs.by_name.items() if name in wanted}
             found = session.run(outputs, given)
             return {n: torch.from_numpy(value) for n, value in zip(outputs, found, strict=True)}
 
         return run
 
     def constants(self, path: Path) -> Iterator[tuple[str, Tensor]]:
-        """The initialisers of the graph."""
+        """Iterate over the initialisers of the graph."""
         import onnx  # noqa: PLC0415 (an optional library)
 
         model = onnx.load(str(path))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from chita.runtimes.inputs import Inputs
-from chita.runtimes.runtime import FileRuntime, Run
+from chita.runtimes.runtime import FileRuntime, Forward
 
 
 @final
@@ -21,20 +21,20 @@ class OpenVinoRuntime(FileRuntime):
     extra = "openvino"
     modules = ("openvino", "onnx", "onnxscript")
     why_not = (
-        "it skips zeros in int8 linear layers on processors with AMX alone, and computes with "
+        "it skips zeros only in int8 linear layers on processors with AMX, and computes with "
         "them elsewhere"
     )
     suffix = ".xml"
 
     def convert(self, source: Path, path: Path, *, sparse: bool) -> None:
-        """Weights lie beside the file, in one that ends in `.bin`."""
+        """Write the file, and its weights beside it in one that ends in `.bin`."""
         # The converter for modules reports its use to its makers; the reader of ONNX does not.
         import openvino  # noqa: PLC0415 (an optional library)
 
         openvino.save_model(openvino.Core().read_model(source), path, compress_to_fp16=False)
 
-    def load(self, path: Path, inputs: Inputs) -> Run:
-        """A compiled network on one thread, in float32."""
+    def load(self, path: Path, inputs: Inputs) -> Forward:
+        """Compile the network for one thread, in float32."""
         import openvino  # noqa: PLC0415 (an optional library)
 
         settings: dict[str, Any] = {
@@ -47,14 +47,14 @@ class OpenVinoRuntime(FileRuntime):
         wanted = {name for entry in network.inputs for name in entry.get_names()}
 
         def run(inputs: Inputs) -> dict[str, Tensor]:
-            named = zip(inputs.names, inputs.tensors, strict=True)
-            found = network({name: t.numpy() for name, t in named if name in wanted})
+            given = {name: t.numpy() for name, t in inputs.by_name.items() if name in wanted}
+            found = network(given)
             return {n: torch.from_numpy(found[i].copy()) for i, n in enumerate(names)}
 
         return run
 
     def constants(self, path: Path) -> Iterator[tuple[str, Tensor]]:
-        """The constants of the graph."""
+        """Iterate over the constants of the graph."""
         import openvino  # noqa: PLC0415 (an optional library)
 
         for node in openvino.Core().read_model(path).get_ops():

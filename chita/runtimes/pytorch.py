@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from chita.models.forward import failures_named
 from chita.runtimes.inputs import Inputs, outputs_by_name
-from chita.runtimes.runtime import Opened, Runtime
+from chita.runtimes.runtime import Loaded, Runtime
 
 
 @final
@@ -21,12 +21,12 @@ class TorchRuntime(Runtime):
     name = "torch"
     why_not = "it stores zeros densely and computes with them"
 
-    def prepare(self, network: nn.Module, inputs: Inputs, folder: Path, *, sparse: bool) -> Opened:
-        """A copy of the network, called."""
-        return opened(copy.deepcopy(network), inputs)
+    def prepare(self, network: nn.Module, inputs: Inputs, folder: Path, *, sparse: bool) -> Loaded:
+        """Return a copy of the network, which was called once."""
+        return loaded(copy.deepcopy(network), inputs)
 
 
-def opened(network: nn.Module, inputs: Inputs, note: str = "") -> Opened:
+def loaded(network: nn.Module, inputs: Inputs, note: str = "") -> Loaded:
     """Return a network ready to run: it is put in eval mode, and keeps no cache from now on.
 
     Raises `InputError` when it cannot be called with such inputs.
@@ -41,4 +41,4 @@ def opened(network: nn.Module, inputs: Inputs, note: str = "") -> Opened:
 
     with failures_named(network, inputs.tensors):
         run(inputs)
-    return Opened(run=run, note=note)
+    return Loaded(run=run, note=note)

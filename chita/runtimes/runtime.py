@@ -1,4 +1,4 @@
-"""What every runtime offers: to take a network, to run it, and to say what zeros buy there."""
+"""Interface of runtimes: take a network, run it, and say if zeros make it faster there."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from torch import Tensor, nn
 
 from chita.errors import InputError
 from chita.runtimes.compare import TOLERANCE
+from chita.runtimes.exporter import write_onnx
 from chita.runtimes.inputs import Inputs
-from chita.runtimes.onnx_file import write_onnx
 
 _SOURCE = "network.onnx"
 
-Run = Callable[[Inputs], Mapping[str, Tensor]]
-"""A network opened in a runtime: inputs to outputs by name, on one thread."""
+Forward = Callable[[Inputs], Mapping[str, Tensor]]
+"""The forward pass of a network in a runtime: inputs to outputs by name, on one thread."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Opened:
+class Loaded:
     """A network ready to run.
 
-    Fields: `run`; `files` that it was opened from, none where it never left memory; `note`, what
-    is to be known of it, empty where nothing is.
+    Fields: `run`; the `files` that it was opened from, none if it never left memory; `note`, what
+    a user should know of it, or empty.
     """
 
-    run: Run
+    run: Forward
     files: tuple[Path, ...] = ()
     note: str = ""
 
@@ -43,7 +43,7 @@ class Runtime(ABC):
     Fields:
         name: as on the command line.
         extra: of this package, by which it is installed; modules: what must be importable.
-        why_not: why zeros make nothing faster there; empty where they can.
+        why_not: why zeros make nothing faster there; empty if they can.
         tolerance: by how much its outputs may differ from PyTorch's (`compare.Difference.value`).
     """
 
@@ -54,7 +54,7 @@ class Runtime(ABC):
     tolerance: ClassVar[float] = TOLERANCE
 
     def missing(self) -> str | None:
-        """Return why it cannot be used here, None where it can."""
+        """Return why it cannot be used here, None if it can."""
         absent = [name for name in self.modules if find_spec(name) is None]
         if not absent:
             return None
@@ -64,20 +64,20 @@ class Runtime(ABC):
         )
 
     def check(self) -> None:
-        """Raise `InputError` where it cannot be used here."""
+        """Raise `InputError` if it cannot be used here."""
         missing = self.missing()
         if missing:
             raise InputError(missing)
 
     @abstractmethod
-    def prepare(self, network: nn.Module, inputs: Inputs, folder: Path, *, sparse: bool) -> Opened:
-        """Bring a network into the runtime, by files in an empty folder if need be.
+    def prepare(self, network: nn.Module, inputs: Inputs, folder: Path, *, sparse: bool) -> Loaded:
+        """Bring a network into the runtime, by files if need be.
 
         Args:
             network: on the CPU; it stays as it is.
             inputs: of the size it will run with.
-            folder: for files, which must stay until it runs no more.
-            sparse: whether the runtime is to look for zeros.
+            folder: for files, made if it is not there. They must stay until it runs no more.
+            sparse: let the runtime look for zeros.
 
         Raises `InputError` when it cannot run this network.
         """
@@ -87,15 +87,15 @@ class FileRuntime(Runtime):
     """A runtime that reads a network from a file of its own kind, made from an ONNX file."""
 
     suffix: ClassVar[str]
-    tells_exactly: ClassVar[bool] = True
-    """Whether `constants` tells even the smallest values."""
+    exact_constants: ClassVar[bool] = True
+    """True if `constants` gives values as they are stored, even the smallest ones."""
 
     @abstractmethod
     def convert(self, source: Path, path: Path, *, sparse: bool) -> None:
         """Make the file `path`, and what belongs to it beside it, from an ONNX file."""
 
     @abstractmethod
-    def load(self, path: Path, inputs: Inputs) -> Run:
+    def load(self, path: Path, inputs: Inputs) -> Forward:
         """Open a file to be run on one thread, with inputs such as these."""
 
     @abstractmethod
@@ -116,12 +116,13 @@ class FileRuntime(Runtime):
             self.convert(source, path, sparse=sparse)
         return any_size
 
-    def prepare(self, network: nn.Module, inputs: Inputs, folder: Path, *, sparse: bool) -> Opened:
+    def prepare(self, network: nn.Module, inputs: Inputs, folder: Path, *, sparse: bool) -> Loaded:
         """Convert it in the folder, and open that file.
 
         The ONNX file stays there, for the next runtime that wants the same network.
         """
         self.check()
+        folder.mkdir(parents=True, exist_ok=True)
         source = folder / _SOURCE
         if not source.exists():
             write_onnx(network, inputs, source)
@@ -129,4 +130,4 @@ class FileRuntime(Runtime):
         own.mkdir()
         path = own / f"network{self.suffix}"
         self.convert(source, path, sparse=sparse)
-        return Opened(run=self.load(path, inputs), files=tuple(sorted(own.iterdir())))
+        return Loaded(run=self.load(path, inputs), files=tuple(sorted(own.iterdir())))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,50 +18,42 @@ from chita.sparse_file.writing import write_sparse
 _LEVEL = 9  # of zstd, from 1 to 22
 
 
-def _safetensors(tensors: Mapping[str, Tensor], path: Path) -> Iterable[Path]:
+def _safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     save_file(dict(tensors), path)
-    return [path]
 
 
-def _sparse(tensors: Mapping[str, Tensor], path: Path, values: str | None = None) -> Iterable[Path]:
-    return write_sparse(tensors, path, values=values).files
-
-
-_WRITERS: dict[str, tuple[str, Callable[[Mapping[str, Tensor], Path], Iterable[Path]]]] = {
+_WRITERS: dict[str, tuple[str, Callable[[Mapping[str, Tensor], Path], object]]] = {
     "safetensors": (".safetensors", _safetensors),
-    "sparse file": (".chita", _sparse),
-    "sparse file, float16": (".chita", partial(_sparse, values="float16")),
+    "sparse file": (".chita", write_sparse),
+    "sparse file, float16": (".chita", partial(write_sparse, values="float16")),
 }
 
 
 def tensor_sizes(dense: nn.Module, pruned: nn.Module, folder: Path) -> tuple[Size, ...]:
     """Return the bytes of both networks' tensors in every form, written into an empty folder.
 
-    A form is left out where it cannot hold a network's values.
+    A form is left out if it cannot hold a network's values.
     """
     found = []
     for name, (suffix, write) in _WRITERS.items():
         paths = [folder / f"{name}-{i}{suffix}" for i in range(2)]
         try:
-            theirs, ours = (
+            for network, path in zip((dense, pruned), paths, strict=True):
                 write(_tensors(network), path)
-                for network, path in zip((dense, pruned), paths, strict=True)
-            )
         except InputError:
             continue
-        found.append(size_of(name, theirs, ours))
+        found.append(size_of(name, paths[:1], paths[1:]))
     return tuple(found)
 
 
-def size_of(name: str, dense: Iterable[Path], pruned: Iterable[Path]) -> Size:
+def size_of(name: str, dense: Sequence[Path], pruned: Sequence[Path]) -> Size:
     """Return the bytes of files of two networks, which are read whole."""
-    theirs, ours = list(dense), list(pruned)
     return Size(
         name=name,
-        dense=sum(file.stat().st_size for file in theirs),
-        pruned=sum(file.stat().st_size for file in ours),
-        dense_zstd=_compressed(theirs),
-        pruned_zstd=_compressed(ours),
+        dense=sum(file.stat().st_size for file in dense),
+        pruned=sum(file.stat().st_size for file in pruned),
+        dense_zstd=_compressed(dense),
+        pruned_zstd=_compressed(pruned),
     )
 
 
@@ -69,8 +61,8 @@ def _tensors(network: nn.Module) -> dict[str, Tensor]:
     return {name: t.clone().contiguous() for name, t in once(tensors_of(network)).items()}
 
 
-def _compressed(files: list[Path]) -> int | None:
-    """Bytes compressed by zstd, None where it is not here."""
+def _compressed(files: Sequence[Path]) -> int | None:
+    """Return the bytes after compression by zstd, None if it is not installed."""
     try:
         zstd = importlib.import_module("zstandard")
     except ImportError:

@@ -1,4 +1,4 @@
-"""How long calls take, side by side: the same minutes, the same machine, turn by turn."""
+"""Times of several calls, measured in turns: the same minutes on the same machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 
 _LEAST = 2e-4  # seconds of one measurement at least, by several calls if need be
@@ -19,7 +20,7 @@ _WARM_UP, _FEWEST, _MOST = 3, 9, 1000  # rounds
 @final
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Seconds of one call: the `median` of `count` measurements, and the quartiles about it."""
+    """Seconds of one call: the `median` of `count` measurements, and the quartiles around it."""
 
     median: float
     low: float
@@ -30,7 +31,7 @@ class Timing:
 def side_by_side(
     runs: Mapping[str, Callable[[], object]], seconds: float = 2.0
 ) -> dict[str, Timing]:
-    """Return how long each of several calls takes, measured in turns.
+    """Return the time of each of several calls, measured in turns.
 
     Rounds go on for about `seconds`, in each of which every call has its turn; who is first
     changes from round to round. Rounds before these warm caches up, and are not counted.
@@ -64,7 +65,7 @@ def one_thread() -> Iterator[None]:
 
 
 def load() -> float | None:
-    """Return how many processes compete for the processors, of the last minute; None if unknown."""
+    """Return the processes that competed in the last minute, on average; None if unknown."""
     try:
         return round(os.getloadavg()[0], 2)
     except (OSError, AttributeError):
@@ -79,7 +80,5 @@ def _measured(run: Callable[[], object], calls: int) -> float:
 
 
 def _timing(values: list[float]) -> Timing:
-    ordered = sorted(values)
-    count = len(ordered)
-    low, median, high = (ordered[round(q * (count - 1))] for q in (0.25, 0.5, 0.75))
-    return Timing(median=median, low=low, high=high, count=count)
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75), method="nearest").tolist()
+    return Timing(median=median, low=low, high=high, count=len(values))

@@ -59,16 +59,11 @@ class ALPS(Solver):
     cg_iterations: int = option(10, "Steps of conjugate gradients at most.", at_least=0)
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (InputGram,)
-    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
 
-    @property
-    def effort(self) -> Effort:
-        """An eigendecomposition and some hundred products."""
-        return Effort(streams=200, systems=10)
+    effort: ClassVar[Effort] = Effort(streams=200, systems=10)
+    """An eigendecomposition and some hundred products."""
 
-    def _search(
-        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
-    ) -> Found:
+    def _search(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor) -> Found:
         layer = ScaledLayer(problem)
         rho, iterations = self.rho, 0
         for _ in range(_RESTARTS):
@@ -77,6 +72,7 @@ class ALPS(Solver):
             if end.moved:
                 break
             rho /= _LOWER
+        # In scaled weights H_λ has the diagonal 1; `scale` turns them back.
         weights = layer.refined(end.allowed, end.mask, self.cg_iterations) * layer.scale
         return Found(
             weights=torch.where(end.mask, weights, 0),
@@ -86,8 +82,9 @@ class ALPS(Solver):
         )
 
     def _alternate(self, layer: ScaledLayer, constraint: Constraint, rho: float) -> _End:
-        """The iterations from one ρ₀."""
-        # W + V/ρ, of which D is what the mask keeps, and V/ρ the rest.
+        """Run the iterations from one ρ₀."""
+        # W + V/ρ, of which D is what the mask keeps, and V/ρ the rest after V's own update: one
+        # vector holds all that an iteration needs.
         target, mask = layer.origin, torch.ones_like(layer.origin, dtype=torch.bool)
         first = before = constraint.select(layer.origin)
         k = max(1, int(first.sum()))
@@ -96,6 +93,7 @@ class ALPS(Solver):
             iteration += 1
             allowed = target * mask.to(target)
             rest = target - allowed
+            # W = (H_λ + ρI)⁻¹(b - V + ρD) = (H_λ + ρI)⁻¹(b + ρ(D - V/ρ)), then W + V/ρ
             target = layer.fitted(allowed - rest, rho).add_(rest)
             mask = constraint.select(target)
             if iteration % _EVERY:
@@ -106,6 +104,7 @@ class ALPS(Solver):
                 break
             before = mask
             larger = min(rho * next(f for share, f in _STEPS if moved >= share * k), _LARGEST)
+            # V stays while ρ grows, so V/ρ shrinks; on the mask V is zero.
             target = torch.where(mask, target, target * (rho / larger))
             rho = larger
         stayed = status is Status.CONVERGED and torch.equal(mask, first)
@@ -131,9 +130,8 @@ class ScaledLayer:
 
     def __init__(self, problem: LocalQuadratic) -> None:
         curvature = InputGram.of_whole_layer(problem.curvature)
-        damped = curvature.exact.clone()
+        damped = curvature.damped(problem.ridge)
         diagonal = damped.diagonal(dim1=1, dim2=2)
-        diagonal.add_(problem.ridge)
         scale = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
         damped.mul_(scale.unsqueeze(1)).mul_(scale.unsqueeze(2))
         kind = problem.w_bar.dtype
@@ -151,15 +149,17 @@ class ScaledLayer:
         return values.clamp_min(0).to(kind).unsqueeze(1), vectors.to(kind)
 
     def fitted(self, near: Tensor, rho: float) -> Tensor:
-        """(H_λ + ρI)⁻¹ (b + ρ·near)."""
+        """Return (H_λ + ρI)⁻¹ (b + ρ·near)."""
+        # With H_λ = E Λ Eᵀ the inverse is E (Λ + ρ)⁻¹ Eᵀ, for every ρ at the price of products.
         values, vectors = self._eigen
         turned = torch.add(self._right, near, alpha=rho).view(self._shape) @ vectors
         return (turned.div_(values + rho) @ vectors.mT).flatten()
 
     def refined(self, weights: Tensor, mask: Tensor, steps: int) -> Tensor:
-        """Conjugate gradients on the mask (p,), from weights (p,) that are zero off it."""
+        """Run conjugate gradients on the mask (p,), from weights (p,) that are zero off it."""
         x = weights.clone().view(self._shape)
         kept = mask.view(self._shape).to(x)
+        # Gradients and directions are cut to the mask, so this is the system of each support.
         left = (self._right - self._times(weights)).view(self._shape) * kept
         direction, slope = left.clone(), (left * left).sum(2, keepdim=True)
         enough = _TOLERANCE**2 * slope
@@ -168,6 +168,7 @@ class ScaledLayer:
                 break
             image = (direction @ self._hessian).mul_(kept)
             bend = (direction * image).sum(2, keepdim=True)
+            # Each output has its own step length, zero once its gradient is small enough.
             length = torch.where((slope > enough) & (bend > 0), slope / bend, 0)
             x.addcmul_(length, direction)
             left.addcmul_(length, image, value=-1)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from chita.constraints import Constraint
 from chita.options import option
-from chita.problem import Curvature, LocalQuadratic, Minimum
+from chita.problem import LocalQuadratic, Minimum
 from chita.solvers.solver import Effort, Found, Solver
 
 
@@ -43,9 +43,6 @@ class BSO(Solver):
     )
     max_supports: int = option(4, "Supports compared at most.", at_least=1)
 
-    curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
-    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
-
     @property
     def effort(self) -> Effort:
         """Two or three supports."""
@@ -56,18 +53,17 @@ class BSO(Solver):
         """The first two supports."""
         return replace(self.without_bound, max_supports=min(self.max_supports, 2))
 
-    def _search(
-        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
-    ) -> Found:
+    def _search(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor) -> Found:
         masks = supports(problem, constraint, start, self.tries)[: self.max_supports]
         mask, minimum = best_minimum(problem, masks)
-        return Found(weights=minimum.weights, mask=mask, trace=(minimum.objective,))
+        return Found.at(minimum, mask)
 
 
 def best_minimum(problem: LocalQuadratic, masks: list[Tensor]) -> tuple[Tensor, Minimum]:
     """Return the mask (p,), of several, on whose support the minimum is lowest, and that."""
     best = masks[0], problem.minimise_on(masks[0].nonzero().squeeze(1))
     for mask in masks[1:]:
+        # Supports share most of their weights, so the Gram of the best so far is updated.
         minimum = problem.minimise_on(mask.nonzero().squeeze(1), near=best[1].factor)
         if minimum.objective < best[1].objective:
             best = mask, minimum
@@ -75,21 +71,22 @@ def best_minimum(problem: LocalQuadratic, masks: list[Tensor]) -> tuple[Tensor, 
 
 
 def supports(
-    problem: LocalQuadratic, constraint: Constraint, start: Tensor | None, tries: int
+    problem: LocalQuadratic, constraint: Constraint, start: Tensor, tries: int
 ) -> list[Tensor]:
     """Return the masks (p,) that `BSO` considers, in its order."""
     masks = [constraint.select(costs(problem).sqrt())]
     if bool(problem.shift.any()):  # else there is no first-order term
         masks.append(_stepped(problem, constraint, tries))
     masks.append(constraint.select(problem.w_bar))
-    if start is not None:
+    if start is not problem.w_bar:  # whose largest weights are there
         masks.append(constraint.select(start))
     return masks
 
 
 def _stepped(problem: LocalQuadratic, constraint: Constraint, tries: int) -> Tensor:
-    """The support of the thresholded step from w̄ at which Q is lowest."""
+    """Return the support of the thresholded step from w̄ at which Q is lowest."""
     gradient = problem.gradient
+    # Without a constraint τ* would be best; cut to k weights, a shorter step often is.
     longest, _ = problem.descent(gradient)
     trials = []
     for i in range(tries):

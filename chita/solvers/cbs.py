@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from chita.constraints import Constraint
-from chita.linalg.select import first_of_largest
 from chita.options import option
-from chita.problem import Curvature, LocalQuadratic
+from chita.problem import LocalQuadratic
 from chita.solvers.solver import EVERYTHING, Effort, Found, Solver, Status
+from chita.solvers.swaps import first_among, lowest_pair
 
 _MOST_CHUNKS = 1000
 _LARGEST = 1e15  # score, whose square float32 can hold
@@ -30,14 +30,14 @@ class CBS(Solver):
 
     1. The beginning is the best of the largest weights and of `draws` masks around them: weights
        are dealt at random into √p chunks (1,000 at most), and each is measured by the weight that
-       its chunk alone would keep last.
+       its chunk by itself would keep last.
     2. A round takes the `candidates` weights of each side that lower E most and raise it least
        alone, prices their pairs exactly at one pass over the rows, and makes the best allowed swap
        until none of these pairs lowers E; a weight moves once at most. Rounds end when one gains
        less than `tolerance` of E.
     3. The best mask met is kept, and Q is minimised on it (CBS-U).
 
-    In 1 and 3 the best is that of least loss, weights unchanged, on the samples held out; of least
+    In 1 and 3 the best is that of least loss, weights unchanged, on validation samples; of least
     E where the problem has no `loss` (a run with `validation=0`). E is a poor judge: late rounds
     lower it and the accuracy with it.
 
@@ -70,8 +70,6 @@ class CBS(Solver):
     max_rounds: int = option(100, "Rounds of swaps at most.", at_least=0)
     seed: int = option(0, "Seed of the draws.", at_least=0)
 
-    curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
-    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
     judges: ClassVar[bool] = True
 
     @property
@@ -91,14 +89,12 @@ class CBS(Solver):
         """Not the blocks, as E couples all weights; nothing where those that stay do not change."""
         return EVERYTHING - {"structure"} if self.update else frozenset()
 
-    def _search(
-        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
-    ) -> Found:
+    def _search(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor) -> Found:
         mask, status = self._selected(problem, constraint)
         if not self.update:
             return Found.mask_alone(problem, mask, status)
         minimum = problem.minimise_on(mask.nonzero().squeeze(1))
-        return Found(weights=minimum.weights, mask=mask, status=status, trace=(minimum.objective,))
+        return Found.at(minimum, mask, status)
 
     def _selected(self, problem: LocalQuadratic, constraint: Constraint) -> tuple[Tensor, Status]:
         judge = _judge(problem)
@@ -112,6 +108,7 @@ class CBS(Solver):
         for done in range(1, self.max_rounds + 1):
             gain = removal.swap_round(constraint, self.candidates)
             ended = gain <= self.tolerance * removal.cost
+            # A judgement is a pass over samples in a run, so it comes more and more rarely.
             if ended or done >= _APART * judged or done == self.max_rounds:
                 judged, loss = done, judge(removal.mask)
                 if loss < lowest:
@@ -133,13 +130,13 @@ class CBS(Solver):
 
 
 def _judge(problem: LocalQuadratic) -> Callable[[Tensor], float]:
-    """What a mask is judged by: the held-out loss, or E."""
+    """Return the measure of a mask: the loss on validation samples, or E."""
     loss = problem.loss
     if loss is None:
         return lambda mask: _energy(problem, mask)
 
     def judged(mask: Tensor) -> float:
-        """The loss; what is no number is no good."""
+        """Return the loss, infinite where it is no number."""
         value = loss(torch.where(mask, problem.w_bar, 0))
         return math.inf if math.isnan(value) else value
 
@@ -147,14 +144,14 @@ def _judge(problem: LocalQuadratic) -> Callable[[Tensor], float]:
 
 
 def _energy(problem: LocalQuadratic, mask: Tensor) -> float:
-    """E of what a mask removes, in the type of the weights."""
+    """Return E of what a mask removes, in the type of the weights."""
     removed = (~mask).nonzero().squeeze(1)
     image = problem.curvature.image(problem.w_bar[removed], removed)
     return 0.5 * problem.curvature.inner(image, image)
 
 
 def _dealt(w_bar: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Each |w̄_j| (p,) over that of the last weight which a random chunk around it keeps."""
+    """Return each |w̄_j| (p,) over that of the last weight which a random chunk around it keeps."""
     p = len(w_bar)
     chunks = min(max(1, math.isqrt(p)), _MOST_CHUNKS)
     width = math.ceil(p / chunks)
@@ -163,6 +160,8 @@ def _dealt(w_bar: Tensor, share: float, generator: torch.Generator) -> Tensor:
     dealt = sizes.new_zeros(chunks * width)
     dealt[:p] = sizes[order]
     dealt = dealt.view(chunks, width)
+    # Sizes over the last one that their chunk keeps: from one on a score is kept there, so chunks
+    # of larger weights get no more of the mask than others.
     first = dealt.topk(max(1, round(share * width)), dim=1).values
     last = torch.where(first > 0, first, torch.inf).amin(1, keepdim=True)  # zeros are not kept
     scores = torch.empty_like(sizes)
@@ -189,26 +188,28 @@ class Removal:
     def swap_round(self, constraint: Constraint, candidates: int) -> float:
         """Make the best swaps among the candidates of each side; return what E lost, or 0."""
         curvature, w_bar, own = self._problem.curvature, self._w_bar, self._own
+        # E is quadratic in the removed set: ∂E along the removal of j is w̄_j [H w̄_P]_j.
         slope = w_bar * curvature.pullback(self._image).double()
         # E changes by `slope + own` where a kept weight goes, `own - slope` where one comes back
-        out = _first(-(slope + own), self.mask, candidates)
-        enter = _first(slope - own, ~self.mask, candidates)
+        out = first_among(self.mask, -(slope + own), candidates)
+        enter = first_among(~self.mask, slope - own, candidates)
         pool = torch.cat([out, enter])
+        # All pairs of the pool at once: w̄_i H_ij w̄_j
         coupled = w_bar[pool].unsqueeze(1) * curvature.block(pool) * w_bar[pool]
         slope, own = slope[pool], own[pool]
         cut, before = len(out), self.cost
-        while len(out) and len(enter):
+        while True:
+            # One goes and one comes back: both changes, less what couples them.
             change = (slope + own)[:cut].unsqueeze(1) + (own - slope)[cut:] - coupled[:cut, cut:]
             kept = self.mask[pool]
             moves = kept[:cut].unsqueeze(1) & ~kept[cut:]
             moves &= constraint.swaps(self.mask, out, enter)
-            change = torch.where(moves, change, torch.inf).flatten()
-            best = int(change.argmin())
-            gain = -float(change[best])
-            if not gain > self._problem.rounding:
+            j, i, lowest = lowest_pair(change, moves)
+            if not -lowest > self._problem.rounding:
                 break
-            j, i = best // len(enter), cut + best % len(enter)
+            i += cut
             self.mask[pool[j]], self.mask[pool[i]] = False, True
+            # The slope follows the swap within the pool, without a pass over the rows.
             slope = slope + coupled[j] - coupled[i]
         self._move(pool, cut)
         return before - self.cost
@@ -222,9 +223,3 @@ class Removal:
             self._image = self._image + self._problem.curvature.image(
                 signs * self._w_bar[moved], moved
             )
-
-
-def _first(scores: Tensor, among: Tensor, count: int) -> Tensor:
-    """Indices of the largest scores among a mask."""
-    index = among.nonzero().squeeze(1)
-    return index[first_of_largest(scores[index], count)]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from chita.constraints import Constraint
 from chita.options import option
-from chita.problem import Curvature, LocalQuadratic
+from chita.problem import LocalQuadratic
 from chita.solvers.solver import Effort, Found, Solver, Status
 
 _BLOCK = 128  # coordinates whose part of H is formed at a time
@@ -49,21 +49,15 @@ class CD(Solver):
         at_least=0,
     )
 
-    curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
-    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
-
     @property
     def effort(self) -> Effort:
         """The support's part of A twice a cycle."""
         return Effort(streams=2 + self.max_cycles, systems=0)
 
-    def _search(
-        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
-    ) -> Found:
-        origin = problem.w_bar if start is None else start
-        mask = constraint.select(origin)
+    def _search(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor) -> Found:
+        mask = constraint.select(start)
         support = mask.nonzero().squeeze(1)
-        weights = torch.where(mask, origin, 0)
+        weights = torch.where(mask, start, 0)
         residual = problem.residual(weights[support].double(), support)
         triangles = [(b, _triangle(problem, b)) for b in support.split(_BLOCK)]
         trace = [problem.value_at(residual, weights)]
@@ -76,20 +70,21 @@ class CD(Solver):
                 residual = problem.residual(weights[support].double(), support)
             value = problem.value_at(residual, weights)
             gain = trace[-1] - value
-            if gain < 0:  # rounding alone can do this
+            if gain < 0:  # only rounding can do this
                 weights, status = before, Status.CONVERGED
                 break
             trace.append(value)
-            if gain <= max(self.tolerance * abs(value), problem.rounding):
+            if gain <= problem.negligible(self.tolerance, value):
                 status = Status.CONVERGED
                 break
         return Found(weights=weights, mask=mask, status=status, trace=tuple(trace))
 
 
 def _triangle(problem: LocalQuadratic, block: Tensor) -> Tensor:
-    """L + D of H_BB + λI; a coordinate without curvature keeps its value."""
+    """Return L + D of H_BB + λI; a coordinate without curvature keeps its value."""
     triangle = problem.curvature.block(block).tril()
     triangle.diagonal().add_(problem.ridge)
+    # No curvature means no gradient either (H is AᵀA), so with a one on the diagonal δ_j = 0.
     flat = triangle.diagonal() <= 0
     triangle.diagonal()[flat] = 1
     return triangle
@@ -102,7 +97,9 @@ def _pass(
     curvature, here = problem.curvature, weights[block].double()
     gradient = curvature.pullback(residual, block).double()
     gradient += problem.ridge * (here - problem.w_bar[block])
+    # Forward substitution takes each step after the ones before it: δ = -(L + D)⁻¹ g_B.
     step = -torch.linalg.solve_triangular(triangle, gradient.unsqueeze(1), upper=False).squeeze(1)
     moved = (here + step).to(weights.dtype)
     weights[block] = moved
+    # Of the step as it was rounded to the weights' type, so that the residual stays theirs.
     return curvature.image(moved.double() - here, block)

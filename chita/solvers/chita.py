@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from chita.constraints import Constraint
+from chita.linalg.sums import total
 from chita.options import option, shared
-from chita.problem import Curvature, LocalQuadratic, Minimum, Prices
+from chita.problem import LocalQuadratic, Minimum, Prices
 from chita.solvers.bso import BSO, best_minimum, supports
-from chita.solvers.local_search import LocalSearch, swap_round
 from chita.solvers.solver import Effort, Found, Solver, Status
+from chita.solvers.swaps import swap_round
 
 _HALVINGS = 40  # of one step: beyond, scores of tiny weights tie or vanish in rounding
 _BRIEF = 0.05  # share of |Q| that a round gains at least, between stages
@@ -43,7 +44,7 @@ class CHITA(Solver):
 
     Composition of the thresholding step and the back-solve of Benbaki et al., CHITA (2023).
     Departure: there the support is chosen once and then solved. Which parts earn their time is
-    measured in `docs/methods.md`. At λ = 0 nothing can be priced, and no swaps are made.
+    measured in `docs/solvers.md`. At λ = 0 nothing can be priced, and no swaps are made.
 
     >>> from chita.constraints import KeepK
     >>> from chita.problem import DenseRows, GradientGram
@@ -70,12 +71,9 @@ class CHITA(Solver):
         "A round of swaps that lowers Q by no more than this share of |Q| is the last.",
         at_least=0,
     )
-    candidates: int = shared(LocalSearch, "candidates", 128)
+    candidates: int = option(128, "Weights of each side in a round of swaps.", at_least=1)
     tries: int = shared(BSO, "tries")
     max_supports: int = shared(BSO, "max_supports")
-
-    curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
-    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
 
     @property
     def effort(self) -> Effort:
@@ -94,31 +92,26 @@ class CHITA(Solver):
             max_swap_rounds=0,
         )
 
-    def _search(
-        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
-    ) -> Found:
+    def _search(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor) -> Found:
         masks = supports(problem, constraint, start, self.tries)[: self.max_supports]
         mask, best = best_minimum(problem, masks)
         trace = [best.objective]
-        status = Status.CONVERGED
         exchange = _Exchange(problem, constraint, self)
         failures = rounds = 0
-        while failures < 2:
-            if rounds == self.max_rounds:
-                status = Status.ITERATION_LIMIT
-                break
+        while failures < 2 and rounds < self.max_rounds:  # two: neither metric gains any more
             rounds += 1
             exchanged = exchange.round(mask, best)
             if exchanged is not None:
                 mask, best = exchanged
                 trace.append(best.objective)
-            if exchanged is not None and _gained(trace, self.tolerance, problem):
-                failures = 0
-            else:
-                failures += 1
-                exchange.turn()
-        if problem.ridge == 0:
-            return Found(weights=best.weights, mask=mask, status=status, trace=tuple(trace))
+                if _gained(trace, self.tolerance, problem):
+                    failures = 0
+                    continue
+            failures += 1
+            exchange.turn()
+        status = Status.CONVERGED if failures == 2 else Status.ITERATION_LIMIT
+        if problem.ridge == 0:  # prices divide by λ
+            return Found.at(best, mask, status, trace)
         for _ in range(self.max_swap_rounds):
             swapped = swap_round(problem, constraint, mask, best, self.candidates, 0.0)
             if swapped is None:
@@ -129,18 +122,18 @@ class CHITA(Solver):
                 break
         else:
             status = Status.ITERATION_LIMIT
-        return Found(weights=best.weights, mask=mask, status=status, trace=tuple(trace))
+        return Found.at(best, mask, status, trace)
 
 
 def _gained(trace: list[float], tolerance: float, problem: LocalQuadratic) -> bool:
-    """Whether the last round lowered Q by more than a share of it."""
-    return trace[-2] - trace[-1] > max(tolerance * abs(trace[-1]), problem.rounding)
+    """Return whether the last round lowered Q by more than a share of it."""
+    return trace[-2] - trace[-1] > problem.negligible(tolerance, trace[-1])
 
 
 def _halvings(excess: float, objective: float) -> int:
-    """Of a step after which Q is too large by `excess`, till it is so by about |Q|.
+    """Return how often to halve a step until Q, too large by `excess`, is so by about |Q|.
 
-    That the excess falls to a third with every halving is what it did on real networks.
+    On real networks the excess fell to a third with every halving.
     """
     return max(1, int(math.log(max(excess / max(objective, 1e-30), 1.0), 3)))
 
@@ -150,10 +143,12 @@ class _Exchange:
 
     def __init__(self, problem: LocalQuadratic, constraint: Constraint, options: CHITA) -> None:
         diagonal = problem.curvature.diagonal() + problem.ridge
-        mean = problem.space.sum(diagonal) / len(diagonal)
+        mean = total(diagonal) / len(diagonal)
         # Where the ridge vanishes beside H, a millionth of the mean curvature bounds the step.
         self._longest = options.longest_step / max(problem.ridge, 1e-6 * mean, 1e-30)
         self._problem, self._constraint = problem, constraint
+        # diag(H) + λ over its mean, so that one τ means the same step in both metrics; a weight
+        # without curvature keeps a millionth, since scores are divided by the root.
         self._metric = torch.ones_like(diagonal)
         self._other = (diagonal / max(mean, 1e-30)).clamp_min(1e-6)
         self._tolerance = options.tolerance
@@ -164,7 +159,7 @@ class _Exchange:
         self._metric, self._other = self._other, self._metric
 
     def round(self, mask: Tensor, best: Minimum) -> tuple[Tensor, Minimum] | None:
-        """The first of the halved steps whose support has a lower minimum, or None."""
+        """Return the first of the halved steps whose support has a lower minimum, or None."""
         problem = self._problem
         gradient = problem.gradient_from(best.residual, best.weights)
         gradient[mask] = 0  # exactly so at a minimum on the support; what is left is rounding
@@ -174,14 +169,17 @@ class _Exchange:
         halving, ahead = -1, 1
         while (halving := halving + ahead) < _HALVINGS:
             step, ahead = self._longest * 0.5**halving, 1
+            # The projection keeps the largest √M |w - τg/M| = |Mw - τg|/√M.
             moved = self._metric * best.weights - step * gradient
             trial = self._constraint.select(moved / self._metric.sqrt())
             changed = (trial != mask).nonzero().squeeze(1)
-            if len(changed) == 0:
+            if len(changed) == 0:  # so a shorter step moves nothing either
                 return None
             if len(changed) > self._limit:
                 continue
+            # The price of d exchanges is a d x d system, where a solve is an n x n one.
             if problem.ridge > 0 and len(changed) <= _PRICED and (failed or best.factor.priced):
+                # A shorter step moves fewer weights, most of them priced already.
                 if prices is None or not bool(torch.isin(changed, prices.index).all()):
                     prices = Prices.at(problem, mask, best, gradient, changed)
                 if prices.change(torch.searchsorted(prices.index, changed)) >= -least:
@@ -191,5 +189,6 @@ class _Exchange:
             if not failed:
                 self._limit = max(_PRICED, len(changed))
                 return trial, minimum
+            # Where Q is far too large, steps in between would be solved in vain.
             ahead = _halvings(minimum.objective - best.objective, abs(best.objective))
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from chita.constraints import Constraint
 from chita.linalg.spectral import largest_eigenvalue
 from chita.options import option
-from chita.problem import Curvature, LocalQuadratic
+from chita.problem import LocalQuadratic
 from chita.solvers.solver import Effort, Found, Solver, Status
 
 _BRIEF = 50  # iterations between stages at most
@@ -19,6 +19,8 @@ _REFRESH = 25  # iterations between exact residuals, against drift of the update
 
 
 class _Point(NamedTuple):
+    """Weights on a mask, with what Q needs of them."""
+
     weights: Tensor  # (p,)
     mask: Tensor  # (p,)
     residual: Tensor  # image space
@@ -41,7 +43,7 @@ class IHT(Solver):
     the products of the support's columns; trial steps multiply only the columns that change.
 
     Departure: the paper's second part starts from the longest step that leaves the support as it
-    is, known in closed form for top-k alone; 1/L serves every constraint, and lowers Q wherever L
+    is, known in closed form for top-k only; 1/L serves every constraint, and lowers Q wherever L
     bounds the largest eigenvalue of H + λ.
 
     >>> from chita.constraints import KeepK
@@ -66,9 +68,6 @@ class IHT(Solver):
         unset="1.05 times its estimate by power iteration",
     )
 
-    curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
-    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
-
     @property
     def effort(self) -> Effort:
         """Two passes an iteration, and a power iteration before."""
@@ -79,11 +78,8 @@ class IHT(Solver):
         """Fifty iterations at most."""
         return replace(self.without_bound, max_iterations=min(self.max_iterations, _BRIEF))
 
-    def _search(
-        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
-    ) -> Found:
-        origin = problem.w_bar if start is None else start
-        point = _at(problem, constraint.select(origin), origin)
+    def _search(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor) -> Found:
+        point = _at(problem, constraint.select(start), start)
         first_step = 1 / (self.lipschitz or lipschitz(problem))
         trace = [point.objective]
         status = Status.ITERATION_LIMIT
@@ -93,7 +89,7 @@ class IHT(Solver):
             if gain > 0:
                 point = after
                 trace.append(point.objective)
-            if gain <= max(self.tolerance * abs(point.objective), problem.rounding):
+            if gain <= problem.negligible(self.tolerance, point.objective):
                 status = Status.CONVERGED
                 break
             if iteration % _REFRESH == 0:
@@ -106,14 +102,30 @@ class IHT(Solver):
         gradient = problem.gradient_from(point.residual, point.weights)
         support = point.mask.nonzero().squeeze(1)
         exact, image = problem.descent(gradient[support], support)
-        held = _moved(problem, point, point.mask, gradient, image, exact)
+
+        def moved(mask: Tensor, step: float) -> _Point:
+            """Return w - τ·gradient cut to a mask."""
+            # r(w') = r - τ·image + image(w' - (w - τ·gradient on the support)), where the last
+            # argument is zero except where the mask changes: few columns are multiplied.
+            weights = torch.where(mask, point.weights - step * gradient, 0)
+            residual = point.residual - step * image
+            changed = (mask != point.mask).nonzero().squeeze(1)
+            if len(changed):
+                held = torch.where(point.mask, point.weights - step * gradient, 0)
+                difference = (weights - held)[changed]
+                residual = residual + problem.curvature.image(difference, changed)
+            return _Point(weights, mask, residual, problem.value_at(residual, weights))
+
+        # On a support that stays, Q along -g_S is a parabola: τ* is its lowest point.
+        held = moved(point.mask, exact)
         if torch.equal(constraint.select(point.weights - exact * gradient), point.mask):
             return held
+        # The support changes at τ*. 1/L lowers Q for any support (the descent lemma); longer steps
+        # are tried from there while they gain.
         best: _Point | None = None
         for doubling in range(self.max_doublings + 1):
             step = first_step * 2**doubling
-            mask = constraint.select(point.weights - step * gradient)
-            trial = _moved(problem, point, mask, gradient, image, step)
+            trial = moved(constraint.select(point.weights - step * gradient), step)
             if best is not None and trial.objective >= best.objective:
                 break
             best = trial
@@ -121,41 +133,20 @@ class IHT(Solver):
 
 
 def _at(problem: LocalQuadratic, mask: Tensor, weights: Tensor) -> _Point:
-    """The point of the given weights on the given mask, its residual computed afresh."""
+    """Return the point of weights on a mask, its residual computed from them."""
     weights = torch.where(mask, weights, 0)
     support = mask.nonzero().squeeze(1)
     residual = problem.residual(weights[support].double(), support)
     return _Point(weights, mask, residual, problem.value_at(residual, weights))
 
 
-def _moved(
-    problem: LocalQuadratic,
-    point: _Point,
-    mask: Tensor,
-    gradient: Tensor,
-    image: Tensor,
-    step: float,
-) -> _Point:
-    """w - τ·gradient cut to `mask`; `image` is that of the gradient on the present support.
-
-    r(w') = r - τ·image + image(w' - (w - τ·gradient on the support)), where the last argument is
-    zero except where the mask changes.
-    """
-    weights = torch.where(mask, point.weights - step * gradient, 0)
-    residual = point.residual - step * image
-    changed = (mask != point.mask).nonzero().squeeze(1)
-    if len(changed):
-        held = torch.where(point.mask, point.weights - step * gradient, 0)
-        difference = (weights - held)[changed]
-        residual = residual + problem.curvature.image(difference, changed)
-    return _Point(weights, mask, residual, problem.value_at(residual, weights))
-
-
 def lipschitz(problem: LocalQuadratic) -> float:
-    """1.05 (largest eigenvalue of H + λ), an estimate from below by power iteration."""
+    """Return 1.05 (largest eigenvalue of H + λ), an estimate from below by power iteration."""
     curvature = problem.curvature
     diagonal = curvature.diagonal()
     noise = torch.randn(len(diagonal), generator=torch.Generator().manual_seed(0))
+    # Weights with large curvature carry the leading eigenvector; random signs keep the start from
+    # being orthogonal to it.
     start = diagonal.sqrt() * noise.to(diagonal)
     found = largest_eigenvalue(lambda v: curvature.pullback(curvature.image(v)), start)
     largest = max(found, float(diagonal.max()))  # no eigenvalue's maximum lies below the diagonal

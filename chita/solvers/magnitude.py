@@ -31,5 +31,5 @@ class Magnitude(Selection):
     curvatures: ClassVar[tuple[type[Curvature], ...]] = ()
 
     def values(self, problem: LocalQuadratic) -> Tensor:
-        """The weights themselves."""
+        """Return the weights themselves."""
         return problem.w_bar

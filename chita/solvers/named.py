@@ -55,7 +55,7 @@ def make_solver(
 def solver_class(name: str) -> type[Solver]:
     """Return the class of a solver by its name in the table, or by "package.module:Class".
 
-    Raises `InputError` when there is none, or it is no solver.
+    Raises `InputError` for an unknown name, and for what is no solver.
     """
     if not isinstance(name, str):
         raise InputError(
@@ -82,11 +82,7 @@ def solver_options(solver: type[Solver] | Solver) -> dict[str, Any]:
 
     Of a solver inside, its name, with the options that are not their defaults.
     """
-    names = [f.name for f in fields(solver)]
-    if isinstance(solver, type):
-        values = {f.name: None if _required(f) else f.default for f in fields(solver)}
-    else:
-        values = {name: getattr(solver, name) for name in names}
+    values = {f.name: getattr(solver, f.name, None) for f in fields(solver)}  # of a class, defaults
     return {n: _shown(v) if isinstance(v, Solver) else v for n, v in values.items()}
 
 
@@ -98,7 +94,7 @@ def solver_name(solver: Solver | type[Solver]) -> str:
 
 
 def _shown(solver: Solver) -> str:
-    """A solver inside another, in words."""
+    """Return a solver inside another, in words."""
     usual = solver_options(type(solver))
     own = [f"{n}={v}" for n, v in solver_options(solver).items() if v != usual[n]]
     return solver_name(solver) + (f"({', '.join(own)})" if own else "")
@@ -109,7 +105,7 @@ def _required(field: Field[Any]) -> bool:
 
 
 def _read(entry: Described, value: Any, seed: int) -> Any:
-    """A value for an option, texts of the command line as what they stand for."""
+    """Return a value for an option, texts of the command line as what they stand for."""
     if isinstance(entry.default, Solver):
         return make_solver(value, seed=seed)
     return entry.read(value) if isinstance(value, str) else value

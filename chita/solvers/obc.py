@@ -46,19 +46,14 @@ class OBC(Solver):
     """
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (InputGram,)
-    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
 
-    @property
-    def effort(self) -> Effort:
-        """An elimination for each output."""
-        return Effort(streams=100, systems=100)
+    effort: ClassVar[Effort] = Effort(streams=100, systems=100)
+    """An elimination for each output."""
 
-    def _search(
-        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
-    ) -> Found:
+    def _search(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor) -> Found:
         mask = constraint.select(removals(problem, constraint).sqrt())
         minimum = problem.minimise_on(mask.nonzero().squeeze(1))
-        return Found(weights=minimum.weights, mask=mask, trace=(minimum.objective,))
+        return Found.at(minimum, mask)
 
 
 def removals(problem: LocalQuadratic, constraint: Constraint | None = None) -> Tensor:
@@ -75,9 +70,8 @@ def removals(problem: LocalQuadratic, constraint: Constraint | None = None) -> T
     rooms = None if constraint is None else _rooms(constraint, width, weights.device)
     scores = torch.empty_like(weights)
     entries = at_once(_ENTRIES, weights.device)
-    damped = curvature.exact.clone()
-    damped.diagonal(dim1=1, dim2=2).add_(problem.ridge)
-    for group, inverse in enumerate(torch.cholesky_inverse(cholesky(damped))):
+    inverses = torch.cholesky_inverse(cholesky(curvature.damped(problem.ridge)))
+    for group, inverse in enumerate(inverses):
         own = torch.arange(group * outputs, (group + 1) * outputs, device=weights.device)
         for rows in own.split(max(1, entries // width**2)):
             scores[rows] = eliminated(weights[rows], inverse, rooms and rooms.of(rows))
@@ -86,7 +80,7 @@ def removals(problem: LocalQuadratic, constraint: Constraint | None = None) -> T
 
 @dataclass(frozen=True, kw_only=True)
 class Rooms:
-    """How many weights may go of groups that each lie within one output.
+    """Numbers of weights that may go from groups, each of which lies within one output.
 
     Fields: `group` (outputs, d), that of every weight; `left` (groups,).
     """
@@ -95,11 +89,11 @@ class Rooms:
     left: Tensor
 
     def of(self, rows: Tensor) -> Rooms:
-        """Those of some outputs."""
+        """Return the groups of some outputs."""
         return Rooms(group=self.group[rows], left=self.left.clone())
 
     def open(self, index: Tensor) -> Tensor:
-        """Which of the weights named by index (b, m) in each output may go."""
+        """Return which of the weights named by index (b, m) in each output may go."""
         return self.left[self.group.gather(1, index)] > 0
 
     def take(self, index: Tensor, count: Tensor) -> None:
@@ -108,7 +102,7 @@ class Rooms:
 
 
 def _rooms(constraint: Constraint, width: int, device: torch.device) -> Rooms | None:
-    """The groups of a constraint, where they alone say how many are kept, and within outputs."""
+    """Return a constraint's groups, if they lie within outputs and say how many are kept."""
     if not isinstance(constraint, KeepKInGroups):
         return None
     group = torch.empty(constraint.size, dtype=torch.long, device=device)
@@ -124,6 +118,7 @@ def _rooms(constraint: Constraint, width: int, device: torch.device) -> Rooms | 
         group[members[present]] = ids[present]
         left.append(present.sum(1) - least)
         first += len(members)
+    # Only where the groups' least is all that is kept do groups by themselves say what may go.
     rooms = Rooms(group=group.view(-1, width), left=torch.cat(left))
     return rooms if int(rooms.left.sum()) == constraint.size - constraint.k else None
 
@@ -146,10 +141,12 @@ def eliminated(weights: Tensor, inverse: Tensor, rooms: Rooms | None = None) -> 
     last = weights.new_zeros(count)
     while left.here.shape[1]:
         for _ in range(min(_LAZY, left.here.shape[1])):
+            # One removal in every output at a time: outputs do not depend on each other.
             cost, at = left.cheapest(rooms)
             goes = cost < torch.inf
             if not bool(goes.any()):
                 return scores
+            # A score is at least the one before it, so that a threshold takes removals in order.
             last = torch.where(goes, torch.maximum(last * (1 + _NUDGE), cost), last)
             gone = left.here.gather(1, at)
             scores.scatter_(1, gone, torch.where(goes, last, torch.inf).unsqueeze(1))
@@ -161,11 +158,11 @@ def eliminated(weights: Tensor, inverse: Tensor, rooms: Rooms | None = None) -> 
 
 
 class _Left:
-    """What is left of some outputs, m weights of each.
+    """The weights left of some outputs, m of each.
 
     Fields: `here` (b, m), which they are; `weights` (b, m), the minimum on them; `inverses`
-    (b, m, m), of H_λ before the removals of which the first of the fragments u (b, t, m) tell: it
-    is less Σ u uᵀ.
+    (b, m, m), of H_λ before the removals since, whose fragments u (b, t, m) are still to be taken
+    off: Σ u uᵀ.
     """
 
     def __init__(self, *, here: Tensor, weights: Tensor, inverses: Tensor) -> None:
@@ -176,7 +173,8 @@ class _Left:
         self._count = 0
 
     def cheapest(self, rooms: Rooms | None) -> tuple[Tensor, Tensor]:
-        """What the next removal of each output costs (b,), infinite for none, and which (b, 1)."""
+        """Return each output's next removal: its cost (b,), infinite for none, and which (b, 1)."""
+        # ½ w_q²/[H_λ⁻¹]_qq, with the diagonal kept up to date for all weights
         costs = 0.5 * self.weights.square() / self._diagonals
         able = self._alive if rooms is None else self._alive & rooms.open(self.here)
         cost, place = costs.masked_fill(~able, torch.inf).min(1)
@@ -184,6 +182,8 @@ class _Left:
 
     def remove(self, at: Tensor, goes: Tensor) -> None:
         """Remove the weights at places (b, 1) of those outputs of which one goes (b,)."""
+        # Column q of the present inverse: that of the stored one less Σ u u_q over the removals
+        # since, so the whole matrix need not be touched for each.
         outputs = torch.arange(len(at), device=at.device)
         column = self._inverses[outputs, at.squeeze(1)]
         if self._count:
@@ -191,7 +191,9 @@ class _Left:
             column -= (known[outputs, :, at.squeeze(1)].unsqueeze(1) @ known).squeeze(1)
         pivot = column.gather(1, at)
         column = torch.where(goes.unsqueeze(1), column, 0)
+        # w ← w - w_q/[H⁻¹]_qq H⁻¹_:q is the minimum on what is left, w_q = 0 there.
         self.weights = self.weights - self.weights.gather(1, at) / pivot * column
+        # H⁻¹ without q is H⁻¹ - H⁻¹_:q H⁻¹_q:/[H⁻¹]_qq: a downdate by u uᵀ.
         fragment = column / pivot.sqrt()
         self._fragments[:, self._count] = fragment
         self._count += 1
@@ -199,11 +201,13 @@ class _Left:
         self._alive = self._alive.scatter(1, at, ~goes.unsqueeze(1))
 
     def compacted(self) -> _Left:
-        """The same without what is gone.
+        """Return the same without what is gone.
 
         Outputs of which nothing more goes lose any weights: what stays there has its score.
         """
         size = self.here.shape[1] - self._count
+        # Every output loses as many, so that their inverses stay one batch; a stable sort and then
+        # one of the places keep the order of the weights.
         stays = self._alive.long().argsort(dim=1, descending=True, stable=True)[:, :size]
         stays = stays.sort(1).values
         inverses = torch.stack([

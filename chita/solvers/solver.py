@@ -1,9 +1,10 @@
-"""What every solver promises, and what it returns."""
+"""The promises of a solver, and its result."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import ClassVar, Self, final
@@ -14,11 +15,11 @@ from torch import Tensor
 from chita.constraints import Constraint
 from chita.errors import InputError, NumericalError
 from chita.options import Options, option
-from chita.problem import Curvature, LocalQuadratic, NoCurvature, lower_bound
+from chita.problem import Curvature, LocalQuadratic, Minimum, NoCurvature, lower_bound
 
 
 class Status(StrEnum):
-    """How a solve ended. Running out of iterations is a status, not an error."""
+    """The end of a solve. Running out of iterations is a status, not an error."""
 
     CONVERGED = "converged"
     ITERATION_LIMIT = "iteration limit"
@@ -27,7 +28,7 @@ class Status(StrEnum):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a solver's search hands back: `weights` (p,), zero off `mask` (p,), and its history.
+    """The result of a solver's search: `weights` (p,), zero off `mask` (p,), and its history.
 
     `trace` holds Q at the start and after each iteration, as the solver kept it; `iterations`
     counts them where a solver keeps no trace.
@@ -38,6 +39,18 @@ class Found:
     status: Status = Status.CONVERGED
     trace: tuple[float, ...] = ()
     iterations: int = 0
+
+    @classmethod
+    def at(
+        cls,
+        minimum: Minimum,
+        mask: Tensor,
+        status: Status = Status.CONVERGED,
+        trace: Sequence[float] = (),
+    ) -> Found:
+        """Return the minimum on a mask (p,); without a trace, its Q is one."""
+        trace = tuple(trace) or (minimum.objective,)
+        return cls(weights=minimum.weights, mask=mask, status=status, trace=trace)
 
     @classmethod
     def mask_alone(
@@ -77,7 +90,7 @@ class Solution:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """What a solve typically costs, for predictions alone.
+    """The typical cost of a solve, for predictions only.
 
     `streams` are passes over the rows A, `systems` Grams of a support with their factorisation.
     """
@@ -87,25 +100,25 @@ class Effort:
 
 
 EVERYTHING = frozenset(("ridge", "first_order", "step_size", "structure"))
-"""What `Solver.chosen` names at most."""
+"""All that `Solver.chosen` may name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Solver(Options, ABC):
-    """Minimises a `LocalQuadratic` over an allowed set of masks.
+    """A way to minimise a `LocalQuadratic` over an allowed set of masks.
 
     A solver is a frozen dataclass whose fields are its options (`chita.options`). It keeps nothing
     between calls, changes no argument, and gives the same bits for the same input.
 
-    Class variables: `curvatures` and `constraints` name the types that it accepts; an empty
-    `curvatures` means that none is needed and none need be collected; `judges`, whether it asks
-    the problem's `loss`, so that samples must be held out.
+    Class variables: `curvatures` and `constraints` name the types that it accepts, by default all;
+    an empty `curvatures` means that none is needed and none need be collected; `judges`, whether
+    it asks the problem's `loss`, so that validation samples are needed.
     """
 
     bound: bool = option(False, "Also prove how low the objective can be at any allowed mask.")
 
-    curvatures: ClassVar[tuple[type[Curvature], ...]]
-    constraints: ClassVar[tuple[type[Constraint], ...]]
+    curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
+    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
     judges: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -132,7 +145,7 @@ class Solver(Options, ABC):
 
     @property
     def brief(self) -> Solver:
-        """The same method at less effort, for a problem that the next stage replaces.
+        """The same solver at less effort, for a problem that the next stage replaces.
 
         It proves no bound: that is done once, in the last stage.
         """
@@ -140,7 +153,7 @@ class Solver(Options, ABC):
 
     @property
     def without_bound(self) -> Self:
-        """The same method, where neither it nor a solver inside it proves a bound."""
+        """The same solver, where neither it nor a solver inside it proves a bound."""
         inside = {
             field.name: value.without_bound
             for field in fields(self)
@@ -150,10 +163,10 @@ class Solver(Options, ABC):
 
     @property
     def chosen(self) -> frozenset[str]:
-        """What "auto" chooses by samples held out, of λ, s, τ and the Fisher's blocks: all.
+        """The settings chosen under "auto", of λ, s, τ and the Fisher's blocks: all.
 
         What is not among them takes a plain value under "auto": s and τ since they have no effect
-        on what the method finds, λ also where a choice by the minima of Q would not be one for it.
+        on what the solver finds, λ also where a choice by the minima of Q would not be one for it.
         """
         return EVERYTHING
 
@@ -163,7 +176,7 @@ class Solver(Options, ABC):
         constraint: Constraint,
         start: Tensor | None = None,
     ) -> Solution:
-        """Return the best weights and mask that this method finds.
+        """Return the best weights and mask that this solver finds.
 
         Args:
             problem: Q over p weights.
@@ -180,7 +193,7 @@ class Solver(Options, ABC):
         """
         self._check(problem, constraint, start)
         began = time.perf_counter()
-        found = self._search(problem, constraint, start)
+        found = self._search(problem, constraint, problem.w_bar if start is None else start)
         seconds = time.perf_counter() - began
         assert constraint.allows(found.mask), f"{type(self).__name__} returned a mask not allowed"
         assert not found.weights[~found.mask].any(), "weights off the mask must be zero"
@@ -203,10 +216,8 @@ class Solver(Options, ABC):
         )
 
     @abstractmethod
-    def _search(
-        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
-    ) -> Found:
-        """The method itself."""
+    def _search(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor) -> Found:
+        """Return what is found from `start` (p,), which is w̄ itself where none was given."""
 
     def _check(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None) -> None:
         name = type(self).__name__
@@ -231,9 +242,7 @@ class Solver(Options, ABC):
 
 
 class Selection(Solver):
-    """A method that keeps the weights of largest value and changes none of them."""
-
-    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
+    """A solver that keeps the weights of largest value and changes none of them."""
 
     @abstractmethod
     def values(self, problem: LocalQuadratic) -> Tensor:
@@ -249,14 +258,12 @@ class Selection(Solver):
         """Nothing: no weight changes, so minima of Q cannot choose for it."""
         return frozenset()
 
-    def _search(
-        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
-    ) -> Found:
+    def _search(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor) -> Found:
         return Found.mask_alone(problem, constraint.select(self.values(problem)))
 
 
 def _lower_bound(problem: LocalQuadratic, constraint: Constraint, mask: Tensor) -> float | None:
-    """The bound from a support; None where nothing is known of the loss."""
+    """Return the bound from a support; None where nothing is known of the loss."""
     if isinstance(problem.curvature, NoCurvature):
         return None
     return lower_bound(problem, constraint, problem.minimise_on(mask.nonzero().squeeze(1)))

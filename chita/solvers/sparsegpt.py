@@ -45,14 +45,10 @@ class SparseGPT(Solver):
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (InputGram,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Divisible,)
 
-    @property
-    def effort(self) -> Effort:
-        """One inverse and its factor."""
-        return Effort(streams=2, systems=2)
+    effort: ClassVar[Effort] = Effort(streams=2, systems=2)
+    """One inverse and its factor."""
 
-    def _search(
-        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
-    ) -> Found:
+    def _search(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor) -> Found:
         curvature = InputGram.of_whole_layer(problem.curvature)
         assert isinstance(constraint, Divisible)
         groups, width = len(curvature.gram), curvature.width
@@ -61,6 +57,7 @@ class SparseGPT(Solver):
         mask = torch.zeros_like(weights, dtype=torch.bool)
         chosen = min(_together(constraint) or self.block_size, width)
         allowed = iter(constraint.split(_parts(weights, chosen)))
+        # Blocks end where groups of inputs that are chosen together do.
         step = max(1, self.block_size // chosen) * chosen
         for first in range(0, width, step):
             block = slice(first, min(first + step, width))
@@ -68,25 +65,27 @@ class SparseGPT(Solver):
             for a in range(block.start, block.stop, chosen):
                 here = slice(a, min(a + chosen, width))
                 pivots = factors.diagonal(dim1=1, dim2=2)[:, None, here]
+                # w_j²/U_jj²: what removing input j costs, with those before it fixed
                 scores = weights[:, :, here] / pivots
                 mask[:, :, here] = next(allowed).select(scores.flatten()).view_as(scores)
                 _prune(weights, mask, factors, here, block, errors)
+            # What later blocks make good, for all inputs of this block in one product.
             weights[:, :, block.stop :] -= errors @ factors[:, block, block.stop :]
         kept = mask.flatten()
         return Found(weights=torch.where(kept, weights.flatten(), 0), mask=kept)
 
 
 def _inverse_factors(curvature: InputGram, ridge: float) -> Tensor:
-    """U, upper, with (G + λI)⁻¹ = UᵀU, (groups, d, d) in float64."""
-    damped = curvature.exact.clone()
-    damped.diagonal(dim1=1, dim2=2).add_(ridge)
-    return cholesky(torch.cholesky_inverse(cholesky(damped))).mT
+    """Return U, upper, with (G + λI)⁻¹ = UᵀU, (groups, d, d) in float64."""
+    # The lower factor L of the inverse has (G + λI)⁻¹ = L Lᵀ, so U = Lᵀ.
+    return cholesky(torch.cholesky_inverse(cholesky(curvature.damped(ridge)))).mT
 
 
 def _together(constraint: Divisible) -> int | None:
-    """How many inputs are chosen together, where the constraint says so: M of N:M."""
+    """Return the number of inputs chosen together, where the constraint names it: M of N:M."""
     if not isinstance(constraint, KeepKInGroups) or len(constraint.members) != 1:
         return None
+    # Consecutive members in every group, and no weight kept beyond the groups' least.
     (members,), (least,) = constraint.members, constraint.least
     width = members.shape[1]
     neighbours = bool((members.diff(dim=1) == 1).all())
@@ -94,7 +93,7 @@ def _together(constraint: Divisible) -> int | None:
 
 
 def _parts(weights: Tensor, chosen: int) -> list[Tensor]:
-    """The flat indices of so many inputs at a time, of all outputs."""
+    """Return the flat indices of so many inputs at a time, of all outputs."""
     flat = torch.arange(weights.numel(), device=weights.device).view_as(weights)
     return [part.flatten() for part in flat.split(chosen, dim=2)]
 
@@ -107,6 +106,7 @@ def _prune(
     `weights` change in place; `errors` take what inputs after the block have to make good.
     """
     for j in range(here.start, here.stop):
+        # w ← w - (w_j/U_jj) U_j: row j of U begins at j, so weights before it stay.
         removed = torch.where(mask[:, :, j], 0, weights[:, :, j])
         error = removed / factors[:, j, j].unsqueeze(1)
         follows = factors[:, None, j, j : block.stop]

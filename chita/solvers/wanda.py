@@ -17,7 +17,7 @@ class Wanda(Selection):
     """Keep the weights of largest |w̄_ij| ‖X_j‖, X_j the inputs of weight j; change none of them.
 
     Sun et al., A simple and effective pruning approach (2024), equation 1; they compare weights
-    within every output, which is the budget `PerRow`. Departure: ‖X_j‖ is a root mean
+    within every output, which is the budget `PerOutput`. Departure: ‖X_j‖ is a root mean
     square, which orders weights as a norm does. λ plays no part.
 
     >>> import torch
@@ -32,5 +32,5 @@ class Wanda(Selection):
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (InputGram,)
 
     def values(self, problem: LocalQuadratic) -> Tensor:
-        """|w̄_ij| ‖X_j‖."""
+        """Return |w̄_ij| ‖X_j‖."""
         return problem.w_bar.abs() * problem.curvature.diagonal().sqrt()

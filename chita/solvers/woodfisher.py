@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, final
 
 import torch
@@ -13,7 +15,6 @@ from chita.constraints import Constraint
 from chita.options import option
 from chita.problem import Curvature, GradientGram, LocalQuadratic
 from chita.problem.inverse import Inverse, inverse_of
-from chita.solvers.block_bso import blocks_of
 from chita.solvers.solver import Effort, Found, Solver
 
 
@@ -22,7 +23,7 @@ from chita.solvers.solver import Effort, Found, Solver
 class WoodFisher(Solver):
     """Remove the weights of least ρ_q = ½ w̄_q²/[H_λ⁻¹]_qq, with H_λ = H + λI; update the rest.
 
-    ρ_q is what removing weight q costs after the best update of all others for it alone. The
+    ρ_q is what removing weight q costs after the best update of all others for it only. The
     updates of all removed weights are added, δ = -Σ_q w̄_q/[H_λ⁻¹]_qq · H_λ⁻¹e_q, and what the sum
     leaves on removed weights is set to zero: the update is exact for one removal and blind to how
     removals cancel, so Q may be above that of the same mask unchanged.
@@ -58,21 +59,16 @@ class WoodFisher(Solver):
     )
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (GradientGram,)
-    constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
 
-    @property
-    def effort(self) -> Effort:
-        """One system, and the leverages of all weights: as much as another."""
-        return Effort(streams=4, systems=2)
+    effort: ClassVar[Effort] = Effort(streams=4, systems=2)
+    """One system, and the leverages of all weights: as much as another."""
 
     @property
     def chosen(self) -> frozenset[str]:
-        """Not s, since the gradient plays no part; nothing for selection alone (see `OBD`)."""
+        """Not s, since the gradient plays no part; nothing for selection only (see `OBD`)."""
         return frozenset(("ridge", "step_size") if self.update else ())
 
-    def _search(
-        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None
-    ) -> Found:
+    def _search(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor) -> Found:
         blocks = blocks_of(problem, self.block_size)
         return surgery(problem, constraint, blocks, inverse_of, update=self.update)
 
@@ -89,19 +85,38 @@ def surgery(
 
     Blocks are inverted one at a time, and again for the update where there are several.
     """
-    alone = len(blocks) == 1
-    whole = invert(problem) if alone else None
+    whole = invert(problem) if len(blocks) == 1 else None
 
     def inverse(block: slice) -> Inverse:
         return whole or invert(problem.part(block))
 
+    # √ρ_q is |w̄_q|/√[H_λ⁻¹]_qq up to a factor, and masks are chosen by the largest squares.
     w_bar = problem.w_bar.double()
     diagonal = torch.cat([inverse(block).diagonal for block in blocks])
     mask = constraint.select((w_bar / diagonal.sqrt()).to(problem.w_bar))
     weights = w_bar.clone()
     if update:
+        # δ = -H_λ⁻¹u with u_q = w̄_q/[H_λ⁻¹]_qq for removed q, else zero: one product for the sum.
         removed = torch.where(mask, 0, w_bar / diagonal)
         for block in blocks:
             if bool(removed[block].any()):
                 weights[block] -= inverse(block).times(removed[block])
+    # Each update by itself brings its weight to zero; their sum does not, and the rest is cut.
     return Found(weights=torch.where(mask, weights, 0).to(problem.w_bar), mask=mask)
+
+
+def blocks_of(problem: LocalQuadratic, block_size: int) -> list[slice]:
+    """Return consecutive blocks of weights, equal to within one, as few as keep to the size.
+
+    They do not cross the borders of tensors. With size 0 all weights are one block.
+    """
+    whole = slice(0, len(problem.w_bar))
+    if block_size == 0:
+        return [whole]
+    blocks = []
+    for segment in problem.segments or (whole,):
+        count = segment.stop - segment.start
+        pieces = math.ceil(count / block_size)  # the fewest; their ends are spread evenly
+        ends = [segment.start + count * i // pieces for i in range(pieces + 1)]
+        blocks += [slice(a, b) for a, b in pairwise(ends)]
+    return blocks

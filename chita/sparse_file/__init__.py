@@ -1,1 +1,1 @@
-"""The sparse file: tensors with their zeros left out, checked and bounded (`docs/formats.md`)."""
+"""The sparse file: safetensors with the zeros left out, checked and bounded (`docs/formats.md`)."""

@@ -1,155 +1,95 @@
-"""Where a tensor's numbers lie that are not zero: as a bit for each, or as gaps between them.
+"""The places of a tensor's values: a bit for each number, or the gaps between the values.
 
-A number is zero here where all its bits are; -0.0 is kept. Everything is done in blocks, so that
-the memory needed beside the arguments and the results is some megabytes.
+A number is zero here where all its bits are; -0.0 is a value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from enum import IntEnum
+from enum import StrEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chita.sparse_file.types import Bits
 
-BLOCK = 1 << 18  # numbers, or gaps, at a time; whole bytes of a bitmask
 ESCAPE = 255
 
 
-class Coding(IntEnum):
-    """How a tensor is stored; the number is that in a file."""
+class Coding(StrEnum):
+    """The ways to store a tensor, the simplest first."""
 
-    DENSE = 0
-    BITMASK = 1
-    GAPS = 2
-    SAME = 3
-
-
-Values = Callable[[int, int], Bits]
-"""From a begin and an end, those of the stored values, as bits of the tensor's type."""
+    DENSE = "dense"
+    BITMASK = "bitmask"
+    GAPS = "gaps"
 
 
-def mask_bytes(size: int) -> int:
-    """Return how many bytes a bit for each of `size` numbers takes."""
-    return -(-size // 8)
+def smallest(bits: Bits, width: int) -> tuple[Coding, Bits]:
+    """Return the coding of fewest bytes for values of a width, and the places in it.
 
-
-def counts(bits: Bits) -> tuple[int, int]:
-    """Return how many numbers are not zero, and how many bytes their gaps take."""
-    kept = escapes = covered = 0
-    for places in _places(bits):
-        kept += len(places)
-        escapes += int((_gaps(places, covered) // ESCAPE).sum())
-        covered = _after(places, covered)
-    return kept, kept + escapes + (len(bits) - covered) // ESCAPE
-
-
-def smallest(size: int, kept: int, gaps: int, width: int) -> Coding:
-    """Return the coding of fewest bytes for values of a width; of equals the simplest."""
-    cost = {
-        Coding.DENSE: size * width,
-        Coding.BITMASK: kept * width + mask_bytes(size),
-        Coding.GAPS: kept * width + gaps,
-    }
-    return min(cost, key=lambda coding: (cost[coding], coding))
-
-
-def blocks(bits: Bits) -> Iterator[Bits]:
-    """Yield all numbers, in order."""
-    for start in range(0, len(bits), BLOCK):
-        yield bits[start : start + BLOCK]
-
-
-def kept_values(bits: Bits) -> Iterator[Bits]:
-    """Yield the numbers that are not zero, in order."""
-    for block in blocks(bits):
-        yield block[block != 0]
+    Of equals it is the simplest.
+    """
+    count = int(np.count_nonzero(bits))
+    places = {Coding.DENSE: np.empty(0, np.uint8), Coding.BITMASK: bitmask(bits)}
+    if count < len(places[Coding.BITMASK]):  # gaps take a byte a value, or more
+        places[Coding.GAPS] = gaps(bits)
+    cost = {name: count * width + len(code) for name, code in places.items()}
+    cost[Coding.DENSE] = len(bits) * width
+    best = min(cost, key=lambda name: cost[name])
+    return best, places[best]
 
 
 def bitmask(bits: Bits) -> Bits:
     """Return number i's being not zero as bit i mod 8, from the least, of byte i div 8."""
-    parts = [np.packbits(block != 0, bitorder="little") for block in blocks(bits)]
-    return np.concatenate([np.empty(0, np.uint8), *parts])
+    return np.packbits(bits != 0, bitorder="little")
 
 
 def gaps(bits: Bits) -> Bits:
     """Return how many zeros precede each number that is not zero, a byte each.
 
-    255 stands for 255 zeros after which more follow; what is left of the zeros at the end is below
-    255.
+    255 stands for 255 zeros after which more follow; the zeros that no byte counts at the end are
+    fewer than 255.
     """
-    covered, parts = 0, [np.empty(0, np.uint8)]
-    for places in _places(bits):
-        between = _gaps(places, covered)
-        ends = np.cumsum(between // ESCAPE + 1)
-        part = np.full(int(ends[-1]) if len(ends) else 0, ESCAPE, np.uint8)
-        part[ends - 1] = between % ESCAPE
-        parts.append(part)
-        covered = _after(places, covered)
-    parts.append(np.full((len(bits) - covered) // ESCAPE, ESCAPE, np.uint8))
-    return np.concatenate(parts)
+    where = np.flatnonzero(bits)
+    between = np.diff(where, prepend=-1) - 1
+    # Each gap is as many 255s as fit into it and then the rest, so it ends at these bytes.
+    ends = np.cumsum(between // ESCAPE + 1)
+    after = len(bits) - (int(where[-1]) + 1 if len(where) else 0)
+    found = np.full((int(ends[-1]) if len(ends) else 0) + after // ESCAPE, ESCAPE, np.uint8)
+    found[ends - 1] = between % ESCAPE
+    return found
 
 
-def fill_dense(out: Bits, values: Values) -> None:
-    """Write all values into `out`."""
-    for start in range(0, len(out), BLOCK):
-        end = min(start + BLOCK, len(out))
-        out[start:end] = values(start, end)
-
-
-def fill_by_bitmask(out: Bits, mask: Bits, values: Values, count: int) -> None:
-    """Write `count` values into `out`, which holds zeros, where bits are set.
+def places_of_bitmask(mask: Bits, size: int, count: int) -> NDArray[np.bool_]:
+    """Return which of `size` numbers have one of `count` values.
 
     Raises `ValueError` where not just so many bits are set, or one behind the last number.
     """
-    taken = 0
-    for start in range(0, len(out), BLOCK):
-        part = out[start : start + BLOCK]
-        packed = mask[start // 8 : mask_bytes(start + len(part))]
-        here = np.unpackbits(packed, count=len(part), bitorder="little").view(np.bool_)
-        begin, taken = taken, taken + int(np.count_nonzero(here))
-        if taken > count:
-            raise ValueError(f"more bits are set than there are values, {count}")
-        part[here] = values(begin, taken)
-    if taken != count:
-        raise ValueError(f"{taken} bits are set for {count} values")
-    if len(out) % 8 and mask[-1] >> (len(out) % 8):
+    if len(mask) != -(-size // 8):
+        raise ValueError(f"{len(mask)} bytes are no bitmask of {size} numbers")
+    found = np.unpackbits(mask, bitorder="little").view(np.bool_)
+    if found[size:].any():
         raise ValueError("a bit is set behind the last number")
+    if np.count_nonzero(found) != count:
+        raise ValueError(f"{np.count_nonzero(found)} bits are set for {count} values")
+    return found[:size]
 
 
-def fill_by_gaps(out: Bits, between: Bits, values: Values, count: int) -> None:
-    """Write `count` values into `out`, which holds zeros, with those gaps.
+def places_of_gaps(between: Bits, size: int, count: int) -> NDArray[np.int64]:
+    """Return the indices among `size` numbers of `count` values with those gaps.
 
-    Raises `ValueError` where the gaps are not for so many values, or do not end where `out` does.
+    Raises `ValueError` where the gaps are not for so many values, or end too early or too late.
     """
-    covered = taken = 0
-    for block in blocks(between):
-        final = block != ESCAPE
-        ends = np.cumsum(block.astype(np.int64) + final) + covered
-        covered = int(ends[-1])
-        begin, taken = taken, taken + int(np.count_nonzero(final))
-        if covered > len(out):
-            raise ValueError("its gaps lead behind the last number")
-        if taken > count:
-            raise ValueError(f"there are gaps before more than {count} values")
-        out[ends[final] - 1] = values(begin, taken)
-    if taken != count:
-        raise ValueError(f"there are gaps before {taken} of {count} values")
-    if len(out) - covered >= ESCAPE:
+    if len(between) > size:  # each byte covers a number or more
+        raise ValueError("its gaps lead behind the last number")
+    final = between != ESCAPE
+    # A byte covers its zeros and, unless it is 255, the value after them.
+    covered = np.cumsum(between.astype(np.int64) + final)
+    end = int(covered[-1]) if len(covered) else 0
+    if np.count_nonzero(final) != count:
+        raise ValueError(f"there are gaps before {np.count_nonzero(final)} of {count} values")
+    if end > size:
+        raise ValueError("its gaps lead behind the last number")
+    if size - end >= ESCAPE:
         raise ValueError("its gaps end before the last number")
-
-
-def _places(bits: Bits) -> Iterator[Bits]:
-    """Indices of the numbers that are not zero, block by block."""
-    for start in range(0, len(bits), BLOCK):
-        yield np.flatnonzero(bits[start : start + BLOCK] != 0) + start
-
-
-def _gaps(places: Bits, covered: int) -> Bits:
-    """How many zeros precede each, the first `covered` numbers being done with."""
-    return np.diff(places, prepend=covered - 1) - 1
-
-
-def _after(places: Bits, covered: int) -> int:
-    return int(places[-1]) + 1 if len(places) else covered
+    found: NDArray[np.int64] = covered[final] - 1
+    return found

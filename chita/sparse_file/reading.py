@@ -2,62 +2,46 @@
 
 from __future__ import annotations
 
-import os
-import zlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from chita.errors import CheckpointError
 from chita.machine import available_memory
-from chita.sparse_file import coding
-from chita.sparse_file.coding import Coding
-from chita.sparse_file.header import (
-    LEAST,
-    MAGIC,
-    TENSORS,
-    Entry,
-    Shard,
-    Start,
-    checksum_of,
-    shown,
-    unpack_index,
-    unpack_start,
-    unpack_tensors,
-)
-from chita.sparse_file.narrowing import widened
-from chita.sparse_file.types import BOOL, LITTLE_ENDIAN, Bits, tensor_of
-from chita.sparse_file.writing import SUFFIX, shard_path
+from chita.sparse_file.coding import Coding, places_of_bitmask, places_of_gaps
+from chita.sparse_file.metadata import KEY, VALUES, SparseMetadata, StoredTensor
+from chita.sparse_file.types import LITTLE_ENDIAN, TYPES, WIDE, bits_of, container, tensor_of
+from chita.sparse_file.writing import SUFFIX, shown
 
-_LISTED = 20  # files listed in one message
-_MOST_BYTES = 1 << 40  # where the system does not tell how much memory
+_MAGIC = b"\x89CHITA\r\n"  # of version 1, which had a container of its own
+_MOST_BYTES = 1 << 40  # where the system does not say how much memory there is
 
 
 def is_sparse(path: Path) -> bool:
-    """Return whether a file begins as a sparse file does, or is named so."""
+    """Return whether a file is named as a sparse file is, or has the metadata of one."""
     if path.suffix == SUFFIX:
         return True
     try:
-        with path.open("rb") as stream:
-            return stream.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False
+        with safe_open(path, framework="pt") as file:
+            return KEY in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return _is_of_version_1(path)
 
 
 def read_sparse(path: Path, *, max_bytes: int | None = None) -> dict[str, Tensor]:
-    """Return the named tensors of a sparse file, or of all shards of an index.
+    """Return the named tensors of a sparse file, in the order in which they were written.
 
-    Every tensor has memory of its own, also where several share their data in the file. Memory is
-    needed for the tensors, and while reading for the data of one of them, which never takes more
-    than the tensor, and some megabytes.
+    Every tensor has memory of its own, also where several are stored as one. Memory is needed for
+    the tensors, and while reading about as much as the largest of them takes.
 
     Args:
-        path: a file of tensors, one shard, or an index beside its shards.
+        path: the file.
         max_bytes: of all tensors in memory. A small file may hold large tensors of zeros, so more
             than the memory that is available is refused where nothing is said.
 
@@ -67,126 +51,138 @@ def read_sparse(path: Path, *, max_bytes: int | None = None) -> dict[str, Tensor
         raise CheckpointError(f"{path} is not read on this machine: it is big-endian.")
     if max_bytes is None:
         max_bytes = available_memory() or _MOST_BYTES
-    with _opened(path) as (stream, start, header):
-        if start.decoded > max_bytes:
+    with _faults_of(path):
+        parts, metadata = _opened(path)
+        total = _total_bytes(metadata)
+        if total > max_bytes:
             raise CheckpointError(
-                f"{path} says that it holds tensors of {start.decoded:,} bytes, and {max_bytes:,} "
-                "are allowed. If you trust it, and have the memory, raise max_bytes of chita.load."
+                f"{path} says that it holds tensors of {total:,} bytes, and {max_bytes:,} are "
+                "allowed. If you trust it, and have the memory, raise max_bytes of chita.load."
             )
-        if start.kind == TENSORS:
-            return _tensors(stream, unpack_tensors(header, start))
-        shards = unpack_index(header, start)
-    return _of_shards(path, shards)
+        pieces = _pieces(parts, metadata)
+        tensors: dict[str, Tensor] = {}
+        for name, one in metadata.tensors.items():
+            if isinstance(one, str):
+                tensors[name] = tensors[one].clone()
+                continue
+            try:
+                tensors[name] = _decoded(one, metadata, pieces)
+            except ValueError as fault:
+                raise ValueError(f"{shown(name)}: {fault}") from None
+    return tensors
+
+
+def _is_of_version_1(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[BufferedReader, Start, bytes]]:
-    """A file, what its first bytes say, and its whole header; faults become `CheckpointError`."""
+def _faults_of(path: Path) -> Iterator[None]:
+    """Let whatever a damaged file leads to become one `CheckpointError`."""
     try:
-        with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            start = unpack_start(stream.read(LEAST), size)
-            stream.seek(0)
-            yield stream, start, _exactly(stream, start.header).tobytes()
+        yield
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Check the path.") from None
     except MemoryError:
         raise CheckpointError(f"{path} needs more memory than there is. Free some.") from None
-    except ValueError as fault:
-        if isinstance(fault, CheckpointError):
-            raise
+    except (SafetensorError, ValueError) as fault:
+        if _is_of_version_1(path):
+            raise CheckpointError(
+                f"{path} is a sparse file of version 1, which is not read any more. Export the "
+                "network again."
+            ) from None
         raise CheckpointError(
             f"{path} is damaged, or no sparse file: {fault}. Copy or write it again."
         ) from None
 
 
-def _exactly(stream: BufferedReader, count: int) -> Bits:
-    return _filled(stream, np.empty(count, np.uint8))
+def _opened(path: Path) -> tuple[dict[str, Tensor], SparseMetadata]:
+    """The parts of a file, whose bytes stay in the file, and its metadata, which fit them."""
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(KEY)
+        if text is None:
+            raise ValueError(f"its metadata have no entry {KEY!r}")
+        parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    try:
+        metadata = SparseMetadata.model_validate_json(text)
+    except ValueError:
+        raise ValueError("its metadata are not those of a sparse file of version 2") from None
+    if metadata.hashed(parts) != metadata.sha256:
+        raise ValueError("its content has another SHA-256 than it says")
+    return parts, metadata
 
 
-def _filled(stream: BufferedReader, out: Bits) -> Bits:
-    """Fill an array with the next bytes."""
-    if stream.readinto(out.data) != out.nbytes:
-        raise ValueError("it became shorter while it was read")
-    return out
+def _total_bytes(metadata: SparseMetadata) -> int:
+    """Bytes of all tensors in memory. Raises `ValueError` when no tensors are so described."""
+    seen: dict[str, StoredTensor] = {}
+    total = 0
+    for name, entry in metadata.tensors.items():
+        one = seen.get(entry) if isinstance(entry, str) else entry
+        if one is None:
+            raise ValueError(f"{shown(name)} is the same as no tensor before it")
+        seen[name] = one
+        width = _type(one.type).itemsize
+        if math.prod(max(size, 1) for size in one.shape) * width >= 1 << 63:
+            raise ValueError(f"{shown(name)} has more numbers than any memory holds")
+        total += one.size * width
+    return total
 
 
-def _of_shards(path: Path, shards: tuple[Shard, ...]) -> dict[str, Tensor]:
-    """The tensors of all shards, each of which must be the one that its index lists."""
-    files = [shard_path(path, number, len(shards)) for number in range(1, len(shards) + 1)]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
+def _type(name: str) -> torch.dtype:
+    if name not in TYPES:
+        raise ValueError(f"{shown(name)} is no type of numbers")
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
         raise CheckpointError(
-            f"{path} is the index of files that are not beside it: "
-            f"{', '.join(missing[:_LISTED])}{more}. Copy all of them, under their own names."
+            f"PyTorch {torch.__version__} has no numbers of type {name}. Install a newer one."
         )
-    tensors: dict[str, Tensor] = {}
-    for number, (file, shard) in enumerate(zip(files, shards, strict=True), start=1):
-        with _opened(file) as (stream, start, header):
-            found = Shard(
-                bytes=start.bytes,
-                decoded=start.decoded,
-                tensors=start.entries,
-                checksum=checksum_of(header),
-            )
-            if (found, start.shard, start.shards) != (shard, number, len(shards)):
-                raise ValueError(f"it is not the shard that {path.name} lists")
-            entries = unpack_tensors(header, start)
-            doubled = next((entry.name for entry in entries if entry.name in tensors), None)
-            if doubled is not None:
-                raise ValueError(f"{shown(doubled)} is in an earlier shard, too")
-            tensors |= _tensors(stream, entries)
-    return tensors
+    return found
 
 
-def _tensors(stream: BufferedReader, entries: Sequence[Entry]) -> dict[str, Tensor]:
-    """The tensors of one file, whose stream is at the end of its header."""
-    unknown = [entry.kind.name for entry in entries if entry.kind.torch is None]
-    if unknown:
-        raise CheckpointError(
-            f"PyTorch {torch.__version__} has no numbers of type {unknown[0]}. Install a newer one."
-        )
-    tensors: dict[str, Tensor] = {}
-    for entry in entries:
-        if entry.coding == Coding.SAME:
-            tensors[entry.name] = tensors[entries[entry.count].name].clone()
-            continue
-        try:
-            bits = _decoded(stream, entry)
-        except ValueError as fault:
-            raise ValueError(f"{shown(entry.name)}: {fault}") from None
-        tensors[entry.name] = tensor_of(bits, entry.kind, entry.shape)
-    return tensors
+def _pieces(parts: Mapping[str, Tensor], metadata: SparseMetadata) -> dict[str, Iterator[Tensor]]:
+    """The pieces of every part that belong to its tensors, in their order.
+
+    Raises `ValueError` where the tensors do not make up these parts.
+    """
+    sizes: dict[str, list[int]] = {}
+    for one in metadata.tensors.values():
+        if isinstance(one, StoredTensor):
+            sizes.setdefault(metadata.part_of(one.type), []).append(one.values)
+            if one.coding != Coding.DENSE:
+                sizes.setdefault(one.coding, []).append(one.places)
+    needed = {name: (_stored_in(name), (sum(own),)) for name, own in sizes.items()}
+    if {name: (part.dtype, part.shape) for name, part in parts.items()} != needed:
+        raise ValueError("its parts are not those of its tensors")
+    return {name: iter(part.split(sizes[name])) for name, part in parts.items()}
 
 
-def _decoded(stream: BufferedReader, entry: Entry) -> Bits:
-    """The numbers of a tensor, as bits. Their memory is taken only where numbers are not zero."""
-    out: Bits = np.zeros(entry.size, entry.kind.bits)
-    if entry.coding == Coding.DENSE and entry.values == entry.kind:
-        _check(_filled(stream, out), _exactly(stream, entry.span - entry.stored), entry)
+def _stored_in(part: str) -> torch.dtype:
+    kind = part.removeprefix(VALUES)
+    return torch.uint8 if kind == part else container(kind)
+
+
+def _decoded(
+    one: StoredTensor, metadata: SparseMetadata, pieces: Mapping[str, Iterator[Tensor]]
+) -> Tensor:
+    """A tensor from the next pieces of the parts; `ValueError` where they are not one."""
+    dtype = _type(one.type)
+    part = next(pieces[metadata.part_of(one.type)])
+    values = bits_of(part.to(dtype) if metadata.narrow and one.type in WIDE else part)
+    if one.coding == Coding.DENSE:
+        if (one.values, one.places) != (one.size, 0):
+            raise ValueError(f"{one.size} numbers are not {one.values} values without places")
+        out = values.copy()
     else:
-        data = _exactly(stream, entry.span)
-        end = entry.count * entry.values.width
-        stored, places = data[:end].view(entry.values.bits), data[end : entry.stored]
-        _check(data[: entry.stored], data[entry.stored :], entry)
-
-        def values(begin: int, end: int) -> Bits:
-            return widened(stored[begin:end], entry.kind, entry.values)
-
-        if entry.coding == Coding.DENSE:
-            coding.fill_dense(out, values)
-        elif entry.coding == Coding.BITMASK:
-            coding.fill_by_bitmask(out, places, values, entry.count)
-        else:
-            coding.fill_by_gaps(out, places, values, entry.count)
-    if entry.kind == BOOL and any((block > 1).any() for block in coding.blocks(out)):
+        find = places_of_bitmask if one.coding == Coding.BITMASK else places_of_gaps
+        where = find(next(pieces[one.coding]).numpy(), one.size, one.values)
+        out = np.zeros(one.size, values.dtype)
+        out[where] = values
+    if dtype == torch.bool and (out > 1).any():
         raise ValueError("it holds bytes that are neither False nor True")
-    return out
-
-
-def _check(data: Bits, padding: Bits, entry: Entry) -> None:
-    if zlib.crc32(padding.data, zlib.crc32(data.data)) != entry.checksum:
-        raise ValueError("the checksum of its data is wrong")
-    if padding.any():
-        raise ValueError("bytes behind its data are not zero")
+    return tensor_of(out, dtype, one.shape)

@@ -1,1 +1,1 @@
-"""Running a network: evaluation, and (later) fine-tuning."""
+"""Networks on data: evaluation, batch norms, fine-tuning."""

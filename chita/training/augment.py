@@ -1,4 +1,4 @@
-"""Images shifted and mirrored, drawn anew in every epoch."""
+"""Images shifted and mirrored, drawn again in every epoch."""
 
 from __future__ import annotations
 

@@ -15,11 +15,10 @@ from chita.data.examples import Examples, cut
 from chita.errors import NumericalError
 from chita.losses import Loss
 from chita.models.forward import failures_named
-from chita.models.mode import evaluation_mode, state_kept
+from chita.models.mode import attributes_set, evaluation_mode, state_kept
 from chita.progress import Progress, Silent, track
 
 _BATCH = 250
-_BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
@@ -30,7 +29,7 @@ def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
     return [
         module  # type: ignore[misc]
         for module in model.modules()
-        if isinstance(module, _BatchNorm)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
         and not isinstance(module, nn.SyncBatchNorm)
         and module.running_mean is not None
     ]
@@ -39,26 +38,21 @@ def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
 def recalibrate(
     model: nn.Module, samples: Examples, loss: Loss, progress: Progress | None = None
 ) -> Callable[[], None]:
-    """Estimate the running statistics anew from samples, in place; all else is in eval mode.
+    """Estimate the running statistics from samples, in place; all else is in eval mode.
 
     Means and variances (unbiased, within a batch) are averaged over batches of one size, about
-    250 samples. `progress` is told of every batch. Return what puts the statistics of before back;
+    250 samples. `progress` gets every batch. Return what puts the statistics of before back;
     on an error they are not touched.
 
     Raises `NumericalError`, which names the batch norm, where they are not finite.
     """
     norms = batch_norms(model)
-    momenta = [norm.momentum for norm in norms]
-    with state_kept(model):
+    # Without a momentum, statistics of batches are averaged with equal weights.
+    with state_kept(model), attributes_set(norms, "momentum", None):
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # a plain average
-        try:
-            _run(model, norms, samples, loss, progress or Silent())
-            fresh = _buffers(norms)
-        finally:
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm.momentum = momentum
+        _run(model, norms, samples, loss, progress or Silent())
+        fresh = _buffers(norms)
     _check_finite(model, norms, fresh)
     before = _buffers(norms)
     _write(norms, fresh)
@@ -75,15 +69,15 @@ def _run(
     """Show the network all samples, these norms in training mode."""
     with (
         evaluation_mode(model),
-        _training(norms),
+        attributes_set(norms, "training", True),
         torch.no_grad(),
-        track(progress, "batch norms", len(samples), "samples") as told,
+        track(progress, "batch norms", len(samples), "samples") as shown,
     ):
         for batch in equal_batches(samples, _BATCH):
             copied = nested.map_tensors(torch.clone, batch)
             with failures_named(model, batch):
                 loss.run(model, copied)  # targets, if any, do not matter
-            told.advance(nested.count(batch) or 1)
+            shown.advance(nested.count(batch) or 1)
 
 
 def _buffers(norms: list[nn.BatchNorm2d]) -> list[dict[str, Tensor]]:
@@ -103,7 +97,7 @@ def _check_finite(
     for norm, given in zip(norms, buffers, strict=True):
         if not all(bool(tensor.isfinite().all()) for tensor in given.values()):
             raise NumericalError(
-                f"The statistics of batch norm {names[norm]!r}, estimated anew, are not finite: "
+                f"The statistics of batch norm {names[norm]!r}, estimated again, are not finite: "
                 "samples are not, or what layers before it make of them. Look at the calibration "
                 "data, or turn `bn_recalibrate` off."
             )
@@ -112,7 +106,8 @@ def _check_finite(
 @contextmanager
 def batch_statistics(model: nn.Module) -> Iterator[None]:
     """Let batch norms use the statistics of each batch for a block: as if recalibrated on it."""
-    with state_kept(model), evaluation_mode(model), _training(batch_norms(model)):
+    norms = attributes_set(batch_norms(model), "training", True)
+    with state_kept(model), evaluation_mode(model), norms:
         yield
 
 
@@ -121,14 +116,3 @@ def equal_batches(samples: Examples, size: int) -> Iterator[Any]:
     for part in samples.parts:
         count = nested.count(part) or 1
         yield from cut(part, math.ceil(count / math.ceil(count / size)))
-
-
-@contextmanager
-def _training(norms: list[nn.BatchNorm2d]) -> Iterator[None]:
-    for norm in norms:
-        norm.training = True
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.training = False

@@ -1,4 +1,4 @@
-"""How alike what two networks make of the same samples is."""
+"""The likeness of what two networks make of the same samples."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from chita import nested
-from chita.data.batches import Data, Indexed, batches_of
-from chita.data.examples import as_examples
+from chita.data.batches import Data
 from chita.errors import InputError
-from chita.models.forward import failures_named
-from chita.models.mode import evaluation_mode, state_kept
-from chita.progress import Progress, Silent, track
+from chita.progress import Progress, Silent
+from chita.training.passes import run_over
 
 _BATCH = 100
 
@@ -22,7 +19,7 @@ _BATCH = 100
 @final
 @dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """How alike the embeddings of a network are to those of another.
+    """The likeness of the embeddings of a network to those of another.
 
     Fields: `cosine`, the mean over samples between the two; `neighbours`, the share of samples, in
     per cent, whose nearest other sample is the same for both, by cosine; `count`, of samples.
@@ -38,7 +35,7 @@ def fidelity(
 ) -> Fidelity:
     """Return how alike two networks embed samples, dicts for `model(**batch)`.
 
-    `progress` is told of every batch.
+    `progress` gets every batch.
 
     Raises `InputError` when a network gives no embeddings, or there are fewer than two samples.
     """
@@ -61,21 +58,12 @@ def embeddings(model: nn.Module, data: Data, progress: Progress | None = None) -
 
     Raises `InputError` when the network returns none.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    found = []
-    indexed = as_examples(data) or data
-    size = len(indexed) if isinstance(indexed, Indexed) else 0  # batches do not tell
-    with (
-        track(progress or Silent(), "embed", size, "samples") as told,
-        evaluation_mode(model),
-        state_kept(model),
-        torch.no_grad(),
-    ):
-        for batch in batches_of(data, _BATCH):
-            copied = nested.map_tensors(lambda t: t.to(device, copy=True), batch)
-            with failures_named(model, batch):
-                found.append(_embedded(model, copied))
-            told.advance(len(found[-1]))
+    found: list[Tensor] = []
+
+    def use(batch: Any) -> None:
+        found.append(_embedded(model, batch))
+
+    run_over(model, data, _BATCH, use, task="embed", progress=progress or Silent())
     return nn.functional.normalize(torch.cat(found).cpu(), dim=1)
 
 
@@ -94,7 +82,7 @@ def _embedded(model: nn.Module, batch: Any) -> Tensor:
 
 
 def _nearest(points: Tensor) -> Tensor:
-    """The index of the nearest other point of each, (N,)."""
+    """Return the index of the nearest other point of each, (N,)."""
     nearest = []
     for start in range(0, len(points), 1000):
         near = points[start : start + 1000] @ points.T

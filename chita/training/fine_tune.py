@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from chita import nested
-from chita.data.pool import Pool
+from chita.data.sampler import Sampler
 from chita.errors import ChitaError, InputError
 from chita.losses import Loss
 from chita.masks.enforce import Enforcer
 from chita.models.forward import failures_named
+from chita.models.mode import training_flags
 from chita.progress import Progress, track
 from chita.training.augment import crop_flip
 from chita.training.channels_last import (
@@ -34,7 +35,7 @@ _OPTIMIZER = "optimizer."
 
 
 class Diverged(Exception):
-    """Training has diverged; the message tells where."""
+    """Training that has diverged; the message says where."""
 
 
 def optimizer_of(training: Training, weights: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
@@ -54,19 +55,19 @@ def optimizer_of(training: Training, weights: Sequence[nn.Parameter]) -> torch.o
 
 @final
 class FineTuner:
-    """Trains a network in place, epoch by epoch, under whatever masks it is given.
+    """Training of a network in place, epoch by epoch, under whatever masks it is given.
 
     Each epoch is a function of the weights, the optimizer's state and its own number: the order of
-    samples, augmentation and dropout are drawn by `seed` and the number alone.
+    samples, augmentation and dropout are drawn by `seed` and the number only.
 
     Args:
         network: all its parameters that require gradients are trained, in train mode.
-        pool: the samples.
+        sampler: the samples.
         training: the recipe.
         loss: of network and samples.
         seed: see above.
-        teacher: the dense network, where there is distillation.
-        progress: told of every batch.
+        teacher: the dense network, for distillation.
+        progress: gets every batch.
 
     Raises:
         InputError: nothing can be trained, or the recipe does not fit the loss.
@@ -75,7 +76,7 @@ class FineTuner:
     def __init__(
         self,
         network: nn.Module,
-        pool: Pool,
+        sampler: Sampler,
         training: Training,
         loss: Loss,
         *,
@@ -83,7 +84,7 @@ class FineTuner:
         teacher: nn.Module | None,
         progress: Progress,
     ) -> None:
-        self._network, self._pool, self._training = network, pool, training
+        self._network, self._sampler, self._training = network, sampler, training
         self._objective = Objective(loss, training, teacher)
         self._seed, self._progress = seed, progress
         self._trained = [p for p in network.parameters() if p.requires_grad]
@@ -94,9 +95,9 @@ class FineTuner:
             )
         self._optimizer = optimizer_of(training, self._trained)
         self._enforcer: Enforcer | None = None
-        self._steps = pool.batches(training.batch)
+        self._steps = sampler.batches(training.batch)
         self._device = self._trained[0].device
-        few = pool.some(2).to(self._device).parts[0]
+        few = sampler.some(2).to(self._device).parts[0]
         self._channels_last = trains_in_channels_last(network, loss, few)
 
     def hold(self, masks: Mapping[str, Tensor]) -> None:
@@ -109,7 +110,7 @@ class FineTuner:
     def epoch(self, number: int, largest: float) -> float:
         """Train for one epoch (from 0) and return the mean loss over its batches.
 
-        `largest` is the largest mean of an epoch before, 0 where there is none.
+        `largest` is the largest mean of an epoch before, 0 for the first.
 
         Raises `Diverged`, see `DIVERGED`.
         """
@@ -119,7 +120,7 @@ class FineTuner:
             self._training_mode(number),
             track(self._progress, what, self._steps, "batches"),
         ):
-            for step, batch in enumerate(self._pool.epoch(number, self._training.batch)):
+            for step, batch in enumerate(self._sampler.epoch(number, self._training.batch)):
                 rate = self._training.rate_at(number + min(step / self._steps, 1 - 1e-9))
                 value = self._step(batch, rate)
                 largest = largest if step else max(largest, value)
@@ -159,25 +160,20 @@ class FineTuner:
 
     @contextmanager
     def _training_mode(self, number: int) -> Iterator[None]:
-        """Train mode, gradients, and random numbers of this epoch's own."""
-        flags = {module: module.training for module in self._network.modules()}
+        """Train with gradients and this epoch's own random numbers, for a block."""
         devices = [] if self._device.type == "cpu" else [self._device]
         with (
-            torch.random.fork_rng(devices, device_type=self._device.type)
-            if devices
-            else torch.random.fork_rng([]),
+            torch.random.fork_rng(devices, device_type=self._device.type),
             torch.enable_grad(),
             channels_last(self._network, wanted=self._channels_last),
+            training_flags(self._network, training=True),
         ):
             torch.manual_seed((self._seed + 7_368_787 * (number + 1)) % 2**63)
-            self._network.train()
             try:
                 yield
             finally:
                 self._optimizer.zero_grad()
                 self._straighten()
-                for module, training in flags.items():
-                    module.training = training
 
     def _straighten(self) -> None:
         """Lay the optimizer's state out as a run does that goes on from a file."""

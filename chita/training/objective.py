@@ -1,4 +1,4 @@
-"""What training minimises: the loss, smoothed, or beside the outputs of the dense network."""
+"""The objective of training: the loss, smoothed, or beside the outputs of the dense network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Objective:
     Args:
         loss: of the network and its data.
         training: label smoothing and distillation, with their formulas.
-        teacher: the dense network, in eval mode, where there is distillation.
+        teacher: the dense network, in eval mode, for distillation.
 
     Raises `InputError` where the loss has no labels to smooth, or no outputs to compare.
     """

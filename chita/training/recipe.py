@@ -1,4 +1,4 @@
-"""How a network is trained while it is pruned: what users say, and what follows from it."""
+"""The recipe by which a network is trained while it is pruned."""
 
 from __future__ import annotations
 

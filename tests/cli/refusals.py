@@ -1,4 +1,4 @@
-"""What every refusal must look like, and files that must be refused."""
+"""The look of every refusal, and files that must be refused."""
 
 import os
 import pickle
@@ -18,7 +18,7 @@ from tests.program import chita as invoke
 
 WORK = re.compile(  # what progress leaves behind
     r"[\w ]+: [\d,]+( of [\d,]+)? \w+, [\d.]+ s(, [\d.,]+ \w+/s)?"
-    r"|[\w ]+: (objective|held out loss) .*"
+    r"|[\w ]+: (objective|validation loss) .*"
 )
 NOTICE = "no --weights: "  # of networks of one's own
 WRITES = {"prune", "refit", "apply", "sensitivity"}
@@ -45,7 +45,7 @@ def without_notices(stderr):
     return [line for line in stderr.splitlines() if not line.startswith(NOTICE)]
 
 
-def message_of(stderr):
+def cause(stderr):
     """The one message; all else on standard error is what progress left behind."""
     lines = without_notices(stderr)
     starts = [i for i, line in enumerate(lines) if line.startswith("Error: ")]
@@ -69,7 +69,7 @@ def refused(*arguments, out="out", idle=False):
     assert done.exit_code == 2, done.output
     assert done.stdout == ""
     assert tree(Path.cwd()) == before
-    message = message_of(done.stderr)
+    message = cause(done.stderr)
     assert not idle or "\n".join(without_notices(done.stderr)).strip() == message
     return message
 

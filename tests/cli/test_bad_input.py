@@ -21,7 +21,7 @@ from tests.cli import mistakes
 from tests.cli.refusals import (
     done_well,
     interrupted,
-    message_of,
+    cause,
     pickled,
     refused,
     tree,
@@ -359,7 +359,7 @@ def test_a_disk_that_is_full_for_the_operating_system(existing):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
     )
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert "could not be written" in message_of(done.stderr)
+    assert "could not be written" in cause(done.stderr)
     assert tree(Path.cwd()) == before
 
 

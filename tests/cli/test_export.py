@@ -174,8 +174,8 @@ def test_a_run_is_measured(run, tmp_path):
     assert round(zeros) == 17024 - 1702
     for sentence in found.sentences:
         assert sentence in done.stdout
-    assert "--force replaces" in refused(*arguments, "--out", out)
-    assert "--force replaces" in refused(*arguments, "--out", tmp_path, "--force")
+    assert "replace it with --force" in refused(*arguments, "--out", out)
+    assert "is a folder" in refused(*arguments, "--out", tmp_path, "--force")
     assert "load before and after" in done.stdout
 
 

@@ -1,4 +1,4 @@
-"""What commands say beside their results: nothing when quiet, and JSON for programs."""
+"""Output of commands beside their results: nothing when quiet, and JSON for programs."""
 
 import json
 import warnings
@@ -11,10 +11,10 @@ import pytest
 import chita.cli.demo
 import chita.cli.prune
 import chita.workers
+from chita.cli.feedback import Feedback
 from chita.errors import InputError
 from chita.progress import track
-from chita.progress.feedback import Feedback
-from tests.cli.refusals import message_of, write_masks
+from tests.cli.refusals import cause, write_masks
 from tests.program import chita as invoke
 
 PRUNE = ("prune", "--sparsity", "0.9", "--solver", "magnitude")
@@ -49,7 +49,7 @@ def test_quiet_leaves_results_alone():
     assert without_times(quiet.stdout) == without_times(plain.stdout)
     assert "Written: " in told(*PRUNE, "--out", "other").stderr
     refused = told("prune", "--nnz", 5, "--out", "run", "--quiet", code=2)
-    assert message_of(refused.stderr) == refused.stderr.strip()
+    assert cause(refused.stderr) == refused.stderr.strip()
 
 
 def test_everything_on_standard_error_is_json():
@@ -60,8 +60,8 @@ def test_everything_on_standard_error_is_json():
     found = events(done)
     stages = json.loads(Path("run/record.json").read_text())["stages"]
     values = [line for line in found if line["event"] == "values"]
-    assert [(v["task"], v["objective"], v["held_out_loss"]) for v in values] == [
-        (f"stage {i} of 2", stage["objective"], stage["held_out_loss"])
+    assert [(v["task"], v["objective"], v["validation_loss"]) for v in values] == [
+        (f"stage {i} of 2", stage["objective"], stage["validation_loss"])
         for i, stage in enumerate(stages, 1)
     ]
     notices = [line["message"] for line in found if line["event"] == "notice"]
@@ -103,7 +103,7 @@ def test_an_error_is_one_object_and_exit_code_2(arguments, said, quiet):
         assert line["event"] == "error"
         assert said in line["message"]
         plain = told(*arguments, code=2)
-        assert " ".join(message_of(plain.stderr).split()) == f"Error: {line['message']}"
+        assert " ".join(cause(plain.stderr).split()) == f"Error: {line['message']}"
 
 
 def test_quiet_and_json_leave_errors_alone():

@@ -100,7 +100,7 @@ def test_an_option_of_training_is_one_field(monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_flag_is_unique(command):
-    own = leaves(COMMANDS[command][0])
+    own = leaves(COMMANDS[command])
     for names in (
         [leaf.name for leaf in own],
         [leaf.flag for leaf in own] + [leaf.negative for leaf in own if not leaf.positional],
@@ -234,7 +234,7 @@ def test_a_request_of_ones_own():
 
 
 def test_every_option_of_every_command_has_a_sentence_of_help():
-    for kind, _ in COMMANDS.values():
+    for kind in COMMANDS.values():
         for leaf in leaves(kind):
             assert leaf.entry.spec.help[-1] in ".!", leaf.flag
             assert len(leaf.entry.spec.help.split()) <= 70, leaf.flag

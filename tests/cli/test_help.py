@@ -1,4 +1,4 @@
-"""What `--help` shows, and `--version`."""
+"""The output of `--help` and `--version`."""
 
 import re
 import subprocess
@@ -32,7 +32,7 @@ def shown(*arguments):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_text_appears_whole(command):
     found = shown(command, "--help")
-    kind, _ = COMMANDS[command]
+    kind = COMMANDS[command]
     own = [leaf for leaf in leaves(kind) if leaf.group.part.shown]
     texts = [" ".join(flagged(leaf.entry.told, kind).split()) for leaf in own]
     assert [text for text in texts if text not in found] == []
@@ -45,7 +45,7 @@ def test_every_help_text_appears_whole(command):
 
 def test_the_most_used_options_come_first_and_groups_are_panels():
     panels = re.findall(r"╭─ ([\w ]+) ─", invoke("prune", "--help").stdout)
-    groups = dict.fromkeys(leaf.group.name for leaf in leaves(COMMANDS["prune"][0]))
+    groups = dict.fromkeys(leaf.group.name for leaf in leaves(COMMANDS["prune"]))
     assert panels == ["most used", *groups]
     first = invoke("prune", "--help").stdout.partition("╭─ network ─")[0]
     assert re.findall(r"│ --([\w-]+)", first) == [*MOST_USED]
@@ -70,11 +70,11 @@ def test_values_and_defaults_in_words():
     assert "[default: the current folder]" in pruning
     local = shown("solvers", "local-search")
     assert "│ solver" not in local
-    assert " solver solver bso Solver whose result" in local
+    assert " solver TEXT bso Solver whose result" in local
 
 
 def test_names_in_messages_are_flags_only_in_backticks():
-    kind, _ = COMMANDS["prune"]
+    kind = COMMANDS["prune"]
     told = "cbs's option seed is -1; lower `seed` or `fisher`"
     assert flagged(told, kind) == "cbs's option seed is -1; lower --seed or `fisher`"
 

@@ -33,7 +33,7 @@ if count:
 main()
 """
 SOLVE = "chita.solvers.alps:ALPS:solve"  # six layers a block
-KEEP = "chita.pruning.unfinished:Unfinished:keep"
+SAVE = "chita.pruning.state:CheckpointFile:save"
 SETTLE = "chita.collect.chain:Chain:_outputs"  # six batches for each pass over a block
 
 
@@ -59,7 +59,7 @@ def start(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "count"),
-    [(SOLVE, 2), (SOLVE, 7), (SOLVE, 9), (KEEP, 2), (SETTLE, 5), (SETTLE, 8)],
+    [(SOLVE, 2), (SOLVE, 7), (SOLVE, 9), (SAVE, 2), (SETTLE, 5), (SETTLE, 8)],
 )
 def test_a_killed_run_goes_on_to_the_same_bits(start, tmp_path, place, count):
     run, expected, whole = start

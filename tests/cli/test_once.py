@@ -1,4 +1,4 @@
-"""What a run is made of is made once on the way from the command line, and checked before work."""
+"""Budget, solver and data are made once on the way from the command line, and checked first."""
 
 from unittest import mock
 
@@ -6,7 +6,7 @@ import pytest
 
 import chita.cli.prune
 import chita.cli.session
-import chita.pruning.run
+import chita.pruning.opening
 from chita.constraints import Sparsity
 from chita.solvers import Magnitude
 from tests.program import chita as invoke
@@ -21,7 +21,7 @@ def test_budget_solver_and_data_are_made_once(training):
             (chita.cli.prune, "make_solver"),
             (chita.cli.session, "load_network"),
             (chita.cli.session, "load_dataset"),
-            (chita.pruning.run, "as_examples"),
+            (chita.pruning.opening, "as_examples"),
         )
     ]
     counts = [patch.start() for patch in made]

@@ -152,7 +152,7 @@ def test_folders_of_images_are_scaled_and_normalised_as_asked(own, tmp_path):
     assert len(set(hashes)) == 3
     form = chita.image_format.ImageFormat(size=4, mean=(0.0, 0.0, 0.0))
     images, _ = chita.data.sets.load_dataset("images", images=form)
-    seen = chita.data.pool.draw(images, 9, seed=0)
+    seen = chita.data.sampler.draw(images, 9, seed=0)
     assert hashes[1] == seen.digest()
 
 
@@ -210,13 +210,13 @@ def test_a_mask_is_refitted_and_applied_from_files(tmp_path, monkeypatch):
 def test_a_plan_is_what_the_run_then_does():
     arguments = ["--sparsity", 0.9, "--ignore", "fc3", "--samples", 40]
     plan, run = printed("plan", *arguments), printed("prune", *arguments)
-    assert (plan["kept"], plan["prunable"], plan["rows"]) == (run["nnz"], run["prunable"], 40)
+    assert (plan["kept"], plan["prunable"], plan["samples"]) == (run["nnz"], run["prunable"], 40)
     rules = {tensor["name"]: tensor["rule"] for tensor in plan["tensors"]}
     assert rules["fc3.weight"] == "ignore fc3"
     assert plan["collect_seconds"] > 0
     text = invoke("plan", *arguments).stdout
     assert "ignore fc3" in text
-    assert f"{plan['row_bytes'] / 1e6:,.1f} MB" in text
+    assert f"{plan['gradient_bytes'] / 1e6:,.1f} MB" in text
 
 
 @pytest.mark.slow

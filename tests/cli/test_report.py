@@ -1,4 +1,4 @@
-"""What `chita report` says where there is nothing to read, or no place to write to."""
+"""Messages of `chita report` with nothing to read, or no place to write to."""
 
 from pathlib import Path
 
@@ -14,13 +14,15 @@ from tests.cli.refusals import refused
         (["empty/record.json", "--out", "p.html"], "empty holds no record.json: No such file"),
         (["none", "--out", "p.html"], "none holds no run: No such file"),
         (["none.jsonl", "--out", "p.html"], "none.jsonl holds no run: No such file"),
-        (["empty", "--out", "none/p.html"], "none/p.html could not be written: none is no folder."),
-        (["empty", "--out", "file/p.html"], "file/p.html could not be written: file is no folder."),
+        (["empty", "--out", "none/p.html"], "none/p.html cannot be written: none is no folder."),
+        (["empty", "--out", "file/p.html"], "file/p.html cannot be written: file is no folder."),
+        (["empty", "--out", "empty.html"], "empty.html is a folder. Choose another --out."),
     ],
 )
 def test_files_and_folders_that_are_not_there(tmp_path, monkeypatch, arguments, told):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
+    Path("empty.html").mkdir()
     Path("file").write_text("")
     said = " ".join(refused("report", *arguments).split())
     assert told in said

@@ -104,8 +104,8 @@ def test_a_file_of_settings_and_the_command_line_that_overrides_it():
     done = ran("sensitivity", "--config", "run.toml", "--sparsities", "0.6", "--json")
     printed = json.loads(done.stdout)
     assert [tensor["name"] for tensor in printed["tensors"]] == ["fc3.weight"]
-    assert (printed["sparsities"], printed["solver"], printed["rows"]) == ([0.6], "iht", 20)
-    assert (printed["options"]["max_iterations"], printed["held_out"]) == (2, 30)
+    assert (printed["sparsities"], printed["solver"], printed["samples"]) == ([0.6], "iht", 20)
+    assert (printed["options"]["max_iterations"], printed["validation"]) == (2, 30)
     Path("run.toml").write_text("first_order = 1.0\n")
     assert "'first_order': Known: " in refused("sensitivity", "--config", "run.toml", idle=True)
     Path("run.toml").write_text("sparsity = 0.9\n")

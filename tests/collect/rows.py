@@ -2,10 +2,10 @@
 
 import pytest
 
+from chita.collect.backends import BACKENDS
 from chita.collect.gradients import collect_gradients
-from chita.collect.ways import WAYS
 
-every_way = pytest.mark.parametrize("fastest", WAYS)
+every_backend = pytest.mark.parametrize("fastest", BACKENDS)
 
 
 def rows_of(*arguments, **options):

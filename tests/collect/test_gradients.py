@@ -5,15 +5,15 @@ import torch
 from torch import nn
 
 from chita.collect import gradients, store
+from chita.collect.backends import BACKENDS
 from chita.collect.gradients import collect_gradients
-from chita.collect.ways import WAYS
 from chita.data.digits import digits
 from chita.data.examples import Examples
 from chita.errors import InputError, NumericalError
 from chita.losses import LOSSES
 from chita.models.prunable import prunable_layout
 from chita.models.zoo import load_model
-from tests.collect.rows import every_way, rows_of
+from tests.collect.rows import every_backend, rows_of
 from tests.networks import LanguageModel
 
 
@@ -52,10 +52,10 @@ class Shared(nn.Module):
         return self.fc(x) + nn.functional.linear(x.square(), self.shared)
 
 
-def by_backward(model, layout, examples, row_size):
+def by_backward(model, layout, examples, samples_per_gradient):
     """One ordinary backward per row through the network as it is."""
     rows = []
-    for x, y in examples.batches(row_size):
+    for x, y in examples.batches(samples_per_gradient):
         model.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         named = model.named_parameters(remove_duplicate=False)
@@ -89,25 +89,27 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("row_size", [1, 3])
-@every_way
-def test_rows_are_gradients_of_mean_losses(case, row_size, fastest):
+@pytest.mark.parametrize("samples_per_gradient", [1, 3])
+@every_backend
+def test_rows_are_gradients_of_mean_losses(case, samples_per_gradient, fastest):
     make, shape = CASES[case]
     model, examples = make().double(), samples(shape)
     layout = prunable_layout(model)
-    expected = by_backward(model, layout, examples, row_size)
-    rows = rows_of(model, layout, examples, row_size=row_size, fastest=fastest)
-    assert (rows.n, rows.p) == (6 // row_size, layout.size)
+    expected = by_backward(model, layout, examples, samples_per_gradient)
+    rows = rows_of(
+        model, layout, examples, samples_per_gradient=samples_per_gradient, fastest=fastest
+    )
+    assert (rows.n, rows.p) == (6 // samples_per_gradient, layout.size)
     assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", CASES)
-@every_way
+@every_backend
 def test_the_fastest_way_that_is_allowed_and_possible_is_taken(name, fastest):
     make, shape = CASES[name]
     model = make().double()
     layout = prunable_layout(model)
-    found = collect_gradients(model, layout, samples(shape), fastest=fastest).ways
+    found = collect_gradients(model, layout, samples(shape), fastest=fastest).backends
     taken = "rule" if fastest == "factored" else fastest  # these layers are small
     if name == "branching":
         taken = "loop"
@@ -116,13 +118,13 @@ def test_the_fastest_way_that_is_allowed_and_possible_is_taken(name, fastest):
     assert found == dict.fromkeys(layout.names, taken)
 
 
-@every_way
+@every_backend
 def test_both_uses_of_a_tied_embedding_count(fastest):
     model = LanguageModel().double()
     layout = prunable_layout(model, targets=["embed"])
     examples = Examples((torch.randint(5, (6, 3)), torch.randint(5, (6,))))
     expected = by_backward(model, layout, examples, 2)
-    rows = rows_of(model, layout, examples, row_size=2, fastest=fastest)
+    rows = rows_of(model, layout, examples, samples_per_gradient=2, fastest=fastest)
     assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
 
 
@@ -136,7 +138,7 @@ def test_a_network_that_decides_by_its_batch_later_is_run_row_by_row():
     examples = Examples((signs * torch.rand(8, 4).double(), torch.randint(3, (8,))))
     layout = prunable_layout(model)
     found = collect_gradients(model, layout, examples)
-    assert found.ways == {"fc.weight": "loop"}
+    assert found.backends == {"fc.weight": "loop"}
     index = torch.arange(layout.size)
     expected = by_backward(model, layout, examples, 1)
     assert torch.allclose(found.rows.gather(index).T, expected, atol=1e-12)
@@ -248,7 +250,7 @@ def test_what_is_looked_at_only_at_the_end_is_named_too(what):
     if what == "loss":
         with torch.no_grad():
             model.bias[0] = float("inf")
-    watch = gradients._Watch(model, LOSSES["cross_entropy"], prunable_layout(model))
+    watch = gradients._GradientCheck(model, LOSSES["cross_entropy"], prunable_layout(model))
     watch._waits = False
     for batch in examples.batches(2):
         losses = torch.tensor([1.0, float("nan") if what == "loss" else 1.0])
@@ -303,7 +305,7 @@ def test_targets_out_of_range_are_refused():
 def test_rows_must_be_whole():
     model = nn.Linear(4, 3).double()
     with pytest.raises(InputError, match="whole gradients of 4"):
-        rows_of(model, prunable_layout(model), samples((4,)), row_size=4)
+        rows_of(model, prunable_layout(model), samples((4,)), samples_per_gradient=4)
 
 
 class Sparse(nn.Module):
@@ -328,7 +330,7 @@ def test_a_sparse_gradient_is_that_of_the_dense_embedding():
     assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
 
 
-@every_way
+@every_backend
 def test_frozen_weights_have_gradients_too_and_stay_frozen(fastest):
     model, examples = CASES["mlp"][0]().double(), samples((4,))
     layout = prunable_layout(model)
@@ -358,7 +360,7 @@ def test_a_forward_without_gradients_is_refused():
             with torch.no_grad():
                 return self.fc(x)
 
-    for fastest in WAYS:
+    for fastest in BACKENDS:
         model = Detached().double()
         with pytest.raises(InputError, match="All gradients are zero"):
             rows_of(model, prunable_layout(model), samples((4,)), fastest=fastest)

@@ -1,4 +1,4 @@
-"""Rows over the length of the gradient of their loss by the outputs, in every way."""
+"""Rows over the length of the gradient of their loss by the outputs, by every backend."""
 
 import pytest
 import torch
@@ -33,11 +33,13 @@ def case(kind):
     return Looking(), torch.randn(6, 4)
 
 
-@pytest.mark.parametrize("row_size", [1, 2])
+@pytest.mark.parametrize("samples_per_gradient", [1, 2])
 @pytest.mark.parametrize("fastest", ["factored", "rule", "vmap", "loop"])
 @pytest.mark.parametrize("kind", ["linear", "convolution", "looking"])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
-def test_rows_are_gradients_over_the_error_at_the_outputs(row_size, fastest, kind, loss):
+def test_rows_are_gradients_over_the_error_at_the_outputs(
+    samples_per_gradient, fastest, kind, loss
+):
     model, x = case(kind)
     model, x = model.double(), x.double()
     y = torch.randint(3, (6,)) if loss == "cross_entropy" else torch.randn(6, 3).double()
@@ -46,19 +48,21 @@ def test_rows_are_gradients_over_the_error_at_the_outputs(row_size, fastest, kin
         model,
         layout,
         Examples((x, y)),
-        row_size=row_size,
+        samples_per_gradient=samples_per_gradient,
         loss=LOSSES[loss],
         fastest=fastest,
         improved=True,
     )
     weights = [model.get_parameter(name) for name in layout.names]
     given = found.rows.gather(torch.arange(layout.size))
-    for i, (xs, ys) in enumerate(zip(x.split(row_size), y.split(row_size), strict=True)):
+    for i, (xs, ys) in enumerate(
+        zip(x.split(samples_per_gradient), y.split(samples_per_gradient), strict=True)
+    ):
         outputs = model(xs)
         value = getattr(nn.functional, f"{loss}_loss" if loss == "mse" else loss)(outputs, ys)
         error, *gradients = torch.autograd.grad(value, [outputs, *weights])
         flat = torch.cat([g.flatten() for g in gradients])
-        torch.testing.assert_close(found.divisors[i], error.norm())
+        torch.testing.assert_close(found.output_norms[i], error.norm())
         torch.testing.assert_close(given[:, i], flat / error.norm())
 
 
@@ -67,9 +71,10 @@ def test_the_gradient_of_the_mean_loss_is_kept():
     layout, examples = prunable_layout(model), Examples((x, torch.randint(3, (6,))))
     plain = collect_gradients(model, layout, examples)
     better = collect_gradients(model, layout, examples, improved=True)
-    assert torch.equal(plain.divisors, torch.ones(6).double())
+    assert torch.equal(plain.output_norms, torch.ones(6).double())
     torch.testing.assert_close(
-        better.rows.transpose_times(better.divisors), plain.rows.transpose_times(plain.divisors)
+        better.rows.transpose_times(better.output_norms),
+        plain.rows.transpose_times(plain.output_norms),
     )
 
 

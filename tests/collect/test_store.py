@@ -6,7 +6,7 @@ import torch
 from chita.collect.store import RowStore
 from chita.errors import InputError
 from chita.layout import Axes, Layout
-from chita.problem import DenseRows, FactoredRows, JoinedRows
+from chita.problem import DenseRows, FactoredRows, HStackRows
 
 LAYOUT = Layout(names=("a", "b", "c"), shapes=((2, 3), (4, 5), (6,)), axes=(Axes(),) * 3)
 ROWS = 8
@@ -70,7 +70,7 @@ def test_factors_stand_beside_the_matrix(factored):
             store.write(name, 0, found[name])
             expected.append(found[name].flatten(1))
     rows = store.rows()
-    assert isinstance(rows, JoinedRows)
+    assert isinstance(rows, HStackRows)
     kinds = [type(part) for part in rows._parts]
     assert kinds.count(FactoredRows) == len(factored)
     assert torch.equal(rows.gather(torch.arange(LAYOUT.size)).T, torch.cat(expected, 1))

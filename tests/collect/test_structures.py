@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from chita.collect.ways import WAYS
+from chita.collect.backends import BACKENDS
 from chita.data.examples import Examples
 from chita.errors import InputError
 from chita.losses import LOSSES
@@ -34,7 +34,7 @@ def test_dicts_and_several_inputs_by_one_backward_per_row():
         ({"a": a, "b": b, "labels": y}, LOSSES["model"]),
         ([a, b, y], CustomLoss(lambda m, batch: m(batch[0], batch[1], batch[2]).loss)),
     ):
-        for fastest in WAYS:
+        for fastest in BACKENDS:
             found = rows_of(model, layout, Examples(batch), loss=loss, fastest=fastest).gather(
                 torch.arange(layout.size)
             )
@@ -71,18 +71,18 @@ def test_objects_of_ones_own_are_rows_of_one():
         loss.mean(model, Graph(i)).backward()
         assert torch.allclose(rows.gather(torch.arange(4))[:, i - 1], model.weight.grad[0])
     with pytest.raises(InputError, match="whole gradients of 2"):
-        rows_of(model, prunable_layout(model), graphs, loss=loss, row_size=2)
+        rows_of(model, prunable_layout(model), graphs, loss=loss, samples_per_gradient=2)
 
 
 def test_batches_of_different_padding_make_rows_in_their_order():
     model = LanguageModel().double()
     layout = prunable_layout(model, targets=["embed"])
     parts = [(torch.randint(5, (4, n)), torch.randint(5, (4,))) for n in (3, 5)]
-    rows = rows_of(model, layout, Examples(*parts), row_size=2)
+    rows = rows_of(model, layout, Examples(*parts), samples_per_gradient=2)
     expected = torch.cat([by_backward(model, layout, Examples(part), 2) for part in parts])
     assert torch.allclose(rows.gather(torch.arange(layout.size)).T, expected, atol=1e-12)
     with pytest.raises(InputError, match="would mix batches of different shapes"):
-        rows_of(model, layout, Examples(*parts), row_size=8)
+        rows_of(model, layout, Examples(*parts), samples_per_gradient=8)
 
 
 def test_a_failure_in_a_late_row_names_its_place_too():

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from chita.constraints import (
-    Allocated,
     Blocks,
     ByOutliers,
     FixedMasks,
@@ -13,7 +12,7 @@ from chita.constraints import (
     NofM,
     Nonzeros,
     PerLayer,
-    PerRow,
+    PerOutput,
     Quotas,
     Searched,
     Sparsity,
@@ -21,7 +20,8 @@ from chita.constraints import (
 )
 from chita.layout import Axes, Layout, Operations
 from chita.problem import GradientGram, InputGram, LocalQuadratic, NoCurvature
-from chita.solvers import CD, IHT, SOLVERS, ActiveSet
+from chita.solvers import CD, IHT, SOLVERS
+from chita.solvers.baselines import ActiveSet
 from tests.problems import block_problem, layer_problem, random_problem
 
 LAYOUT = Layout(
@@ -109,7 +109,7 @@ BUDGETS = {
     "Within": Narrowed(nnz=40, min_keep=3),
     "PerLayer": PerLayer(sparsity=0.7, distribution="erk"),
     "Quotas": Quotas(levels={"*": 0.8, "b": 0.5}),
-    "PerRow": PerRow(sparsity=0.6),
+    "PerOutput": PerOutput(sparsity=0.6),
     "ByOutliers": ByOutliers(sparsity=0.7, shares={"a": 0.01, "b": 0.0, "c": 0.04}),
     "NofM": NofM(n=1, m=3),
     "AtLeastNofM": NofM(n=1, m=3).on_the_way(0.5, LAYOUT),
@@ -117,9 +117,10 @@ BUDGETS = {
     "Flops": Flops(share=0.4),
     "Flops, weights": Flops(share=0.4, weights=Sparsity(sparsity=0.7)),
     "Megabytes": Megabytes(megabytes=0.0003),
-    "Allocated": Allocated(total=Sparsity(sparsity=0.7), quotas=(20, 9, 4)),
     "Searched": Searched(total=Sparsity(sparsity=0.6), levels={"*": [(0.5, 0.2), (0.8, 0.3)]}),
-    "Allocated, Flops": Allocated(total=Flops(share=0.4), quotas=(30, 2, 24)),
+    "Searched, Flops": Searched(
+        total=Flops(share=0.4), levels={"a": [(0.75, 0.1)], "b": [(0.7, 0.1)], "c": [(0.6, 0.1)]}
+    ),
 }
 
 BY_GRADIENTS = [name for name, kind in SOLVERS.items() if kind.takes(GradientGram)]

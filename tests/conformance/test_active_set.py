@@ -5,9 +5,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from chita.constraints import KeepK, KeepKWithFloors
+from chita.constraints import KeepK
 from chita.errors import InputError
-from chita.solvers import BSO, CD, CHITA, IHT, ActiveSet, Magnitude
+from chita.solvers import BSO, CD, CHITA, IHT, Magnitude
+from chita.solvers.baselines import ActiveSet
 from chita.solvers.iht import lipschitz
 from tests.problems import random_problem
 
@@ -83,9 +84,7 @@ def test_it_grows_where_that_pays():
 
 def test_it_keeps_floors_and_takes_all_weights_where_many_are_kept():
     problem, _ = random_problem(40, 300, ridge=0.1, first_order=1.0, seed=5)
-    floors = KeepKWithFloors(
-        size=300, k=40, segments=(slice(0, 100), slice(100, 300)), least=(35, 1)
-    )
+    floors = KeepK(size=300, k=40, segments=(slice(0, 100), slice(100, 300)), least=(35, 1))
     assert floors.allows(ActiveSet().solve(problem, floors).mask)
     many = KeepK(size=300, k=200)
     alone = IHT().solve(problem, many)

@@ -8,7 +8,8 @@ import torch
 from chita.constraints import Exactly, KeepK
 from chita.errors import InputError
 from chita.problem import LocalQuadratic
-from chita.solvers import BSO, CHITA, BlockBSO
+from chita.solvers import BSO, CHITA
+from chita.solvers.baselines import BlockBSO
 from tests.problems import random_problem
 
 CASES = [(n, s, seed) for n in (10, 80) for s in (0.0, 1.0) for seed in range(3)]

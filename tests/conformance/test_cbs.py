@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import chita
-from chita.constraints import KeepK, KeepKWithFloors
+from chita.constraints import KeepK
 from chita.data.digits import digits
 from chita.problem import GradientGram
 from chita.solvers import CBS, Effort, Found, Solver
@@ -169,7 +169,7 @@ def test_draws_where_most_weights_are_zero_or_all_are():
 
 def test_seeds_draw_other_masks_and_counts_are_kept():
     problem, _ = random_problem(20, 200, ridge=0.1, first_order=0.0, seed=3)
-    floors = KeepKWithFloors(size=200, k=50, segments=(slice(0, 20), slice(20, 200)), least=(15, 0))
+    floors = KeepK(size=200, k=50, segments=(slice(0, 20), slice(20, 200)), least=(15, 0))
     largest = floors.select(problem.w_bar)
     other = replace(problem, loss=lambda weights: float((weights != 0)[largest].sum()))
     masks = [CBS(seed=seed, draws=1, max_rounds=0).solve(other, floors).mask for seed in (0, 0, 1)]
@@ -184,7 +184,7 @@ class Asking(Solver):
     """Back-solve, and the loss of what it finds is told."""
 
     curvatures: ClassVar = (GradientGram,)
-    constraints: ClassVar = (KeepK, KeepKWithFloors)
+    constraints: ClassVar = (KeepK,)
     told: ClassVar[list[float]] = []
 
     @property
@@ -206,12 +206,12 @@ def test_a_run_gives_a_solver_the_loss_on_the_samples_held_out():
         "validation": 200,
     }
     found = chita.prune(model, digits()[0], sparsity=0.9, solver=Asking(), **options)
-    assert Asking.told.pop() == found.record.stages[0].held_out_loss
+    assert Asking.told.pop() == found.record.stages[0].validation_loss
     chita.prune(model, digits()[0], sparsity=0.9, solver=Asking(), **{**options, "validation": 0})
     assert Asking.told.pop() is None
     losses = {
         solver: chita.prune(model, digits()[0], sparsity=0.95, solver=solver, **options)
         for solver in (CBS(update=False), CBS(update=False, draws=0, max_rounds=0))
     }
-    ours, largest = (result.record.stages[0].held_out_loss for result in losses.values())
+    ours, largest = (result.record.stages[0].validation_loss for result in losses.values())
     assert ours < largest

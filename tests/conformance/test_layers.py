@@ -1,9 +1,9 @@
-"""The methods that prune layer by layer, against what their papers define."""
+"""The solvers that prune layer by layer, against what their papers define."""
 
 import pytest
 import torch
 
-from chita.constraints import Exactly, KeepK, NofM, PerRow, Sparsity
+from chita.constraints import Exactly, KeepK, NofM, PerOutput, Sparsity
 from chita.errors import InputError
 from chita.layout import Axes, Layout
 from chita.solvers import ALPS, BSO, OBC, SparseGPT, Wanda
@@ -78,7 +78,7 @@ def test_obc_takes_removals_of_all_outputs_by_their_cost(shape):
 
 
 @pytest.mark.parametrize("seed", range(5, 15))
-@pytest.mark.parametrize("budget", [NofM(n=2, m=4), PerRow(sparsity=0.5)])
+@pytest.mark.parametrize("budget", [NofM(n=2, m=4), PerOutput(sparsity=0.5)])
 def test_obc_removes_within_groups_that_have_room(budget, seed):
     shape = (1, 4, 12)
     problem, dense = layer_problem(40, shape, ridge=0.05, seed=seed)
@@ -147,7 +147,7 @@ def test_wanda_compares_weights_with_what_they_see():
     found = Wanda().solve(problem, KeepK(size=48, k=20))
     assert set(found.mask.nonzero().flatten().tolist()) == set(scores.topk(20).indices.tolist())
     assert torch.equal(found.weights[found.mask], problem.w_bar[found.mask])
-    rows = Wanda().solve(problem, PerRow(sparsity=0.5).bind(layout((1, 4, 12))))
+    rows = Wanda().solve(problem, PerOutput(sparsity=0.5).bind(layout((1, 4, 12))))
     best = scores.view(4, 12).topk(6, 1).indices.sort(1).values
     assert torch.equal(rows.mask.view(4, 12).nonzero()[:, 1].view(4, 6), best)
 
@@ -210,7 +210,7 @@ def test_alps_ends_where_nothing_can_move():
     assert fixed.objective == pytest.approx(least.objective, rel=1e-6)
 
 
-def test_methods_of_whole_layers_refuse_parts():
+def test_solvers_of_whole_layers_refuse_parts():
     problem, _ = layer_problem(40, (1, 4, 12), ridge=0.05, seed=1)
     part = problem.restrict(torch.arange(0, 48, 2))
     for solver in (ALPS(), OBC(), SparseGPT()):

@@ -5,10 +5,11 @@ from itertools import pairwise, product
 import pytest
 
 import chita
-from chita.constraints import KeepK, KeepKWithFloors
+from chita.constraints import KeepK
 from chita.data.digits import digits
 from chita.errors import InputError
-from chita.solvers import BSO, CHITA, IHT, LocalSearch, Magnitude
+from chita.solvers import BSO, CHITA, IHT, Magnitude
+from chita.solvers.baselines import LocalSearch
 from chita.solvers.named import make_solver
 from tests.problems import random_problem
 
@@ -43,7 +44,7 @@ def test_the_end_cannot_be_improved_by_one_swap(n, p, k, first_order, ridge, see
 def test_the_end_under_floors_cannot_be_improved_by_an_allowed_swap():
     for seed in range(8):
         problem, dense = random_problem(8, 12, ridge=0.1, first_order=1.0, seed=seed)
-        constraint = KeepKWithFloors(
+        constraint = KeepK(
             size=12, k=5, segments=(slice(0, 4), slice(4, 8), slice(8, 12)), least=(2, 2, 1)
         )
         found = LocalSearch(solver=Magnitude(), tolerance=0).solve(problem, constraint)
@@ -62,7 +63,7 @@ def test_several_swaps_of_a_round_keep_the_floors_together():
         problem, _ = random_problem(40, 300, ridge=0.1, first_order=1.0, seed=seed)
         weights = problem.w_bar.abs()
         kept = int(KeepK(size=300, k=60).select(weights)[:100].sum())
-        floors = KeepKWithFloors(
+        floors = KeepK(
             size=300, k=60, segments=(slice(0, 100), slice(100, 300)), least=(kept - 2, 1)
         )
         found = LocalSearch(solver=Magnitude()).solve(problem, floors)

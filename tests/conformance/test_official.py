@@ -14,7 +14,8 @@ from chita.data.sets import load_dataset
 from chita.models.prunable import prunable_layout, read_weights
 from chita.models.zoo import load_model
 from chita.problem import DenseRows, GradientGram, LocalQuadratic
-from chita.solvers import BSO, CD, CHITA, IHT, ActiveSet
+from chita.solvers import BSO, CD, CHITA, IHT
+from chita.solvers.baselines import ActiveSet
 
 pytestmark = pytest.mark.data
 

@@ -5,7 +5,8 @@ import functools
 import pytest
 
 from chita.constraints import KeepK
-from chita.solvers import BSO, CD, CHITA, IHT, ActiveSet
+from chita.solvers import BSO, CD, CHITA, IHT
+from chita.solvers.baselines import ActiveSet
 from tests.conformance.table import BUDGETS, CURVATURES, LAYOUT, first_or_slow
 from tests.problems import INSTANCES, random_problem
 

@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 import pytest
 import torch
 
-from chita.constraints import Exactly, KeepK, KeepKWithFloors
+from chita.constraints import Exactly, KeepK
 from chita.errors import InputError, NumericalError
 from chita.options import described
 from chita.problem import DenseRows, GradientGram, LocalQuadratic
@@ -17,14 +17,13 @@ from chita.solvers import (
     CHITA,
     IHT,
     SOLVERS,
-    ActiveSet,
     Effort,
     Found,
-    LocalSearch,
     Magnitude,
     Solver,
     Status,
 )
+from chita.solvers.baselines import ActiveSet, LocalSearch
 from chita.solvers.bso import _stepped
 from chita.solvers.iht import lipschitz
 from tests.problems import INSTANCES, problem_for, random_problem, rounded
@@ -52,9 +51,7 @@ def test_floors_and_fixed_masks_are_kept_and_not_below_brute_force(name, seed):
     n, p, k = 6, 9, 4
     solver = SOLVERS[name]()
     problem, dense = problem_for(solver, n, p, ridge=0.1, first_order=seed % 2, seed=seed)
-    floors = KeepKWithFloors(
-        size=p, k=k, segments=(slice(0, 4), slice(4, 6), slice(6, 9)), least=(0, 1, 2)
-    )
+    floors = KeepK(size=p, k=k, segments=(slice(0, 4), slice(4, 6), slice(6, 9)), least=(0, 1, 2))
     fixed = Exactly(mask=torch.randperm(p, generator=torch.Generator().manual_seed(seed)) < k)
     for constraint in (floors, fixed):
         found = solver.solve(problem, constraint)
@@ -192,7 +189,7 @@ def test_bso_is_the_better_of_the_supports_of_largest_weights_and_largest_costs(
     assert 0 < better < 12
 
 
-def test_brief_solves_are_of_the_same_method_and_are_its_start():
+def test_brief_solves_are_of_the_same_solver_and_are_its_start():
     assert BSO().brief == BSO(max_supports=2)
     assert BSO(max_supports=1).brief == BSO(max_supports=1)
     assert CHITA().brief.max_swap_rounds == 0

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from chita.constraints import KeepK, KeepKWithFloors
+from chita.constraints import KeepK
 from chita.errors import InputError, NumericalError
 from chita.problem import DenseRows, GradientGram, LocalQuadratic
 from chita.problem.inverse import inverse_of, positive
-from chita.solvers import MFAC, OBD, SNIP, Magnitude, Random, WoodFisher
+from chita.solvers import Magnitude, WoodFisher
+from chita.solvers.baselines import MFAC, OBD, SNIP, Random
 from tests.conformance.table import BUDGETS, LAYOUT, P
 from tests.problems import random_problem
 
@@ -159,7 +160,7 @@ def test_snip_keeps_the_largest_products_with_the_mean_gradient(first_order):
 
 def test_random_is_even_seeded_and_nested():
     problem, _ = random_problem(3, 40, ridge=0.1, first_order=0.0, seed=0)
-    floors = KeepKWithFloors(size=40, k=10, segments=(slice(0, 4), slice(4, 40)), least=(3, 0))
+    floors = KeepK(size=40, k=10, segments=(slice(0, 4), slice(4, 40)), least=(3, 0))
     counts = torch.zeros(40)
     for seed in range(2000):
         mask = Random(seed=seed).solve(problem, KeepK(size=40, k=10)).mask

@@ -7,9 +7,11 @@ import torch
 
 import chita.solvers
 from chita.constraints import Budget, KeepK, UnderFlops
+from chita.constraints.sparsity import WeightBudget
 from chita.errors import InputError
 from chita.problem import Curvature, NoCurvature
-from chita.solvers import SOLVERS
+from chita.solvers import BASELINES, SOLVERS, baselines
+from chita.solvers.named import make_solver
 from tests.conformance.table import BUDGETS, CURVATURES, LAYOUT, QUICK, TRIPLES, Narrowed, P
 
 every_solver = pytest.mark.parametrize("name", SOLVERS)
@@ -17,19 +19,29 @@ every_solver = pytest.mark.parametrize("name", SOLVERS)
 
 @every_solver
 def test_the_table_lists_the_file_of_that_name(name):
-    assert SOLVERS[name].__module__ == f"chita.solvers.{name.replace('-', '_')}"
+    package = "chita.solvers.baselines" if name in BASELINES else "chita.solvers"
+    assert SOLVERS[name].__module__ == f"{package}.{name.replace('-', '_')}"
 
 
 def test_every_file_is_in_the_table():
-    files = {module.name for module in pkgutil.iter_modules(chita.solvers.__path__)}
-    assert files - {"solver", "named"} == {name.replace("-", "_") for name in SOLVERS}
+    for package, names in ((baselines, BASELINES), (chita.solvers, SOLVERS.keys() - BASELINES)):
+        files = {module.name for module in pkgutil.iter_modules(package.__path__)}
+        shared = {"solver", "named", "swaps", "baselines"}
+        assert files - shared == {name.replace("-", "_") for name in names}
+
+
+def test_baselines_have_names_and_a_package_of_their_own():
+    assert list(SOLVERS)[-len(BASELINES) :] == list(BASELINES)
+    assert not {kind.__name__ for kind in BASELINES.values()} & set(chita.solvers.__all__)
+    assert all(type(make_solver(name)) is kind for name, kind in BASELINES.items())
 
 
 def test_every_curvature_and_budget_is_in_the_table():
     made = {type(make().curvature) for make in CURVATURES.values()}
     assert made == {kind for kind in Curvature.__subclasses__() if "chita" in kind.__module__}
     named = {type(budget) for budget in BUDGETS.values()} - {Narrowed}
-    assert named == {kind for kind in Budget.__subclasses__() if "chita" in kind.__module__}
+    found = {*Budget.__subclasses__(), *WeightBudget.__subclasses__()} - {WeightBudget}
+    assert named == {kind for kind in found if "chita" in kind.__module__}
 
 
 def accepts(solver, problem):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from chita.constraints import Flops, Megabytes, Nonzeros, Searched, Sparsity
-from chita.constraints.allocation import Limit, allocate
+from chita.constraints.allocation import Capacity, allocate
 from chita.errors import InputError
 from chita.layout import Axes, Layout, Operations
 
@@ -26,7 +26,7 @@ LEVELS = {
 
 
 def units(*limits):
-    return [Limit(most=limit, of="units") for limit in limits]
+    return [Capacity(most=limit, of="units") for limit in limits]
 
 
 def best(losses, costs, limits):
@@ -130,7 +130,7 @@ def test_levels_not_yet_measured_bind_the_whole_alone():
 
 
 @pytest.mark.parametrize(
-    ("budget", "told"),
+    ("budget", "message"),
     [
         (lambda: Searched(Nonzeros(9), levels=LEVELS), "keep at least 28 weights"),
         (lambda: Searched(Nonzeros(50), levels={"a": []}), "a has no level"),
@@ -145,8 +145,8 @@ def test_levels_not_yet_measured_bind_the_whole_alone():
         ),
     ],
 )
-def test_refusals(budget, told):
-    with pytest.raises(InputError, match=re.escape(told)):
+def test_refusals(budget, message):
+    with pytest.raises(InputError, match=re.escape(message)):
         budget().bind(LAYOUT)
 
 

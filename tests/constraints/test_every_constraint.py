@@ -14,7 +14,7 @@ from chita.constraints import (
     NofM,
     Nonzeros,
     PerLayer,
-    PerRow,
+    PerOutput,
     Quotas,
     Sparsity,
     UnderFlops,
@@ -38,8 +38,8 @@ BOUND = {
     "uniform": PerLayer(0.6).bind(SMALL),
     "erk": PerLayer(0.6, distribution="erk").bind(SMALL),
     "quotas": Quotas({"a": 0.75, "b.*": 0.5}).bind(SMALL),
-    "rows": PerRow(0.5).bind(SMALL),
-    "rows of a transposed convolution": PerRow(0.6).bind(TRANSPOSED),
+    "outputs": PerOutput(0.5).bind(SMALL),
+    "rows of a transposed convolution": PerOutput(0.6).bind(TRANSPOSED),
     "1:2": NofM(1, 2).bind(SMALL),
     "on the way to 1:2": NofM(1, 2).on_the_way(0.3, SMALL).bind(SMALL),
     "1:2 of a grouped convolution": NofM(1, 2).bind(CONVOLUTION),
@@ -54,7 +54,7 @@ BOUND = {
         mask=torch.tensor([1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 1]).bool(),
     ),
     "within rows": Within(
-        constraint=PerRow(0.5).bind(SMALL),
+        constraint=PerOutput(0.5).bind(SMALL),
         mask=torch.tensor([1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 1]).bool(),
     ),
 }
@@ -111,7 +111,7 @@ def test_swaps_are_those_whose_result_is_allowed(name):
     mask = constraint.select(torch.randn(constraint.size))
     out, enter = mask.nonzero().flatten(), (~mask).nonzero().flatten()
     found = constraint.swaps(mask, out, enter)
-    assert found.shape == (len(out), len(enter))
+    assert (found.shape, found.dtype) == ((len(out), len(enter)), torch.bool)
     for a, i in enumerate(out):
         for b, j in enumerate(enter):
             other = mask.clone()

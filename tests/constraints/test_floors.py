@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import chita
-from chita.constraints import Exactly, FixedMasks, KeepK, KeepKWithFloors, Nonzeros, Sparsity
+from chita.constraints import Exactly, FixedMasks, KeepK, Nonzeros, Sparsity
 from chita.errors import InputError
 from chita.layout import Axes, Layout
 
@@ -25,7 +25,7 @@ def constraints(draw):
     k = draw(st.integers(max(1, sum(least)), layout.size))
     scores = draw(st.lists(st.integers(0, 3), min_size=layout.size, max_size=layout.size))
     return (
-        KeepKWithFloors(size=layout.size, k=k, segments=layout.segments, least=least),
+        KeepK(size=layout.size, k=k, segments=layout.segments, least=least),
         torch.tensor(scores, dtype=torch.float32),
     )
 
@@ -71,7 +71,7 @@ def test_a_restriction_completes_to_an_allowed_mask(drawn, data):
 
 
 def test_ties_go_to_the_lower_index_within_the_floors():
-    constraint = KeepKWithFloors(size=4, k=2, segments=(slice(0, 2), slice(2, 4)), least=(0, 1))
+    constraint = KeepK(size=4, k=2, segments=(slice(0, 2), slice(2, 4)), least=(0, 1))
     assert constraint.select(torch.ones(4)).tolist() == [True, False, True, False]
 
 

@@ -13,7 +13,7 @@ from chita.constraints import (
     NofM,
     Nonzeros,
     PerLayer,
-    PerRow,
+    PerOutput,
     Quotas,
     Searched,
     Within,
@@ -56,7 +56,7 @@ def test_transposed_and_hugging_face_layouts_group_as_their_plain_twins():
     for budget in (
         NofM(2, 4),
         Blocks(3, 2, sparsity=0.5),
-        PerRow(0.3),
+        PerOutput(0.3),
     ):
         one = budget.bind(plain).select(values.flatten()).view(6, 8)
         other = budget.bind(turned).select(values.T.flatten()).view(8, 6)
@@ -101,7 +101,7 @@ def test_blocks_are_whole_and_every_tensor_keeps_one():
 
 
 def test_every_row_keeps_its_share():
-    found = masks(PerRow(0.7))
+    found = masks(PerOutput(0.7))
     assert bool((found["linear.weight"].sum(1) == 2).all())  # floor(0.3·8)
     assert bool((found["conv.weight"].flatten(1).sum(1) == 10).all())
     assert bool((found["back.weight"].sum((0, 2)) == 3).all())
@@ -149,6 +149,13 @@ def test_apportionment_is_exact_and_within_bounds(data):
     assert all(abs(a - b) <= s + t for a, s in ratios for b, t in ratios)
 
 
+def test_the_bound_that_is_further_off_is_fixed_first():
+    # Ideal are 9.8, 0.95 and 0.25. With 9 fixed, 2 remain for 19 : 5, which are 1.58 and 0.42.
+    assert apportion(11, [196, 19, 5], most=[9, 9, 9], least=[0, 1, 0]) == [9, 2, 0]
+    with pytest.raises(InputError, match="5 weights are to be kept over 2 tensors"):
+        apportion(5, [1, 1], most=[2, 2], least=[0, 0])
+
+
 def test_levels_by_name_module_and_pattern():
     levels = {"*": 0.5, "conv": 0.75, "back.weight": 0.0}
     found = masks(Quotas(levels))
@@ -168,7 +175,7 @@ def test_levels_by_name_module_and_pattern():
         (Blocks(2, 1, sparsity=0.75), 4256),
         (PerLayer(0.75), 4256),
         (PerLayer(0.75, distribution="erk"), 4256),
-        (PerRow(0.75), 4256),
+        (PerOutput(0.75), 4256),
         (Quotas({"fc*": 0.75}), 4256),
         (Searched(Nonzeros(4256), levels={"fc*": [(0.0, 0.0), (0.75, 0.1)]}), 4256),
         (Megabytes(0.019152), 4256),

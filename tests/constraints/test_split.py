@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 
-from chita.constraints import Divisible, FixedMasks, KeepK, NofM, PerRow, Sparsity
+from chita.constraints import Divisible, FixedMasks, KeepK, NofM, PerOutput, Sparsity
 from chita.errors import InputError
 from chita.layout import Axes, Layout
 from tests.constraints.test_every_constraint import BOUND, SMALL
@@ -70,12 +70,12 @@ def test_layers_have_the_same_share_and_their_floors():
     parts = [torch.arange(s.start, s.stop) for s in layout.segments]
     split = Sparsity(0.9, min_keep=2).bind(layout).split(parts)
     assert [own.k for own in split] == [10, 2, 28]
-    for budget in (NofM(1, 2), PerRow(0.5)):
+    for budget in (NofM(1, 2), PerOutput(0.5)):
         split = budget.bind(layout).split(parts)
         assert [own.k for own in split] == [50, 2, 150]
         for own, part in zip(split, parts, strict=True):
             mask = own.select(torch.randn(len(part)))
-            assert bool((mask.view(-1, 2).sum(1) == 1).all()) or isinstance(budget, PerRow)
+            assert bool((mask.view(-1, 2).sum(1) == 1).all()) or isinstance(budget, PerOutput)
 
 
 def test_groups_cut_in_two_keep_their_share_on_each_side():
@@ -83,7 +83,7 @@ def test_groups_cut_in_two_keep_their_share_on_each_side():
     layout = Layout(names=("a",), shapes=((10, 8),), axes=(Axes(),))
     flat = torch.arange(80).view(10, 8)
     parts = [flat[:, :2].flatten(), flat[:, 2:].flatten()]
-    first, second = PerRow(0.5).bind(layout).split(parts)
+    first, second = PerOutput(0.5).bind(layout).split(parts)
     assert (first.k, second.k) == (10, 30)
     assert bool((first.select(torch.randn(20)).view(10, 2).sum(1) == 1).all())
     assert bool((second.select(torch.randn(60)).view(10, 6).sum(1) == 3).all())

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chita.constraints import KeepK, KeepKWithFloors, Within
+from chita.constraints import KeepK, Within
 from chita.errors import InputError
 
 
@@ -26,7 +26,7 @@ def test_the_choice_is_the_best_of_all_masks_inside(data):
 
 
 def test_floors_hold_inside():
-    floors = KeepKWithFloors(size=4, k=2, segments=(slice(0, 2), slice(2, 4)), least=(1, 1))
+    floors = KeepK(size=4, k=2, segments=(slice(0, 2), slice(2, 4)), least=(1, 1))
     within = Within(constraint=floors, mask=torch.tensor([True, True, False, True]))
     scores = torch.tensor([3.0, 2.0, 9.0, 0.0])
     assert within.select(scores).tolist() == [True, False, False, True]

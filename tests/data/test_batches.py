@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from chita.data.batches import batches_of
 from chita.data.examples import Examples, as_examples
-from chita.data.pool import draw
+from chita.data.sampler import draw
 from chita.errors import InputError
 
 Named = namedtuple("Named", ["x", "y"])
@@ -207,7 +207,7 @@ def test_what_can_be_read_only_once_is_refused(once):
 
 def test_an_object_that_is_empty_the_second_time_is_refused():
     batches = [pair(0, 4), pair(4, 8)]
-    with pytest.raises(InputError, match=r"Once yields nothing the second time.*starts anew"):
+    with pytest.raises(InputError, match=r"Once yields nothing the second time.*starts again"):
         draw(Once(batches), 8, seed=0)
     assert len(draw(Again(batches), 8, seed=0)) == 8
 

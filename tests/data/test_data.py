@@ -1,13 +1,16 @@
 import gzip
+import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import chita.data.digits
 from chita.data import vision
 from chita.data.digits import digits
 from chita.data.examples import Examples
-from chita.data.pool import draw
+from chita.data.sampler import draw
 from chita.data.sets import load_dataset
 from chita.data.vision import mnist
 from chita.errors import InputError
@@ -103,6 +106,16 @@ def test_digits_are_split_for_good():
     assert everything.min() == -1
     assert everything.max() == 1
     assert torch.equal(digits()[0].batch[0], calibration.batch[0])
+
+
+def test_the_digits_are_those_of_scikit_learn():
+    with np.load(Path(chita.data.digits.__file__).with_name("digits.npz")) as file:
+        images, labels = file["images"], file["labels"]
+    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    assert digest == "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
+    theirs = pytest.importorskip("sklearn.datasets").load_digits()
+    assert np.array_equal(images, theirs.data)
+    assert np.array_equal(labels, theirs.target)
 
 
 def test_unknown_data():

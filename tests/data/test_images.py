@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from chita.data.archive import Archive
 from chita.data.batches import batches_of
 from chita.data.images import ImageFolder, image_folders
-from chita.data.pool import draw
+from chita.data.sampler import draw
 from chita.errors import InputError
 from chita.image_format import ImageFormat
 
@@ -349,7 +349,9 @@ class Counting(Archive):
 
 def counting(count):
     archive = Counting(pictures(*(f"{seed % 2}/{seed:02}.png" for seed in range(count))))
-    return archive, ImageFolder(archive, archive.names, [i % 2 for i in range(count)], RAW)
+    return archive, ImageFolder(
+        archive=archive, files=archive.names, targets=torch.arange(count) % 2, form=RAW
+    )
 
 
 def test_only_the_images_that_are_asked_for_are_read():

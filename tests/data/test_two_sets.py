@@ -5,7 +5,7 @@ import torch
 
 from chita.data.batches import batches_of
 from chita.data.examples import Examples
-from chita.data.pool import draw
+from chita.data.sampler import draw
 from chita.errors import InputError
 from tests.data.test_batches import numbers, padded, pair
 
@@ -23,7 +23,7 @@ def test_calibration_and_evaluation_together_are_no_data():
         (pair(0, 4), Examples(pair(4, 6))),
     ):
         for reader in (lambda data: draw(data, 2, 0), lambda data: [*batches_of(data, 2)]):
-            with pytest.raises(InputError, match=r"two sets of samples.*give the first alone"):
+            with pytest.raises(InputError, match=r"two sets of samples.*give only the first"):
                 reader((one, other))
     assert numbers(draw([pair(0, 4), pair(4, 6)], 6, 0)) == [*range(6)]
     for data in (own, several, [own, own]):

@@ -77,7 +77,7 @@ def test_a_parent_that_is_a_file(tmp_path, result):
         result.save(tmp_path / "file" / "run")
 
 
-@pytest.mark.parametrize("step", ["save_file", "save_masks", "flush", "_replace"])
+@pytest.mark.parametrize("step", ["save_file", "save_masks", "flush", "put"])
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_failure_leaves_things_as_they_were(tmp_path, result, monkeypatch, step, existing):
     if existing:

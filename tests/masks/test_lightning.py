@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from torch import nn
 
 from chita.errors import InputError
-from chita.masks.lightning import KeepZeros
+from chita.masks.lightning import LightningKeepZeros
 
 
 class Module(lightning.LightningModule):
@@ -68,7 +68,7 @@ def test_zeros_are_exact_after_fit(tmp_path, automatic):
     module = Module(automatic)
     kept = masks(module)
     before = module.net[0].weight.detach().clone()
-    fit(module, [KeepZeros(kept, network="net")], tmp_path)
+    fit(module, [LightningKeepZeros(kept, network="net")], tmp_path)
     for name, mask in kept.items():
         assert not module.net.get_parameter(name)[~mask].any()
     assert (module.net[0].weight - before)[kept["0.weight"]].abs().min() > 0
@@ -84,12 +84,12 @@ def test_with_accumulation_clipping_bfloat16_an_average_and_a_checkpoint(tmp_pat
         "gradient_clip_val": 0.1,
         "precision": "bf16-mixed",
     }
-    fit(module, [KeepZeros(kept), average, saved], tmp_path, **arguments)
+    fit(module, [LightningKeepZeros(kept), average, saved], tmp_path, **arguments)
     for name, mask in kept.items():
         assert not module.get_parameter(name)[~mask].any()
     again = Module()
     last = tmp_path / "last.ckpt"
-    fit(again, [KeepZeros(kept), saved], tmp_path, ckpt_path=last, epochs=4)
+    fit(again, [LightningKeepZeros(kept), saved], tmp_path, ckpt_path=last, epochs=4)
     for name, mask in kept.items():
         assert not again.get_parameter(name)[~mask].any()
 
@@ -107,6 +107,6 @@ def test_without_the_callback_they_are_refilled(tmp_path):
 def test_names_that_do_not_fit_are_refused(tmp_path):
     module = Module()
     with pytest.raises(InputError, match=r"no 'body'. Give network= one of: net"):
-        fit(module, [KeepZeros(masks(module), network="body")], tmp_path)
+        fit(module, [LightningKeepZeros(masks(module), network="body")], tmp_path)
     with pytest.raises(InputError, match="no parameter"):
-        fit(module, [KeepZeros(masks(module))], tmp_path)
+        fit(module, [LightningKeepZeros(masks(module))], tmp_path)

@@ -11,7 +11,7 @@ import chita
 from chita.errors import InputError
 from chita.masks.lora import merge_adapter
 from chita.masks.storage import load_masks
-from chita.masks.trainer import KeepZeros
+from chita.masks.trainer import TrainerKeepZeros
 
 
 def decoder():
@@ -80,7 +80,7 @@ def _warnings_of_others():
 def test_zeros_are_exact_after_training_and_in_every_checkpoint(tmp_path):
     model, masks = pruned()
     before = copy.deepcopy(model)
-    trained(model, tmp_path, [KeepZeros(masks)], bf16=True).train()
+    trained(model, tmp_path, [TrainerKeepZeros(masks)], bf16=True).train()
     assert not refilled(model, masks)
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before.get_parameter(n))}
     assert masks.keys() <= moved
@@ -99,9 +99,9 @@ def test_without_the_callback_they_are_refilled(tmp_path):
 
 def test_a_run_that_goes_on_from_a_checkpoint_keeps_them(tmp_path):
     model, masks = pruned()
-    trained(model, tmp_path, [KeepZeros(masks)]).train()
+    trained(model, tmp_path, [TrainerKeepZeros(masks)]).train()
     again, _ = pruned()
-    trained(again, tmp_path, [KeepZeros(masks)], max_steps=9).train(
+    trained(again, tmp_path, [TrainerKeepZeros(masks)], max_steps=9).train(
         resume_from_checkpoint=str(tmp_path / "checkpoint-3")
     )
     assert not refilled(again, masks)
@@ -113,7 +113,7 @@ def test_an_adapter_is_merged_under_masks(tmp_path):
     config = peft.LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
     adapted = peft.get_peft_model(copy.deepcopy(model), config)
     with pytest.raises(InputError, match="has adapters"):
-        trained(adapted, tmp_path, [KeepZeros(masks)]).train()
+        trained(adapted, tmp_path, [TrainerKeepZeros(masks)]).train()
     adapted = peft.get_peft_model(copy.deepcopy(model), config)
     trained(adapted, tmp_path, []).train()
     plain = copy.deepcopy(adapted).merge_and_unload()

@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn.utils import prune
 
 from chita.errors import CheckpointError, InputError
-from chita.models.checkpoint import load_weights, read_tensors
-from chita.models.paper.mlpnet import MLPNet, key_map
+from chita.models.checkpoint import load, load_weights
+from chita.models.paper import key_map
+from chita.models.paper.mlpnet import MLPNet
 from chita.models.zoo import MODELS, load_model, load_network
 from tests.networks import LanguageModel
 
@@ -28,15 +29,15 @@ def test_plain_torch_files_and_their_envelopes(tmp_path, envelope):
     state = MLPNet().state_dict()
     path = tmp_path / "weights.pth"
     torch.save({"epoch": 3, envelope: state} if envelope else state, path)
-    assert all(torch.equal(read_tensors(path)[name], state[name]) for name in state)
+    assert all(torch.equal(load(path)[name], state[name]) for name in state)
 
 
 def test_safetensors_whatever_the_suffix_and_run_folders(tmp_path):
     state = MLPNet().state_dict()
     for name in ("model.safetensors", "weights.bin"):
         save_file(state, tmp_path / name)
-        assert read_tensors(tmp_path / name).keys() == state.keys()
-    assert read_tensors(tmp_path).keys() == state.keys()
+        assert load(tmp_path / name).keys() == state.keys()
+    assert load(tmp_path).keys() == state.keys()
 
 
 class Hostile:
@@ -51,45 +52,45 @@ def test_code_in_a_pickle_does_not_run_unless_asked_for(tmp_path):
     path, trace = tmp_path / "hostile.pth", tmp_path / "ran"
     torch.save({"state_dict": MLPNet().state_dict(), "x": Hostile(trace)}, path)
     with pytest.raises(CheckpointError, match=r"would run code.*`allow_pickle`"):
-        read_tensors(path)
+        load(path)
     assert not trace.exists()
-    assert len(read_tensors(path, allow_pickle=True)) == 3
+    assert len(load(path, allow_pickle=True)) == 3
     assert trace.exists()
     bare = tmp_path / "bare.pkl"
     bare.write_bytes(pickle.dumps(Hostile(tmp_path / "ran2")))
     with pytest.raises(CheckpointError):
-        read_tensors(bare)
+        load(bare)
     assert not (tmp_path / "ran2").exists()
 
 
 def test_a_pickle_of_a_package_that_is_absent_names_it(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"cabsent_package\nThing\n.")
     with pytest.raises(CheckpointError, match="`allow_pickle`"):
-        read_tensors(tmp_path / "w.pth")
+        load(tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match=r"absent_package.*Install it"):
-        read_tensors(tmp_path / "w.pth", allow_pickle=True)
+        load(tmp_path / "w.pth", allow_pickle=True)
 
 
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(CheckpointError, match="does not exist"):
-        read_tensors(tmp_path / "absent.pth")
+        load(tmp_path / "absent.pth")
     for name in ("broken.safetensors", "broken.pth", "empty.pth"):
         (tmp_path / name).write_bytes(b"" if "empty" in name else b"not a checkpoint at all")
         with pytest.raises(CheckpointError, match=name):
-            read_tensors(tmp_path / name)
+            load(tmp_path / name)
     for content in (b"hello world", b"<html></html>", b"a", b"q", b"{}"):
         (tmp_path / "junk.pth").write_bytes(content)
         for allow_pickle in (False, True):
             with pytest.raises(CheckpointError, match="neither a safetensors nor"):
-                read_tensors(tmp_path / "junk.pth", allow_pickle=allow_pickle)
+                load(tmp_path / "junk.pth", allow_pickle=allow_pickle)
     save_file(MLPNet().state_dict(), tmp_path / "cut.safetensors")
     whole = (tmp_path / "cut.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[:-100])
     with pytest.raises(CheckpointError, match="cut"):
-        read_tensors(tmp_path / "cut.safetensors")
+        load(tmp_path / "cut.safetensors")
     torch.save({"epoch": 3}, tmp_path / "none.pth")
     with pytest.raises(CheckpointError, match="no named tensors"):
-        read_tensors(tmp_path / "none.pth")
+        load(tmp_path / "none.pth")
 
 
 def test_the_key_map_says_what_it_drops():

@@ -151,7 +151,7 @@ def test_data_sets_calibrate_by_name_and_as_a_loader(tmp_path):
 )
 def test_what_cannot_be_is_refused_before_any_work(tmp_path, options, words, monkeypatch):
     folder, data = saved("encoder", tmp_path / "model"), written(tmp_path / "text")
-    monkeypatch.setattr("chita.pruning.run.Opened.run", None)
+    monkeypatch.setattr("chita.cli.prune.perform", None)
     budget = [] if {"--flops", "--sparsity", "--pattern"} & {*options} else ["--sparsity", "0.5"]
     arguments = ["prune", "--model", f"hf:{folder}", "--data", str(data), "--solver", "alps"]
     done = invoke(*arguments, *budget, *options)

@@ -307,9 +307,9 @@ def test_timm_without_a_checkpoint_gives_its_own_weights(timm, tmp_path):
     ("name", "told"),
     [
         ("offline", r"timm:offline cannot be made: ConnectionError.*`weights` as a file"),
-        ("tinny", r"'tinny'\. Did you mean tiny\? timm\.list_models\(\) tells all"),
+        ("tinny", r"'tinny'\. Did you mean tiny\? timm\.list_models\(\) names all"),
         ("lin", r"'lin'\. Did you mean offline\? timm"),
-        ("xxxxx", r"timm has no network 'xxxxx'\. timm\.list_models\(\) tells all"),
+        ("xxxxx", r"timm has no network 'xxxxx'\. timm\.list_models\(\) names all"),
         ("tiny.in2k", r"'tiny\.in2k': Invalid pretrained tag \(in2k\) for tiny.*tiny\.other"),
     ],
 )

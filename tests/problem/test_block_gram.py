@@ -13,12 +13,12 @@ from chita.problem import (
     DenseRows,
     FactoredRows,
     GradientGram,
-    JoinedRows,
+    HStackRows,
     LocalQuadratic,
     Prices,
     block_gram,
 )
-from chita.problem.alike import alike
+from chita.problem.systems import similar
 from chita.solvers import BSO, CHITA
 from tests.problems import block_problem, random_problem
 
@@ -126,13 +126,13 @@ def test_one_block_is_the_whole_fisher_and_every_weight_alone_its_diagonal():
 
 def test_the_mean_of_rows_is_the_gradient_however_rows_are_divided():
     a = torch.randn(5, 9).double()
-    divisors = torch.rand(5).double()
+    output_norms = torch.rand(5).double()
     for curvature in (
         GradientGram(DenseRows(a.T.contiguous())),
         BlockGram(DenseRows(a.T.contiguous()), [slice(0, 4), slice(4, 9)]),
     ):
-        shift = curvature.of_rows(divisors)
-        assert torch.allclose(curvature.pullback(shift), a.T @ divisors / 5)
+        shift = curvature.of_rows(output_norms)
+        assert torch.allclose(curvature.pullback(shift), a.T @ output_norms / 5)
 
 
 @pytest.mark.parametrize("n", [3, 30])  # systems of rows, one by one; of weights, in batches
@@ -233,7 +233,7 @@ def test_factors_take_no_more_room_than_the_rows():
 def test_batches_hold_every_block_once_and_little(counts, n):
     kept = torch.tensor(counts)
     asked = torch.arange(len(counts))[::2]
-    batches = list(alike(kept, asked, lambda count: count * n, 4000))
+    batches = list(similar(kept, asked, lambda count: count * n, 4000))
     assert torch.cat(batches).sort().values.tolist() == asked.tolist()
     for batch in batches:
         widest, least = int(kept[batch].max()), int(kept[batch].min())
@@ -246,7 +246,7 @@ def test_rows_that_are_factors_or_joined():
     n = 4
     one = FactoredRows(torch.randn(3, n).double(), torch.randn(4, n).double())
     two = DenseRows(torch.randn(7, n).double())
-    rows = JoinedRows([one, two])
+    rows = HStackRows([one, two])
     plain = DenseRows(rows.gather(torch.arange(19)))
     blocks = [slice(0, 8), slice(8, 12), slice(12, 15), slice(15, 19)]
     w_bar = torch.randn(19).double()

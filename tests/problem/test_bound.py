@@ -1,15 +1,17 @@
 """The bound: never above the optimum, and near it where the problem is well posed."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 import torch
 
 import chita
-from chita.constraints import Exactly, KeepK, KeepKWithFloors
+from chita.constraints import Exactly, KeepK
 from chita.data.digits import digits
 from chita.errors import InputError
 from chita.problem import lower_bound
+from chita.problem.bound import _bound
 from chita.solvers import BSO, CHITA, SOLVERS
 from tests.conformance.table import BY_GRADIENTS
 from tests.problems import random_problem
@@ -57,9 +59,7 @@ def test_for_one_allowed_mask_it_is_the_minimum():
 
 def test_floors_bound_what_floors_allow():
     problem, dense = random_problem(6, 9, ridge=0.1, first_order=0.0, seed=1)
-    floors = KeepKWithFloors(
-        size=9, k=4, segments=(slice(0, 4), slice(4, 6), slice(6, 9)), least=(0, 1, 2)
-    )
+    floors = KeepK(size=9, k=4, segments=(slice(0, 4), slice(4, 6), slice(6, 9)), least=(0, 1, 2))
     free = KeepK(size=9, k=4)
     narrow, wide = (CHITA(bound=True).solve(problem, c) for c in (floors, free))
     assert wide.lower_bound <= dense.best(4) + 1e-12
@@ -98,3 +98,20 @@ def test_the_bound_and_the_gap_stand_in_the_record(solver):
     assert found.objective == plain.objective
     assert found.lower_bound <= found.objective
     assert found.gap == (found.objective - found.lower_bound) / abs(found.objective)
+
+
+def test_a_constant_of_the_problem_moves_the_bound_with_it():
+    problem, _ = random_problem(6, 12, ridge=0.1, first_order=1.0, seed=0)
+    constraint = KeepK(size=12, k=4)
+    minimum = problem.minimise_on(torch.arange(4))
+    bound = lower_bound(problem, constraint, minimum)
+    moved = lower_bound(replace(problem, offset=problem.offset + 2.5), constraint, minimum)
+    assert moved == pytest.approx(bound + 2.5, rel=1e-9)
+
+
+def test_a_step_that_ran_away_bounds_nothing():
+    problem, _ = random_problem(6, 12, ridge=0.1, first_order=1.0, seed=0)
+    far = torch.full_like(problem.anchor, torch.inf)
+    value, _, mask = _bound(problem, KeepK(size=12, k=4), far, exact=True)
+    assert value == -torch.inf
+    assert (mask.dtype, int(mask.sum())) == (torch.bool, 0)

@@ -10,12 +10,12 @@ from chita.problem import (
     DenseRows,
     FactoredRows,
     GradientGram,
-    JoinedRows,
+    HStackRows,
     LocalQuadratic,
-    StackedRows,
+    VStackRows,
     gradient_gram,
 )
-from chita.problem import rows as rows_module
+from chita.problem.rows import dense as dense_module
 from chita.solvers import BSO, CHITA
 
 N = 7
@@ -31,7 +31,7 @@ def joined(dtype=torch.float64):
     first, a = factored(4, 5, dtype=dtype)
     second = torch.randn(N, 6, dtype=dtype)
     third, b = factored(3, 2, dtype=dtype)
-    rows = JoinedRows([first, DenseRows(second.T.contiguous()), third])
+    rows = HStackRows([first, DenseRows(second.T.contiguous()), third])
     return rows, torch.cat([a, second, b], 1)
 
 
@@ -40,8 +40,8 @@ def stacked(dtype=torch.float64):
     first, a = factored(4, 8, n=3, dtype=dtype)
     second, b = factored(2, 8, n=4, dtype=dtype)
     third = torch.randn(4, 16, dtype=dtype)
-    below = JoinedRows([second, DenseRows(third.T.contiguous())])
-    return StackedRows([first, below]), torch.cat([a, torch.cat([b, third], 1)])
+    below = HStackRows([second, DenseRows(third.T.contiguous())])
+    return VStackRows([first, below]), torch.cat([a, torch.cat([b, third], 1)])
 
 
 MADE = {
@@ -104,7 +104,7 @@ def test_products_of_equal_parts(name, count):
 
 @pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16, torch.float16])
 def test_products_of_equal_parts_in_the_type_that_is_asked_for(storage, monkeypatch):
-    monkeypatch.setattr(rows_module, "_ENTRIES", 60)  # some parts at a time
+    monkeypatch.setattr(dense_module, "_ENTRIES", 60)  # some parts at a time
     a = torch.randn(5, 24) * torch.logspace(-4, 0, 24)
     rows = DenseRows(a.T.contiguous()).stored_as(storage, (slice(0, 24),))
     exact = rows.gather(torch.arange(24)).T.double().view(5, 6, 4)
@@ -128,7 +128,7 @@ def test_a_part_of_dense_rows_is_not_copied_and_keeps_its_scale():
 
 def test_a_gram_of_all_is_had_from_the_factors_alone():
     rows, a = factored(4, 8)
-    both = JoinedRows([rows, rows])
+    both = HStackRows([rows, rows])
     assert torch.allclose(rows.whole_gram().tril(), (a @ a.T).tril())
     assert torch.allclose(both.whole_gram().tril(), (2 * a @ a.T).tril())
     assert joined()[0].whole_gram() is None

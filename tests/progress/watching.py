@@ -20,7 +20,7 @@ class Remembering:
         self.tasks.append(tuple(self.running))
         self.running = None
 
-    def tell(self, task, values):
+    def report(self, task, values):
         assert values
         self.told.append((task, dict(values)))
 

@@ -152,15 +152,15 @@ def test_evaluating_and_planning_a_network_with_computed_weights(tmp_path, monke
     assert chita.plan(lazy, ignore="0").prunable == 8
 
 
-def test_many_rows_of_few_weights_need_little_memory():
+def test_many_gradients_of_few_weights_need_little_memory():
     model = nn.Linear(6, 3)
     few, many = (
-        chita.plan(model, fisher=chita.Fisher(samples=rows)).peak_bytes for rows in (10, 40_000)
+        chita.plan(model, fisher=chita.Fisher(samples=count)).peak_bytes for count in (10, 40_000)
     )
     assert many - few < 100e6
 
 
-def test_overruled_rules_are_told_and_the_rest_of_the_misuse_is_refused():
+def test_overruled_rules_are_named_and_the_rest_of_the_misuse_is_refused():
     done = invoke("prune", "--nnz=50", "--solver=magnitude", "--targets=fc*", "--ignore=Linear")
     assert done.exit_code == 0, done.output
     assert "fc1.weight is pruned: targets fc* (over ignore Linear)" in done.stderr

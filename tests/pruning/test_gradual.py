@@ -42,7 +42,7 @@ def same(one, other):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_every_method_keeps_exactly_the_count_and_trains_what_is_kept(solver):
+def test_every_solver_keeps_exactly_the_count_and_trains_what_is_kept(solver):
     dense = network()
     found = pruned(solver=solver)
     assert found.record.nnz == 3404 == sum(int(mask.sum()) for mask in found.masks.values())
@@ -60,7 +60,7 @@ def test_every_method_keeps_exactly_the_count_and_trains_what_is_kept(solver):
         "2:4",
         pytest.param("4x1 & sparsity=0.6", marks=pytest.mark.slow),
         "nnz=1000",
-        pytest.param("rows & sparsity=0.7", marks=pytest.mark.slow),
+        pytest.param("outputs & sparsity=0.7", marks=pytest.mark.slow),
         chita.Quotas({"fc1": 0.9, "fc*": 0.5}),
         pytest.param("flops=0.3", marks=pytest.mark.slow),
         pytest.param("flops=0.3 & sparsity=0.8", marks=pytest.mark.slow),
@@ -122,7 +122,7 @@ def test_inner_stages_go_from_event_to_event():
     expected = [0.4 / 3, 0.8 / 3, 0.4, 0.4 + 0.4 / 3, 0.4 + 0.8 / 3, 0.8]
     assert [s.sparsity for s in found.record.stages] == pytest.approx(expected, abs=1e-4)
     hashes = [stage.data_hash for stage in found.record.stages]
-    assert len(set(hashes)) > 3  # fresh rows, until all samples were drawn
+    assert len(set(hashes)) > 3  # fresh samples, until all samples were drawn
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_no_regrowth_over_events_and_regrowth(masks):
     assert any(bool((~b[n] & a[n]).any()) for b, a in pairs for n in b)
 
 
-def test_no_regrowth_over_events_that_rehearse(masks):
+def test_no_regrowth_over_events_with_pilot_runs(masks):
     events = training(epochs=2, events=2, initial=0.97, rate=0.1, batch=20)
     found = pruned(
         solver="iht", training=events, sparsity=0.97, stages=chita.Stages(3, regrow=False)
@@ -166,7 +166,7 @@ def test_no_regrowth_over_events_that_rehearse(masks):
 
 
 @pytest.mark.parametrize("loaded", [False, True])
-def test_held_out_samples_are_not_trained_on(monkeypatch, loaded):
+def test_validation_samples_are_not_trained_on(monkeypatch, loaded):
     seen = []
     step = FineTuner._step
 
@@ -176,12 +176,12 @@ def test_held_out_samples_are_not_trained_on(monkeypatch, loaded):
 
     monkeypatch.setattr(FineTuner, "_step", note)
     x, y = digits()[0].first(300).batch
-    rows = torch.utils.data.TensorDataset(x, y)
-    data = torch.utils.data.DataLoader(rows, batch_size=10) if loaded else (x, y)
+    samples = torch.utils.data.TensorDataset(x, y)
+    data = torch.utils.data.DataLoader(samples, batch_size=10) if loaded else (x, y)
     found = pruned(data=data, training=training(epochs=2, batch=10))
     trained = {tuple(row.flatten().tolist()) for batch in seen for row in batch}
     held = 300 - len({tuple(row.flatten().tolist()) for row in x} & trained)
-    assert found.record.held_out == 30
+    assert found.record.validation == 30
     assert 30 <= held <= 30 + 9  # and those of a last batch that is not whole
 
 
@@ -286,7 +286,7 @@ def test_a_rate_that_is_far_too_large_diverges_in_truth():
         pruned(training=training(rate=1e8, warm_up=0))
 
 
-def test_the_measure_is_told_after_every_event_and_epoch():
+def test_the_measure_is_called_after_every_event_and_epoch():
     calls = []
 
     def measure(model):

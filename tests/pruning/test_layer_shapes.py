@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import chita
+from chita.models.blocks import network_blocks
 from chita.models.prunable import prunable_layout
-from chita.models.units import units_of
 from tests.families.language import FAMILIES
 
 SHAPES = {
@@ -96,7 +96,7 @@ def test_layers_of_hugging_face_that_hold_inputs_first():
         stages=chita.Stages(bn_recalibrate=False),
         ignore="lm_head",
     )
-    first = units_of(model, prunable_layout(model, ignore="lm_head").names)[0]
+    first = network_blocks(model, prunable_layout(model, ignore="lm_head").names)[0]
     name = next(n for n in first.tensors if "c_attn" in n)
     module = model.get_submodule(name.rpartition(".")[0])
     assert module.weight.shape == (16, 48)

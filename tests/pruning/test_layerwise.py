@@ -1,4 +1,4 @@
-"""Pruning layer by layer, against running the whole network for every unit."""
+"""Pruning layer by layer, against running the whole network for every block."""
 
 import pytest
 import torch
@@ -8,11 +8,10 @@ import chita
 from chita.constraints import ByOutliers, Sparsity
 from chita.data.digits import digits
 from chita.errors import InputError
+from chita.models.blocks import network_blocks
 from chita.models.prunable import prunable_layout
-from chita.models.units import units_of
 from chita.problem import InputGram, LocalQuadratic
-from chita.pruning.layers import layers_of
-from chita.pruning.outliers import outlier_shares
+from chita.pruning.layers import layers_of, outlier_shares
 from chita.solvers import ALPS, BSO, SparseGPT
 from tests.families.language import FAMILIES
 from tests.families.transformers import SHAPES
@@ -36,20 +35,20 @@ def inputs_of(model, modules, batch):
 
 
 def one_after_another(model, layout, batch, sparsity, solver, ridge=0.01):
-    """Linear layers, unit by unit, each on what it is given in the network as it is by then."""
+    """Linear layers, block by block, each on what it is given in the network as it is by then."""
     layers = {layer.name: layer for layer in layers_of(model, layout)}
-    units = {unit.name: unit for unit in units_of(model, layout.names)}
+    blocks = {block.name: block for block in network_blocks(model, layout.names)}
     order, errors = [], {}
     handles = [
         model.get_submodule(n).register_forward_pre_hook(lambda *_, n=n: order.append(n))
-        for n in units
+        for n in blocks
     ]
     with torch.no_grad():
         model(**batch)
     for handle in handles:
         handle.remove()
     for name in dict.fromkeys(order):
-        modules = {tensor: layers[tensor].module for tensor in units[name].tensors}
+        modules = {tensor: layers[tensor].module for tensor in blocks[name].tensors}
         for tensor, x in inputs_of(model, modules, batch).items():
             layer, weight = layers[tensor], modules[tensor].weight
             turned = layer.turned
@@ -94,12 +93,12 @@ def test_every_layer_is_pruned_on_what_it_gets_by_then(name, solver):
     )
     layout = prunable_layout(model, ignore=ignored)
     errors = one_after_another(model, layout, batch, 0.5, solver)
-    assert {layer.name for layer in found.layers if layer.solved.left is None} == errors.keys()
+    assert {layer.name for layer in found.layers if layer.solved.skipped is None} == errors.keys()
     for layer in found.layers:
         ours = found.model.get_parameter(layer.name)
         assert layer.kept == int((ours != 0).sum()) == found.masks[layer.name].sum()
         assert torch.allclose(ours, model.get_parameter(layer.name), rtol=1e-2, atol=2e-3)
-        if layer.solved.left is None:
+        if layer.solved.skipped is None:
             assert layer.solved.error == pytest.approx(errors[layer.name], rel=2e-2, abs=1e-5)
 
 
@@ -132,8 +131,8 @@ def test_experts_that_saw_too_little_are_left_dense_and_named():
     model = Sparse()
     data = (torch.randn(16, 5, 8), torch.zeros(16).long())
     found = chita.prune(model, data, sparsity=0.5, solver="alps", fisher=chita.Fisher(samples=16))
-    left = {layer.name.partition("layers.0.")[2]: layer.solved.left for layer in found.layers}
-    assert left == {
+    skipped = {layer.name.partition("layers.0.")[2]: layer.solved.skipped for layer in found.layers}
+    assert skipped == {
         "experts.0.weight": None,
         "experts.1.weight": "saw 2 inputs, fewer than the 8 entries of each",
         "experts.2.weight": "saw zeros alone",
@@ -160,8 +159,8 @@ def test_few_tokens_leave_a_singular_gram_which_a_larger_ridge_makes_good():
         raised = chita.prune(model, data, quadratic=chita.Quadratic(ridge=0.0), **options)
         if solver in ("obc", "sparsegpt"):  # which invert the whole Gram
             assert 0 < raised.layers[0].solved.ridge < usual.layers[0].solved.ridge
-            assert raised.layers[0].solved.raised
-        assert not any(layer.solved.raised for layer in usual.layers)
+            assert raised.layers[0].solved.ridge_raised
+        assert not any(layer.solved.ridge_raised for layer in usual.layers)
         for layer in raised.layers:
             assert layer.kept == layer.weights // 2
             assert layer.solved.error < 1
@@ -186,7 +185,7 @@ def test_nothing_and_all_but_one_weight_are_removed(solver):
     [
         chita.NofM(2, 4),
         chita.Blocks(4, 1, sparsity=0.5),
-        chita.PerRow(0.5),
+        chita.PerOutput(0.5),
         chita.PerLayer(0.5, distribution="erk"),
         chita.Quotas({"*": 0.5, "*attn*": 0.75}),
     ],
@@ -201,7 +200,7 @@ def test_every_budget_with_shares_is_met(budget):
             assert bool((mask.reshape(-1, 4).sum(1) == 2).all())
         if isinstance(budget, chita.Blocks):
             assert bool((mask.unflatten(0, (-1, 4)).sum(1) % 4 == 0).all())
-        if isinstance(budget, chita.PerRow):
+        if isinstance(budget, chita.PerOutput):
             assert bool((mask.sum(1) == mask.shape[1] // 2).all())
         if isinstance(budget, chita.Quotas):
             assert layer.kept == layer.weights // (4 if "attn" in layer.name else 2)
@@ -259,7 +258,7 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, at):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"solver": "alps", "layerwise": False}, "ALPS prunes layer by layer alone"),
+        ({"solver": "alps", "layerwise": False}, "ALPS only prunes layer by layer"),
         ({"solver": "woodfisher", "layerwise": True}, "WoodFisher prunes by gradients"),
         ({"solver": "alps", "stages": 3}, "takes no `stages`. Leave"),
         ({"solver": "alps", "fisher": chita.Fisher(history=1)}, "takes no `history`"),
@@ -309,16 +308,16 @@ def test_owl_keeps_more_where_outliers_are():
     layers = {
         layer.name: layer for layer in layers_of(model, prunable_layout(model, None, "lm_head"))
     }
-    units = units_of(model, list(layers))
-    shares = outlier_shares(layers, units, lambda b: model(**b), [batch])
+    blocks = network_blocks(model, list(layers))
+    shares = outlier_shares(layers, blocks, lambda b: model(**b), [batch])
     seen = inputs_of(model, {name: layer.module for name, layer in layers.items()}, batch)
-    for unit in units:
+    for block in blocks:
         scores = torch.cat([
             (layers[n].module.weight.T.abs() * seen[n].square().mean(0).sqrt()).flatten()
-            for n in unit.tensors
+            for n in block.tensors
         ])
         expected = float((scores > 5 * scores.mean()).double().mean())
-        assert all(shares[n] == pytest.approx(expected, abs=1e-3) for n in unit.tensors)
+        assert all(shares[n] == pytest.approx(expected, abs=1e-3) for n in block.tensors)
 
 
 def test_owl_needs_layers_to_measure():

@@ -25,10 +25,10 @@ def test_a_plan_lists_every_parameter_with_its_rule_and_its_bytes():
     assert found.kept == found.prunable // 10
     factored = next(
         t for t in found.tensors if t.name == "fc.weight"
-    )  # one position per row: ten outputs and their inputs are kept
+    )  # one position per gradient: ten outputs and their inputs are kept
     assert factored.bytes == (10 + 64) * 50 * 4
     expected = (found.prunable - 640) * 50 * 4 + factored.bytes
-    assert found.row_bytes == sum(t.bytes for t in found.tensors) == expected
+    assert found.gradient_bytes == sum(t.bytes for t in found.tensors) == expected
     run = chita.prune(
         model, digits()[0], sparsity=0.9, ignore=["conv1"], fisher=chita.Fisher(samples=50)
     )
@@ -66,10 +66,10 @@ def test_the_cost_of_a_sample_is_counted_by_hand():
     assert sample_cost(looks, LOSSES["cross_entropy"], (torch.ones(1, 3), torch.ones(1))) is None
 
 
-def test_methods_that_collect_nothing_cost_no_rows():
+def test_solvers_that_collect_nothing_cost_no_gradients():
     model = chita.load_model("digits-mlp")
     found = chita.plan(model, solver="magnitude")
-    assert (found.rows, found.row_bytes, found.kept) == (0, 0, None)
+    assert (found.samples, found.gradient_bytes, found.kept) == (0, 0, None)
     assert found.peak_bytes > 10**7
 
 
@@ -86,7 +86,7 @@ def test_bad_input_is_refused_as_in_pruning():
             chita.plan(model, **arguments)
 
 
-def test_a_plan_tells_which_of_two_limits_binds():
+def test_a_plan_says_which_of_two_limits_binds():
     model = chita.load_model("digits-cnn")
     both = chita.Flops(0.3) & chita.Sparsity(0.6)
     weights, operations = chita.plan(model, digits()[0], budget=both).limits
@@ -119,15 +119,16 @@ def test_a_plan_of_layers_and_one_of_training():
     trained = chita.plan(model, data, sparsity=0.5, **options)
     assert trained.train_seconds > 0
     ratio = trained.collect_seconds / once.collect_seconds
-    assert 1.5 < ratio < 6  # three events, at a speed that is measured anew
+    assert 1.5 < ratio < 6  # three events, at a speed that is measured again
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data.batch))
     assert chita.plan(model, loader, **options).train_seconds is None
 
 
-def test_rows_of_earlier_stages_are_held_too():
+def test_the_history_is_held_too():
     model = chita.load_model("digits-mlp")
     plain = chita.plan(model, stages=3, fisher=chita.Fisher(samples=100))
-    for earlier, lots in ((0, 1), (1, 2), (5, 3)):
-        found = chita.plan(model, stages=3, fisher=chita.Fisher(samples=100, history=earlier))
-        assert (found.rows, found.row_bytes) == (100 * lots, plain.row_bytes * lots)
-    assert chita.plan(model, fisher=chita.Fisher(samples=100, history=2)).rows == 100
+    for history, lots in ((0, 1), (1, 2), (5, 3)):
+        found = chita.plan(model, stages=3, fisher=chita.Fisher(samples=100, history=history))
+        assert found.samples == 100 * lots
+        assert found.gradient_bytes == plain.gradient_bytes * lots
+    assert chita.plan(model, fisher=chita.Fisher(samples=100, history=2)).samples == 100

@@ -32,10 +32,10 @@ def run(**options):
         (
             {"layerwise": True, "solver": "wanda"},
             [
-                "order of units",
+                "order of blocks",
                 *(
-                    f"{unit}, {i} of 4: {task}"
-                    for i, unit in enumerate(("conv1", "conv2", "conv3", "fc"), 1)
+                    f"{block}, {i} of 4: {task}"
+                    for i, block in enumerate(("conv1", "conv2", "conv3", "fc"), 1)
                     for task in ("inputs", "solve", "run")
                 ),
                 "batch norms",
@@ -59,7 +59,7 @@ def run(**options):
     ],
     ids=["bound", "stages", "layers", "training", "search"],
 )
-def test_all_that_is_long_is_told_to_its_end(options, expected):
+def test_all_that_is_long_is_shown_to_its_end(options, expected):
     remembering, _ = run(**options)
     tasks = [task for task, *_ in remembering.tasks]
     assert tasks == [task for task in expected if task != "fc, 4 of 4: run"]
@@ -72,31 +72,31 @@ def test_outliers_are_looked_for_in_sight():
     assert remembering.tasks[0] == ("outliers", 3, 3, "batches")
 
 
-def test_what_stages_came_to_is_told_as_recorded():
+def test_what_stages_came_to_is_reported_as_recorded():
     remembering, record = run(**FIXED, stages=4)
     for i, (stage, (task, told)) in enumerate(zip(record.stages, remembering.told, strict=True), 1):
         assert task == f"stage {i} of 4"
         left = told.pop(RUN_SECONDS_LEFT, None)
-        assert told == {"objective": stage.objective, "held_out_loss": stage.held_out_loss}
+        assert told == {"objective": stage.objective, "validation_loss": stage.validation_loss}
         spent = sum(sum(done.seconds.values()) for done in record.stages[:i])
         expected = {3: None, 4: 0.0}.get(i, spent / i * (4 - i))
         assert left == (expected and pytest.approx(expected))
 
 
-def test_rehearsals_are_told_apart_from_the_run():
+def test_pilot_runs_are_told_apart_from_the_run():
     remembering, record = run(
         stages=3,
         fisher=chita.Fisher(samples=40, structure="full"),
         quadratic=chita.Quadratic(first_order=1.0, step_size=1.0),
     )
     places = [task for task, _ in remembering.told]
-    assert places[0] == "rehearsal 1: stage 1 of 3"
+    assert places[0] == "pilot run 1: stage 1 of 3"
     assert places[-3:] == ["stage 1 of 3", "stage 2 of 3", "stage 3 of 3"]
-    assert remembering.told[-3][1]["held_out_loss"] == record.stages[0].held_out_loss
+    assert remembering.told[-3][1]["validation_loss"] == record.stages[0].validation_loss
     assert not any(RUN_SECONDS_LEFT in told for _, told in remembering.told[:-3])
 
 
-def test_epochs_and_layers_are_told_as_recorded():
+def test_epochs_and_layers_are_reported_as_recorded():
     remembering, record = run(training=TRAINED, solver="magnitude", measure=lambda _: 7.0)
     epochs = [told for task, told in remembering.told if task.startswith("epoch")]
     assert [told["loss"] for told in epochs] == [epoch.loss for epoch in record.training.epochs]

@@ -165,7 +165,7 @@ def test_zeros_are_a_mask_only_where_there_are_any(tmp_path):
     ids=["chosen", "given"],
 )
 def test_refitting_the_mask_of_a_back_solve_repeats_it(calibration, quadratic):
-    """On one support both are one computation, whether the pose is given or chosen."""
+    """On one support both are one computation, whether the quadratic is given or tuned."""
     model = chita.load_model("digits-mlp")
     solved = chita.prune(
         model,

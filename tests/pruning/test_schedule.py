@@ -23,7 +23,7 @@ def test_schedules_by_hand():
     assert Stages(count=2, schedule="geometric").sparsities(0.99) == (pytest.approx(0.9), 0.99)
 
 
-def test_a_list_of_sparsities_tells_the_number_of_stages():
+def test_a_list_of_sparsities_gives_the_number_of_stages():
     stages = Stages(schedule=[0.5, 0.5, 0.9])
     assert stages.number == 3
     assert stages.sparsities(0.9) == (0.5, 0.5, 0.9)

@@ -1,4 +1,4 @@
-"""Losses of tensors pruned alone, against masking and pruning them by hand."""
+"""Losses of tensors pruned by themselves, against masking and pruning them by hand."""
 
 import json
 from dataclasses import replace
@@ -12,12 +12,12 @@ import chita
 from chita.constraints.parse import read_levels
 from chita.data.digits import digits
 from chita.errors import InputError, NumericalError, OutputError
-from chita.pruning.samples import Sampling, Source
+from chita.pruning.calibration import Calibration, Sampling
 from chita.sensitivity_record import SensitivityRecord
 
 SIZES = {"fisher": chita.Fisher(samples=60), "validation": 40, "seed": 3}
 PLAIN = {"solver": "magnitude", **SIZES}
-POSED = chita.Quadratic(ridge="0.1x", step_size=1)
+FIXED = chita.Quadratic(ridge="0.1x", step_size=1)
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +34,16 @@ def table(found):
     return {(level.tensor, level.sparsity): level.loss for level in found.levels}
 
 
-def loss_on_held(model, calibration):
-    """The mean loss on the samples that a run with `SIZES` holds out."""
-    (batch,) = Source(Sampling(**SIZES), calibration, judged=True).held.parts
+def validation_loss(model, calibration):
+    """The mean loss on the validation samples of a run with `SIZES`."""
+    (batch,) = Calibration(Sampling(**SIZES), calibration, validated=True).sampler.validation.parts
     with torch.no_grad():
         return float(cross_entropy(model.eval()(batch[0]), batch[1]))
 
 
 def test_the_growth_is_that_of_masking_one_tensor_by_hand(model, calibration):
     found = chita.sensitivity(model, calibration, sparsities=(0.9, 0.5), **PLAIN)
-    dense = loss_on_held(model, calibration)
+    dense = validation_loss(model, calibration)
     assert found.dense_loss == pytest.approx(dense, rel=1e-5)
     names = [name for name in model.state_dict() if name.endswith("weight")]
     assert list(table(found)) == [(name, s) for name in names for s in (0.0, 0.5, 0.9)]
@@ -56,16 +56,16 @@ def test_the_growth_is_that_of_masking_one_tensor_by_hand(model, calibration):
             least = before.abs().flatten().sort(descending=True).values[k - 1]
             weight.data[before.abs() < least] = 0
             assert int((weight != 0).sum()) == k
-            expected = loss_on_held(model, calibration) - dense
+            expected = validation_loss(model, calibration) - dense
             weight.data.copy_(before)
             assert expected > 0.01
             assert table(found)[name, sparsity] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("solver", ["bso", "chita", "obd"])
-def test_the_growth_is_that_of_pruning_one_tensor_alone(model, calibration, solver):
+def test_the_growth_is_that_of_pruning_one_tensor_only(model, calibration, solver):
     brief = chita.solvers.CHITA().brief if solver == "chita" else solver  # as between stages
-    options = {"solver": solver, "quadratic": POSED, **SIZES}
+    options = {"solver": solver, "quadratic": FIXED, **SIZES}
     found = chita.sensitivity(model, calibration, sparsities=[0.7], **options)
     for layer in found.record.tensors:
         alone = chita.prune(
@@ -74,10 +74,10 @@ def test_the_growth_is_that_of_pruning_one_tensor_alone(model, calibration, solv
             targets=[layer.name],
             sparsity=0.7,
             solver=brief,
-            quadratic=replace(POSED, first_order=0),
+            quadratic=replace(FIXED, first_order=0),
             **SIZES,
         )
-        expected = loss_on_held(alone.model, calibration) - found.dense_loss
+        expected = validation_loss(alone.model, calibration) - found.dense_loss
         assert table(found)[layer.name, 0.7] == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
@@ -109,7 +109,7 @@ def test_a_network_is_not_touched_by_a_measuring_that_fails(model, calibration):
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_targets_are_measured_alone(model, calibration):
+def test_only_targets_are_measured(model, calibration):
     found = chita.sensitivity(model, calibration, targets="fc2", sparsities=(0.5,), **PLAIN)
     assert [tensor.name for tensor in found.record.tensors] == ["fc2.weight"]
     whole = chita.sensitivity(model, calibration, sparsities=(0.5,), **PLAIN)
@@ -139,7 +139,7 @@ def test_what_is_saved_is_read_again(model, calibration, tmp_path):
         "loss": table(found)["fc2.weight", 0.5],
     }
     assert plain["tensors"][0] == {"name": "fc1.weight", "shape": [128, 64], "weights": 8192}
-    assert (plain["solver"], plain["rows"], plain["held_out"]) == ("bso", 60, 40)
+    assert (plain["solver"], plain["samples"], plain["validation"]) == ("bso", 60, 40)
     for path in ("levels.csv", "folder"):
         with pytest.raises(OutputError, match=r"exists\. Choose another path, or replace"):
             found.save(tmp_path / path)
@@ -173,7 +173,7 @@ def test_a_level_at_which_the_loss_is_not_finite_is_left_out(model, calibration)
     assert ("fc2.weight", 0.7) not in table(found)
     assert ("fc3.weight", 0.7) in table(found)
     nn.init.zeros_(model.fc2.weight)
-    with pytest.raises(NumericalError, match="on the 40 samples held out, is inf"):
+    with pytest.raises(NumericalError, match="on 40 validation samples, is inf"):
         chita.sensitivity(model, calibration, loss=loss, **PLAIN)
 
 
@@ -217,6 +217,6 @@ def test_a_network_or_a_loss_that_fails_is_named_where_nothing_is_collected(cali
         run(model, calibration, solver="magnitude", loss=loss, **options)
 
 
-def test_data_are_needed_by_every_method(model):
+def test_data_are_needed_by_every_solver(model):
     with pytest.raises(InputError, match="needs calibration data"):
         chita.sensitivity(model, None, solver="magnitude")

@@ -40,10 +40,10 @@ def stage(sparsity, before, after, predicted, trace=(0.3, 0.2, 0.1), **fields):
         predicted=predicted,
         ridge=0.1,
         first_order=0.0,
-        step=1.0,
-        fisher_blocks="full",
+        step_size=1.0,
+        structure="full",
         loss_before=before,
-        held_out_loss=after,
+        validation_loss=after,
         increases={"a": 0.25, "b": 0.5},
         status="converged",
         iterations=len(trace) - 1,
@@ -66,9 +66,9 @@ def record(names=("a", "b"), stages=None, **fields):
         "prunable": 1000,
         "ridge": 0.1,
         "first_order": 0.0,
-        "step": 1.0,
-        "rows": 10,
-        "row_size": 1,
+        "step_size": 1.0,
+        "samples": 10,
+        "samples_per_gradient": 1,
         "seed": 0,
         "loss": "cross_entropy",
         "objective": 0.4,
@@ -100,8 +100,8 @@ def sensitivities(names=("a", "b"), sparsities=(0.5, 0.9)):
         for sparsity in (0.0, *sparsities)
     ]
     return SensitivityRecord(
-        settings={}, solver="chita", options={}, model="Net", seed=0, rows=10, row_size=1,
-        data_hash=None, fisher="improved", held_out=40, loss="cross_entropy", dense_loss=0.1,
+        settings={}, solver="chita", options={}, model="Net", seed=0, samples=10, samples_per_gradient=1,
+        data_hash=None, weighting="improved", validation=40, loss="cross_entropy", dense_loss=0.1,
         sparsities=sparsities, levels=levels, seconds={}, peak_rss_mb=None, versions={},
         tensors=[TensorRecord(name=name, shape=(2, 2), weights=4) for name in names],
     )  # fmt: skip

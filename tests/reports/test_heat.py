@@ -8,8 +8,8 @@ import pytest
 
 from chita.errors import InputError
 from chita.records import LevelRecord
-from chita.reports.of_one import heat_of
 from chita.reports.picture import check_picture, write_picture
+from chita.reports.run_charts import heat_of
 from chita.reports.shade import Shades
 
 figure = pytest.importorskip("matplotlib.figure")

@@ -34,7 +34,7 @@ def deep(error=None):
         for block in range(BLOCKS)
         for kind, weights in (("q", 100), ("up", 200))
     ]
-    return records.record(layers=tuple(layers), step=1.0)
+    return records.record(layers=tuple(layers), step_size=1.0)
 
 
 def printed(show, *arguments, **options):
@@ -81,9 +81,9 @@ def test_the_five_worst_layers_have_names(error, worst):
 def test_no_worst_layers_where_every_layer_has_its_line():
     """Two of 41 have names and shapes that are alike, but one of these was left dense."""
     layers = [layer(0, f"k{'x' * at}", 100, 50, 0.1) for at in range(40)]
-    dense = SolvedRecord(inputs=8, error=None, left="was not solved")
+    dense = SolvedRecord(inputs=8, error=None, skipped="was not solved")
     layers += [layer(1, "k", 100, 100).model_copy(update={"solved": dense})]
-    run = records.record(layers=tuple(layers), step=1.0)
+    run = records.record(layers=tuple(layers), step_size=1.0)
     assert len(layer_rows(run, every=False)) == len(layers)
     assert worst_layers(run, every=False) == []
 

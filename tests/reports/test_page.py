@@ -1,6 +1,5 @@
-"""The page in a real browser: it opens from disk, draws, sorts and filters, and escapes names."""
+"""The page in a real browser: it opens from disk, sorts and filters, and escapes names."""
 
-import json
 import re
 
 import pytest
@@ -26,22 +25,22 @@ def chromium(tmp_path_factory):
         yield found
 
 
-def two_hundred(folder):
+def two_hundred(folder, records=9):
     """Runs of many kinds: a sweep, records with all charts, a hostile one, and a broken line."""
     lines = [
         line(solver, seed, 90.0 - 10 * sparsity - seed / 10 - len(solver) / 7, sparsity)
         for solver in ("chita", "magnitude", "woodfisher", "obd", "cbs")
         for sparsity in (0.5, 0.8, 0.9, 0.95)
-        for seed in range(8)
+        for seed in range(10)
     ]
-    lines.append(line(HOSTILE, 0, 50.0))
+    lines = [*lines[: 199 - records], line(HOSTILE, 0, 50.0)]
     paths = [write_lines(folder / "runs.jsonl", [*lines, {"error": HOSTILE}])]
     epochs = [
         EpochRecord(epoch=e, sparsity=0.5, loss=0.1, rate=0.1, metric=90.0, seconds=1.0)
         for e in (1, 2)
     ]
     levels = [LevelRecord(tensor=t, sparsity=s, loss=s) for t in ("a", HOSTILE) for s in (0.5, 0.9)]
-    for at in range(39):
+    for at in range(records):
         own = record(
             names=("a", HOSTILE),
             seed=at,
@@ -61,8 +60,8 @@ def page(tmp_path_factory):
     return path
 
 
-def test_two_hundred_runs_are_under_8_mb(page):
-    assert page.stat().st_size < 8 * MEGA
+def test_two_hundred_runs_are_under_3_mb(page):
+    assert page.stat().st_size < 3 * MEGA
     assert len(re.findall(r'<section class="run"', page.read_text())) == 200
 
 
@@ -71,12 +70,15 @@ def test_two_hundred_runs_are_under_8_mb(page):
 def test_every_plot_has_marks_and_nothing_is_asked_for(chromium, page, width):
     chromium.open(page, width, phone=width < 600)
     chromium.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-    keys = chromium.run("[...document.querySelectorAll('.chart')].map(c => c.id)")
-    assert len(keys) > 39 * 9
-    for key in [*keys[:18], *keys[-9:]]:  # the comparisons, the first and the last run
-        chromium.run(f"document.getElementById('{key}').scrollIntoView()")
-        marks = ".point, .bars path, .hm image"
-        chromium.until(f"document.getElementById('{key}').querySelector('{marks}') !== null")
+    charts = "[...document.querySelectorAll('figure')]"
+    marks = f"{charts}.map(f => f.querySelectorAll('svg path, svg use, svg image').length)"
+    found = chromium.run(marks)
+    assert len(found) > 9 * 6
+    assert min(found) > 5
+    sizes = chromium.run(f"{charts}.map(f => f.querySelector('svg').getBoundingClientRect().width)")
+    assert min(sizes) > 0.75 * min(width, 500)
+    ids = chromium.run("[...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert len(set(ids)) == len(ids)
     wide = chromium.run("document.documentElement.scrollWidth")
     assert wide <= width
     assert chromium.faults == []
@@ -89,14 +91,8 @@ def test_names_are_shown_as_they_are(chromium, page):
     cells = chromium.run("[...document.querySelectorAll('#runs td')].map(c => c.textContent)")
     assert HOSTILE in cells
     assert HOSTILE in chromium.run("document.querySelector('.warn').textContent")
-    key = chromium.run("document.querySelector('#run-200 .chart').id")
-    chromium.run("document.querySelector('#run-200 details').open = true")
-    chromium.run(f"document.getElementById('{key}').scrollIntoView()")
-    chromium.until(f"document.getElementById('{key}').querySelector('.point, .bars path') !== null")
-    ticks = chromium.run(
-        f"[...document.getElementById('{key}').querySelectorAll('.ytick')].map(t => t.textContent)"
-    )
-    assert sorted(ticks) == sorted(["a", HOSTILE])
+    texts = "[...document.querySelectorAll('#run-200 svg text')].map(t => t.textContent)"
+    assert {"a", f"{HOSTILE[:22]}…{HOSTILE[-21:]}"} <= set(chromium.run(texts))
     assert chromium.faults == []
 
 
@@ -106,7 +102,7 @@ def test_the_table_sorts_and_filters_by_keyboard(chromium, page):
 
     def column(place):
         shown = "[...document.querySelectorAll('#runs tbody tr')].filter(r => !r.hidden)"
-        return chromium.run(f"{shown}.map(r => r.cells[{place}].dataset.value)")
+        return chromium.run(f"{shown}.map(r => r.cells[{place}].textContent)")
 
     heads = chromium.run("[...document.querySelectorAll('#runs th')].map(h => h.textContent)")
     pruned = heads.index("pruned")
@@ -125,13 +121,8 @@ def test_the_table_sorts_and_filters_by_keyboard(chromium, page):
     assert known == sorted(known, reverse=True)  # what is not known comes last
     chromium.run("document.getElementById('filter').focus()")
     chromium.send("Input.insertText", text="WOOD 0.95")
-    assert len(column(0)) == 8
-    assert chromium.run("document.getElementById('shown').textContent") == "8 of 200 runs"
-    chromium.run("document.getElementById('filter').value = ''")
-    chromium.run("document.getElementById('least').focus()")
-    chromium.send("Input.insertText", text="95")
-    assert all(float(v) >= 95 for v in column(heads.index("removed %")))
-    assert len(column(0)) == 40
+    assert len(column(0)) == 10
+    assert chromium.run("document.getElementById('shown').textContent") == "10 of 200 runs"
     chromium.run("document.querySelector('#runs tbody a[href=\"#run-120\"]').click()")
     chromium.until("document.querySelector('#run-120 details').open")
     assert chromium.faults == []
@@ -145,51 +136,27 @@ def test_it_is_light_or_dark_and_prints_light(chromium, tmp_path):
     chromium.open(page)
     back = "getComputedStyle(document.body).backgroundColor"
     assert chromium.run(back) == "rgb(255, 255, 255)"
-    chromium.run("document.getElementById('theme').focus()")
-    chromium.key("Enter", "\r")
-    assert chromium.run(back) == "rgb(21, 24, 28)"
-    assert chromium.run("document.getElementById('theme').ariaPressed") == "true"
-    chromium.until("document.querySelector('.chart .xtitle') !== null")
-    color = "document.querySelector('.chart .xtitle').style.fill"
-    assert chromium.until(f"{color} === 'rgb(231, 233, 236)'")
-    printed = chromium.send("Page.printToPDF", printBackground=False)["data"]
-    assert len(printed) > 50_000
-    assert chromium.run(back) == "rgb(21, 24, 28)"  # as it was
+    text = "getComputedStyle(document.querySelector('svg text')).fill"
+    line = "getComputedStyle(document.querySelector('svg use')).stroke"
+    assert chromium.run(text) == chromium.run(line) == "rgb(28, 30, 33)"
     media = [{"name": "prefers-color-scheme", "value": "dark"}]
     chromium.send("Emulation.setEmulatedMedia", features=media)
-    chromium.open(page)
     assert chromium.run(back) == "rgb(21, 24, 28)"
-    chromium.send("Emulation.setEmulatedMedia", features=[])
-
-
-@needs_chromium
-def test_the_legend_hides_a_series(chromium, page):
-    chromium.open(page)
-    chromium.until("document.querySelector('.legend') !== null")
-    names = chromium.run(
-        "[...document.querySelectorAll('.legend')[0].children].map(e => e.innerText)"
-    )
-    assert names == ["chita", "magnitude", "woodfisher", "obd", "cbs", HOSTILE, "dense"]
-    lines = "document.querySelector('.chart').querySelectorAll('.scatter').length"
-    assert chromium.until(f"{lines} === 7")
-    chromium.run("document.querySelector('.legend button').focus()")
-    chromium.key("Enter", "\r")
-    assert chromium.until(f"{lines} === 6")
-    assert chromium.run("document.querySelector('.legend button').ariaPressed") == "false"
-    chromium.key("Enter", "\r")
-    assert chromium.until(f"{lines} === 7")
-    assert chromium.faults == []
+    assert chromium.run(text) == chromium.run(line) == "rgb(231, 233, 236)"
+    chromium.send("Emulation.setEmulatedMedia", media="print", features=media)
+    assert chromium.run(back) == "rgb(255, 255, 255)"
+    chromium.send("Emulation.setEmulatedMedia", media="", features=[])
+    printed = chromium.send("Page.printToPDF", printBackground=False)["data"]
+    assert len(printed) > 50_000
 
 
 @needs_chromium
 def test_numbers_stand_behind_each_plot(chromium, page):
     chromium.open(page)
-    chromium.run("document.querySelector('.numbers').open = true")
-    rows = (
-        "[...document.querySelectorAll('.numbers tr')].map(r => [...r.cells].map(c => c.innerText))"
-    )
-    found = chromium.until(f"{rows}.length && {rows}")
-    mean = 90 - 5 - 0.35 - 5 / 7
+    chromium.run("document.querySelector('figure details').open = true")
+    rows = "[...document.querySelectorAll('figure')[0].querySelectorAll('tr')]"
+    found = chromium.run(f"{rows}.map(r => [...r.cells].map(c => c.innerText))")
+    mean = 90 - 5 - 0.45 - 5 / 7
     first = next(row for row in found if row[0] == "chita" and row[1] == "0.5")
     assert float(first[2]) == pytest.approx(mean, abs=1e-4)
 
@@ -212,7 +179,7 @@ def test_a_run_of_today_makes_a_page_from_the_command_line(chromium, tmp_path):
     assert done.exit_code == 0, done.output
     chromium.open(tmp_path / "p.html")
     assert chromium.run("document.querySelector('h1').textContent") == "<Mine>"
-    keys = chromium.run("[...document.querySelectorAll('.chart')].map(c => c.id)")
+    keys = chromium.run("[...document.querySelectorAll('figure')].map(f => f.id)")
     written = {path.name for path in (tmp_path / "plots").iterdir()}
     assert written == {f"{key}.{kind}" for key in keys for kind in ("png", "svg")}
     assert chromium.faults == []
@@ -228,10 +195,8 @@ def test_a_run_from_python_has_its_options_without_those_that_are_null():
 
 def test_the_page_asks_the_network_for_nothing():
     text = page_of(make_report(read_runs_of(record())))
-    without = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
-    assert not re.search(r"(src|href)\s*=\s*[\"']?\s*(https?:)?//", without)
-    figures = re.search(r'id="figures">(.*?)</script>', text, re.DOTALL)[1]
-    assert json.loads(figures)
+    assert not re.search(r"(src|href)\s*=\s*[\"']?\s*(https?:)?//", text)
+    assert not re.search(r"@import|url\(\s*[\"']?\s*(https?:)?//", text)
 
 
 def read_runs_of(own):
@@ -245,7 +210,7 @@ def read_runs_of(own):
         (["runs.jsonl", "--out", "p.txt"], "ends in .html"),
         (["runs.jsonl", "--out", "."], "ends in .html"),
         (["runs.jsonl", "--out", "folder.html"], "is a folder"),
-        (["runs.jsonl", "--out", "no/such/p.html"], "could not be written"),
+        (["runs.jsonl", "--out", "no/such/p.html"], "written: no/such is no folder"),
         (["runs.jsonl", "--out", "p.html", "--plots", "runs.jsonl"], "cannot hold plots"),
         ([], "RUNS is missing"),
     ],

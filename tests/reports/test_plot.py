@@ -3,8 +3,8 @@
 import pytest
 
 from chita.reports.accuracy import as_markdown, make_table
+from chita.reports.comparison_charts import chart_of
 from chita.reports.picture import write_picture
-from chita.reports.plot import chart_of
 
 figure = pytest.importorskip("matplotlib.figure")
 
@@ -46,13 +46,16 @@ def drawn(tmp_path, monkeypatch):
 
 
 def test_what_is_missing_and_what_is_kept_have_logarithmic_scales(drawn):
-    axes, places = drawn(lines("sparsity", [(0.5, 98.5), (0.75, 96.5), (0.875, 92.5)]), 99.0)
+    axes, places = drawn(lines("sparsity", [(0.5, 98.0), (0.75, 96.0), (0.875, 92.0)]), 99.0)
     (x1, y1), (x2, y2), (x3, y3) = places
     assert x2 - x1 == pytest.approx(x3 - x2)  # half of what is kept, each time
-    assert y1 - y2 == pytest.approx(y2 - y3)  # twice of what is missing (and 0.5), each time
+    assert y1 - y2 == pytest.approx(y2 - y3)  # twice of what is missing, each time
+    assert x1 < x2
+    assert y1 > y2
     assert all(axes.bbox.contains(*place) for place in places)
-    ticks = [t for t in axes.get_yticks() if axes.get_ylim()[0] <= t <= axes.get_ylim()[1]]
-    assert len(ticks) >= 3
+    axes.get_figure(root=True).draw_without_rendering()
+    for axis, known in ((axes.xaxis, {"0.5", "0.8"}), (axes.yaxis, {"99", "98", "95"})):
+        assert known <= {label.get_text() for label in axis.get_ticklabels()}
 
 
 @pytest.mark.parametrize("values", [(100.0, 0.0), (100.0, 100.0), (0.0, 0.0), (99.99, 3.0)])
@@ -77,6 +80,6 @@ def test_perplexity_has_a_logarithmic_scale_and_patterns_no_place(drawn):
 def test_fractions_and_neighbours_are_told_as_they_need():
     runs = lines("sparsity", [(0.5, 0.98765), (0.75, 0.5)], metric="mean cosine")
     told = as_markdown(make_table([{**run, "neighbours": 90.0 + i} for i, run in enumerate(runs)]))
-    assert "| m | 0.9877 | 0.5000 |" in told
+    assert "| m | 0.9877 | 0.5 |" in told
     assert "| m | 90.0 | 91.0 |" in told
     assert "neighbour" not in as_markdown(make_table([*runs, {**runs[0], "neighbours": 90.0}]))

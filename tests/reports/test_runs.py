@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -79,18 +80,22 @@ def test_what_was_not_finite_is_a_run_that_measured_nothing(tmp_path):
 def test_the_same_run_counts_once(tmp_path):
     folder = write_record(tmp_path / "run")
     shutil.copytree(folder, tmp_path / "copy")
-    reading = read_runs([folder, tmp_path / "copy", folder / "record.json"])
-    assert [run.name for run in reading.runs] == ["run"]
-    assert len(reading.skipped) == 2
-    assert "the same run as" in reading.skipped[0]
+    report = make_report(read_runs([folder, tmp_path / "copy", folder / "record.json"]))
+    assert len(report.runs) == 1
+    assert len(report.skipped) == 2
+    assert "the same settings and seed as" in report.skipped[0]
 
 
-def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path):
+def test_runs_of_one_name_are_named_by_their_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     paths = [
-        write_record(tmp_path / name / "run", record(seed=seed))
-        for seed, name in enumerate(("a", "b"))
+        write_record(Path(name) / "run", record(seed=seed)) for seed, name in enumerate(("a", "b"))
     ]
-    assert [run.name for run in read_runs(paths).runs] == ["a/run", "b/run"]
+    lines = write_lines(Path("r.jsonl"), [line(value=80.0), line(value=90.0)])
+    assert [run.name for run in read_runs([*paths, lines]).runs] == [
+        *("a/run", "b/run"),
+        *(f"chita, sparsity 0.9, seed 0 (r.jsonl, line {at})" for at in (1, 2)),
+    ]
 
 
 def test_sensitivities_are_told_from_runs(tmp_path):

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from chita.progress.screen import Screen
+from chita.cli.feedback import whole_console
 from chita.records import EpochRecord, TrainingRecord
 from chita.reports.accuracy import make_table
 from chita.reports.terminal import (
@@ -56,7 +56,7 @@ def test_a_file_gets_every_name_whole(monkeypatch, tmp_path):
         if columns:
             monkeypatch.setenv("COLUMNS", columns)
         with (tmp_path / "out.txt").open("w+") as file:
-            screen = Screen(file=file)
+            screen = whole_console(file=file)
             show_run(record(names=(NAME, "b")), screen)
             screen.print("a sentence " * 30)
             file.seek(0)

@@ -1,4 +1,4 @@
-"""What is measured, and in which words it is told."""
+"""What is measured, and in which words it is said."""
 
 import copy
 from functools import partial
@@ -11,21 +11,20 @@ import chita
 from chita.errors import InputError
 from chita.runtimes import benchmark as module
 from chita.runtimes.inputs import inputs_of
-from chita.runtimes.layers import layers_of
-from chita.runtimes.measured import Benchmark, Pair, RuntimeMeasured
-from chita.runtimes.sizes import tensor_sizes
+from chita.runtimes.layers import NetworkPair, layers_of
+from chita.runtimes.measured import Benchmark, Pair, RuntimeResult
+from chita.runtimes.sizes import size_of, tensor_sizes
 from chita.runtimes.table import RUNTIMES, find_runtimes
 from chita.runtimes.timing import Timing
-from chita.sparse_file import writing
 from tests.runtimes.networks import zeroed
 
 
 def pair(dense, pruned, spread=0.0):
-    def told(median):
+    def timing(median):
         low, high = median * (1 - spread), median * (1 + spread)
         return Timing(median=median, low=low, high=high, count=9)
 
-    return Pair(dense=told(dense), pruned=told(pruned))
+    return Pair(dense=timing(dense), pruned=timing(pruned))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +44,7 @@ def pair(dense, pruned, spread=0.0):
     ],
 )
 def test_a_sentence_says_what_was_measured(measured, sentence):
-    assert RuntimeMeasured(name="x", **measured).sentence == sentence
+    assert RuntimeResult(name="x", **measured).sentence == sentence
 
 
 @pytest.fixture(scope="module")
@@ -88,23 +87,24 @@ def test_layers_alone_are_those_that_are_pruned():
             return self.head(self.inner(self.embedding(tokens)))
 
     network = Decoder().eval()
-    found = layers_of(network, network, inputs_of(torch.randint(0, 20, (2, 5))))
+    given = inputs_of(torch.randint(0, 20, (2, 5)))
+    found = layers_of(NetworkPair(name="", dense=network, pruned=network, inputs=given))
     assert [layer.name for layer in found] == ["inner"]
 
 
-def test_what_is_fastest_of_all_is_told():
+def test_the_fastest_of_all_is_named():
     slow, fast = pair(8.0, 2.0), pair(1.0, 1.0)
-    runtimes = [RuntimeMeasured(name="a", pair=slow), RuntimeMeasured(name="b", pair=fast)]
-    told = partial(
+    runtimes = [RuntimeResult(name="a", pair=slow), RuntimeResult(name="b", pair=fast)]
+    found = partial(
         Benchmark, model="x", batch=1, shapes={}, load=(None, None), processor="", versions={}
     )
     first = "of all: dense is fastest in b (1e+03 ms), pruned in"
-    assert told(runtimes=runtimes).sentences[-1] == f"{first} b (1e+03 ms): no gain, 1.00 ×"
-    runtimes[0] = RuntimeMeasured(name="a", pair=pair(8.0, 0.5))
-    assert told(runtimes=runtimes).sentences[-1] == f"{first} a (500 ms): 2.0 × faster"
+    assert found(runtimes=runtimes).sentences[-1] == f"{first} b (1e+03 ms): no gain, 1.00 ×"
+    runtimes[0] = RuntimeResult(name="a", pair=pair(8.0, 0.5))
+    assert found(runtimes=runtimes).sentences[-1] == f"{first} a (500 ms): 2.0 × faster"
 
 
-def test_files_are_told_with_and_without_compression(done):
+def test_files_are_listed_with_and_without_compression(done):
     sizes = {size.name: size for size in done.sizes}
     assert list(sizes) == ["safetensors", "sparse file", "sparse file, float16", "mnn file"]
     assert sizes["safetensors"].dense == sizes["safetensors"].pruned
@@ -114,25 +114,27 @@ def test_files_are_told_with_and_without_compression(done):
     assert f"{smallest / 1e6:.3f} MB" in done.sentences[-1]
 
 
-def test_all_shards_count_and_tied_tensors_once(tmp_path, monkeypatch):
+def test_tied_tensors_count_once(tmp_path):
     network = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
-    places = [tmp_path / name for name in ("untied", "tied", "parts")]
+    places = [tmp_path / name for name in ("untied", "tied")]
     for place in places:
         place.mkdir()
-    (size, *_) = tensor_sizes(network, network, places[0])
-    assert size.dense > 8 * 64 * 64
+    (untied, *_) = tensor_sizes(network, network, places[0])
+    assert untied.dense > 8 * 64 * 64
     network[1].weight = network[0].weight
     (tied, sparse, _) = tensor_sizes(network, network, places[1])
     assert tied.dense < 6 * 64 * 64
-    monkeypatch.setattr("chita.sparse_file.writing._planned", shards_of(1000))
-    assert tensor_sizes(network, network, places[2])[1].dense >= sparse.dense
+    assert sparse.dense < 6 * 64 * 64
 
 
-def shards_of(limit):
-    return lambda tensors, narrow, _, planned=writing._planned: planned(tensors, narrow, limit)
+def test_all_files_of_a_network_count(tmp_path):
+    for name, size in (("a", 3), ("b", 4)):
+        (tmp_path / name).write_bytes(bytes(size))
+    found = size_of("x", [tmp_path / "a", tmp_path / "b"], [tmp_path / "a"])
+    assert (found.dense, found.pruned) == (7, 3)
 
 
-def test_a_runtime_that_fails_is_told_and_the_others_are_measured():
+def test_a_runtime_that_fails_is_named_and_the_others_are_measured():
     network = nn.Sequential(zeroed(nn.Linear(8, 8))).bfloat16()
     given = torch.ones(1, 8, dtype=torch.bfloat16)
     found = chita.benchmark(
@@ -157,9 +159,9 @@ def test_a_runtime_with_other_outputs_is_not_measured(monkeypatch):
     prepared = runtime.prepare
 
     def doubled(self, network, inputs, folder, *, sparse):
-        opened = prepared(self, network, inputs, folder, sparse=sparse)
-        run = lambda given: {name: 2 * t for name, t in opened.run(given).items()}  # noqa: E731
-        return type(opened)(run=run)
+        loaded = prepared(self, network, inputs, folder, sparse=sparse)
+        run = lambda given: {name: 2 * t for name, t in loaded.run(given).items()}  # noqa: E731
+        return type(loaded)(run=run)
 
     monkeypatch.setattr(runtime, "prepare", doubled)
     network = nn.Sequential(nn.Linear(3, 3))
@@ -168,9 +170,9 @@ def test_a_runtime_with_other_outputs_is_not_measured(monkeypatch):
     assert "outputs are other ones" in found.runtimes[0].sentence
 
 
-def test_what_is_absent_is_told_unless_it_was_named(monkeypatch):
+def test_what_is_absent_is_listed_unless_it_was_named(monkeypatch):
     monkeypatch.setattr("chita.runtimes.runtime.find_spec", lambda name: None)
-    monkeypatch.setattr(module, "side_by_side", lambda runs, seconds: dict.fromkeys(runs, told()))
+    monkeypatch.setattr(module, "side_by_side", lambda runs, seconds: dict.fromkeys(runs, second()))
     network = nn.Sequential(nn.Linear(3, 3))
     found = chita.benchmark(network, network, torch.ones(1, 3), layers=False)
     skipped = {runtime.name for runtime in found.runtimes if runtime.skipped}
@@ -179,7 +181,7 @@ def test_what_is_absent_is_told_unless_it_was_named(monkeypatch):
         find_runtimes(["mnn"])
 
 
-def told():
+def second():
     return Timing(median=1.0, low=1.0, high=1.0, count=9)
 
 

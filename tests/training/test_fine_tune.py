@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from chita.data.examples import Examples
-from chita.data.pool import make_pool
+from chita.data.sampler import make_sampler
 from chita.errors import InputError
 from chita.losses import make_loss
 from chita.progress import Silent
@@ -30,11 +30,11 @@ def data(count=40):
     return x, (x @ torch.randn(6, 3, generator=generator)).argmax(1)
 
 
-def tuner(model, training, pair=None, loss=None, seed=0, held_out=0, teacher=None):
+def tuner(model, training, pair=None, loss=None, seed=0, validation=0, teacher=None):
     examples = Examples(data() if pair is None else pair)
     return FineTuner(
         model,
-        make_pool(examples, seed=seed, held_out=held_out),
+        make_sampler(examples, seed=seed, validation=validation),
         training,
         make_loss(loss, examples.parts[0]),
         seed=seed,
@@ -47,12 +47,12 @@ def tuner(model, training, pair=None, loss=None, seed=0, held_out=0, teacher=Non
 def test_an_epoch_is_that_of_a_plain_loop(optimizer):
     training = Training(epochs=2, events=1, batch=8, optimizer=optimizer, clip=0.5, warm_up=0.3)
     model, other = network(), network()
-    own = tuner(model, training, held_out=7)
+    own = tuner(model, training, validation=7)
     plain = optimizer_of(training, list(other.parameters()))
-    pool = make_pool(Examples(data()), seed=0, held_out=7)
+    sampler = make_sampler(Examples(data()), seed=0, validation=7)
     for number in range(2):
         losses = []
-        batches = list(pool.epoch(number, 8))
+        batches = list(sampler.epoch(number, 8))
         assert [len(y) for _, y in batches] == [8] * 4
         for step, (x, y) in enumerate(batches):
             for group in plain.param_groups:
@@ -95,30 +95,30 @@ def _grads(model):
 
 def test_samples_come_once_in_an_order_of_each_epoch_and_none_that_is_held_out():
     x = torch.arange(30.0).view(-1, 1)
-    pool = make_pool(Examples((x, torch.zeros(30, dtype=torch.long))), seed=4, held_out=5)
-    held = set(pool.held.batch[0].flatten().tolist())
+    sampler = make_sampler(Examples((x, torch.zeros(30, dtype=torch.long))), seed=4, validation=5)
+    held = set(sampler.validation.batch[0].flatten().tolist())
     orders = []
     for number in (0, 1, 0):
-        seen = torch.cat([batch[0] for batch in pool.epoch(number, 5)]).flatten().tolist()
+        seen = torch.cat([batch[0] for batch in sampler.epoch(number, 5)]).flatten().tolist()
         assert sorted(seen + list(held)) == list(range(30))
         orders.append(seen)
     assert orders[0] == orders[2]
     assert orders[0] != orders[1]
-    assert pool.batches(5) == 5
-    assert pool.batches(100) == 1
-    assert len(list(pool.epoch(0, 100))) == 1
+    assert sampler.batches(5) == 5
+    assert sampler.batches(100) == 1
+    assert len(list(sampler.epoch(0, 100))) == 1
 
 
 def test_a_loader_gives_its_batches_but_those_held_out():
     rows = torch.utils.data.TensorDataset(torch.arange(20.0).view(-1, 1), torch.zeros(20))
     loader = torch.utils.data.DataLoader(rows, batch_size=6, shuffle=True)
-    pool = make_pool(loader, seed=0, held_out=4)
-    held = pool.held.batch[0].flatten().tolist()
+    sampler = make_sampler(loader, seed=0, validation=4)
+    held = sampler.validation.batch[0].flatten().tolist()
     for number in (0, 1):
-        seen = [batch[0].flatten().tolist() for batch in pool.epoch(number, 99)]
+        seen = [batch[0].flatten().tolist() for batch in sampler.epoch(number, 99)]
         assert sorted([*held, *(value for batch in seen for value in batch)]) == list(range(20))
-    assert pool.batches(99) == len(seen) == 4
-    free = make_pool(loader, seed=0)
+    assert sampler.batches(99) == len(seen) == 4
+    free = make_sampler(loader, seed=0)
     orders = [
         [batch[0].flatten().tolist() for batch in free.epoch(number, 99)] for number in (0, 0, 1)
     ]

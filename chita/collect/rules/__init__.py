@@ -1,4 +1,4 @@
-"""How the gradients of single rows follow from what one batched backward passes by.
+"""Rules for the gradients of single rows from what one batched backward passes by.
 
 A rule takes a module, the name of its parameter ("weight" or "bias"), its input and the gradient δ
 of the summed row losses by its output, both of r·m samples in order, and returns the gradients of
@@ -42,7 +42,7 @@ RULES: dict[type[nn.Module], Rule] = {
 
 
 def rule_of(module: nn.Module) -> Rule | None:
-    """Return the rule of a module, None where there is none.
+    """Return the rule of a module, None if it has no rule.
 
     A subclass has the rule of its base only where it has the base's forward pass.
     """
@@ -56,7 +56,7 @@ def rule_of(module: nn.Module) -> Rule | None:
 
 
 def _weighted(module: nn.Embedding) -> bool:
-    """Whether gradients are scaled by counts of the batch, or weights change when read."""
+    """Return whether gradients are scaled by counts of the batch, or weights change when read."""
     return module.scale_grad_by_freq or module.max_norm is not None
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 def embedding(
     module: nn.Module, attribute: str, inputs: Tensor, delta: Tensor, rows: int
 ) -> Tensor:
-    """`nn.Embedding`; the padding index gets no gradient."""
+    """Return row gradients of `nn.Embedding`; the padding index gets no gradient."""
     layer = cast(nn.Embedding, module)
     count, width = layer.weight.shape
     index = inputs.reshape(rows, -1)

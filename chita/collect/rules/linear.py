@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def linear(module: nn.Module, attribute: str, inputs: Tensor, delta: Tensor, rows: int) -> Tensor:
-    """`nn.Linear`: the sum over samples and positions of a row of δ ⊗ x."""
+    """Return row gradients of `nn.Linear`: the sum over samples and positions of a row of δ ⊗ x."""
     x, d = positions(inputs, delta, rows)
     return d.sum(1) if attribute == "bias" else d.transpose(1, 2) @ x
 
@@ -15,7 +15,7 @@ def linear(module: nn.Module, attribute: str, inputs: Tensor, delta: Tensor, row
 def linear_inputs_first(
     module: nn.Module, attribute: str, inputs: Tensor, delta: Tensor, rows: int
 ) -> Tensor:
-    """Hugging Face's `Conv1D`, whose weight is (in, out)."""
+    """Return row gradients of Hugging Face's `Conv1D`, whose weight is (in, out)."""
     x, d = positions(inputs, delta, rows)
     return d.sum(1) if attribute == "bias" else x.transpose(1, 2) @ d
 
@@ -23,14 +23,14 @@ def linear_inputs_first(
 def bilinear(
     module: nn.Module, attribute: str, inputs: tuple[Tensor, Tensor], delta: Tensor, rows: int
 ) -> Tensor:
-    """`nn.Bilinear`: the sum of δ ⊗ x ⊗ y."""
+    """Return row gradients of `nn.Bilinear`: the sum of δ ⊗ x ⊗ y."""
     x, d = positions(inputs[0], delta, rows)
     y, _ = positions(inputs[1], delta, rows)
     return d.sum(1) if attribute == "bias" else torch.einsum("rlo,rli,rlj->roij", d, x, y)
 
 
 def positions(inputs: Tensor, delta: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Inputs (r, l, in) and output gradients (r, l, out), l samples times positions of a row.
+    """Return inputs (r, l, in) and output gradients (r, l, out), l samples × positions of a row.
 
     The batch must be the outermost dimension of both; what lies between is a position.
     """

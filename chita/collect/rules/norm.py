@@ -11,7 +11,7 @@ from torch import Tensor, nn
 def layer_norm(
     module: nn.Module, attribute: str, inputs: Tensor, delta: Tensor, rows: int
 ) -> Tensor:
-    """`nn.LayerNorm`."""
+    """Return row gradients of `nn.LayerNorm`."""
     layer = cast(nn.LayerNorm, module)
     if attribute == "weight":
         delta = delta * F.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
@@ -19,7 +19,7 @@ def layer_norm(
 
 
 def rms_norm(module: nn.Module, attribute: str, inputs: Tensor, delta: Tensor, rows: int) -> Tensor:
-    """`nn.RMSNorm`, which has no bias."""
+    """Return row gradients of `nn.RMSNorm`, which has no bias."""
     layer = cast(nn.RMSNorm, module)
     normal = F.rms_norm(inputs, layer.normalized_shape, eps=layer.eps)
     return (delta * normal).reshape(rows, -1, *layer.normalized_shape).sum(1)
@@ -28,7 +28,7 @@ def rms_norm(module: nn.Module, attribute: str, inputs: Tensor, delta: Tensor, r
 def group_norm(
     module: nn.Module, attribute: str, inputs: Tensor, delta: Tensor, rows: int
 ) -> Tensor:
-    """`nn.GroupNorm`."""
+    """Return row gradients of `nn.GroupNorm`."""
     layer = cast(nn.GroupNorm, module)
     if attribute == "weight":
         delta = delta * F.group_norm(inputs, layer.num_groups, eps=layer.eps)
@@ -38,7 +38,7 @@ def group_norm(
 def batch_norm(
     module: nn.Module, attribute: str, inputs: Tensor, delta: Tensor, rows: int
 ) -> Tensor:
-    """`nn.BatchNorm1d` to `3d` with running statistics, in eval mode."""
+    """Return row gradients of `nn.BatchNorm1d` to `3d` with running statistics, in eval mode."""
     layer = cast(nn.BatchNorm2d, module)
     if attribute == "weight":
         mean, variance = cast(Tensor, layer.running_mean), cast(Tensor, layer.running_var)
@@ -49,5 +49,5 @@ def batch_norm(
 
 
 def _over_channels(tensor: Tensor, rows: int) -> Tensor:
-    """Sums over all but the channels, dimension 1, (r, channels)."""
+    """Return sums over all but the channels, dimension 1, (r, channels)."""
     return tensor.reshape(rows, -1, tensor.shape[1], tensor[0, 0].numel()).sum((1, 3))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import final
 
 import torch
@@ -30,10 +29,3 @@ class MLPNet(nn.Module):
         x = torch.relu(self.fc2(x))
         logits: Tensor = self.fc3(x)
         return logits
-
-
-def key_map(name: str) -> str | None:
-    """Names in the checkpoints in the wild: `module.` and `_layer.` go, masks are dropped."""
-    if name.endswith("_weight_mask"):
-        return None
-    return re.sub(r"(^|\.)((module|_layer)\.)+", r"\1", name)

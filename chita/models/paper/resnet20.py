@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import final
 
 import torch
@@ -11,6 +10,14 @@ from torch import Tensor, nn
 from chita.image_format import ImageFormat
 
 CIFAR10 = ImageFormat(size=32, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
+
+
+def shortcut(channels: int, width: int, stride: int) -> nn.Sequential | None:
+    """Return a 1 x 1 convolution beside a block, None where sizes stay."""
+    if stride == 1 and channels == width:
+        return None
+    convolution = nn.Conv2d(channels, width, 1, stride, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(width))
 
 
 class _Block(nn.Module):
@@ -22,16 +29,13 @@ class _Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.downsample: nn.Sequential | None = None
-        if stride != 1 or channels != width:
-            shortcut = nn.Conv2d(channels, width, 1, stride, bias=False)
-            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(width))
+        self.downsample = shortcut(channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (b, width, h / stride, w / stride)."""
-        shortcut = x if self.downsample is None else self.downsample(x)
+        beside = x if self.downsample is None else self.downsample(x)
         x = torch.relu(self.bn1(self.conv1(x)))
-        return torch.relu(self.bn2(self.conv2(x)) + shortcut)
+        return torch.relu(self.bn2(self.conv2(x)) + beside)
 
 
 @final
@@ -57,10 +61,3 @@ class ResNet20(nn.Module):
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.fc(x.mean((2, 3)))
         return logits
-
-
-def key_map(name: str) -> str | None:
-    """Names in the checkpoints in the wild: `module.` and `_layer.` go, masks are dropped."""
-    if name.endswith("_mask"):
-        return None
-    return re.sub(r"(^|\.)((module|_layer)\.)+", r"\1", name)

@@ -7,6 +7,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from chita.models.paper.resnet20 import shortcut
+
 
 class _Bottleneck(nn.Module):
     """1 x 1, 3 x 3 and 1 x 1 convolutions beside a shortcut, which is one too where sizes change.
@@ -23,17 +25,14 @@ class _Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, out, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out)
-        self.downsample: nn.Sequential | None = None
-        if stride != 1 or channels != out:
-            shortcut = nn.Conv2d(channels, out, 1, stride, bias=False)
-            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(out))
+        self.downsample = shortcut(channels, out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (b, 4 width, h / stride, w / stride)."""
-        shortcut = x if self.downsample is None else self.downsample(x)
+        beside = x if self.downsample is None else self.downsample(x)
         x = torch.relu(self.bn1(self.conv1(x)))
         x = torch.relu(self.bn2(self.conv2(x)))
-        return torch.relu(self.bn3(self.conv3(x)) + shortcut)
+        return torch.relu(self.bn3(self.conv3(x)) + beside)
 
 
 @final

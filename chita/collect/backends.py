@@ -1,0 +1,203 @@
+"""The gradient backend of every tensor: the fastest that agrees with one backward per row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from chita import nested
+from chita.collect.batched import BatchedBackward, Uses, summed
+from chita.collect.data_dependence import watch_data_dependence
+from chita.collect.improved import divided, output_norms_by_rows
+from chita.collect.rules import positions
+from chita.collect.rules.linear import linear
+from chita.collect.separate import LossModule, by_loop, by_vmap, of_each_row
+from chita.data.examples import Examples
+from chita.errors import ChitaError
+from chita.layout import Layout
+from chita.losses import Loss, OutputLoss
+
+BACKENDS = ("factored", "rule", "vmap", "loop")
+"""The gradient backends, the fastest first."""
+
+_PROBED = 2  # rows on which a backend must agree with one backward per row
+_CHUNK_BYTES = 64 << 20  # gradients in flight
+_CHUNK_SAMPLES = 48  # samples in flight, for the activations
+_FACTORED_SAMPLES = 512  # where all layers see one position, whose activations are few
+
+_LOOPED = 16  # rows had one by one before they are written, p-major: a line of cache
+
+Factors = tuple[Tensor, Tensor]
+"""δ (r, out) and x (r, in), whose outer products are the gradients of r rows."""
+
+
+class FactorsChanged(ChitaError):
+    """A layer saw one position per row at first, and then several."""
+
+
+TakeGradients = Callable[[str, Tensor | Factors], None]
+"""Is given the name of a tensor and its gradients of r rows, (r, *shape), or their factors."""
+
+
+@final
+class Backends:
+    """The backends of all tensors, chosen on the first rows of every part of the examples.
+
+    Fields: `of`, name to one of `BACKENDS`; `factors`, name to (out, in) of those factored;
+    `chunk`, rows to run at a time.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layout: Layout,
+        loss: Loss,
+        examples: Examples,
+        samples_per_gradient: int,
+        fastest: str,
+        *,
+        improved: bool = False,
+    ) -> None:
+        self._module = LossModule(model, loss)
+        self._weights = {name: model.get_parameter(name) for name in layout.names}
+        self._samples_per_gradient, self._improved = samples_per_gradient, improved
+        self._batched: BatchedBackward | None = None
+        self.of = dict.fromkeys(layout.names, "loop")
+        self.factors: dict[str, tuple[int, int]] = {}
+        probes = list(examples.firsts(_PROBED * samples_per_gradient))
+        if isinstance(loss, OutputLoss) and BACKENDS.index(fastest) < 2:
+            self._batched = BatchedBackward(model, loss, layout.names, samples_per_gradient)
+            self._use_rules(probes, factored=fastest == "factored")
+        self._rest = {n: self._weights[n] for n, backend in self.of.items() if backend == "loop"}
+        if self._rest and fastest != "loop" and all(self._vectorises(probe) for probe in probes):
+            self.of.update(dict.fromkeys(self._rest, "vmap"))
+        self.chunk = self._chunk(dict(zip(layout.names, layout.counts, strict=True)))
+
+    def run(self, batch: Any, take: TakeGradients) -> tuple[Tensor, Tensor]:
+        """Give the gradients of a batch to `take`, by tensors; return losses and e (r,) of rows.
+
+        e are ones where the Fisher is not the improved one.
+        """
+        norms: Tensor | None = None
+        size = self._samples_per_gradient
+        if self._batched is not None and self._batched.places:
+            losses, found_norms = self._batched.run(
+                batch, lambda *uses: self._give(take, *uses), improved=self._improved
+            )
+            norms = found_norms if self._improved else None
+        if self._rest:
+            vectorised = "vmap" in self.of.values()
+            separate = by_vmap if vectorised else by_loop
+            gradients, losses = separate(self._module, self._rest, size, batch)
+            if norms is None and self._improved:
+                loss = cast(OutputLoss, self._module.loss)
+                norms = output_norms_by_rows(
+                    self._module.model, loss, size, batch, vectorised=vectorised
+                )
+            for name, found in gradients.items():
+                take(name, found if norms is None else divided(found, norms))
+        return losses, torch.ones_like(losses) if norms is None else norms
+
+    def explain(self, batch: Any) -> None:
+        """Run a batch row by row, so that a failure names its module."""
+        by_loop(self._module, self._weights, self._samples_per_gradient, batch)
+
+    def _give(self, take: TakeGradients, name: str, uses: Uses, rows: int) -> None:
+        if self.of[name] == "rule":
+            take(name, summed(uses, rows, self._weights[name]))
+        elif not _is_single(uses, rows):
+            raise FactorsChanged(f"{name} is not used once, at one position, in every row.")
+        else:
+            x, delta = positions(uses[0].inputs, uses[0].delta, rows)
+            take(name, (delta.squeeze(1), x.squeeze(1)))
+
+    def _use_rules(self, probes: list[Any], *, factored: bool) -> None:
+        """Let rules serve the tensors for which they agree with one backward per row."""
+        assert self._batched is not None
+        agreeing, single = set(self._batched.places), set(self._batched.places)
+        for probe in probes:
+            try:
+                with watch_data_dependence() as dependence:
+                    uses, rows = self._uses(self._batched, probe)
+                if dependence.seen:  # it might treat a batch as it treats no row
+                    with torch.no_grad():
+                        of_each_row(self._module, self._samples_per_gradient, probe)
+            except Exception:  # noqa: BLE001 (the loop either works, or fails with the reason)
+                agreeing = set()
+                break
+            expected, _ = by_loop(self._module, self._weights, self._samples_per_gradient, probe)
+            agreeing = {n for n in agreeing if _agree(uses[n], rows, expected[n])}
+            single = {n for n in agreeing & single if _is_single(uses[n], rows)}
+        self._batched.places = {n: p for n, p in self._batched.places.items() if n in agreeing}
+        for name in agreeing:
+            shape = self._weights[name].shape
+            if factored and name in single and worth_factoring(shape):
+                self.of[name], self.factors[name] = "factored", (shape[0], shape[1])
+            else:
+                self.of[name] = "rule"
+
+    def _uses(self, batched: BatchedBackward, probe: Any) -> tuple[dict[str, Uses], int]:
+        """The uses of all weights; channels stay where they are if the network asks for that."""
+        found: dict[str, Uses] = {}
+
+        def take(name: str, uses: Uses, _rows: int) -> None:
+            found[name] = uses
+
+        try:
+            losses, _ = batched.run(probe, take)
+        except Exception:  # views of activations fail in another layout
+            if not batched.channels_last:
+                raise
+            batched.channels_last = False
+            losses, _ = batched.run(probe, take)
+        return found, len(losses)
+
+    def _vectorises(self, probe: Any) -> bool:
+        """Return whether torch.func can differentiate the rest."""
+        if nested.count(probe) is None:
+            return False
+        try:
+            by_vmap(self._module, self._rest, self._samples_per_gradient, probe)
+        except Exception:  # noqa: BLE001 (the loop either works, or fails with the reason)
+            return False
+        return True
+
+    def _chunk(self, counts: Mapping[str, int]) -> int:
+        rest = sum(counts[name] for name in self._rest)
+        ruled = max((counts[n] for n, backend in self.of.items() if backend == "rule"), default=1)
+        if set(self.of.values()) == {"factored"}:
+            return max(1, _FACTORED_SAMPLES // self._samples_per_gradient)
+        chunk = chunk_rows(max(rest, ruled), self._samples_per_gradient)
+        return min(chunk, _LOOPED) if "loop" in self.of.values() else chunk
+
+
+def chunk_rows(p: int, samples_per_gradient: int) -> int:
+    """Return how many rows of p weights are differentiated at a time."""
+    return max(1, min(_CHUNK_BYTES // (4 * p), _CHUNK_SAMPLES // samples_per_gradient))
+
+
+def worth_factoring(shape: Sequence[int]) -> bool:
+    """Return whether a matrix's factors take at most a quarter of the room of their products."""
+    return len(shape) == 2 and 4 * (shape[0] + shape[1]) <= shape[0] * shape[1]
+
+
+def _agree(uses: Uses, rows: int, expected: Tensor) -> bool:
+    """Return whether rules give the gradients expected of r rows, (r, *shape)."""
+    try:
+        found = summed(uses, rows, expected[0])
+    except Exception:  # noqa: BLE001 (a layer used in a way that its rule does not know)
+        return False
+    if found.shape != expected.shape:
+        return False
+    share = 1e-3 if expected.dtype.itemsize >= 4 else 0.1
+    return bool((found - expected).abs().max() <= share * expected.abs().max())
+
+
+def _is_single(uses: Uses, rows: int) -> bool:
+    """Return whether a weight is of one linear layer, called once, with one position per row."""
+    if len(uses) != 1 or uses[0].place.rule is not linear or uses[0].place.attribute != "weight":
+        return False
+    return positions(uses[0].inputs, uses[0].delta, rows)[0].shape[1] == 1

@@ -1,0 +1,173 @@
+"""Check that files still hold what was pruned: zeros, counts, patterns, hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import Tensor
+
+from chita.budget_options import BudgetOptions
+from chita.constraints import WholeBlocks, budget_of
+from chita.errors import CheckpointError, InputError
+from chita.exports.run_folder import HASHES, RECORD, digest, read_record
+from chita.layout import Axes, Layout
+from chita.masks.storage import is_mask_file, load_masks, mask_file
+from chita.models.checkpoint import known_name, load
+from chita.options import described
+from chita.records import RunRecord
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """The checks of files and their findings.
+
+    Fields: `tensors`, `kept` and `removed`, the counts of the masks; `checked`, in words; `faults`,
+    one sentence each, empty if all is as it should be.
+
+    >>> Verified(tensors=1, kept=2, removed=2, checked=("zeros",), faults=()).faults
+    ()
+    """
+
+    tensors: int
+    kept: int
+    removed: int
+    checked: tuple[str, ...]
+    faults: tuple[str, ...]
+
+
+def verify(
+    path: str | Path, masks: str | Path | None = None, *, allow_pickle: bool = False
+) -> Verified:
+    """Check the zeros of a network's file by its masks, and all that a run folder says of itself.
+
+    Nothing is computed with the network, which need not even be known here.
+
+    Args:
+        path: a run folder, whose hashes, counts and pattern are checked, too; or any other folder
+            or checkpoint, of the same network trained, merged or converted further.
+        masks: a run folder or mask file by which zeros are checked; None for the folder's own.
+            With it nothing but zeros is checked, since all else may have changed.
+        allow_pickle: see `chita.models.checkpoint.load`.
+
+    Raises:
+        CheckpointError: files are absent or cannot be read, or lack a masked tensor.
+        InputError: there are no masks to check by.
+
+    >>> import tempfile
+    >>> import chita
+    >>> result = chita.prune(torch.nn.Linear(4, 2), sparsity=0.5, solver="magnitude")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result.save(f"{folder}/pruned")
+    ...     found = verify(f"{folder}/pruned")
+    >>> found.kept, found.removed, found.faults
+    (4, 4, ())
+    """
+    folder = Path(path)
+    own = masks is None and (folder / RECORD).is_file()
+    loaded = load_masks(_mask_file(folder, masks))
+    tensors = load(folder, allow_pickle=allow_pickle)
+    checked, faults = ["zeros"], list(_zeros(tensors, loaded))
+    if own:
+        record = read_record(folder)
+        checked += ["counts", "hashes"]
+        faults += [*_counts(record, loaded), *_hashes(folder)]
+        if record.settings.get("pattern") or record.settings.get("blocks"):
+            checked.append("pattern")
+            faults += _patterns(record, loaded)
+    count = sum(int(mask.sum()) for mask in loaded.values())
+    return Verified(
+        tensors=len(loaded),
+        kept=count,
+        removed=sum(mask.numel() for mask in loaded.values()) - count,
+        checked=tuple(checked),
+        faults=tuple(faults),
+    )
+
+
+def _mask_file(folder: Path, masks: str | Path | None) -> Path:
+    given = folder if masks is None else Path(masks)
+    file = mask_file(given)
+    if not is_mask_file(file):
+        raise InputError(
+            f"{given} holds no masks to check zeros by. Name the run folder that the network comes "
+            "from, or its masks.safetensors, as `mask`."
+        )
+    return file
+
+
+def _zeros(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield removed weights that are not zero.
+
+    Raises `CheckpointError` on tensors that are missing or of another shape.
+    """
+    named = {known_name(name, masks) or name: tensor for name, tensor in tensors.items()}
+    missing = [name for name in masks if name not in named]
+    if missing:
+        raise CheckpointError(
+            f"There are masks of {', '.join(missing)}, but no such tensors. Give a checkpoint of "
+            "the network that was pruned."
+        )
+    for name, mask in masks.items():
+        tensor = named[name]
+        if tensor.shape != mask.shape:
+            raise CheckpointError(
+                f"{name} has the shape {tuple(tensor.shape)} and its mask {tuple(mask.shape)}. "
+                "Give a checkpoint of the network that was pruned."
+            )
+        refilled = int(torch.count_nonzero(tensor[~mask]))
+        if refilled:
+            removed = int((~mask).sum())
+            yield f"{name}: {refilled:,} of {removed:,} removed weights are not zero"
+
+
+def _counts(record: RunRecord, masks: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield masks that keep another number of weights than the record says."""
+    recorded = {layer.name: layer.kept for layer in record.layers}
+    for name in recorded.keys() | masks.keys():
+        found = int(masks[name].sum()) if name in masks else None
+        if found != recorded.get(name):
+            yield f"{name}: the mask keeps {found}, the record says {recorded.get(name)}"
+    total = sum(int(mask.sum()) for mask in masks.values())
+    if total != record.nnz:
+        yield f"the masks keep {total:,} weights, the record says {record.nnz:,}"
+
+
+def _hashes(folder: Path) -> Iterator[str]:
+    """Yield files that are not those that were written."""
+    try:
+        lines = (folder / HASHES).read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        yield f"{HASHES} cannot be read, so it is unknown whether files were changed"
+        return
+    for line in lines:
+        expected, _, name = line.partition("  ")
+        if not (folder / name).is_file():
+            yield f"{name} is gone"
+        elif digest(folder / name) != expected:
+            yield f"{name} is not the file that was written (SHA-256)"
+
+
+def _patterns(record: RunRecord, masks: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield masks that break the pattern or the blocks that were asked for."""
+    asked = {e.name: record.settings.get(e.flag) for e in described(BudgetOptions)}
+    budget = budget_of(BudgetOptions(**{n: v for n, v in asked.items() if v is not None}))
+    words = record.settings.get("pattern") or f"blocks of {record.settings.get('blocks')}"
+    for layer in record.layers:
+        if layer.axes is None or layer.name not in masks or (layer.solved and layer.solved.skipped):
+            continue
+        output, inputs, groups = layer.axes
+        axes = Axes(output=output, input=inputs, groups=groups)
+        layout = Layout(names=(layer.name,), shapes=(layer.shape,), axes=(axes,))
+        constraint, mask = budget.bind(layout), masks[layer.name].flatten()
+        held = (
+            constraint.cuts_none(mask)
+            if isinstance(constraint, WholeBlocks)
+            else constraint.allows(mask)
+        )
+        if not held:
+            yield f"{layer.name}: the mask is not {words}"

@@ -1,0 +1,316 @@
+"""Calibration data: the samples of gradients, the validation loss, the batch-norm statistics."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from chita import nested
+from chita.collect.gradients import Collected, collect_gradients
+from chita.data.batches import Data, Indexed, check_enough
+from chita.data.examples import Examples, as_examples
+from chita.data.sampler import Sampler, make_sampler
+from chita.errors import InputError, NumericalError
+from chita.layout import Layout
+from chita.losses import Loss, LossLike, OutputLoss, check_loss, make_loss
+from chita.models.forward import failures_named
+from chita.models.mode import state_kept
+from chita.models.prunable import write_weights
+from chita.options import Options, shared
+from chita.progress import Progress
+from chita.pruning.config import GRADIENTS, VALIDATION, Fisher, RunOptions
+from chita.records import BatchNormRecord, finite
+from chita.training.batch_norm import batch_norms, batch_statistics, equal_batches, recalibrate
+
+_STORAGE = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_LABELLED_AT_ONCE = 100  # samples
+_MEASURED_AT_ONCE = 500  # samples
+_NO_DATA = "This solver needs calibration data: give pairs (inputs, targets) as `data`."
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class StageSamples:
+    """The samples of a stage's gradients in order, their `loss`, and their `digest` as given.
+
+    `improved` says whether gradients are divided by their norms at the outputs
+    (`chita.collect.improved`).
+    """
+
+    examples: Examples
+    loss: Loss
+    digest: str | None
+    improved: bool
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Sampling(Options):
+    """Which samples make gradients, and how.
+
+    Fields besides: `fisher`, as asked for; `loss`, as in `prune`.
+
+    Raises `InputError` when a field cannot be used.
+    """
+
+    fisher: Fisher = Fisher()
+    validation: int | None = shared(RunOptions, "validation", None)
+    seed: int = shared(RunOptions, "seed", 0)
+    loss: LossLike = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_loss(self.loss)
+
+    @property
+    def storage(self) -> torch.dtype | None:
+        """The type in which gradients are kept, None for that of the weights."""
+        return _STORAGE[self.fisher.storage] if self.fisher.storage else None
+
+    @property
+    def count(self) -> int:
+        """Number of gradients n of a stage, as far as it is known without the data."""
+        return self.fisher.samples or GRADIENTS
+
+    def loss_for(self, batch: Any) -> Loss:
+        """Return the loss of batches of this kind."""
+        return make_loss(self.loss, batch)
+
+
+@final
+class Calibration:
+    """The samples of a run: those of one stage after another, and those for validation.
+
+    Fields: `count`, gradients n of every stage; `sampler`, from which stages draw.
+
+    Args:
+        sampling: how many samples make gradients, and how.
+        data: as users give it.
+        validated: whether something is chosen by validation samples.
+
+    Raises `InputError` when the data are too few, or validation samples are needed and none remain.
+    """
+
+    def __init__(self, sampling: Sampling, data: Data | None, *, validated: bool) -> None:
+        if data is None:
+            raise InputError(_NO_DATA)
+        self._sampling = sampling
+        data = as_examples(data) or data
+        size = len(data) if isinstance(data, Indexed) else None
+        self.count, validation = _shares(sampling, size, validated=validated)
+        self.sampler: Sampler = make_sampler(data, seed=sampling.seed, validation=validation)
+        self._stages = 0
+
+    def draw(self) -> Examples:
+        """Return the samples of the next stage's gradients, as given."""
+        self._stages += 1
+        return self.sampler.draw(self.count * self._sampling.fisher.samples_per_gradient)
+
+    def some(self, count: int) -> Examples:
+        """Return the same `count` samples whenever asked, or as many as there are."""
+        return self.sampler.some(count)
+
+    def validation(self, model: nn.Module, device: torch.device) -> Examples | None:
+        """Return the validation samples on a device with their labels, None without any."""
+        if self.sampler.validation is None:
+            return None
+        with state_kept(model):
+            return _labelled(self._sampling, self.sampler.validation.to(device), model, 0)
+
+    def collect(
+        self,
+        given: Examples,
+        model: nn.Module,
+        layout: Layout,
+        device: torch.device,
+        progress: Progress,
+    ) -> tuple[StageSamples, Collected]:
+        """Return the samples of a stage and their gradients at the present weights.
+
+        The buffers of the network stay as they are.
+        """
+        sampling = self._sampling
+        loss = sampling.loss_for(given.parts[0])
+        with state_kept(model):
+            samples = StageSamples(
+                examples=_labelled(sampling, given.to(device), model, self._stages - 1),
+                loss=loss,
+                digest=given.digest(),
+                improved=_is_improved(sampling.fisher.weighting, loss),
+            )
+            return samples, collect_gradients(
+                model,
+                layout,
+                samples.examples,
+                samples_per_gradient=sampling.fisher.samples_per_gradient,
+                loss=loss,
+                storage=sampling.storage,
+                improved=samples.improved,
+                progress=progress,
+            )
+
+
+@final
+class ValidationLoss:
+    """The mean loss of a network on validation samples, at weights that are tried.
+
+    Args:
+        network: in eval mode; its weights are those that were tried last.
+        layout: the weights that are tried.
+        samples: on the network's device.
+        sampling: says what the loss is.
+        renewable: the statistics of batch norms may be estimated again: the loss is the lower one,
+            of those that the network has and of those of these samples.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layout: Layout,
+        samples: Examples,
+        sampling: Sampling,
+        *,
+        renewable: bool,
+    ) -> None:
+        self._network, self._layout, self._samples = network, layout, samples
+        self._loss = sampling.loss_for(samples.parts[0])
+        self._renewable = renewable
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self._samples)
+
+    def __call__(self, weights: Tensor) -> float:
+        """Write weights (p,), and return the loss; infinite where their type cannot hold them."""
+        try:
+            write_weights(self._network, self._layout, weights)
+        except NumericalError:
+            return math.inf
+        loss = self.present()
+        if not self._renewable:
+            return loss
+        with batch_statistics(self._network):
+            return lower(self.present(), loss)
+
+    def check(self) -> None:
+        """Raise `InputError`, which names the module, where the network or the loss fails."""
+        sample = nested.map_tensors(torch.clone, next(self._samples.batches(1)))
+        with (
+            state_kept(self._network),
+            torch.no_grad(),
+            failures_named(self._network, sample),
+        ):
+            self._loss.mean(self._network, sample)
+
+    def present(self) -> float:
+        """Return the loss of the network as it is, its batch norms with their own statistics."""
+        total = 0.0
+        with state_kept(self._network), torch.no_grad():
+            for batch in equal_batches(self._samples, _MEASURED_AT_ONCE):
+                loss = float(self._loss.mean(self._network, nested.map_tensors(torch.clone, batch)))
+                total += loss * (nested.count(batch) or 1)
+        return total / len(self._samples)
+
+
+def lower(loss: float, other: float) -> float:
+    """Return the lower one of two losses, the `other` where that is the only finite one."""
+    return loss if not math.isfinite(other) or loss < other else other
+
+
+def renew_batch_norms(
+    network: nn.Module,
+    samples: Examples,
+    sampling: Sampling,
+    validation_loss: ValidationLoss | None,
+    device: torch.device,
+    progress: Progress,
+) -> BatchNormRecord:
+    """Estimate the statistics of batch norms again from samples, in place.
+
+    They are taken unless the validation loss is then higher, or not finite; always without
+    validation samples. The network has its weights already.
+
+    Raises as `chita.training.batch_norm.recalibrate` does.
+    """
+    samples = samples.to(device)
+    before = validation_loss.present() if validation_loss else None
+    put_back = recalibrate(network, samples, sampling.loss_for(samples.parts[0]), progress)
+    after = validation_loss.present() if validation_loss else None
+    taken = before is None or after is None or (math.isfinite(after) and not after > before)
+    if not taken:
+        put_back()
+    return BatchNormRecord(
+        layers=len(batch_norms(network)),
+        samples=len(samples),
+        loss_before=finite(before),
+        loss_after=finite(after),
+        taken=taken,
+    )
+
+
+def loss_name(loss: LossLike) -> str | None:
+    """Return a loss by its name, that of its function, or that of its class."""
+    name = getattr(loss, "__name__", loss)
+    return name if isinstance(name, str) or name is None else type(loss).__name__
+
+
+def check_samples(sampling: Sampling, data: Data | None) -> None:
+    """Raise `InputError` where there are no data, or known to be too few for the gradients."""
+    if data is None:
+        raise InputError(_NO_DATA)
+    if sampling.fisher.samples is not None and isinstance(data, Indexed):
+        check_enough(len(data), sampling.fisher.samples * sampling.fisher.samples_per_gradient)
+
+
+def _shares(sampling: Sampling, size: int | None, *, validated: bool) -> tuple[int, int]:
+    """Return the gradients of a stage, and the number of validation samples.
+
+    These are, unless asked for, half as many as the samples of a stage's gradients, at most 2,000
+    and a fifth of the data; fewer, down to a quarter of that, where the gradients need the others.
+    Of batches that come one after another there are none, unless something is chosen by them.
+    """
+    asked, count = sampling.validation, sampling.count
+    each = sampling.fisher.samples_per_gradient
+    wanted = max(1, min(VALIDATION, count * each // 2))
+    if size is None:
+        return count, asked if asked is not None else wanted if validated else 0
+    wanted = asked if asked is not None else max(1, min(wanted, size // 5))
+    if sampling.fisher.samples is None:
+        count = max(1, min(count, (size - (wanted if validated else 0)) // each))
+    used = count * each
+    free = size - used
+    validation = max(0, min(wanted, free))
+    least = wanted if asked is not None else max(1, wanted // 4)
+    if validated and validation < least and free >= 0:
+        raise InputError(
+            f"{used} of {size} samples would make the gradients, which leaves {free} for "
+            f"validation, but {least} are needed at least. Lower `samples`, or give more "
+            "data. Pruning needs none with `ridge`, `first_order` and `step_size` fixed, and cbs "
+            "with `validation` 0, too."
+        )
+    return count, validation
+
+
+def _is_improved(weighting: str, loss: Loss) -> bool:
+    if weighting == "improved" and not isinstance(loss, OutputLoss):
+        raise InputError(
+            f"The improved Fisher needs a loss that compares outputs with targets (cross_entropy, "
+            f'nll, mse); this is {loss.name}. Set `weighting` to "auto" or "empirical".'
+        )
+    return weighting != "empirical" and isinstance(loss, OutputLoss)
+
+
+def _labelled(sampling: Sampling, given: Examples, model: nn.Module, stage: int) -> Examples:
+    """Return the samples as they are, or with labels drawn from the network."""
+    if sampling.fisher.labels == "data":
+        return given
+    generator = torch.Generator().manual_seed((sampling.seed + stage) % 2**63)
+    loss, parts = sampling.loss_for(given.parts[0]), []
+    for part in given.batches(_LABELLED_AT_ONCE):
+        with failures_named(model, part):
+            parts.append(loss.relabelled(model, part, generator))
+    return Examples(*parts)

@@ -1,0 +1,228 @@
+"""The stage of pruning layer by layer: its inputs, its checkpoint and its result."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from chita.constraints import Budget
+from chita.data.examples import Examples
+from chita.errors import InputError
+from chita.layout import Layout
+from chita.losses import Loss
+from chita.machine import available_memory
+from chita.models.forward import failures_named
+from chita.models.mode import state_kept
+from chita.problem import GradientGram, InputGram
+from chita.progress import Progress
+from chita.pruning.calibration import Calibration, ValidationLoss, renew_batch_norms
+from chita.pruning.config import AUTO, OUTPUTS, Fisher, Memory, Quadratic, Stages
+from chita.pruning.layerwise import LayerwiseRun
+from chita.pruning.result import PruneResult
+from chita.pruning.run import Run
+from chita.pruning.schedule import NORM_SAMPLES
+from chita.pruning.state import CheckpointFile, RunLog, RunState
+from chita.records import SolvedRecord, StageRecord
+from chita.solvers import Solver
+from chita.training.batch_norm import batch_norms
+
+_BATCH = 16  # samples that run together
+
+
+def prunes_layers(solver: Solver, asked: bool | None) -> bool:
+    """Return whether to prune layer by layer: as asked, or as the solver does.
+
+    Raises `InputError` when the solver cannot do what is asked.
+    """
+    able = {kind: solver.takes(kind) for kind in (GradientGram, InputGram)}
+    if asked is None:
+        return not able[GradientGram]
+    if asked and not able[InputGram]:
+        raise InputError(
+            f"{type(solver).__name__} prunes by gradients and not layer by layer. Leave "
+            "`layerwise` out, or take chita, alps or another solver that `chita solvers` lists "
+            "for layers."
+        )
+    if not asked and not able[GradientGram]:
+        raise InputError(
+            f"{type(solver).__name__} only prunes layer by layer. Leave `layerwise` out."
+        )
+    return asked
+
+
+@torch.inference_mode(False)
+def run_layers(run: Run) -> PruneResult:
+    """Prune the units of a network one after another; see `LayerwiseRun`.
+
+    Raises as `chita.prune` does.
+    """
+    network, layout, config = run.worked_on(), run.layout, run.config
+    calibration = Calibration(config.sampling, run.data, validated=False)
+    given = calibration.draw()
+    checkpoint = run.checkpoint_file(network, data=given.digest())
+    with run.at_work(network, layout):
+        stage = LayerStage(network, run, calibration, given, progress=config.progress)
+        saved = checkpoint.load()
+        with state_kept(network):
+            layers = stage.begin(run.budget, None if saved is None else saved.done["shares"])
+            if saved is not None:
+                _restore(layers, layout, saved.mask, saved.done)
+            log = RunLog(config.logger, layers=len(layers.solved))
+
+            def finished(done: LayerwiseRun) -> None:
+                log.log(layers=done.solved.values())  # first: what is saved is not done again
+                _save(checkpoint, done, layout)
+
+            layers.run(finished)
+        state = stage.end(layers)
+        log.log(stages=state.records)
+        checkpoint.remove()
+    return run.result(network, state, solved=layers.solved)
+
+
+@final
+class LayerStage:
+    """One stage in which a network is pruned layer by layer.
+
+    Args:
+        network: in eval mode, as it is before the stage.
+        run: what was asked for.
+        calibration: its validation samples may refuse new statistics of batch norms, with targets.
+        given: the samples that the layers see.
+        progress: receives every step.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        run: Run,
+        calibration: Calibration,
+        given: Examples,
+        *,
+        progress: Progress,
+    ) -> None:
+        config = run.config
+        self._network, self._layout, self._config = network, run.layout, config
+        self._given, self._progress = given, progress
+        self._device = network.get_parameter(run.layout.names[0]).device
+        self._loss = config.sampling.loss_for(given.parts[0])
+        self._norm_samples: Examples | None = None
+        self._validation_loss: ValidationLoss | None = None
+        if config.stages.bn_recalibrate and batch_norms(network):
+            self._norm_samples = calibration.some(NORM_SAMPLES)
+            samples = calibration.validation(network, self._device)
+            loss = samples and ValidationLoss(
+                network, run.layout, samples, config.sampling, renewable=True
+            )
+            if loss and (config.sampling.validation or _has_targets(loss)):
+                self._validation_loss = loss
+
+    def begin(self, budget: Budget, shares: dict[str, float] | None = None) -> LayerwiseRun:
+        """Return the run that prunes the layers; see `LayerwiseRun`."""
+        return LayerwiseRun(
+            self._network,
+            self._layout,
+            run=lambda batch: _called(self._network, batch, self._loss),
+            batches=[*self._given.to(self._device).batches(_BATCH)],
+            shares=shares,
+            budget=budget,
+            solver=self._config.solver,
+            ridge=self._config.quadratic.ridge,
+            limit=_activation_limit(self._config.memory),
+            progress=self._progress,
+        )
+
+    def end(self, run: LayerwiseRun) -> RunState:
+        """Renew the statistics of batch norms after a run; return what it has reached."""
+        normed = None
+        if self._norm_samples is not None:
+            with run.timer.phase("batch_norm"):
+                normed = renew_batch_norms(
+                    self._network,
+                    self._norm_samples,
+                    self._config.sampling,
+                    self._validation_loss,
+                    self._device,
+                    self._progress,
+                )
+        mask = self._layout.flatten(run.masks)
+        return RunState(
+            mask=mask,
+            records=[_stage(run, mask, self._given.digest())],
+            samples=len(self._given),
+            validation=len(self._validation_loss) if self._validation_loss else 0,
+            loss=self._loss.name,
+            batch_norm=normed,
+        )
+
+
+def check_layerwise(solver: Solver, stages: Stages, fisher: Fisher, quadratic: Quadratic) -> None:
+    """Raise `InputError` on what has no part here."""
+    idle = [
+        f"`{name}`"
+        for name, given in (
+            ("first_order", quadratic.first_order not in (AUTO, 0.0)),
+            ("structure", fisher.structure == OUTPUTS),
+            ("step_size", quadratic.step_size not in (AUTO, 1.0)),
+            ("stages", stages.number > 1),
+            ("history", fisher.history > 0),
+            ("bound", solver.bound),
+        )
+        if given
+    ]
+    if idle:
+        raise InputError(
+            "Pruning layer by layer, one stage without a model of the loss, takes no "
+            f"{' and no '.join(idle)}. Leave out what is named."
+        )
+
+
+def _has_targets(loss: ValidationLoss) -> bool:
+    """Return whether the validation samples have a loss: layers need no targets."""
+    try:
+        loss.check()
+    except InputError:
+        return False
+    return True
+
+
+def _activation_limit(memory: Memory) -> int:
+    """Return the bytes of activations kept in memory, half of what is free if nothing is said."""
+    asked = memory.activation_bytes
+    return (available_memory() or 2_000_000_000) // 2 if asked is None else asked
+
+
+def _called(network: nn.Module, batch: Any, loss: Loss) -> None:
+    with failures_named(network, batch):
+        loss.run(network, batch)
+
+
+def _save(checkpoint: CheckpointFile, run: LayerwiseRun, layout: Layout) -> None:
+    """Write what a run has reached."""
+    done = {name: solved.model_dump(mode="json") for name, solved in run.solved.items()}
+    plain = {"solved": done, "seconds": run.timer.seconds, "shares": run.shares}
+    checkpoint.save(layout.flatten(run.masks), plain)
+
+
+def _restore(run: LayerwiseRun, layout: Layout, mask: Tensor, plain: Any) -> None:
+    """Bring a run to where it was."""
+    run.masks.update({n: part.cpu() for n, part in layout.unflatten(mask).items()})
+    found = plain["solved"].items()
+    run.solved.update({n: SolvedRecord.model_validate(solved) for n, solved in found})
+    run.timer.seconds.update(plain["seconds"])
+
+
+def _stage(run: LayerwiseRun, mask: Tensor, digest: str | None) -> StageRecord:
+    nnz = int(mask.sum())
+    statuses = {solved.status for solved in run.solved.values() if solved.status is not None}
+    return StageRecord(
+        sparsity=1 - nnz / len(mask),
+        nnz=nnz,
+        status=statuses.pop() if len(statuses) == 1 else "iteration limit",
+        iterations=0,
+        data_hash=digest,
+        seconds=run.timer.seconds,
+        memory_mb=run.timer.memory_mb,
+    )
