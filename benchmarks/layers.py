@@ -24,7 +24,7 @@ from chita.data.text import text_data
 from chita.models.hugging_face import hugging_face_model, tokenizer_of
 from chita.models.prunable import prunable_layout
 from chita.problem import InputGram, LocalQuadratic
-from chita.pruning.layers import layers_of
+from chita.pruning.layer_matrices import layers_of
 from chita.records import versions
 from chita.solvers import BSO, SOLVERS
 from chita.solvers.obc import removals

@@ -10,7 +10,7 @@ from chita.errors import InputError
 def whole_number(name: str, value: object, *, at_least: int, meaning: str) -> int:
     """Return a whole number (Python's, NumPy's or a tensor's) as an int.
 
-    Raises `InputError` when it is none, or below `at_least`.
+    Raises `InputError` when it is not, or below `at_least`.
 
     >>> whole_number("batch", 3, at_least=1, meaning="samples in a call")
     3

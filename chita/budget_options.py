@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, final
 
 from chita.options import Options, option
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class BudgetOptions(Options):
     """A budget in words; None for those that were not given.
 

@@ -14,8 +14,17 @@ from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
 from numbers import Real
+from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, final, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Union,
+    dataclass_transform,
+    final,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from chita.errors import InputError
 from chita.naming import nearest
@@ -49,7 +58,7 @@ class Spec:
 
     @property
     def range(self) -> str:
-        """The range in words, empty where there is none."""
+        """The range in words, empty without one."""
         if self.at_least is not None and self.at_most is not None:
             return f"from {self.at_least:g} to {self.at_most:g}"
         limits = (
@@ -66,8 +75,7 @@ def option(default: Any = MISSING, help: str = "", **spec: Any) -> Any:  # noqa:
 
     Without a default the option must be given.
 
-    >>> @dataclass(frozen=True)
-    ... class Oven(Options):
+    >>> class Oven(Options):
     ...     heat: int = option(180, "Degrees.", at_least=0, at_most=300)
     >>> Oven(heat=500)
     Traceback (most recent call last):
@@ -89,18 +97,23 @@ def shared(
     return field(default=usual, metadata=found.metadata)
 
 
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 class Options:
-    """Base of all classes of options: frozen dataclasses whose fields are made by `option`.
+    """Base of all classes of options, which become frozen dataclasses as they are defined.
+
+    Their fields are made by `option`. They are given by name; a class defined with `kw_only=False`
+    takes those before `KW_ONLY` by position, too.
 
     Raises `InputError` that lists all values that cannot be used. A subclass that checks more
     calls `super().__post_init__()` first.
     """
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, *, kw_only: bool = True, eq: bool = True) -> None:
         super().__init_subclass__()
+        told = (cls.__doc__ or "").rstrip()
+        dataclass(frozen=True, kw_only=kw_only, eq=eq)(cls)
         listed = [*_listed(cls)]
         if listed:
-            told = (cls.__doc__ or "").rstrip()
             head, _, examples = told.partition("\n    >>> ")
             section = "\n".join(("    Fields:", *listed))
             tail = f"\n\n    >>> {examples}" if examples else ""
@@ -158,6 +171,11 @@ class Described:
                     return kind(text)
         return text
 
+    @property
+    def shapes(self) -> dict[Any, Any]:
+        """Of its types that hold others, what they hold: tuple to float, dict to str."""
+        return {get_origin(k): get_args(k)[0] for k in self.kinds if get_origin(k)}
+
     def checked(self, value: Any) -> Any:
         """Return a value as its type asks for.
 
@@ -166,6 +184,8 @@ class Described:
         kinds, spec = self.kinds, self.spec
         if value is None and NoneType in kinds:
             return None
+        if str not in kinds and not {Path, tuple, dict}.isdisjoint((*kinds, *self.shapes)):
+            return self._held(value)
         if isinstance(value, str):
             if value in spec.choices:
                 return value
@@ -189,6 +209,27 @@ class Described:
             return value  # of a class that checks its own fields
         guess = nearest(str(value), spec.choices).partition("Known:")[0] if spec.choices else ""
         raise InputError(f"`{self.flag}` is {value!r}; give {self._accepted}. {guess}{spec.help}")
+
+    def _held(self, value: Any) -> Any:
+        """Return a path, a sequence or a table as such; `InputError` where it cannot be one."""
+        item, expected = self.shapes.get(tuple), "a path"
+        try:
+            if Path in self.kinds:
+                expected += " without null bytes" if "\0" in str(value) else ""
+                return _path(value)
+            if dict in self.shapes:
+                expected = "a table of numbers, texts, true and false"
+                return _table(value)
+            if item is float:
+                expected = "numbers with commas between them, such as 0.5,0.8"
+                return tuple(map(_real, value.split(",") if isinstance(value, str) else value))
+            expected = "a text, or a list of texts"
+            texts = [value] if isinstance(value, str) else value
+            return tuple(map(_path if item is Path else _text, texts))
+        except (TypeError, ValueError):
+            raise InputError(
+                f"`{self.flag}` is {value!r}; give {expected}. {self.spec.help}"
+            ) from None
 
     def _within(self, number: float) -> bool:
         spec = self.spec
@@ -282,24 +323,18 @@ def _classes(kinds: tuple[Any, ...]) -> Iterator[type]:
             yield found
 
 
-def _listed(kind: type) -> Iterator[str]:
+def _listed(kind: Any) -> Iterator[str]:
     """The lines of a docstring that list the options a class declares or inherits."""
-    declared: dict[str, Field[Any]] = {}
-    for base in reversed(kind.__mro__):
-        # of a finished dataclass, the class's own attributes are the defaults, not the fields
-        own = {**vars(base), **vars(base).get("__dataclass_fields__", {})}
-        for name in getattr(base, "__annotations__", {}):
-            found = own.get(name)
-            if isinstance(found, Field) and _KEY in found.metadata:
-                declared[name] = found
-    for name, found in declared.items():
+    for found in fields(kind):
+        if _KEY not in found.metadata:
+            continue
         spec = found.metadata[_KEY]
         notes = [f"One of {', '.join(spec.choices)}"] if len(spec.choices) > 1 else []
         notes += [spec.range.capitalize()] if spec.range else []
         if found.default is not MISSING:
             unset = f", which is {spec.unset}" if found.default is None and spec.unset else ""
             notes.append(f"Default: {found.default!r}{unset}")
-        yield f"        {name}: {' '.join([spec.help, *(f'{note}.' for note in notes)])}"
+        yield f"        {found.name}: {' '.join([spec.help, *(f'{note}.' for note in notes)])}"
 
 
 def _number(text: str) -> float | None:
@@ -314,6 +349,34 @@ def _whole(value: object) -> int | None:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         return None
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, (str, Path)):
+        raise TypeError
+    if "\0" in str(value):
+        raise ValueError
+    return Path(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _real(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    return float(value)
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    if not all(isinstance(item, (bool, int, float, str)) for item in value.values()):
+        raise TypeError
+    return {str(name): item for name, item in value.items()}
 
 
 def _shown(value: Any) -> str:

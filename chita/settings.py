@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, dataclass_transform, final, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, dataclass_transform, final, get_args, get_type_hints
 
 from chita.errors import InputError
 from chita.naming import nearest
@@ -100,7 +100,8 @@ class Leaf:
         """Its name on the command line: that of a table is in the singular, as it is repeated."""
         if self.positional:
             return self.name.upper()
-        name = self.name.removesuffix("s") if self.repeated and dict in self.shapes else self.name
+        table = self.repeated and dict in self.entry.shapes
+        name = self.name.removesuffix("s") if table else self.name
         return f"--{name.replace('_', '-')}"
 
     @property
@@ -115,50 +116,17 @@ class Leaf:
         return self.group.nested and self.entry == described(self.group.kind)[0]
 
     @property
-    def shapes(self) -> dict[Any, Any]:
-        """Of its types that hold others, what they hold: tuple to float, dict to str."""
-        return {get_origin(k): get_args(k)[0] for k in self.entry.kinds if get_origin(k)}
-
-    @property
     def repeated(self) -> bool:
         """Whether the command line gives each of its values by itself."""
-        several = bool(self.shapes) and self.shapes.get(tuple) is not float
+        several = bool(self.entry.shapes) and self.entry.shapes.get(tuple) is not float
         return several and str not in self.entry.kinds
 
     def read(self, given: Any) -> Any:
         """Return what the command line gives, with texts as the numbers that they stand for."""
         kinds = self.entry.kinds
-        if isinstance(given, list) and dict in self.shapes:
+        if isinstance(given, list) and dict in self.entry.shapes:
             return dict(text.partition("=")[::2] for text in given)
         return self.entry.numbered(given) if isinstance(given, str) and str not in kinds else given
-
-    def typed(self, value: Any) -> Any:
-        """Return a value with its paths and sequences as such; numbers are left to its class.
-
-        Raises `InputError` where it cannot be.
-        """
-        if value is None or str in self.entry.kinds:
-            return value
-        item, expected = self.shapes.get(tuple), "a path"
-        try:
-            if Path in self.entry.kinds:
-                expected += " without null bytes" if "\0" in str(value) else ""
-                return _path(value)
-            if dict in self.shapes:
-                expected = "a table of numbers, texts, true and false"
-                return _table(value)
-            if item is float:
-                expected = "numbers with commas between them, such as 0.5,0.8"
-                return tuple(map(_number, value.split(",") if isinstance(value, str) else value))
-            if item is not None:
-                expected = "a text, or a list of texts"
-                texts = [value] if isinstance(value, str) else value
-                return tuple(map(_path if item is Path else _text, texts))
-        except (TypeError, ValueError):
-            raise InputError(
-                f"`{self.name}` is {value!r}; give {expected}. {self.entry.spec.help}"
-            ) from None
-        return value
 
 
 def groups(request: type[Request]) -> Iterator[Group]:
@@ -191,23 +159,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"The run file {path} cannot be read: {error}. {ask}") from None
 
 
-def named(kind: type[Request], raw: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Return settings by the names of options, whether they stood by themselves or in tables.
-
-    Raises `InputError` that lists all that are unknown, or given twice; `source` names the file.
-    """
-    found, problems = sifted(kind, raw, source)
-    if problems:
-        raise InputError(" ".join(problems))
-    return found
-
-
 def sifted(
     kind: type[Request], raw: Mapping[str, Any], source: str, *, lists: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return settings as `named` does, and what is wrong with the others.
+    """Return settings by the names of options, whether they stand by themselves or in tables.
 
-    With `lists` every value is a list of values, and a nested table may be one, too.
+    Beside them, messages on all that is unknown or given twice; `source` names the file. With
+    `lists` every value is a list of values, and a nested table may be one, too.
     """
     known: dict[str, str] = {}
     said: set[str] = set()
@@ -303,44 +261,42 @@ def merged(
     return found
 
 
-def request_of(kind: type[_R], settings: Mapping[str, Any], source: str = "The record") -> _R:
+def request_of(
+    kind: type[_R],
+    settings: Mapping[str, Any],
+    source: str = "The record",
+    chosen: Mapping[str, Any] | None = None,
+) -> _R:
     """Return the request of settings by name, as `flat` returns them or a run file has them.
 
-    Raises `InputError` on what is unknown or cannot be used.
+    Those `chosen`, by the names of options, go before them (`merged`).
+
+    Raises `InputError` that lists all that is unknown or missing, or cannot be used.
     """
-    return built(kind, named(kind, settings, source))
-
-
-def built(kind: type[_R], values: Mapping[str, Any]) -> _R:
-    """Return the request of values by the names of options.
-
-    Raises `InputError` that lists all values that cannot be used, and options that are missing.
-    """
-    made, problems = attempted(kind, values)
+    made, problems = attempted(kind, settings, source, chosen)
     if made is None:
         raise InputError(" ".join(problems))
     return made
 
 
-def attempted(kind: type[_R], values: Mapping[str, Any]) -> tuple[_R | None, list[str]]:
-    """Return the request that `built` returns, or None and all that is wrong."""
+def attempted(
+    kind: type[_R],
+    settings: Mapping[str, Any],
+    source: str,
+    chosen: Mapping[str, Any] | None = None,
+) -> tuple[_R | None, list[str]]:
+    """Return the request that `request_of` returns, or None and all that is wrong."""
+    stored, problems = sifted(kind, settings, source)
+    values = merged(kind, stored, chosen or {})
     made: dict[str, Any] = {}
-    problems: list[str] = []
     for group in groups(kind):
-        given: dict[str, Any] = {}
-        missing = False
-        for leaf in group.leaves():
-            if leaf.name in values:
-                try:
-                    given[leaf.entry.name] = leaf.typed(values[leaf.name])
-                except InputError as error:
-                    problems.append(str(error))
-            elif leaf.required:
-                missing = True
-                problems.append(f"`{leaf.name}` is missing. {leaf.entry.spec.help}")
-        on = not group.nested or given or group.name in values
+        own = list(group.leaves())
+        given = {leaf.entry.name: values[leaf.name] for leaf in own if leaf.name in values}
+        missing = [leaf for leaf in own if leaf.required and leaf.name not in values]
+        problems += [f"`{leaf.name}` is missing. {leaf.entry.spec.help}" for leaf in missing]
+        off = group.nested and not given and group.name not in values
         try:
-            made[group.name] = group.kind(**given) if on and not missing else None
+            made[group.name] = None if off or missing else group.kind(**given)
         except InputError as error:
             problems.append(str(error))
     return None if problems else kind(**made), problems
@@ -365,31 +321,3 @@ def flat(request: Request) -> dict[str, Any]:
         elif leaf.group.name != UNSAVED:
             found[leaf.name] = value
     return found
-
-
-def _path(value: Any) -> Path:
-    if not isinstance(value, (str, Path)):
-        raise TypeError
-    if "\0" in str(value):
-        raise ValueError
-    return Path(value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool):
-        raise TypeError
-    return float(value)
-
-
-def _table(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise TypeError
-    if not all(isinstance(item, (bool, int, float, str)) for item in value.values()):
-        raise TypeError
-    return {str(name): item for name, item in value.items()}

@@ -1,9 +1,9 @@
 """Shows docstrings as they are meant: an extension of griffe in mkdocs.yml.
 
 Griffe reads docstrings from the source. Those of classes of options have their fields added when
-the class is made (`chita.options.Options`), so these classes are imported, and asked. The section
-of a class that lists its fields is named as Google's style knows it, and examples become blocks of
-code.
+the class is made (`chita.options.Options`), which also makes them dataclasses, so these classes are
+imported, and asked. The section of a class that lists its fields is named as Google's style knows
+it, and examples become blocks of code.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class Fields(griffe.Extension):
             text = found.docstring.value
             if isinstance(found, griffe.Class):
                 if any(base.path == _OPTIONS for base in _bases(found)):
-                    text = _of_import(found)
+                    made = _imported(found)
+                    text = inspect.getdoc(made) or ""
+                    found.set_member("__init__", _constructor(made))
                 text = _FIELDS.sub("Attributes:", text)
             found.docstring.value = _EXAMPLE.sub(_fenced, text)
 
@@ -57,12 +59,27 @@ def _bases(cls: griffe.Class) -> Iterator[griffe.Class]:
             yield from _bases(found)
 
 
-def _of_import(cls: griffe.Class) -> str:
-    """The docstring that a class has when Python runs."""
+def _imported(cls: griffe.Class) -> Any:
+    """The class as it is when Python runs."""
     found: Any = importlib.import_module(cls.module.path)
     for name in cls.path.removeprefix(f"{cls.module.path}.").split("."):
         found = getattr(found, name)
-    return inspect.getdoc(found) or ""
+    return found
+
+
+def _constructor(made: Any) -> griffe.Function:
+    """What makes an object of a class of options, with their types and defaults."""
+    parameters = (
+        griffe.Parameter(
+            own.name,
+            annotation=own.annotation,
+            kind=griffe.ParameterKind(own.kind.description),
+            default=None if own.default is own.empty else repr(own.default),
+        )
+        for own in inspect.signature(made).parameters.values()
+    )
+    first = griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)
+    return griffe.Function("__init__", parameters=griffe.Parameters(first, *parameters))
 
 
 def _fenced(example: re.Match[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args
 from cyclopts import Group, Parameter
 
 from chita.options import Described
-from chita.settings import Leaf, Request, built, groups, leaves, merged, named, read_toml
+from chita.settings import Leaf, Request, groups, leaves, read_toml, request_of
 
 MOST_USED = (
     *("model", "weights", "data", "sparsity", "solver"),
@@ -109,5 +109,5 @@ def read_request(kind: type[Request], given: Mapping[str, Any]) -> Request:
     known = {leaf.name: leaf for leaf in leaves(kind)}
     chosen = {n: known[n].read(value) for n, value in given.items() if value is not None}
     config = chosen.get("config")
-    stored = named(kind, read_toml(Path(config)), str(config)) if config else {}
-    return built(kind, merged(kind, stored, chosen))
+    stored = read_toml(Path(config)) if config else {}
+    return request_of(kind, stored, str(config), chosen)

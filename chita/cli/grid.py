@@ -102,9 +102,8 @@ def _runs(
     problems += wrong
     for values in itertools.product(*varied.values()):
         chosen = dict(zip(varied, values, strict=True))
-        settings, unknown = sifted(PruneRequest, {**common, **chosen}, str(path))
-        request, unusable = attempted(PruneRequest, settings)
-        problems += unknown + unusable
+        request, unusable = attempted(PruneRequest, {**common, **chosen}, str(path))
+        problems += unusable
         if request is None:
             continue
         if label is not None:

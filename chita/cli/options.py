@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import final
 
 from chita.cli.feedback import Feedback
 from chita.options import Options, option, shared
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class NetworkOptions(Options):
     """The network."""
 
@@ -29,8 +25,6 @@ class NetworkOptions(Options):
     device: str = option("cpu", "cpu, cuda, cuda:1, ...")
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class DataOptions(Options):
     """The data of a network."""
 
@@ -63,8 +57,6 @@ class DataOptions(Options):
     )
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class SelectionOptions(Options):
     """The tensors to prune."""
 
@@ -79,8 +71,6 @@ class SelectionOptions(Options):
     )
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class SolverOptions(Options):
     """The solver."""
 
@@ -96,8 +86,6 @@ class SolverOptions(Options):
         object.__setattr__(self, "options", dict(self.options or {}))
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class OutputOptions(Options):
     """The run folder."""
 
@@ -108,8 +96,6 @@ class OutputOptions(Options):
     force: bool = option(False, "Replace `out` if it exists.")
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class ReportOptions(Options):
     """The run file, and the output of a command."""
 
@@ -137,8 +123,6 @@ class ReportOptions(Options):
         return Feedback(quiet=self.quiet, json=self.log_format == "json")
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class MaskOptions(Options):
     """The mask."""
 
@@ -148,8 +132,6 @@ class MaskOptions(Options):
     )
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class SensitivityOptions(Options):
     """The levels that are measured, and the files to write."""
 
@@ -167,8 +149,6 @@ class SensitivityOptions(Options):
     plot: Path | None = option(None, "Picture to write: .png, .svg or .pdf.")
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class VerifyOptions(Options):
     """The file that is checked."""
 
@@ -181,8 +161,6 @@ class VerifyOptions(Options):
     allow_pickle: bool = shared(NetworkOptions, "allow_pickle", False)
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class SweepOptions(Options):
     """The runs, and what becomes of them."""
 
@@ -210,8 +188,6 @@ class SweepOptions(Options):
     )
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class PageOptions(Options):
     """A page about runs."""
 
@@ -223,8 +199,6 @@ class PageOptions(Options):
     title: str | None = option(None, "Title of the page.", unset="the name or number of the runs")
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class ReopenedOptions(Options):
     """The name of a run's network, in place of the one in its record."""
 
@@ -232,8 +206,6 @@ class ReopenedOptions(Options):
     allow_pickle: bool = shared(NetworkOptions, "allow_pickle", False)
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class ExportOptions(Options):
     """A file made from a run."""
 
@@ -251,8 +223,6 @@ class ExportOptions(Options):
     force: bool = shared(OutputOptions, "force", False)
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions(Options):
     """The runtimes to measure, and the time for it."""
 
@@ -272,8 +242,6 @@ class BenchmarkOptions(Options):
     force: bool = shared(OutputOptions, "force", False)
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
 class NamedSolver(Options):
     """One of the solvers."""
 

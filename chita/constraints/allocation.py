@@ -44,8 +44,7 @@ class Capacity:
 
 
 @final
-@dataclass(frozen=True)
-class Searched(Budget):
+class Searched(Budget, kw_only=False):
     """The levels of sparsity, one for every tensor, at which the losses of all sum to the least.
 
     The levels are those that `levels` lists; they keep at most what `total` keeps, with its

@@ -103,8 +103,7 @@ class WholeBlocks(Divisible):
 
 
 @final
-@dataclass(frozen=True)
-class Blocks(Budget):
+class Blocks(Budget, kw_only=False):
     """A share to remove of all blocks of `rows` outputs x `columns` inputs.
 
     Blocks are cut at every kernel position and within every group of a convolution;

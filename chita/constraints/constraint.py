@@ -71,7 +71,7 @@ class Divisible(Constraint):
         """
 
 
-class Budget(Options, ABC):
+class Budget(Options, ABC, eq=False):
     """A user's limit on what is kept; it becomes a constraint once the network is known.
 
     A budget is a frozen dataclass whose fields are options (`chita.options`). Two budgets joined by

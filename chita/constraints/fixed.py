@@ -54,8 +54,7 @@ class Exactly(Divisible):
 
 
 @final
-@dataclass(frozen=True, eq=False)
-class FixedMasks(Budget):
+class FixedMasks(Budget, kw_only=False, eq=False):
     """Masks that are given by name, one for every tensor of the layout.
 
     >>> from chita.layout import Axes

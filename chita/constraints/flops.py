@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, replace
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any, final
 
@@ -20,8 +20,7 @@ Weights = Sparsity | Nonzeros | Megabytes
 
 
 @final
-@dataclass(frozen=True)
-class Flops(Budget):
+class Flops(Budget, kw_only=False):
     """A share of the dense FLOPs to keep at most, and at most the weights that `weights` keeps.
 
     FLOPs are those of one sample's forward pass through the whole network, two for a multiply-add,

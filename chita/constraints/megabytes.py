@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY
 from fractions import Fraction
 from typing import final
 
@@ -16,8 +16,7 @@ _MEGA = 10**6
 
 
 @final
-@dataclass(frozen=True)
-class Megabytes(WeightBudget):
+class Megabytes(WeightBudget, kw_only=False):
     """A size of the kept weights: as many as take at most `megabytes` million bytes.
 
     A tensor of c weights, k of them kept, takes the k values in its own type and ceil(c / 8) bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import torch
@@ -18,8 +17,7 @@ from chita.options import option, shared
 
 
 @final
-@dataclass(frozen=True)
-class NofM(Budget):
+class NofM(Budget, kw_only=False):
     """A pattern N:M such as 2:4: of every `m` neighbours `n` are **kept**.
 
     Tools differ here: what this library and NVIDIA call 1:4 keeps one weight of four, others call
@@ -82,7 +80,6 @@ class NofM(Budget):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class AtLeastNofM(Budget):
     """A share to remove over the network, with at least N of every M kept.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, replace
 from typing import Any, final
 
 from chita.budget_options import BudgetOptions
@@ -23,8 +23,7 @@ _FINE = 10**9  # steps of a density, which is apportioned in whole numbers
 
 
 @final
-@dataclass(frozen=True)
-class ByOutliers(Budget):
+class ByOutliers(Budget, kw_only=False):
     """A share to remove over the network, of every tensor by its share of outliers.
 
     With D_t the share of outliers of tensor t, mapped linearly so that the smallest is 0 and the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar, final
 
@@ -28,8 +28,7 @@ DISTRIBUTIONS: dict[str, Callable[[Layout], Sequence[int]]] = {
 
 
 @final
-@dataclass(frozen=True)
-class PerLayer(Budget):
+class PerLayer(Budget, kw_only=False):
     """A share to remove over the network, of every tensor a part that is fixed beforehand.
 
     floor((1 - sparsity) p) weights are kept in all. The densities of "erk" are proportional to the
@@ -78,8 +77,7 @@ class PerLayer(Budget):
 
 
 @final
-@dataclass(frozen=True)
-class Quotas(Budget):
+class Quotas(Budget, kw_only=False):
     """A share to remove of every tensor, as `levels` gives it.
 
     Raises `InputError` on binding if a tensor has no level, or a name matches nothing.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, replace
 from typing import Any, ClassVar, final
 
 import torch
@@ -20,8 +20,7 @@ OUTPUTS = "outputs"
 
 
 @final
-@dataclass(frozen=True)
-class PerOutput(Budget):
+class PerOutput(Budget, kw_only=False):
     """A share to remove of the weights of every output, as Sun et al., Wanda (2024), do.
 
     Every row of a linear layer, and every output channel of a convolution, keeps

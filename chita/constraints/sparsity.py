@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from abc import abstractmethod
+from dataclasses import KW_ONLY
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any, final
 
@@ -17,7 +18,10 @@ from chita.options import flat, shared
 class WeightBudget(Budget):
     """A budget of weights, wherever they are, and at least `min_keep` of them in every tensor."""
 
-    min_keep: int
+    @property
+    @abstractmethod
+    def min_keep(self) -> int:
+        """Weights that are kept at least in every tensor."""
 
     @property
     def words(self) -> dict[str, Any]:
@@ -44,8 +48,7 @@ class WeightBudget(Budget):
 
 
 @final
-@dataclass(frozen=True)
-class Sparsity(WeightBudget):
+class Sparsity(WeightBudget, kw_only=False):
     """A share of the weights to remove: k = floor((1 - sparsity) p) are kept.
 
     The product is taken in exact decimal arithmetic on the number as written, so that 0.9 of
@@ -67,8 +70,7 @@ class Sparsity(WeightBudget):
 
 
 @final
-@dataclass(frozen=True)
-class Nonzeros(WeightBudget):
+class Nonzeros(WeightBudget, kw_only=False):
     """A number of weights to keep: exactly `nnz`, at least `min_keep` of them in every tensor.
 
     >>> from chita.layout import Axes

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from chita.errors import ChitaError, InputError
 from chita.exports.kind import Checked, Kind, Pruned
-from chita.exports.kinds import KINDS
+from chita.exports.table import KINDS
 from chita.exports.placing import check_export_target, files_in, placed
 from chita.imports import cause
 from chita.masks.fit import Masks, fit_masks

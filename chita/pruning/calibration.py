@@ -48,7 +48,6 @@ class StageSamples:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class Sampling(Options):
     """Which samples make gradients, and how.
 

@@ -51,7 +51,6 @@ __all__ = [
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class Fisher(Options):
     """How the curvature is estimated: H = AᵀA/n from the rows A (n, p), gradients of the loss.
 
@@ -149,7 +148,6 @@ class Ridge:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class Quadratic(Options):
     """How the quadratic model of the loss is set up, and how far its solution is followed.
 
@@ -184,7 +182,6 @@ class Quadratic(Options):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class RunOptions(Options):
     """Single options of a run, which `prune` takes by themselves."""
 
@@ -205,7 +202,6 @@ class RunOptions(Options):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class Memory(Options):
     """How much memory a run may take.
 
@@ -227,8 +223,7 @@ class Memory(Options):
 
 
 @final
-@dataclass(frozen=True)
-class Checkpoint(Options):
+class Checkpoint(Options, kw_only=False):
     """The file in which finished stages, epochs or layers are kept while a run lasts.
 
     A run goes on from it to the same bits; its settings and network must be the same.
@@ -240,13 +235,6 @@ class Checkpoint(Options):
     path: Path = option(help="File to write; it is removed when the run is done.")
     _: KW_ONLY
     resume: bool = option(False, "Go on from the file, if it is there.")
-
-    def __post_init__(self) -> None:
-        if isinstance(self.path, str):
-            object.__setattr__(self, "path", Path(self.path))
-        super().__post_init__()
-        if not isinstance(self.path, Path):
-            raise InputError(f"`path` is {self.path!r}; give the path of a file.")
 
 
 def check_one_stage(stages: Stages, fisher: Fisher, what: str) -> None:

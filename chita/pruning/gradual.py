@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,8 @@ from chita.losses import make_loss
 from chita.models.mode import state_kept, state_of
 from chita.progress import RUN_SECONDS_LEFT, Placed, Progress
 from chita.pruning.calibration import Calibration, check_samples
+from chita.pruning.layer_matrices import check_layers, layers_of
 from chita.pruning.layer_stage import LayerStage
-from chita.pruning.layers import check_layers, layers_of
 from chita.pruning.level_costs import with_levels
 from chita.pruning.pilot import run_loop
 from chita.pruning.result import PruneResult
@@ -30,39 +30,12 @@ from chita.pruning.run import Run
 from chita.pruning.stages import StageLoop
 from chita.pruning.state import CheckpointFile, RunLog, RunState
 from chita.pruning.tuning import is_tuned
-from chita.records import EpochRecord, TrainingRecord
+from chita.records import EpochRecord
 from chita.training.fine_tune import Diverged, FineTuner
 from chita.training.recipe import Training
 
 Event = Callable[[Budget, RunState, Progress], RunState]
 """Prunes the network in place to a budget, from the state of the events before; returns its own."""
-
-
-@final
-@dataclass(kw_only=True)
-class GradualState:
-    """What a run has reached.
-
-    Fields: `events`, the state of all of them; `epochs`, of all that were trained; `stopped`, why
-    training ended early, None where it did not.
-    """
-
-    events: RunState
-    epochs: list[EpochRecord] = field(default_factory=list)
-    stopped: str | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """Return all but the mask as plain data."""
-        return {
-            "events": self.events.plain(),
-            "epochs": [epoch.model_dump(mode="json") for epoch in self.epochs],
-        }
-
-    @classmethod
-    def of(cls, mask: Tensor, plain: dict[str, Any]) -> GradualState:
-        """Return the state that a mask (p,) and plain data make."""
-        epochs = [EpochRecord.model_validate(epoch) for epoch in plain["epochs"]]
-        return cls(events=RunState.of(mask, plain["events"]), epochs=epochs)
 
 
 @final
@@ -112,42 +85,40 @@ class GradualRun:
 
     def run(
         self,
-        begun: GradualState | None,
+        state: RunState,
         optimizer: dict[str, Tensor],
-        finished: Callable[[GradualState, dict[str, Tensor]], None] = lambda *_: None,
-    ) -> GradualState:
-        """Run the epochs that `begun` does not hold yet, each after its event.
+        finished: Callable[[RunState, dict[str, Tensor]], None] = lambda *_: None,
+    ) -> RunState:
+        """Run the epochs that `state` does not hold yet, each after its event.
 
         `finished` is called after each epoch with the optimizer's state, which `optimizer` is.
 
         Raises `NumericalError` when training diverges before the last event; after it the run
         ends with the network as it was before the epoch.
         """
-        device = self._network.get_parameter(self._layout.names[0]).device
-        everything = torch.ones(self._layout.size, dtype=torch.bool, device=device)
-        run = begun or GradualState(events=RunState(mask=everything))
-        if run.epochs:
-            self._hold(run.events.mask)
+        if state.epochs:
+            self._hold(state.mask)
             self._fine_tuner.restore(optimizer)
-        first, whole = len(run.epochs), time.perf_counter()
+        first, whole = len(state.epochs), time.perf_counter()
         for epoch in range(first, self._training.epochs):
             event, after = self._training.event_before(epoch), None
             if event is not None:
-                self._prune(run, event)
+                state = self._pruned(state, event)
                 after = self._measured()
             good = state_of(self._network)
             began = time.perf_counter()
             try:
-                loss = self._fine_tuner.epoch(epoch, max((e.loss for e in run.epochs), default=0.0))
+                highest = max((e.loss for e in state.epochs), default=0.0)
+                loss = self._fine_tuner.epoch(epoch, highest)
             except Diverged as error:
                 self._network.load_state_dict(good, strict=False)
-                run.stopped = self._stopped(epoch, error)
-                return run
+                state.stopped = self._stopped(epoch, error)
+                return state
             spent = time.perf_counter() - began
-            run.epochs.append(
+            state.epochs.append(
                 EpochRecord(
                     epoch=epoch + 1,
-                    sparsity=1 - int(run.events.mask.sum()) / self._layout.size,
+                    sparsity=1 - int(state.mask.sum()) / self._layout.size,
                     loss=loss,
                     rate=self._training.rate_at(epoch + 1 - 1e-9),
                     pruned_metric=after,
@@ -155,25 +126,26 @@ class GradualRun:
                     seconds=spent,
                 )
             )
-            self._report(run, (time.perf_counter() - whole) / (epoch + 1 - first))
-            finished(run, self._fine_tuner.tensors())
-        return run
+            self._report(state.epochs[-1], (time.perf_counter() - whole) / (epoch + 1 - first))
+            finished(state, self._fine_tuner.tensors())
+        return state
 
-    def _report(self, run: GradualState, seconds: float) -> None:
+    def _report(self, last: EpochRecord, seconds: float) -> None:
         """Report the last epoch; each took so many seconds, with events and measuring."""
-        last, epochs = run.epochs[-1], self._training.epochs
+        epochs = self._training.epochs
         measured = {} if last.metric is None else {"metric": last.metric}
         left = seconds * (epochs - last.epoch)
         values = {"loss": last.loss, **measured, RUN_SECONDS_LEFT: left}
         self._progress.report(f"epoch {last.epoch} of {epochs}", values)
 
-    def _prune(self, run: GradualState, event: int) -> None:
-        """One event, whose records follow those of the events before."""
+    def _pruned(self, state: RunState, event: int) -> RunState:
+        """Run one event; its records follow those of the events before."""
         place = Placed(self._progress, f"event {event + 1} of {len(self._budgets)}: ")
-        found = self._event(self._budgets[event], run.events, place)
-        found.records = [*run.events.records, *found.records]
-        run.events = found
+        found = self._event(self._budgets[event], state, place)
+        found.records = [*state.records, *found.records]
+        found.epochs = state.epochs
         self._hold(found.mask)
+        return found
 
     def _hold(self, mask: Tensor) -> None:
         self._fine_tuner.hold(self._layout.unflatten(mask))
@@ -225,30 +197,24 @@ def run_gradual(run: Run, training: Training) -> PruneResult:
             event=event,
             check=check,
         )
-        done = _resumed(events, checkpoint, config.logger)
-    return run.result(
-        network,
-        done.events,
-        budget=budget,
-        searching=searching,
-        trained=TrainingRecord(epochs=tuple(done.epochs), stopped=done.stopped),
-    )
+        done = _resumed(events, RunState.begin(network, run.layout), checkpoint, config.logger)
+    return run.result(network, done, budget=budget, searching=searching)
 
 
-def _resumed(events: GradualRun, checkpoint: CheckpointFile, logger: Logger | None) -> GradualState:
+def _resumed(
+    events: GradualRun, begin: RunState, checkpoint: CheckpointFile, logger: Logger | None
+) -> RunState:
     """Run, from a checkpoint on; log and save every epoch, with the event before it."""
     saved = checkpoint.load()
-    begun = None if saved is None else GradualState.of(saved.mask, saved.done)
-    log = RunLog(logger)
-    if begun is not None:
-        log = RunLog(logger, stages=len(begun.events.records), epochs=len(begun.epochs))
+    begun = begin if saved is None else RunState.of(saved.mask, saved.done)
+    log = RunLog(logger, stages=len(begun.records), epochs=len(begun.epochs))
 
-    def finished(now: GradualState, others: dict[str, Tensor]) -> None:
-        log.log(stages=now.events.records, epochs=now.epochs)
-        checkpoint.save(now.events.mask, now.plain(), others)
+    def finished(now: RunState, optimizer: dict[str, Tensor]) -> None:
+        log.log(stages=now.records, epochs=now.epochs)
+        checkpoint.save(now.mask, now.plain(), optimizer)
 
-    done = events.run(begun, {} if saved is None else dict(saved.others), finished)
-    log.log(stages=done.events.records)  # an event whose epoch diverged
+    done = events.run(begun, {} if saved is None else saved.others, finished)
+    log.log(stages=done.records)  # an event whose epoch diverged
     checkpoint.remove()
     return done
 
@@ -282,6 +248,7 @@ def _layer_event(network: nn.Module, run: Run) -> Event:
             layers = stage.begin(budget)
             layers.run()
         found = stage.end(layers)
+        found.solved = {}  # of every event, which no record has room for
         found.mask = found.mask.to(before.mask.device)
         return found
 

@@ -79,7 +79,7 @@ def run_layers(run: Run) -> PruneResult:
         state = stage.end(layers)
         log.log(stages=state.records)
         checkpoint.remove()
-    return run.result(network, state, solved=layers.solved)
+    return run.result(network, state)
 
 
 @final
@@ -151,6 +151,7 @@ class LayerStage:
         return RunState(
             mask=mask,
             records=[_stage(run, mask, self._given.digest())],
+            solved=run.solved,
             samples=len(self._given),
             validation=len(self._validation_loss) if self._validation_loss else 0,
             loss=self._loss.name,

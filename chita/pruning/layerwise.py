@@ -20,7 +20,7 @@ from chita.models.prunable import read_weights, write_weights
 from chita.problem import InputGram, LocalQuadratic
 from chita.progress import RUN_SECONDS_LEFT, Progress, track
 from chita.pruning.config import AUTO, Ridge
-from chita.pruning.layers import Layer, constraints_of, layers_of, outlier_shares
+from chita.pruning.layer_matrices import Layer, constraints_of, layers_of, outlier_shares
 from chita.pruning.state import PhaseTimer
 from chita.records import SolvedRecord, finite
 from chita.solvers import Solution, Solver

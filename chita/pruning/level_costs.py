@@ -24,7 +24,7 @@ from chita.progress import Placed, Progress, track
 from chita.pruning.calibration import Calibration, StageSamples, ValidationLoss
 from chita.pruning.config import AUTO, Quadratic
 from chita.pruning.run import PruneConfig, Run
-from chita.pruning.stage import StageProblem, TrueLoss
+from chita.pruning.stage_problem import StageProblem, TrueLoss
 from chita.pruning.tuning import Tuner, settle
 from chita.records import finite
 from chita.solvers import Solver

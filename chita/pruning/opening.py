@@ -15,7 +15,6 @@ from chita.constraints import Budget, FixedMasks
 from chita.data.batches import Data
 from chita.data.examples import as_examples
 from chita.errors import InputError
-from chita.logger import Logger
 from chita.losses import LossLike
 from chita.masks.fit import Masks, fit_masks
 from chita.models.prunable import prunable_layout
@@ -31,14 +30,14 @@ from chita.pruning.config import (
     check_one_stage,
 )
 from chita.pruning.gradual import check_training, run_gradual
+from chita.pruning.layer_matrices import check_layers, check_shares, layers_of
 from chita.pruning.layer_stage import check_layerwise, prunes_layers, run_layers
-from chita.pruning.layers import check_layers, check_shares, layers_of
 from chita.pruning.level_costs import with_levels
 from chita.pruning.pilot import run_loop
 from chita.pruning.result import PruneResult
 from chita.pruning.run import PruneConfig, Run, layout_for
 from chita.pruning.stages import StageLoop
-from chita.pruning.state import CheckpointFile, RunLog, RunState
+from chita.pruning.state import RunLog, RunState
 from chita.pruning.tuning import is_tuned, settle
 from chita.records import peak_rss_mb
 from chita.solvers import Solver
@@ -175,23 +174,19 @@ def run_stages(run: Run) -> PruneResult:
     with run.at_work(network, run.layout):
         budget, searching = with_levels(run, network)
         loop = StageLoop(network, run, budget)
-        state = _resumed(loop, checkpoint, config.logger)
+        saved = checkpoint.load()
+        state = RunState.begin(network, run.layout)
+        if saved is not None:
+            state = RunState.of(saved.mask, saved.done, saved.others)
+        log = RunLog(config.logger, stages=len(state.records))
+
+        def finished(state: RunState) -> None:
+            log.log(stages=state.records)  # first: what is saved is not done again
+            checkpoint.save(state.mask, state.plain(), state.tensors())
+
+        state = run_loop(loop, state, finished)
+        checkpoint.remove()
     return run.result(network, state, budget=budget, searching=searching)
-
-
-def _resumed(loop: StageLoop, checkpoint: CheckpointFile, logger: Logger | None) -> RunState:
-    """Run, from a checkpoint on; log and save every stage."""
-    saved = checkpoint.load()
-    begun = None if saved is None else RunState.of(saved.mask, saved.done, saved.others)
-    log = RunLog(logger, stages=0 if begun is None else len(begun.records))
-
-    def finished(state: RunState) -> None:
-        log.log(stages=state.records)  # first: what is saved is not done again
-        checkpoint.save(state.mask, state.plain(), state.tensors())
-
-    state = run_loop(loop, begun or loop.begin(), finished)
-    checkpoint.remove()
-    return state
 
 
 def _check_tuned(config: PruneConfig) -> None:

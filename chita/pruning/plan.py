@@ -25,7 +25,7 @@ from chita.models.targets import Decision, decide
 from chita.models.wrappers import unwrapped
 from chita.pruning.calibration import Sampling, check_samples
 from chita.pruning.config import Fisher, Memory, Quadratic, check_groups
-from chita.pruning.layers import check_layers, gram_bytes, layers_cost, layers_of
+from chita.pruning.layer_matrices import check_layers, gram_bytes, layers_cost, layers_of
 from chita.pruning.opening import check_options
 from chita.pruning.run import layout_for
 from chita.pruning.schedule import Stages

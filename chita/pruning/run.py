@@ -38,7 +38,7 @@ from chita.pruning.config import (
 )
 from chita.pruning.result import PruneResult, flops, layer_records, levels_of
 from chita.pruning.state import CheckpointFile, RunState
-from chita.records import RunRecord, SolvedRecord, TrainingRecord, peak_rss_mb, versions
+from chita.records import RunRecord, TrainingRecord, peak_rss_mb, versions
 from chita.solvers import Solver
 from chita.solvers.named import solver_name, solver_options
 
@@ -176,8 +176,6 @@ class Run:
         *,
         budget: Budget | None = None,
         searching: float = 0.0,
-        solved: Mapping[str, SolvedRecord] | None = None,
-        trained: TrainingRecord | None = None,
     ) -> PruneResult:
         """Return the result of what was done.
 
@@ -186,12 +184,13 @@ class Run:
             state: with all stages done.
             budget: with levels, where they were searched for, in so many seconds of `searching`.
             searching: see `budget`.
-            solved: what came of each layer, where they were pruned one by one.
-            trained: the epochs between events.
         """
         levels = budget.levels if isinstance(budget, Searched) else None
         last, sampling = state.records[-1], self.config.sampling
-        training = {"train": sum(epoch.seconds for epoch in trained.epochs)} if trained else {}
+        trained, seconds = None, dict(state.seconds)
+        if self.config.training is not None:
+            trained = TrainingRecord(epochs=tuple(state.epochs), stopped=state.stopped)
+            seconds["train"] = sum(epoch.seconds for epoch in state.epochs)
         record = RunRecord(
             command=self.command,
             solver=solver_name(self.config.solver),
@@ -216,11 +215,11 @@ class Run:
             stages=tuple(state.records),
             training=trained,
             batch_norm=state.batch_norm,
-            layers=layer_records(self.layout, state.mask, state.backends, solved or {}),
+            layers=layer_records(self.layout, state.mask, state.backends, state.solved),
             levels=levels_of(levels or {}),
             flops=flops(self.layout, state.mask),
             dense_flops=flops(self.layout, torch.ones_like(state.mask)),
-            seconds={**({"search": searching} if levels else {}), **state.seconds, **training},
+            seconds={**({"search": searching} if levels else {}), **seconds},
             data_hash=state.digest,
             model=type(network).__name__,
             peak_rss_mb=peak_rss_mb(),

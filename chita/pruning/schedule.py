@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY
 from numbers import Real
 from typing import Any, final
 
@@ -31,8 +31,7 @@ from the first stage on; `geometric` removes the same share of what is left (M-F
 
 
 @final
-@dataclass(frozen=True)
-class Stages(Options):
+class Stages(Options, kw_only=False):
     """How many stages, on which schedule, and what one leaves to the next.
 
     Raises `InputError` on no stage, or a schedule that goes backwards.

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import final
 
-import torch
 from torch import nn
 
 from chita.collect.gradients import Collected
@@ -27,7 +26,7 @@ from chita.pruning.calibration import (
 from chita.pruning.config import AUTO
 from chita.pruning.run import Run
 from chita.pruning.schedule import NORM_SAMPLES, Stages
-from chita.pruning.stage import History, StageProblem
+from chita.pruning.stage_problem import History, StageProblem
 from chita.pruning.state import PhaseTimer, RunState
 from chita.pruning.tuning import StepTaken, Tuner, is_tuned, settle
 from chita.records import StageRecord, finite, known_values
@@ -99,11 +98,6 @@ class StageLoop:
         """Whether there are several stages, whose λ is chosen by validation samples."""
         tuned = self._quadratic.ridge == AUTO and self.validation_loss is not None
         return self.stages > 1 and bool(self._solver.curvatures) and tuned
-
-    def begin(self) -> RunState:
-        """Return the state before the first stage, with all weights kept."""
-        everything = torch.ones(self._layout.size, dtype=torch.bool, device=self._device)
-        return RunState(mask=everything)
 
     def copied(self, ridge: float | str, structure: str, place: str) -> StageLoop:
         """Return the same loop on a copy of the network, with λ and the structure held."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from chita.errors import InputError, OutputError
 from chita.files import replacing
+from chita.layout import Layout
 from chita.logger import Logger
 from chita.models.mode import State, state_of
 from chita.pruning.config import Checkpoint
@@ -78,14 +79,18 @@ class RunState:
 
     Fields: `mask` (p,), True for all weights before the first stage; `began`, the network as it was
     when the gradients of the last stages were collected, where later ones use these; `records`, of
-    all stages; `choice`, the state of the `Tuner`; `trials` and `spent`, what was tried and how
-    many seconds passed by phase before the next stage, whose record takes them over; the others as
-    in `RunRecord`, of the last stage.
+    all stages; `epochs` of training, and why it `stopped` early; `solved`, what came of each layer
+    where they are pruned one by one; `choice`, the state of the `Tuner`; `trials` and `spent`, what
+    was tried and how many seconds passed by phase before the next stage, whose record takes them
+    over; the others as in `RunRecord`, of the last stage.
     """
 
     mask: Tensor
     began: dict[int, State] = field(default_factory=dict)
     records: list[StageRecord] = field(default_factory=list)
+    epochs: list[EpochRecord] = field(default_factory=list)
+    stopped: str | None = None
+    solved: Mapping[str, SolvedRecord] = field(default_factory=dict)
     choice: dict[str, Any] | None = None
     trials: tuple[TrialRecord, ...] = ()
     spent: dict[str, float] = field(default_factory=dict)
@@ -97,13 +102,20 @@ class RunState:
     lower_bound: float | None = None
     batch_norm: BatchNormRecord | None = None
 
+    @classmethod
+    def begin(cls, network: nn.Module, layout: Layout) -> RunState:
+        """Return the state before a run, with all weights kept."""
+        device = network.get_parameter(layout.names[0]).device
+        return cls(mask=torch.ones(layout.size, dtype=torch.bool, device=device))
+
     def plain(self) -> dict[str, Any]:
         """Return all but the tensors as plain data."""
-        others = {"mask", "began", "records", "batch_norm", "trials"}
+        others = {"mask", "began", "records", "epochs", "solved", "batch_norm", "trials"}
         names = {field.name for field in fields(RunState)} - others
         return {
             **{name: getattr(self, name) for name in sorted(names)},
             "records": [record.model_dump(mode="json") for record in self.records],
+            "epochs": [record.model_dump(mode="json") for record in self.epochs],
             "batch_norm": self.batch_norm and self.batch_norm.model_dump(mode="json"),
         }
 
@@ -124,10 +136,12 @@ class RunState:
             began.setdefault(int(stage), {})[own] = tensor
         normed = plain.pop("batch_norm")
         records = [StageRecord.model_validate(record) for record in plain.pop("records")]
+        epochs = [EpochRecord.model_validate(record) for record in plain.pop("epochs")]
         return cls(
             mask=mask,
             began=began,
             records=records,
+            epochs=epochs,
             batch_norm=normed and BatchNormRecord.model_validate(normed),
             **plain,
         )

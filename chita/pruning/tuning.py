@@ -19,7 +19,7 @@ from chita.constraints import Constraint
 from chita.errors import InputError, NumericalError
 from chita.problem import BlockGram, Curvature, LocalQuadratic
 from chita.pruning.config import AUTO, FULL, OUTPUTS, Quadratic, Ridge
-from chita.pruning.stage import StageProblem, TrueLoss
+from chita.pruning.stage_problem import StageProblem, TrueLoss
 from chita.records import TrialRecord, finite
 from chita.solvers import Solution, Solver
 from chita.solvers.named import solver_name

@@ -110,6 +110,6 @@ class Chart:
 
     @property
     def cells(self) -> list[list[float | None]]:
-        """The rows of cells, None where there is no value."""
+        """The rows of cells, None without a value."""
         rows = [dict(zip(map(str, own.x), own.y, strict=True)) for own in self.series]
         return [[row.get(column) for column in self.columns] for row in rows]

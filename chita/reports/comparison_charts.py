@@ -16,7 +16,7 @@ _REMOVED = Axis(label="share of the weights removed", scale="kept")
 
 
 def comparison(runs: Sequence[Reported]) -> tuple[Chart, ...]:
-    """Return the charts of runs that can be compared, where there is something to show."""
+    """Return the charts of runs that can be compared, if there is something to show."""
     lines = [run.line for run in runs]
     table = make_table(lines)
     charts: list[Chart | None] = []

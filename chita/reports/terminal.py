@@ -44,7 +44,7 @@ def table_of(
         rows: their cells.
         last: a row below a line.
         sections: places of rows that have a line below them.
-        title: above it, unfolded where there is room.
+        title: above it, unfolded if there is room.
         caption: below it.
     """
     table = Table(title=title, caption=caption, min_width=cell_len(title or ""))

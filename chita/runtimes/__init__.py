@@ -1,1 +1,1 @@
-"""Where networks run: converted, opened, measured."""
+"""Runtimes: networks converted, loaded and measured in them."""

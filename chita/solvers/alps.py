@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, NamedTuple, final
 
@@ -24,7 +23,6 @@ _TOLERANCE = 1e-4  # of the gradient in conjugate gradients, beside the one they
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class ALPS(Solver):
     """Weights that fit and weights that are allowed are drawn together, ever more strongly.
 

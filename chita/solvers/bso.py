@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import final
 
 import torch
@@ -15,7 +15,6 @@ from chita.solvers.solver import Effort, Found, Solver
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class BSO(Solver):
     """The best of a few supports, each with its exact minimum.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, final
 
 import torch
@@ -22,7 +22,6 @@ _APART = 1.1  # ratio of the rounds after which masks are judged
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class CBS(Solver):
     """Swaps lower E(P) = ½ w̄_Pᵀ H_PP w̄_P over the removed set P; then a back-solve.
 

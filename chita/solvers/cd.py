@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -18,7 +17,6 @@ _REFRESH = 20  # sweeps between exact residuals, against drift of the updated on
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class CD(Solver):
     """Minimise Q over one kept weight after another, in cycles, until a cycle gains little.
 

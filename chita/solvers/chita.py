@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import final
 
 import torch
@@ -23,7 +23,6 @@ _PRICED = 512  # weights exchanged at most for a trial to be priced before it is
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class CHITA(Solver):
     """Start from the back-solve, then exchange weights while Q falls: many at a time, then single.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple, final
 
 import torch
@@ -28,7 +28,6 @@ class _Point(NamedTuple):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class IHT(Solver):
     """w ← P(w - τ∇Q(w)), P the projection on the allowed masks, from P(w̄) or P(start).
 

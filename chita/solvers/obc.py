@@ -20,7 +20,6 @@ _NUDGE = 1e-12  # by which scores of one output rise at least, so that they have
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class OBC(Solver):
     """Remove of each output, again and again, the weight whose removal then costs least.
 

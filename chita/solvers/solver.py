@@ -103,7 +103,6 @@ EVERYTHING = frozenset(("ridge", "first_order", "step_size", "structure"))
 """All that `Solver.chosen` may name."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Solver(Options, ABC):
     """A way to minimise a `LocalQuadratic` over an allowed set of masks.
 

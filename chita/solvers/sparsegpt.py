@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
@@ -16,7 +15,6 @@ from chita.solvers.solver import Effort, Found, Solver
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class SparseGPT(Solver):
     """Prune inputs from the first to the last; after each, the later ones take over its error.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, final
 
 from torch import Tensor
@@ -12,7 +11,6 @@ from chita.solvers.solver import Selection
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class Wanda(Selection):
     """Keep the weights of largest |w̄_ij| ‖X_j‖, X_j the inputs of weight j; change none of them.
 

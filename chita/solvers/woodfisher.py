@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, final
 
@@ -19,7 +18,6 @@ from chita.solvers.solver import Effort, Found, Solver
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class WoodFisher(Solver):
     """Remove the weights of least ρ_q = ½ w̄_q²/[H_λ⁻¹]_qq, with H_λ = H + λI; update the rest.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import final
 
 from chita.errors import InputError
@@ -14,7 +13,6 @@ AUGMENTATIONS = ("none", "crop-flip")
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class Training(Options):
     """Epochs of fine-tuning, with pruning events between them.
 

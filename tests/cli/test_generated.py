@@ -1,6 +1,5 @@
 """Options stand in one place: command line, run files, records and help come from there."""
 
-import dataclasses
 import json
 import re
 import tomllib
@@ -16,7 +15,7 @@ from chita.cli.requests import PlanRequest, PruneRequest, RefitRequest, Sensitiv
 from chita.errors import InputError
 from chita.options import Options, option
 from chita.pruning.config import Fisher, Quadratic
-from chita.settings import Request, flat, leaves, named, part, request_of
+from chita.settings import Request, flat, leaves, part, request_of
 from chita.training.recipe import Training
 from tests.program import chita as invoke
 
@@ -30,16 +29,9 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 def grown(group, name, kind, **spec):
     """A group of options with one more."""
-    made = dataclasses.make_dataclass(
-        group.__name__,
-        [(name, kind, option(**spec))],
-        bases=(group,),
-        frozen=True,
-        kw_only=True,
-        namespace={"__doc__": group.__doc__},
-    )
-    made.__module__ = group.__module__
-    return made
+    own = {"__annotations__": {name: kind}, name: option(**spec)}
+    named = {"__doc__": group.__doc__, "__module__": group.__module__}
+    return type(group)(group.__name__, (group,), {**named, **own})
 
 
 @pytest.mark.parametrize(
@@ -159,7 +151,7 @@ def test_what_is_said_of_a_run_is_no_setting_of_it():
     assert not said & flat(request_of(PruneRequest, {})).keys()
     for name in said:
         with pytest.raises(InputError, match=f"'{name}'"):
-            named(PruneRequest, {name: True}, "run.toml")
+            request_of(PruneRequest, {name: True}, "run.toml")
 
 
 def test_all_faults_are_one_message():
@@ -206,7 +198,7 @@ def test_training_is_on_where_something_of_it_is_given():
     assert request_of(PruneRequest, {"training": None}).training is None
     assert request_of(PruneRequest, {"training": {}}).training == Training()
     assert read_request(PruneRequest, {"training.rate": "0.5"}).training == Training(rate=0.5)
-    assert named(PruneRequest, tomllib.loads("[training]\n"), "run.toml") == {"training": {}}
+    assert request_of(PruneRequest, tomllib.loads("[training]\n")).training == Training()
 
 
 def test_a_command_takes_only_its_part_of_a_group():

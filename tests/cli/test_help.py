@@ -9,7 +9,7 @@ import pytest
 
 from chita.cli.app import COMMANDS, main
 from chita.cli.generated import MOST_USED, flagged
-from chita.exports.kinds import KINDS
+from chita.exports.table import KINDS
 from chita.pruning.sensitivity import SPARSITIES
 from chita.runtimes.table import RUNTIMES
 from chita.settings import leaves

@@ -12,14 +12,12 @@ from tests.program import chita as invoke
 
 SOURCE = '''
 """Weights by some power of their size."""
-from dataclasses import dataclass
 from typing import ClassVar
 
 from chita.options import option
 from chita.solvers.solver import Selection
 
 
-@dataclass(frozen=True, kw_only=True)
 class Smallest(Selection):
     """Keeps the smallest weights, or with `turned` the largest."""
 

@@ -1,6 +1,6 @@
 """Combinatorial brain surgeon, against the sums that it is defined by."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from typing import ClassVar, final
 
@@ -179,7 +179,6 @@ def test_seeds_draw_other_masks_and_counts_are_kept():
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class Asking(Solver):
     """Back-solve, and the loss of what it finds is told."""
 

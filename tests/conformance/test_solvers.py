@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import FrozenInstanceError, dataclass, fields
+from dataclasses import FrozenInstanceError, fields
 from itertools import combinations, pairwise
 
 import pytest
@@ -307,7 +307,6 @@ def test_iht_begins_at_the_start():
 
 
 def test_weights_that_are_not_finite_are_an_error():
-    @dataclass(frozen=True, kw_only=True)
     class Broken(Solver):
         curvatures = ()
         constraints = (KeepK,)

@@ -13,7 +13,7 @@ import chita
 from chita.errors import InputError, OutputError
 from chita.exports.export import write_kind
 from chita.exports.kind import Pruned
-from chita.exports.kinds import KINDS
+from chita.exports.table import KINDS
 from chita.runtimes.csr import Choice, SparseLinear
 from chita.runtimes.onnx import OnnxRuntime
 from tests.runtimes.networks import convolutional, perceptron, zeroed

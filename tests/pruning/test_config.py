@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -21,8 +20,7 @@ MASKS = {"weight": torch.tensor([[True, False, True, False]] * 2)}
 FIXED = chita.Quadratic(ridge=1.0, first_order=0, step_size=1)
 
 
-@dataclass(frozen=True)
-class KeepEach(Budget):
+class KeepEach(Budget, kw_only=False):
     """A budget of one's own, which no words say."""
 
     count: int = option(10, "Weights kept of every tensor.")
@@ -145,21 +143,18 @@ def test_sensitivity_shows_its_progress(capsys):
 
 OWN = """
 from __future__ import annotations
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 from chita.options import option
 from chita.solvers.solver import Selection, Solver
 if TYPE_CHECKING:
     from chita.problem import Curvature
 
-@dataclass(frozen=True, kw_only=True)
 class Mine(Selection):
     curvatures: ClassVar[tuple[type[Curvature], ...]] = ()
     count: int | None = option(None, "A number.")
     def values(self, problem):
         return problem.w_bar
 
-@dataclass(frozen=True, kw_only=True)
 class Needy(Mine):
     power: float = option(help="A power.")
 """

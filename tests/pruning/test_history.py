@@ -11,7 +11,7 @@ from chita.models.mode import at_state, evaluation_mode, state_of
 from chita.models.prunable import prunable_layout, read_weights
 from chita.problem import DenseRows
 from chita.pruning import stages as module
-from chita.pruning.stage import History
+from chita.pruning.stage_problem import History
 from tests.pruning.test_stages import Stop, Stopping, equal
 
 FIXED = {"quadratic": chita.Quadratic(ridge=0.02, first_order=1.0, step_size=1.0)}

@@ -11,7 +11,7 @@ from chita.errors import InputError
 from chita.models.blocks import network_blocks
 from chita.models.prunable import prunable_layout
 from chita.problem import InputGram, LocalQuadratic
-from chita.pruning.layers import layers_of, outlier_shares
+from chita.pruning.layer_matrices import layers_of, outlier_shares
 from chita.solvers import ALPS, BSO, SparseGPT
 from tests.families.language import FAMILIES
 from tests.families.transformers import SHAPES

@@ -13,7 +13,7 @@ from chita.problem import BlockGram, DenseRows, GradientGram
 from chita.progress import Silent
 from chita.pruning.calibration import Calibration, Sampling
 from chita.pruning.config import FULL, OUTPUTS
-from chita.pruning.stage import StageProblem
+from chita.pruning.stage_problem import StageProblem
 from chita.pruning.tuning import settle
 from chita.solvers import CHITA, WoodFisher
 

@@ -100,8 +100,9 @@ def sensitivities(names=("a", "b"), sparsities=(0.5, 0.9)):
         for sparsity in (0.0, *sparsities)
     ]
     return SensitivityRecord(
-        settings={}, solver="chita", options={}, model="Net", seed=0, samples=10, samples_per_gradient=1,
-        data_hash=None, weighting="improved", validation=40, loss="cross_entropy", dense_loss=0.1,
+        settings={}, solver="chita", options={}, model="Net", seed=0, samples=10,
+        samples_per_gradient=1, data_hash=None, weighting="improved", validation=40,
+        loss="cross_entropy", dense_loss=0.1,
         sparsities=sparsities, levels=levels, seconds={}, peak_rss_mb=None, versions={},
         tensors=[TensorRecord(name=name, shape=(2, 2), weights=4) for name in names],
     )  # fmt: skip

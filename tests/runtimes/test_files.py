@@ -9,7 +9,7 @@ from torch import nn
 
 import chita
 from chita.errors import InputError, OutputError
-from chita.exports.kinds import KINDS
+from chita.exports.table import KINDS
 from chita.runtimes.compare import difference
 from chita.runtimes.inputs import inputs_of, reference
 from chita.runtimes.mnn import MnnRuntime, stored_sparse

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
@@ -17,7 +16,6 @@ from chita.solvers.solver import Effort, Found, Solver, Status
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class ActiveSet(Solver):
     """Another solver on a small set of weights that grows until no weight outside wants in.
 

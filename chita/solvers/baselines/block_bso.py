@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
@@ -17,7 +16,6 @@ from chita.solvers.woodfisher import blocks_of
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class BlockBSO(Solver):
     """The supports of `bso`, each with the exact minimum of every block by itself.
 

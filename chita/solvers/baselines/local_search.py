@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, final
 
 from torch import Tensor
@@ -17,7 +16,6 @@ from chita.solvers.swaps import swap_round
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class LocalSearch(Solver):
     """Single swaps with the exact change of the minimum as their price.
 

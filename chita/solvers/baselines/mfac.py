@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, final
 
@@ -21,7 +20,6 @@ _CHUNK = 1024  # columns of A at a time
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class MFAC(Solver):
     """`woodfisher` without blocks, its inverse by Sherman & Morrison's formula, row by row.
 

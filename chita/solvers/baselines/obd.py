@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import final
 
 from torch import Tensor
@@ -13,7 +12,6 @@ from chita.solvers.solver import Selection
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class OBD(Selection):
     """Keep the weights of largest ½(H_jj + λ) w̄_j²; change none of them.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
@@ -14,7 +13,6 @@ from chita.solvers.solver import Selection
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class Random(Selection):
     """Keep the weights of largest score, scores drawn evenly from (0, 1]; change none of them.
 
