@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import cache
 from numbers import Real
 from pathlib import Path
@@ -30,6 +30,7 @@ from chita.errors import InputError
 from chita.naming import nearest
 
 _KEY = "option"
+_SCALARS = {bool, int, float, str}
 
 
 @final
@@ -136,12 +137,16 @@ class Options:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """One option of a class: its `name`, `kinds` (types of its values), `default` and `spec`."""
+    """One option of a class: its `name`, `kinds` (types of its values), `default` and `spec`.
+
+    `required` is for one that must be given; its `default` is None.
+    """
 
     name: str
     kinds: tuple[Any, ...]
     default: Any
     spec: Spec
+    required: bool = False
 
     @property
     def flag(self) -> str:
@@ -189,9 +194,9 @@ class Described:
         if isinstance(value, str):
             if value in spec.choices:
                 return value
-            if float in kinds and str in kinds and (number := _number(value)) is not None:
-                value = number  # a text where the command line cannot know which kind is meant
-            elif str in kinds and not spec.choices:
+            if str in kinds:  # the command line cannot know which kind is meant
+                value = self.numbered(value)
+            if isinstance(value, str) and str in kinds and not spec.choices:
                 return value
         if isinstance(value, bool):
             if bool in kinds:
@@ -205,31 +210,33 @@ class Described:
         elif any(isinstance(value, kind) for kind in _classes(kinds)):
             if not isinstance(value, str):
                 return value
-        elif not {bool, int, float, str}.intersection(kinds):
+        elif _SCALARS.isdisjoint(kinds):
             return value  # of a class that checks its own fields
         guess = nearest(str(value), spec.choices).partition("Known:")[0] if spec.choices else ""
         raise InputError(f"`{self.flag}` is {value!r}; give {self._accepted}. {guess}{spec.help}")
 
     def _held(self, value: Any) -> Any:
         """Return a path, a sequence or a table as such; `InputError` where it cannot be one."""
-        item, expected = self.shapes.get(tuple), "a path"
-        try:
-            if Path in self.kinds:
-                expected += " without null bytes" if "\0" in str(value) else ""
-                return _path(value)
-            if dict in self.shapes:
-                expected = "a table of numbers, texts, true and false"
-                return _table(value)
-            if item is float:
-                expected = "numbers with commas between them, such as 0.5,0.8"
-                return tuple(map(_real, value.split(",") if isinstance(value, str) else value))
+        if Path in self.kinds:
+            expected = "a path" + (" without null bytes" if "\0" in str(value) else "")
+            if isinstance(value, (str, Path)) and "\0" not in str(value):
+                return Path(value)
+        elif dict in self.shapes:
+            expected = "a table of numbers, texts, true and false"
+            if isinstance(value, Mapping) and _SCALARS.issuperset(map(type, value.values())):
+                return {str(name): own for name, own in value.items()}
+        else:
+            item = replace(self, kinds=(self.shapes[tuple],))
+            numbers = float in item.kinds
             expected = "a text, or a list of texts"
-            texts = [value] if isinstance(value, str) else value
-            return tuple(map(_path if item is Path else _text, texts))
-        except (TypeError, ValueError):
-            raise InputError(
-                f"`{self.flag}` is {value!r}; give {expected}. {self.spec.help}"
-            ) from None
+            if numbers:
+                expected = "numbers with commas between them, such as 0.5,0.8"
+            items = value
+            if isinstance(value, str):
+                items = map(item.numbered, value.split(",")) if numbers else [value]
+            with suppress(TypeError, InputError):
+                return tuple(map(item.checked, items))
+        raise InputError(f"`{self.flag}` is {value!r}; give {expected}. {self.spec.help}")
 
     def _within(self, number: float) -> bool:
         spec = self.spec
@@ -297,6 +304,7 @@ def _described(kind: Any) -> tuple[Described, ...]:
             kinds=_kinds(_hint(kind, f)),
             default=None if f.default is MISSING else f.default,
             spec=f.metadata[_KEY],
+            required=f.default is MISSING,
         )
         for f in fields(kind)
         if _KEY in f.metadata
@@ -319,7 +327,7 @@ def _classes(kinds: tuple[Any, ...]) -> Iterator[type]:
     """The classes among types, numbers and texts aside: these have a check of their own."""
     for kind in kinds:
         found = get_origin(kind) or kind
-        if isinstance(found, type) and found not in (bool, int, float, str):
+        if isinstance(found, type) and found not in _SCALARS:
             yield found
 
 
@@ -337,46 +345,11 @@ def _listed(kind: Any) -> Iterator[str]:
         yield f"        {found.name}: {' '.join([spec.help, *(f'{note}.' for note in notes)])}"
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
 def _whole(value: object) -> int | None:
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         return None
-
-
-def _path(value: Any) -> Path:
-    if not isinstance(value, (str, Path)):
-        raise TypeError
-    if "\0" in str(value):
-        raise ValueError
-    return Path(value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _real(value: Any) -> float:
-    if isinstance(value, bool):
-        raise TypeError
-    return float(value)
-
-
-def _table(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise TypeError
-    if not all(isinstance(item, (bool, int, float, str)) for item in value.values()):
-        raise TypeError
-    return {str(name): item for name, item in value.items()}
 
 
 def _shown(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, dataclass_transform, final, get_args, get_type_hints
@@ -69,21 +69,19 @@ class Group:
 
     def leaves(self) -> Iterator[Leaf]:
         """Return its options that the request takes."""
-        own: dict[str, Field[Any]] = {f.name: f for f in fields(self.kind)}  # type: ignore[arg-type]
         for entry in described(self.kind):
             listed = not self.part.only or entry.name in self.part.only
             if listed and entry.name not in self.part.without:
-                yield Leaf(group=self, entry=entry, required=own[entry.name].default is MISSING)
+                yield Leaf(group=self, entry=entry)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Leaf:
-    """One option of a request: its `group`, what is known of it, and whether it is `required`."""
+    """One option of a request: its `group`, and what is known of it."""
 
     group: Group
     entry: Described
-    required: bool
 
     @property
     def name(self) -> str:
@@ -292,7 +290,7 @@ def attempted(
     for group in groups(kind):
         own = list(group.leaves())
         given = {leaf.entry.name: values[leaf.name] for leaf in own if leaf.name in values}
-        missing = [leaf for leaf in own if leaf.required and leaf.name not in values]
+        missing = [leaf for leaf in own if leaf.entry.required and leaf.name not in values]
         problems += [f"`{leaf.name}` is missing. {leaf.entry.spec.help}" for leaf in missing]
         off = group.nested and not given and group.name not in values
         try:

@@ -14,7 +14,13 @@ from collections import defaultdict
 from pathlib import Path
 
 _TRACED = """
-import json, sys
+import contextlib, importlib, json, pkgutil, sys, threading
+import chita
+import chita.cli.app as app
+for module in pkgutil.walk_packages(chita.__path__, "chita."):
+    if not module.name.endswith("__main__"):
+        with contextlib.suppress(Exception):  # of extras that are not installed
+            importlib.import_module(module.name)
 seen = set()
 def watch(frame, event, arg):
     code = frame.f_code
@@ -23,8 +29,6 @@ def watch(frame, event, arg):
             if base.__module__.partition(".")[0] == "chita":
                 seen.add((base.__module__, base.__name__))
 sys.argv[0] = "chita"
-import chita.cli.app as app
-import threading
 threading.setprofile(watch)
 sys.setprofile(watch)
 try:

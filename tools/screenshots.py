@@ -43,7 +43,7 @@ def main() -> None:
         asked += ["--samples", "500", "--option", "bound=true"]
         chita("prune", *asked, "--out", run)
         chita("sensitivity", "--model", "digits-cnn", "--out", table)
-        chita("report", run, table, "--out", one, "--title", "digits-cnn at 90 %")
+        chita("report", run, table, "--out", one)
         chita("report", str(ROOT / "reproduce/peers-resnet20.jsonl"), "--out", many)
         with browser(folder) as page:
             page.open(Path(one), 1280, 1000)

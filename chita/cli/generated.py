@@ -37,7 +37,7 @@ def command(kind: type[Request], name: str) -> Callable[..., int | None]:
         panel = leaf.group.name
         if len(shown) <= len(MOST_USED):
             panel = "options"
-        elif leaf.name in MOST_USED or leaf.required or leaf.positional:
+        elif leaf.name in MOST_USED or leaf.entry.required or leaf.positional:
             panel = "most used"
         group = Group(panel, sort_key=panels.index(panel))
         parameters.append(_parameter(leaf, kind, group))
@@ -56,7 +56,7 @@ def command(kind: type[Request], name: str) -> Callable[..., int | None]:
 def usage(kind: type[Request]) -> str:
     """Return what must be given to a command, and whether more may be."""
     own = leaves(kind)
-    must = [leaf for leaf in own if leaf.required]
+    must = [leaf for leaf in own if leaf.entry.required]
     words = [
         leaf.flag if leaf.positional else f"{leaf.flag} {placeholder(leaf.entry)}" for leaf in must
     ]
@@ -69,7 +69,7 @@ def _parameter(leaf: Leaf, kind: type[Request], panel: Group) -> inspect.Paramet
     value: Any = bool if switch else list[str] if leaf.repeated else str
     own = Parameter(
         name=leaf.flag,
-        help=flagged(leaf.entry.told, kind) + (" [required]" if leaf.required else ""),
+        help=flagged(leaf.entry.told, kind) + (" [required]" if leaf.entry.required else ""),
         group=panel,
         metavar=None if switch else placeholder(leaf.entry),
         negative=() if not switch or leaf.entry.default is False else leaf.negative,

@@ -196,7 +196,6 @@ class PageOptions(Options):
     )
     out: Path = option(help="Page to write, .html; it needs no other file.")
     plots: Path | None = option(None, "Folder for every plot of the page, as PNG and as SVG.")
-    title: str | None = option(None, "Title of the page.", unset="the name or number of the runs")
 
 
 class ReopenedOptions(Options):

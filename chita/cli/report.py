@@ -20,7 +20,7 @@ def report(request: PageRequest) -> None:
     reading = read_runs(asked.runs)
     for problem in reading.skipped:
         feedback.notice(f"Left out: {problem}")
-    found = make_report(reading, asked.title)
+    found = make_report(reading)
     write_page(found, out)
     feedback.notice(f"Written: {out}")
     if asked.plots is not None:

@@ -52,7 +52,7 @@ class Report:
         return [chart for own in (*groups, self.heats, *runs) for chart in own]
 
 
-def make_report(reading: Reading, title: str | None = None) -> Report:
+def make_report(reading: Reading) -> Report:
     """Return the content of the page of some runs."""
     subjects: dict[tuple[str, ...], list[Reported]] = {}
     for run in reading.runs:
@@ -64,7 +64,7 @@ def make_report(reading: Reading, title: str | None = None) -> Report:
     names = [*(run.name for run in runs), *(name for name, _ in reading.tables)]
     shown = names[0] if len(names) == 1 else f"{len(names)} records"
     return Report(
-        title=title or f"Pruning: {shown}",
+        title=f"Pruning: {shown}",
         skipped=(*reading.skipped, *(problem for _, left in named for problem in left)),
         groups=tuple(
             (own, _keyed(comparison(own) if len(own) > 1 else (), f"g{at}"))

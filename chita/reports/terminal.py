@@ -288,16 +288,12 @@ def _ms(seconds: float) -> str:
     return f"{1000 * seconds:.3g}"
 
 
-def sweep_table(found: accuracy.Table, caption: str | None = None) -> Table:
-    """Return the table of a sweep, as it grows."""
+def print_sweep(found: accuracy.Table, console: Console) -> None:
+    """Print the table of a sweep, if any run is in it."""
+    if not found.rows:
+        return
     names = {column.split()[0] for column in found.columns}
     columns = {names.pop() if len(names) == 1 else "": LEFT}
     columns |= {column.split()[-1]: RIGHT for column in found.columns}
     rows = found.texts({place: found.text(cell) for place, cell in found.cells.items()})
-    return table_of(columns, rows, title=found.metric, caption=caption)
-
-
-def print_sweep(found: accuracy.Table, console: Console) -> None:
-    """Print the table of a sweep, if any run is in it."""
-    if found.rows:
-        put(console, sweep_table(found))
+    print_table(console, columns, rows, title=found.metric)

@@ -42,7 +42,7 @@ BUDGETS = [
     (["--per-layer", "erk"], "--per-layer needs --sparsity"),
     (
         ["--per-layer", "erq", "--sparsity", "0.5"],
-        "--per-layer erq is neither one of uniform, erk, rows, search, owl, nor a file",
+        "--per-layer erq is neither one of uniform, erk, outputs, search, owl, nor a file",
     ),
     (["--per-layer", "search"], "Give one of --sparsity (share removed"),
     (["--per-layer", "search", "--pattern", "2:4"], "--pattern and --per-layer are"),

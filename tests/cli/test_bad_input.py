@@ -19,9 +19,9 @@ from chita.exports import run_folder
 from chita.masks.storage import save_masks
 from tests.cli import mistakes
 from tests.cli.refusals import (
+    cause,
     done_well,
     interrupted,
-    cause,
     pickled,
     refused,
     tree,

@@ -118,7 +118,7 @@ def values(leaf):
 
 @pytest.mark.parametrize("kind", SAVED, ids=lambda kind: kind.__name__)
 def test_tables_and_flat_names_and_flags_agree_and_settings_make_the_same_request(kind):
-    must = {leaf.name: "m" for leaf in leaves(kind) if leaf.required}
+    must = {leaf.name: "m" for leaf in leaves(kind) if leaf.entry.required}
     checked = 0
     for leaf in leaves(kind):
         if leaf.group.name == "report":

@@ -40,7 +40,7 @@ def test_every_help_text_appears_whole(command):
     assert " ".join(kind.__doc__.split()) in found
     assert "`" not in found  # names of options are written as flags
     for leaf in own:
-        assert ("[required]" in found) or not leaf.required
+        assert ("[required]" in found) or not leaf.entry.required
 
 
 def test_the_most_used_options_come_first_and_groups_are_panels():

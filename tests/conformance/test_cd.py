@@ -8,6 +8,7 @@ import torch
 from chita.constraints import KeepK
 from chita.solvers import CD
 from chita.solvers.cd import _BLOCK
+from chita.solvers.solver import Status
 from tests.problems import random_problem
 
 
@@ -54,3 +55,10 @@ def test_a_start_gives_the_support_and_the_point():
     moved = CD().solve(problem, KeepK(size=50, k=10), start)
     assert torch.equal(moved.mask, found.mask)
     assert moved.objective < found.objective
+
+
+def test_the_status_says_if_the_cycles_were_enough():
+    problem, _ = random_problem(20, 50, ridge=0.1, first_order=0.0, seed=2)
+    constraint = KeepK(size=50, k=10)
+    short, enough = (CD(max_cycles=cycles).solve(problem, constraint).status for cycles in (1, 200))
+    assert (short, enough) == (Status.ITERATION_LIMIT, Status.CONVERGED)

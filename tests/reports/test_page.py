@@ -175,10 +175,10 @@ def test_a_run_of_today_makes_a_page_from_the_command_line(chromium, tmp_path):
         solver="iht",
     ).save(tmp_path / "run")
     asked = ["report", str(tmp_path / "run"), "--out", str(tmp_path / "p.html")]
-    done = invoke(*asked, "--plots", tmp_path / "plots", "--title", "<Mine>")
+    done = invoke(*asked, "--plots", tmp_path / "plots")
     assert done.exit_code == 0, done.output
     chromium.open(tmp_path / "p.html")
-    assert chromium.run("document.querySelector('h1').textContent") == "<Mine>"
+    assert chromium.run("document.querySelector('h1').textContent") == "Pruning: run"
     keys = chromium.run("[...document.querySelectorAll('figure')].map(f => f.id)")
     written = {path.name for path in (tmp_path / "plots").iterdir()}
     assert written == {f"{key}.{kind}" for key in keys for kind in ("png", "svg")}

@@ -14,7 +14,6 @@ from chita.reports.terminal import (
     print_sweep,
     print_table,
     show_run,
-    sweep_table,
 )
 from tests.reports.records import line, record
 
@@ -98,8 +97,7 @@ def test_lines_between_rows():
     assert [text[0] for text in shown.splitlines()[3:]] == [*"││├││└"]
 
 
-def test_a_sweep_of_failures_is_an_empty_table():
+def test_a_sweep_of_failures_has_no_table():
     assert printed(lambda screen: print_sweep(make_table([]), screen)) == ""
-    assert sweep_table(make_table([])).row_count == 0
-    table = sweep_table(make_table([line(seed=0), line(seed=1, value=80.0)]), "2 of 2 runs")
-    assert "85.00 ± 7.07" in printed(lambda screen: screen.print(table))
+    table = make_table([line(seed=0), line(seed=1, value=80.0)])
+    assert "85.00 ± 7.07" in printed(lambda screen: print_sweep(table, screen))
