@@ -11,13 +11,14 @@ import math
 import operator
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields, replace
 from functools import cache
 from numbers import Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
     Any,
+    ClassVar,
     Union,
     dataclass_transform,
     final,
@@ -109,16 +110,28 @@ class Options:
     calls `super().__post_init__()` first.
     """
 
+    declared: ClassVar[dict[str, Field[Any]]]
+
     def __init_subclass__(cls, *, kw_only: bool = True, eq: bool = True) -> None:
         super().__init_subclass__()
         told = (cls.__doc__ or "").rstrip()
         dataclass(frozen=True, kw_only=kw_only, eq=eq)(cls)
+        # `Options` freezes them, so that a decorator written out of habit finds nothing in its way.
+        del cls.__setattr__, cls.__delattr__
+        own = {f.name: f for f in fields(cls) if _KEY in f.metadata}  # type: ignore[arg-type]
+        cls.declared = {**getattr(cls, "declared", {}), **own}
         listed = [*_listed(cls)]
         if listed:
             head, _, examples = told.partition("\n    >>> ")
             section = "\n".join(("    Fields:", *listed))
             tail = f"\n\n    >>> {examples}" if examples else ""
             cls.__doc__ = f"{head.rstrip()}\n\n{section}{tail}\n    "
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
 
     def __post_init__(self) -> None:
         """Check every field; whole numbers and numbers become Python's own."""
@@ -306,8 +319,7 @@ def _described(kind: Any) -> tuple[Described, ...]:
             spec=f.metadata[_KEY],
             required=f.default is MISSING,
         )
-        for f in fields(kind)
-        if _KEY in f.metadata
+        for f in kind.declared.values()
     )
 
 
@@ -333,9 +345,7 @@ def _classes(kinds: tuple[Any, ...]) -> Iterator[type]:
 
 def _listed(kind: Any) -> Iterator[str]:
     """The lines of a docstring that list the options a class declares or inherits."""
-    for found in fields(kind):
-        if _KEY not in found.metadata:
-            continue
+    for found in kind.declared.values():
         spec = found.metadata[_KEY]
         notes = [f"One of {', '.join(spec.choices)}"] if len(spec.choices) > 1 else []
         notes += [spec.range.capitalize()] if spec.range else []

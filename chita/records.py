@@ -97,9 +97,9 @@ class StageRecord(BaseModel):
             nothing was collected.
         lower_bound: as in `RunRecord`, of this stage.
         loss_before, validation_loss: mean loss on validation samples, at the weights that the
-            stage began with and at those it found; of networks with batch norms that may be estimated
-            again the lower one, of the statistics they have and of those of these samples
-            (`batch_norm` has those of the network that is left). None where there are none.
+            stage began with and at those it found; with batch norms that may be estimated again the
+            lower one, of the statistics they have and of those of these samples (`batch_norm` has
+            those of the network in the end). None without validation samples.
         predicted: of the change between these, by the gradients a_i themselves:
             mean(a_i·δ) + ½ mean((a_i·δ)²). Not Q, which has λ in it, and rows that are divided by
             how wrong the network is. None where nothing was collected.

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import chita
-from chita.collect.gradients import collect_gradients
 from chita.collect.backends import BACKENDS
+from chita.collect.gradients import collect_gradients
 from chita.constraints import NofM, PerOutput, Sparsity
 from chita.data.digits import digits
 from chita.layout import Axes, Layout

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from chita.errors import ChitaError, InputError
 from chita.exports.kind import Checked, Kind, Pruned
-from chita.exports.table import KINDS
 from chita.exports.placing import check_export_target, files_in, placed
+from chita.exports.table import KINDS
 from chita.imports import cause
 from chita.masks.fit import Masks, fit_masks
 from chita.models.targets import decide

@@ -17,7 +17,7 @@ def flat_record(record: RunRecord) -> dict[str, object]:
     """Return the object that `--json` prints.
 
     `objective` is Q, None for solvers without one. The accuracies are None where the metric is
-    none; the values of any metric are `dense_metric` and `pruned_metric`.
+    no accuracy; the values of any metric are `dense_metric` and `pruned_metric`.
     """
     counted = record.metric is not None and is_accuracy(record.metric)
     training = record.training

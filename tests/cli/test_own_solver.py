@@ -31,9 +31,14 @@ NAME = "own_smallest_of_test:Smallest"
 RUN = ("prune", "--sparsity", 0.5, "--solver", NAME, "--force", "--out", "run")
 
 
-@pytest.fixture(autouse=True)
-def own(tmp_path, monkeypatch):
-    (tmp_path / "own_smallest_of_test.py").write_text(SOURCE)
+DECORATED = SOURCE.replace(
+    "class Smallest", "from dataclasses import dataclass\n\n@dataclass(frozen=True)\nclass Smallest"
+)
+
+
+@pytest.fixture(autouse=True, params=[SOURCE, DECORATED], ids=["plain", "decorated"])
+def own(request, tmp_path, monkeypatch):
+    (tmp_path / "own_smallest_of_test.py").write_text(request.param)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     importlib.invalidate_caches()

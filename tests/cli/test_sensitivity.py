@@ -119,7 +119,7 @@ def test_a_file_of_settings_and_the_command_line_that_overrides_it():
     [
         (["--sparsities", "0.5,1"], "is 1.0; "),
         (["--sparsities", "0.5,-0.1"], "is -0.1; "),
-        (["--sparsities", "nan"], "is nan; "),
+        (["--sparsities", "nan"], "is 'nan'; give numbers with commas"),
         (["--sparsities", "0.8,0.5,0.8"], "sparsities has 0.8 twice"),
         (["--sparsities", "0.50,0.5"], "sparsities has 0.5 twice"),
         (["--sparsities", "0"], "give one above 0"),

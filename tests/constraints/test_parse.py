@@ -47,7 +47,10 @@ SAID = {
         PerLayer(0.8, distribution="erk", min_keep=3),
         {"per_layer": "erk", "sparsity": 0.8, "min_keep": 3},
     ),
-    "outputs & sparsity=0.8": (PerOutput(0.8), {"per_layer": "outputs", "sparsity": 0.8, "min_keep": 1}),
+    "outputs & sparsity=0.8": (
+        PerOutput(0.8),
+        {"per_layer": "outputs", "sparsity": 0.8, "min_keep": 1},
+    ),
     "owl & sparsity=0.8": (ByOutliers(0.8), {"per_layer": "owl", "sparsity": 0.8, "min_keep": 1}),
     "flops=0.3": (Flops(0.3), {"flops": 0.3, "min_keep": 1}),
     "flops=0.3 & sparsity=0.8 & min_keep=2": (
@@ -181,7 +184,7 @@ def test_other_pairs_are_refused(one, other):
         ("min_keep=3", "got none"),
         (
             "per_layer=erq & sparsity=0.5",
-            "`per_layer` erq is neither one of uniform, erk, rows, search",
+            "`per_layer` erq is neither one of uniform, erk, outputs, search",
         ),
     ],
 )

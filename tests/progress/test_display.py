@@ -77,11 +77,13 @@ def test_words_by_hand():
     progress.report("stage 1 of 9", TOLD)
     now[0] = 50.0
     assert display.worded("advance", progress.fields()) == (
-        "stage 2 of 9: collect gradients: 2,000 of 10,000 gradients, 50.00 s, 40 gradients/s, about 3 min "
-        "left; objective -0.5, validation loss 0.25, about 8 min left in all"
+        "stage 2 of 9: collect gradients: 2,000 of 10,000 gradients, 50.00 s, 40 gradients/s, "
+        "about 3 min left; objective -0.5, validation loss 0.25, about 8 min left in all"
     )
     progress.advance(8000)
-    assert "gradients/s; objective" in display.worded("advance", progress.fields())  # nothing is left
+    assert "gradients/s; objective" in display.worded(
+        "advance", progress.fields()
+    )  # nothing is left
     progress.finish()
     assert display.worded(*events[-1]) == (
         "stage 2 of 9: collect gradients: 10,000 of 10,000 gradients, 50.00 s, 200 gradients/s"
