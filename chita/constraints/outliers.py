@@ -33,7 +33,7 @@ class ByOutliers(Budget, kw_only=False):
     Yin et al., Outlier weighed layerwise sparsity (2024), equations 1 to 3, with their λ = 0.08 as
     `spread`; they measure D by transformer block. Departure: rounding makes the whole count exact.
 
-    Raises `InputError` on binding before `shares` are measured (`chita.pruning.outliers`).
+    Raises `InputError` on binding before `shares` are measured (`chita.pruning.layer_matrices`).
 
     >>> from chita.layout import Axes
     >>> layout = Layout(names=("a", "b"), shapes=((100,), (100,)), axes=(Axes(), Axes()))

@@ -199,7 +199,7 @@ def _left_dense(seen: Seen, most: int) -> str | None:
     if not seen.count:
         return "saw no input"
     if not bool(seen.gram.any()):
-        return "saw zeros alone"
+        return "saw only zeros"
     width = seen.gram.shape[1]
     if seen.count < width <= most:
         return f"saw {seen.count} inputs, fewer than the {width} entries of each"

@@ -135,7 +135,7 @@ def test_experts_that_saw_too_little_are_left_dense_and_named():
     assert skipped == {
         "experts.0.weight": None,
         "experts.1.weight": "saw 2 inputs, fewer than the 8 entries of each",
-        "experts.2.weight": "saw zeros alone",
+        "experts.2.weight": "saw only zeros",
         "spare.weight": "saw no input",
     }
     assert [layer.kept for layer in found.layers] == [32, 64, 64, 64]
