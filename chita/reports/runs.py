@@ -145,8 +145,8 @@ def read_runs(paths: Sequence[Path]) -> Reading:
     if not runs and not tables:
         why = f" {skipped[0]}" if skipped else ""
         raise InputError(
-            f"There is no run to report.{why} Give run folders (--out of chita prune), or results "
-            "of chita sweep (--out)."
+            f"There is no run to report.{why} Give folders that chita prune wrote, or "
+            "results of chita sweep."
         )
     return Reading(runs=_named(runs), tables=tuple(tables), skipped=tuple(skipped))
 
@@ -222,7 +222,7 @@ def _read(path: Path) -> bytes:
         absent = path.name == RECORD and path.parent.is_dir() and not path.exists()
         what = f"{path.parent} holds no {RECORD}" if absent else f"{path} holds no run"
         raise InputError(
-            f"{what}: {error.strerror or error}. Give a folder that chita prune --out wrote, or "
+            f"{what}: {error.strerror or error}. Give a folder that chita prune wrote, or "
             "results of chita sweep."
         ) from None
 
