@@ -54,7 +54,7 @@ def prunes_layers(solver: Solver, asked: bool | None) -> bool:
 
 @torch.inference_mode(False)
 def run_layers(run: Run) -> PruneResult:
-    """Prune the units of a network one after another; see `LayerwiseRun`.
+    """Prune the blocks of a network one after another; see `LayerwiseRun`.
 
     Raises as `chita.prune` does.
     """

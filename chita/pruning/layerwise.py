@@ -94,7 +94,7 @@ class LayerwiseRun:
         self.timer = PhaseTimer({"collect": 0.0, "solve": 0.0})
 
     def run(self, finished: Callable[[LayerwiseRun], None] = lambda _: None) -> None:
-        """Prune all layers that `solved` does not hold yet; `finished` is called after each."""
+        """Prune all layers that `solved` lacks; `finished` is called after each block."""
         order = self._chain.order
         left = sum(self._blocks[name].tensors[0] not in self.solved for name in order)
         began, blocks = time.perf_counter(), left

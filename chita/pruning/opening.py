@@ -168,12 +168,14 @@ def open_apply(model: nn.Module, masks: Masks, config: PruneConfig) -> Run:
 def run_stages(run: Run) -> PruneResult:
     """Prune in stages, after pilot runs where λ is to be chosen; also the path of refitting."""
     network, config = run.worked_on(), run.config
-    if config.stages.number == 1:  # nothing is finished before all is
+    if config.stages.number == 1:  # there is no finished part to keep
         run = replace(run, config=replace(config, checkpoint=None))
     checkpoint = run.checkpoint_file(network)
     with run.at_work(network, run.layout):
         budget, searching = with_levels(run, network)
         loop = StageLoop(network, run, budget)
+        # After the loop was made, since labels of validation may be drawn from the dense network,
+        # which this overwrites.
         saved = checkpoint.load()
         state = RunState.begin(network, run.layout)
         if saved is not None:

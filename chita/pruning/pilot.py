@@ -134,6 +134,7 @@ class _Pilots:
                 stages=stages,
             )
         )
+        # By λ as used, which is λ as asked for unless no system could be solved with that.
         # One that was given up is behind, whatever its loss after fewer stages.
         self._losses[used, structure] = loss if stages >= len(self._path) else math.inf
         if self._losses[used, structure] <= min(self._losses.values()):

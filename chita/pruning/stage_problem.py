@@ -1,4 +1,4 @@
-"""One stage: collect gradients, build the problem, tune it, solve it, write the weights."""
+"""What is known in a stage: it becomes a problem of either structure, at any λ and s."""
 
 from __future__ import annotations
 
