@@ -80,7 +80,9 @@ class PruneConfig:
             stages=self.stages,
             training=self.training,
         )
-        RunOptions(layerwise=self.layerwise, validation=self.validation, seed=self.seed)
+        checked = RunOptions(layerwise=self.layerwise, validation=self.validation, seed=self.seed)
+        object.__setattr__(self, "validation", checked.validation)
+        object.__setattr__(self, "seed", checked.seed)
         check_loss(self.loss)
         if not isinstance(self.inplace, bool):
             raise InputError(f"`inplace` is {self.inplace!r}; give True or False.")
@@ -118,11 +120,15 @@ class Run:
         """Return the network to work on: a copy, unless it is pruned in place."""
         return self.network if self.config.inplace else copied(self.network)
 
-    def checkpoint_file(self, network: nn.Module, **others: Any) -> CheckpointFile:
-        """Return the file of finished parts, one that keeps nothing where that is not asked for.
+    def checkpoint_file(
+        self, network: nn.Module, *, wanted: bool = True, **others: Any
+    ) -> CheckpointFile:
+        """Return the file of finished parts, one that keeps nothing if none is asked for or wanted.
 
         `others` decide on the result beside the settings.
         """
+        if self.config.checkpoint is None or not wanted:
+            return CheckpointFile(None, settings={}, network=network)
         asked = {name: value for name, value in self.settings.items() if name != "max_memory"}
         own = {
             "solver": solver_name(self.config.solver),

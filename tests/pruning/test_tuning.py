@@ -104,6 +104,18 @@ def test_seeds_of_any_kind_and_size(network):
         assert result.record.nnz == 1702
 
 
+def test_a_seed_of_numpy_trains_as_that_of_python(network):
+    options = {
+        "sparsity": 0.9,
+        "solver": "magnitude",
+        "training": chita.Training(epochs=1, events=1),
+    }
+    runs = [chita.prune(*network, seed=seed, **options) for seed in (3, np.int64(3))]
+    ours, others = (run.model.state_dict() for run in runs)
+    assert all(torch.equal(ours[name], others[name]) for name in ours)
+    assert [run.record.seed for run in runs] == [3, 3]
+
+
 def test_a_solver_inside_takes_the_seed_and_is_described_with_its_options():
     solver = make_solver("local-search", {"solver": "random"}, seed=3)
     assert solver == LocalSearch(solver=Random(seed=3))
