@@ -28,7 +28,7 @@ from chita.pruning.pilot import run_loop
 from chita.pruning.result import PruneResult
 from chita.pruning.run import Run
 from chita.pruning.stages import StageLoop
-from chita.pruning.state import CheckpointFile, RunLog, RunState
+from chita.pruning.state import CheckpointFile, RunLog, RunState, Saved
 from chita.pruning.tuning import is_tuned
 from chita.records import EpochRecord
 from chita.training.fine_tune import Diverged, FineTuner
@@ -211,7 +211,7 @@ def _resumed(
 
     def finished(now: RunState, optimizer: dict[str, Tensor]) -> None:
         log.log(stages=now.records, epochs=now.epochs)
-        checkpoint.save(now.mask, now.plain(), optimizer)
+        checkpoint.save(lambda: Saved(mask=now.mask, done=now.plain(), others=optimizer))
 
     done = events.run(begun, {} if saved is None else saved.others, finished)
     log.log(stages=done.records)  # an event whose epoch diverged
@@ -248,7 +248,6 @@ def _layer_event(network: nn.Module, run: Run) -> Event:
             layers = stage.begin(budget)
             layers.run()
         found = stage.end(layers)
-        found.solved = {}  # of every event, which no record has room for
         found.mask = found.mask.to(before.mask.device)
         return found
 

@@ -23,7 +23,7 @@ from chita.pruning.layerwise import LayerwiseRun
 from chita.pruning.result import PruneResult
 from chita.pruning.run import Run
 from chita.pruning.schedule import NORM_SAMPLES
-from chita.pruning.state import CheckpointFile, RunLog, RunState
+from chita.pruning.state import RunLog, RunState, Saved
 from chita.records import SolvedRecord, StageRecord
 from chita.solvers import Solver
 from chita.training.batch_norm import batch_norms
@@ -73,10 +73,11 @@ def run_layers(run: Run) -> PruneResult:
 
             def finished(done: LayerwiseRun) -> None:
                 log.log(layers=done.solved.values())  # first: what is saved is not done again
-                _save(checkpoint, done, layout)
+                checkpoint.save(lambda: _saved(done, layout))
 
             layers.run(finished)
         state = stage.end(layers)
+        state.solved = layers.solved
         log.log(stages=state.records)
         checkpoint.remove()
     return run.result(network, state)
@@ -151,7 +152,6 @@ class LayerStage:
         return RunState(
             mask=mask,
             records=[_stage(run, mask, self._given.digest())],
-            solved=run.solved,
             samples=len(self._given),
             validation=len(self._validation_loss) if self._validation_loss else 0,
             loss=self._loss.name,
@@ -200,11 +200,11 @@ def _called(network: nn.Module, batch: Any, loss: Loss) -> None:
         loss.run(network, batch)
 
 
-def _save(checkpoint: CheckpointFile, run: LayerwiseRun, layout: Layout) -> None:
-    """Write what a run has reached."""
+def _saved(run: LayerwiseRun, layout: Layout) -> Saved:
+    """Return what a run has reached, for a checkpoint."""
     done = {name: solved.model_dump(mode="json") for name, solved in run.solved.items()}
     plain = {"solved": done, "seconds": run.timer.seconds, "shares": run.shares}
-    checkpoint.save(layout.flatten(run.masks), plain)
+    return Saved(mask=layout.flatten(run.masks), done=plain, others={})
 
 
 def _restore(run: LayerwiseRun, layout: Layout, mask: Tensor, plain: Any) -> None:

@@ -19,7 +19,6 @@ from chita.data.batches import Data
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.models.prunable import read_weights, write_weights
-from chita.problem import Rows
 from chita.progress import Placed, Progress, track
 from chita.pruning.calibration import Calibration, StageSamples, ValidationLoss
 from chita.pruning.config import AUTO, Quadratic
@@ -165,8 +164,7 @@ class LevelSearch:
         return _Tensor(
             own=w_bar[segment],
             layout=self._layout.alone(name),
-            rows=None if collected is None else collected.rows.part(segment),
-            output_norms=w_bar.new_zeros(0) if collected is None else collected.output_norms,
+            collected=collected and replace(collected, rows=collected.rows.part(segment)),
             solver=self._solver,
             quadratic=self._quadratic,
             structure=self._structure,
@@ -187,8 +185,7 @@ class _Tensor:
 
     own: Tensor
     layout: Layout
-    rows: Rows | None
-    output_norms: Tensor
+    collected: Collected | None
     solver: Solver
     quadratic: Quadratic
     structure: str
@@ -200,12 +197,12 @@ class _Tensor:
         constraint = KeepK(size=size, k=max(1, share_kept(sparsity, size)))
         tuner = Tuner(self.quadratic, self.structure, self.loss)
         try:
-            stage = StageProblem(self.own, self.rows, self.output_norms, self.layout, constraint)
+            stage = StageProblem.of(self.own, self.collected, self.layout, constraint)
             problem, scale = tuner.tune(stage, 0.0, self.solver)
             problem, solution = tuner.solve(self.solver.brief, problem, constraint)
         except NumericalError:
             return None
-        if self.quadratic.ridge == AUTO and self.rows is not None:
+        if self.quadratic.ridge == AUTO and self.collected is not None:
             self.quadratic = replace(self.quadratic, ridge=problem.ridge)
             self.structure = tuner.structure
         return finite(tuner.take_step(problem, scale, solution).loss)

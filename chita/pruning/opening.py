@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +36,7 @@ from chita.pruning.pilot import run_loop
 from chita.pruning.result import PruneResult
 from chita.pruning.run import PruneConfig, Run, layout_for
 from chita.pruning.stages import StageLoop
-from chita.pruning.state import RunLog, RunState
+from chita.pruning.state import RunLog, RunState, Saved
 from chita.pruning.tuning import is_tuned, settle
 from chita.records import peak_rss_mb
 from chita.solvers import Solver
@@ -168,9 +167,8 @@ def open_apply(model: nn.Module, masks: Masks, config: PruneConfig) -> Run:
 def run_stages(run: Run) -> PruneResult:
     """Prune in stages, after pilot runs where λ is to be chosen; also the path of refitting."""
     network, config = run.worked_on(), run.config
-    if config.stages.number == 1:  # there is no finished part to keep
-        run = replace(run, config=replace(config, checkpoint=None))
-    checkpoint = run.checkpoint_file(network)
+    several = config.stages.number > 1  # one stage has no finished part to keep
+    checkpoint = run.checkpoint_file(network, wanted=several)
     with run.at_work(network, run.layout):
         budget, searching = with_levels(run, network)
         loop = StageLoop(network, run, budget)
@@ -184,7 +182,9 @@ def run_stages(run: Run) -> PruneResult:
 
         def finished(state: RunState) -> None:
             log.log(stages=state.records)  # first: what is saved is not done again
-            checkpoint.save(state.mask, state.plain(), state.tensors())
+            checkpoint.save(
+                lambda: Saved(mask=state.mask, done=state.plain(), others=state.tensors())
+            )
 
         state = run_loop(loop, state, finished)
         checkpoint.remove()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from typing import final
+from typing import Any, final
 
 from torch import nn
 
@@ -28,9 +28,8 @@ from chita.pruning.run import Run
 from chita.pruning.schedule import NORM_SAMPLES, Stages
 from chita.pruning.stage_problem import History, StageProblem
 from chita.pruning.state import PhaseTimer, RunState
-from chita.pruning.tuning import StepTaken, Tuner, is_tuned, settle
+from chita.pruning.tuning import Tuner, is_tuned, settle
 from chita.records import StageRecord, finite, known_values
-from chita.solvers import Solution
 from chita.training.batch_norm import batch_norms
 
 
@@ -226,17 +225,23 @@ class StageLoop:
         fresh = StageProblem.of(w_bar, collected, self._layout, constraint)
         whole = self._history.below(collected) if collected else None
         stage = StageProblem.of(w_bar, whole, self._layout, constraint)
-        record = self._solved(state, stage, fresh, progress, timer)
+        found = self._solved(state, stage, fresh, progress, timer)
         if samples and collected:
             state.backends, state.loss = collected.backends, samples.loss.name
             state.samples = collected.rows.n
             state.weighting = "improved" if samples.improved else "empirical"
-            record = record.model_copy(update={"data_hash": samples.digest})
             if self._history.count:
                 self._history.add(len(state.records), collected)
                 state.remember(len(state.records), began, self._history.count)
-        seconds = {"loss_before": finite(before), "seconds": timer.seconds}
-        state.records.append(record.model_copy(update={**seconds, "memory_mb": timer.memory_mb}))
+        state.records.append(
+            StageRecord(
+                **found,
+                loss_before=finite(before),
+                data_hash=samples.digest if samples else None,
+                seconds=timer.seconds,
+                memory_mb=timer.memory_mb,
+            )
+        )
         state.choice = self.tuner.state
         state.validation = len(self.validation_loss) if self.validation_loss else 0
 
@@ -247,8 +252,8 @@ class StageLoop:
         fresh: StageProblem,
         progress: Progress,
         timer: PhaseTimer,
-    ) -> StageRecord:
-        """Solve a stage, write its weights and return its record, but for samples and times."""
+    ) -> dict[str, Any]:
+        """Solve a stage, write its weights and return its record's fields on the solution."""
         remaining = 1 - (len(state.records) + 1) / self.stages
         with track(progress, "choose", 1, "problem"):
             problem, scale = self.tuner.tune(stage, remaining, self._solver)
@@ -276,11 +281,20 @@ class StageLoop:
             )
             timer.stop("batch_norm")
         state.mask, state.lower_bound = solution.mask, solution.lower_bound
-        found = _record(solution, taken, self._layout)
+        nnz = int(solution.mask.sum())
+        found = {
+            "sparsity": 1 - nnz / self._layout.size,
+            "nnz": nnz,
+            "lower_bound": solution.lower_bound,
+            "validation_loss": taken.loss,
+            "status": solution.status,
+            "iterations": solution.stats.iterations,
+        }
         if stage.uninformed:
             return found
         full_step = taken.step_size == 1
-        known = {
+        return {
+            **found,
             "objective": solution.objective if full_step else problem.value(taken.weights),
             "ridge": problem.ridge,
             "first_order": scale,
@@ -289,22 +303,8 @@ class StageLoop:
             "predicted": predicted,
             "increases": increases,
             "trace": tuple(map(finite, solution.stats.trace)),
+            "trials": tuple(self.tuner.trials),
         }
-        return found.model_copy(update={**known, "trials": tuple(self.tuner.trials)})
-
-
-def _record(solution: Solution, taken: StepTaken, layout: Layout) -> StageRecord:
-    """Return what any solution comes to, with or without a curvature."""
-    nnz = int(solution.mask.sum())
-    return StageRecord(
-        sparsity=1 - nnz / layout.size,
-        nnz=nnz,
-        lower_bound=solution.lower_bound,
-        validation_loss=taken.loss,
-        status=solution.status,
-        iterations=solution.stats.iterations,
-        seconds={},
-    )
 
 
 def _constraints(budget: Budget, stages: Stages, layout: Layout, begin: float) -> list[Constraint]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -189,11 +189,12 @@ class CheckpointFile:
     def __init__(
         self, checkpoint: Checkpoint | None, *, settings: dict[str, Any], network: nn.Module
     ) -> None:
-        self._path = path = checkpoint.path if checkpoint else None
-        self._network, self._settings = network, settings
+        self._network = network
+        self._path: Path | None = None
         self._found: dict[str, str] | None = None
-        if checkpoint is None or path is None:
+        if checkpoint is None:
             return
+        self._path = path = checkpoint.path
         self._settings = json.loads(json.dumps({**settings, "network": _digest(network)}))
         if path.exists():
             self._found = _read(path)
@@ -219,24 +220,25 @@ class CheckpointFile:
         self._network.load_state_dict(found, strict=False)  # extra state is no tensor
         return Saved(mask=mask.to(device), done=json.loads(self._found["done"]), others=others)
 
-    def save(self, mask: Tensor, done: Any, others: Mapping[str, Tensor] | None = None) -> None:
-        """Write a mask (p,), plain data, the network and other tensors, in place of what was there.
+    def save(self, content: Callable[[], Saved]) -> None:
+        """Write content and the network in place of what was there; it is made only for that.
 
         Raises `OutputError` when it cannot be written; what was there is then as it was.
         """
         if self._path is None:
             return
+        saved = content()
         state = {f"{_STATE}{name}": t for name, t in state_of(self._network).items()}
-        state |= {f"{_OTHERS}{name}": tensor.clone() for name, tensor in (others or {}).items()}
+        state |= {f"{_OTHERS}{name}": tensor.clone() for name, tensor in saved.others.items()}
         about = {
             "format": _FORMAT,
             "settings": json.dumps(self._settings),
-            "done": json.dumps(done),
+            "done": json.dumps(saved.done),
         }
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self._path) as draft:
-                save_file({_MASK: mask.cpu(), **state}, draft, metadata=about)
+                save_file({_MASK: saved.mask.cpu(), **state}, draft, metadata=about)
         except Exception as error:  # safetensors raises its own type when the disk is full
             raise OutputError(
                 f"{self._path} could not be written: {error}. Free space, or choose another place."

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from chita.errors import InputError, OutputError
-from chita.files import draft_beside, flush, writing
+from chita.files import draft_beside, flush, is_there, writing
 from chita.sparse_file.coding import Coding, smallest
 from chita.sparse_file.metadata import KEY, VALUES, SparseMetadata, StoredTensor
 from chita.sparse_file.narrowing import narrowed, unfit
@@ -87,7 +87,7 @@ def write_sparse(
     _check(tensors, narrow)
     metadata, parts, raised = _content(tensors, narrow)
     with writing(path):
-        if (path.exists() or path.is_symlink()) and not (force and path.is_file()):
+        if is_there(path) and not (force and path.is_file()):
             raise OutputError(f"{path} exists. Choose another path, or replace it with force=True.")
         with draft_beside(path.absolute()) as folder:
             draft = folder / path.name
