@@ -62,6 +62,20 @@ def called(text: str) -> Any:
         raise InputError(f"{text} fails: {cause(error)}.{hint}") from error
 
 
+def optional(module: str, *, extra: str, what: str) -> Any:
+    """Return a module of a library that an extra installs; `what` needs it, for the message.
+
+    Raises `InputError` when it cannot be imported.
+    """
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # one that was built for another torch raises RuntimeError
+        raise InputError(
+            f"{what} needs {module.partition('.')[0]}: {error}. Install the extra: pip install "
+            f"'chita[{extra}]'."
+        ) from error
+
+
 def cause(error: Exception) -> str:
     """Return what a failure of the user's code says, and where in that code it rose.
 

@@ -58,7 +58,14 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | Path, *, resume: bool = False) -> None:
-        self._open, read = _tensorboard(folder)
+        try:
+            from tensorboard.backend.event_processing import event_accumulator  # noqa: PLC0415
+            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (both optional)
+        except ImportError as error:
+            raise InputError(
+                f"{folder} needs tensorboard: {error}. Install the extra: pip install "
+                "'chita[tensorboard]'."
+            ) from None
         self._folder = Path(folder)
         _check_folder(self._folder)
         self._known: dict[tuple[str, int], float] = {}
@@ -68,7 +75,8 @@ class TensorBoard:
                     f"{folder} holds the events of an earlier run. Give another folder, or go on "
                     "with that run by `resume`."
                 )
-            self._known = read(self._folder)
+            self._known = _read(event_accumulator, self._folder)
+        self._open: Callable[[str], Any] = SummaryWriter
         self._writer: Any = None
 
     def log(self, values: Mapping[str, float], step: int) -> None:
@@ -125,28 +133,12 @@ def check_logger(logger: object) -> None:
         )
 
 
-def _tensorboard(
-    folder: str | Path,
-) -> tuple[Callable[[str], Any], Callable[[Path], dict[tuple[str, int], float]]]:
-    """Return a function that opens a writer of events to a folder, and one that reads a folder."""
-    try:
-        from tensorboard.backend.event_processing import (  # noqa: PLC0415 (optional)
-            event_accumulator,
-        )
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (optional)
-    except ImportError as error:
-        raise InputError(
-            f"{folder} needs tensorboard: {error}. Install the extra: pip install "
-            "'chita[tensorboard]'."
-        ) from None
-
-    def read(where: Path) -> dict[tuple[str, int], float]:
-        everything = {event_accumulator.SCALARS: 0}
-        found = event_accumulator.EventAccumulator(str(where), size_guidance=everything).Reload()
-        tags = found.Tags()[event_accumulator.SCALARS]
-        return {(tag, e.step): float(e.value) for tag in tags for e in found.Scalars(tag)}
-
-    return SummaryWriter, read
+def _read(events: Any, folder: Path) -> dict[tuple[str, int], float]:
+    """Return the values of a folder by name and step, read by `event_accumulator`."""
+    everything = {events.SCALARS: 0}
+    found = events.EventAccumulator(str(folder), size_guidance=everything).Reload()
+    tags = found.Tags()[events.SCALARS]
+    return {(tag, e.step): float(e.value) for tag in tags for e in found.Scalars(tag)}
 
 
 def _check_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import time
+import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,9 +111,4 @@ def speed() -> Speed:
 
 def _fastest(run: Callable[[], object]) -> float:
     run()
-    times = []
-    for _ in range(5):
-        began = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - began)
-    return max(min(times), 1e-9)
+    return max(min(timeit.repeat(run, number=1, repeat=5)), 1e-9)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import zipfile
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import final
+from typing import IO, final
 
 from chita.errors import InputError
 
@@ -15,17 +15,37 @@ _LARGEST = 64 << 20  # bytes of one file, unpacked
 _RATIO = 200  # unpacked to packed bytes of the whole; photographs hardly shrink
 
 
-class Archive(ABC):
-    """Named files, in sorted order."""
+@final
+class Archive:
+    """Files under a path by their `names`, in sorted order.
 
-    names: tuple[PurePosixPath, ...]
+    Args:
+        path: of the folder or the zip file, for messages.
+        files: functions that open them, by name.
+    """
 
-    @abstractmethod
+    def __init__(self, path: Path, files: Mapping[PurePosixPath, Callable[[], IO[bytes]]]) -> None:
+        self._path, self._files = path, files
+        self.names = tuple(sorted(files))
+
     def read(self, name: PurePosixPath) -> bytes:
         """Return the bytes of a file.
 
         Raises `InputError` when it cannot be read or is unreasonably large.
         """
+        try:
+            with self._files[name]() as file:
+                content = file.read(_LARGEST + 1)  # the header of a zip may lie about the size
+        except Exception as error:  # zlib, struct and zipfile each raise their own
+            raise InputError(
+                f"{name} in {self._path} cannot be read: {error}. Check it, or leave it out."
+            ) from error
+        if len(content) > _LARGEST:
+            raise InputError(
+                f"{name} in {self._path} has more than {_LARGEST} bytes; it is no image to prune "
+                "on."
+            )
+        return content
 
 
 def open_archive(path: Path, suffixes: Iterable[str]) -> Archive:
@@ -34,84 +54,54 @@ def open_archive(path: Path, suffixes: Iterable[str]) -> Archive:
     Raises `InputError` when the zip is damaged, encrypted, names files outside itself, or unpacks
     to unreasonably much.
     """
+    files = _in_folder(path) if path.is_dir() else _in_zip(path)
     kinds = frozenset(suffixes)
-    return _Folder(path, kinds) if path.is_dir() else _Zip(path, kinds)
+    return Archive(path, {n: opened for n, opened in files.items() if n.suffix.lower() in kinds})
 
 
-@final
-class _Folder(Archive):
-    def __init__(self, path: Path, kinds: frozenset[str]) -> None:
-        self._path = path
-        files = (f.relative_to(path) for f in _walked(path) if f.suffix.lower() in kinds)
-        self.names = tuple(sorted(PurePosixPath(f.as_posix()) for f in files))
-
-    def read(self, name: PurePosixPath) -> bytes:
-        file = self._path / name
-        try:
-            if file.stat().st_size > _LARGEST:
-                raise InputError(
-                    f"{file} has more than {_LARGEST} bytes; it is no image to prune on."
-                )
-            return file.read_bytes()
-        except OSError as error:
-            raise InputError(f"{file} cannot be read: {error}. Check the folder.") from None
-
-
-def _walked(root: Path) -> Iterator[Path]:
-    """Iterate over all files under a folder, through linked folders too, into each once."""
+def _in_folder(path: Path) -> dict[PurePosixPath, Callable[[], IO[bytes]]]:
+    """Return the files under a folder, through linked folders too, into each once."""
+    files: dict[PurePosixPath, Callable[[], IO[bytes]]] = {}
     seen = set()
-    for folder, below, names in os.walk(root, followlinks=True):
+    for folder, below, names in os.walk(path, followlinks=True):
         place = Path(folder).resolve()
         if place in seen:  # a link to a folder around it
             below.clear()
             continue
         seen.add(place)
-        yield from (Path(folder, name) for name in names)
+        inner = PurePosixPath(Path(folder).relative_to(path).as_posix())
+        files |= {inner / name: partial(_opened, Path(folder, name)) for name in names}
+    return files
 
 
-@final
-class _Zip(Archive):
-    def __init__(self, path: Path, kinds: frozenset[str]) -> None:
-        self._path = path
-        try:
-            self._zip = zipfile.ZipFile(path)
-            entries = [e for e in self._zip.infolist() if not e.filename.endswith(("/", "\\"))]
-        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise InputError(f"{path} is no readable zip file: {error}. Fetch it again.") from None
-        self._check(entries)
-        named = {_path(entry): entry for entry in entries}
-        self._entries = {name: e for name, e in named.items() if name.suffix.lower() in kinds}
-        self.names = tuple(sorted(self._entries))
+def _opened(file: Path) -> IO[bytes]:
+    return file.open("rb")
 
-    def _check(self, entries: list[zipfile.ZipInfo]) -> None:
-        for entry in entries:
-            name = _path(entry)
-            if name.is_absolute() or ".." in name.parts or ":" in "".join(name.parts[:1]):
-                raise InputError(
-                    f"{self._path} names a file outside itself: {entry.filename!r}. It is not to "
-                    "be trusted; pack it again."
-                )
-            if entry.flag_bits & 1:
-                raise InputError(f"{self._path} is encrypted. Unpack it and give the folder.")
-        packed = max(1, self._path.stat().st_size)
-        unpacked = sum(entry.file_size for entry in entries)
-        if unpacked > _RATIO * packed:
+
+def _in_zip(path: Path) -> dict[PurePosixPath, Callable[[], IO[bytes]]]:
+    """Return the files of a zip file, checked for names and sizes."""
+    try:
+        archive = zipfile.ZipFile(path)
+        entries = [e for e in archive.infolist() if not e.filename.endswith(("/", "\\"))]
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise InputError(f"{path} is no readable zip file: {error}. Fetch it again.") from None
+    files: dict[PurePosixPath, Callable[[], IO[bytes]]] = {}
+    for entry in entries:
+        # Some programs write names with backslashes or a leading `./`.
+        name = PurePosixPath(entry.filename.replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts or ":" in "".join(name.parts[:1]):
             raise InputError(
-                f"{self._path} unpacks from {packed} to {unpacked} bytes, which images do not. It "
-                "may be a zip bomb; check it, or unpack it and give the folder."
+                f"{path} names a file outside itself: {entry.filename!r}. It is not to be trusted; "
+                "pack it again."
             )
-
-    def read(self, name: PurePosixPath) -> bytes:
-        try:
-            with self._zip.open(self._entries[name]) as file:
-                content = file.read(_LARGEST + 1)  # a header may lie about the size
-        except Exception as error:  # zlib, struct and zipfile each raise their own
-            raise InputError(f"{name} in {self._path} cannot be read: {error}.") from error
-        if len(content) > _LARGEST:
-            raise InputError(f"{name} in {self._path} unpacks to more than {_LARGEST} bytes.")
-        return content
-
-
-def _path(entry: zipfile.ZipInfo) -> PurePosixPath:
-    """Return the path of an entry, which some programs write with backslashes or a leading `./`."""
-    return PurePosixPath(entry.filename.replace("\\", "/"))
+        if entry.flag_bits & 1:
+            raise InputError(f"{path} is encrypted. Unpack it and give the folder.")
+        files[name] = partial(archive.open, entry)
+    packed = max(1, path.stat().st_size)
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > _RATIO * packed:
+        raise InputError(
+            f"{path} unpacks from {packed} to {unpacked} bytes, which images do not. It may be a "
+            "zip bomb; check it, or unpack it and give the folder."
+        )
+    return files

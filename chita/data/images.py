@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, final
 
@@ -43,11 +43,6 @@ class ImageFolder:
     def __len__(self) -> int:
         """Number of images."""
         return len(self.files)
-
-    def subset(self, index: Tensor) -> ImageFolder:
-        """Return the images named by index (k,), in that order, without decoding them."""
-        files = [self.files[i] for i in index.tolist()]
-        return replace(self, files=files, targets=self.targets[index])
 
     def take(self, index: Tensor) -> Examples:
         """Return the decoded images (k, channels, size, size) named by index, with targets."""
@@ -129,8 +124,11 @@ def image_folders(path: Path, form: ImageFormat) -> tuple[ImageFolder, ImageFold
             f"{path} has evaluation images of classes without calibration images: "
             f"{', '.join(strange[:5])}. Class folders must be the same in both."
         )
+    if not train:
+        whole = labelled[0]
+        labelled = [[whole[i] for i in index.tolist()] for index in shuffled_split(len(whole))]
     number = {name: i for i, name in enumerate(classes)}
-    folders = [
+    calibration, evaluation = (
         ImageFolder(
             archive=archive,
             files=part,
@@ -138,11 +136,8 @@ def image_folders(path: Path, form: ImageFormat) -> tuple[ImageFolder, ImageFold
             form=form,
         )
         for part in labelled
-    ]
-    if len(folders) == 2:
-        return folders[0], folders[1]
-    calibration, evaluation = shuffled_split(len(folders[0]))
-    return folders[0].subset(calibration), folders[0].subset(evaluation)
+    )
+    return calibration, evaluation
 
 
 def _wrapping(files: Sequence[PurePosixPath]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from chita.data.split import split_lines
 from chita.errors import InputError
+from chita.imports import optional
 
 SUFFIXES = (".txt", ".jsonl")
 PREFIX = "datasets:"
@@ -73,12 +74,7 @@ def _of_data_set(name: str) -> tuple[list[str], list[str]]:
 
 def _splits(name: str) -> dict[str, Any]:
     """Return the splits of a data set; one without is for calibration."""
-    try:
-        import datasets  # noqa: PLC0415 (an optional library)
-    except ImportError as error:
-        raise InputError(
-            f"{name} needs datasets: {error}. Install the extra: pip install 'chita[hf]'."
-        ) from error
+    datasets = optional("datasets", extra="hf", what=name)
     where, _, part = name.removeprefix(PREFIX).partition(":")
     try:
         if Path(where).is_dir():

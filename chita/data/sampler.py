@@ -140,8 +140,7 @@ class _StreamSampler(Sampler):
         # Another order would give other samples for validation.
         seed = self._seed if self._count else (self._seed + number) % 2**63
         other = _StreamSampler(self._batches, seed, self._count)
-        if other._left is not None:
-            yield from other._left.parts
+        yield from other._left
         while (batch := other._next()) is not None:
             yield from Examples(batch).parts
 
@@ -150,7 +149,7 @@ class _StreamSampler(Sampler):
 
     def _start(self) -> Examples | None:
         """Begin to read, and return the samples for validation."""
-        self._left: Examples | None = None
+        self._left: tuple[Any, ...] = ()  # what was read beyond the samples that were asked for
         self._fresh = True  # nothing was drawn since
         self._state = torch.Generator().manual_seed(self._seed).get_state()
         with self._seeded():
@@ -162,14 +161,15 @@ class _StreamSampler(Sampler):
 
     def _read(self, count: int) -> Examples | None:
         """Return the next `count` samples, or those that are left, if any."""
-        found: list[Any] = [] if self._left is None else list(self._left.parts)
-        total = 0 if self._left is None else len(self._left)
+        found = list(self._left)
+        total = sum(map(size_of, found))
         while total < count and (batch := self._next()) is not None:
             found.append(batch)
             total += size_of(batch)
         if not total:
             return None
-        taken, self._left = Examples(*found).split(count)
+        taken, left = Examples(*found).split(count)
+        self._left = () if left is None else left.parts
         return taken
 
     def _next(self) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from chita.data.examples import Examples
 from chita.data.lines import text_lines
@@ -86,12 +87,11 @@ def sentences(lines: Sequence[str], form: TextFormat, tokenizer: Tokenizer) -> E
 
 def _padded(ids: Sequence[list[int]], padding: int) -> dict[str, Tensor]:
     """Return samples as one batch, as long as the longest."""
-    rows = torch.full((len(ids), max(map(len, ids))), padding)
-    mask = torch.zeros_like(rows)
-    for i, row in enumerate(ids):
-        rows[i, : len(row)] = torch.tensor(row)
-        mask[i, : len(row)] = 1
-    return {"input_ids": rows, "attention_mask": mask}
+    rows = [torch.tensor(row, dtype=torch.int64) for row in ids]
+    return {
+        "input_ids": pad_sequence(rows, batch_first=True, padding_value=padding),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
+    }
 
 
 def _around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Any, final
+from collections.abc import Callable
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,12 @@ IGNORED = -100  # the class that torch's losses leave out
 class OutputLoss(Loss):
     """A loss of outputs and targets. The network is called by `models.forward.outputs_of`."""
 
-    @abstractmethod
-    def terms(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the summed loss of every sample (b,), and how many terms each sums (b,).
+    function: ClassVar[Callable[..., Tensor]]
+    """The terms (b, ...) of outputs (b, ...) and targets (b, ...), by reduction="none"."""
 
-        For outputs (b, ...) and targets (b, ...), whose mean loss is the ratio of the two sums.
-        """
+    @abstractmethod
+    def counts(self, terms: Tensor, targets: Tensor) -> Tensor:
+        """Return how many terms of every sample (b,) count; the mean divides by their sum."""
 
     @abstractmethod
     def score(self, outputs: Tensor, targets: Tensor) -> Measure:
@@ -37,8 +37,11 @@ class OutputLoss(Loss):
 
     def compare(self, outputs: Tensor, targets: Tensor, size: int | None = None) -> Tensor:
         """Return the mean losses (r,) of rows of `size` samples each; None for one row of all."""
-        losses, counts = (t.view(-1, size or len(t)) for t in self.terms(outputs, targets))
-        return losses.sum(1) / counts.sum(1)
+        terms = self.function(outputs, targets, reduction="none")
+        losses = terms.flatten(1).sum(1) if terms.ndim > 1 else terms
+        counts = self.counts(terms, targets)
+        size = size or len(losses)
+        return losses.view(-1, size).sum(1) / counts.view(-1, size).sum(1)
 
     def gradient(self, outputs: Tensor, targets: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Return the mean losses (r,) of rows, and the gradient of their sum by the outputs."""
@@ -103,10 +106,10 @@ class OutputLoss(Loss):
 class _Classes(OutputLoss):
     """Targets are classes (b, ...), or class probabilities shaped as the outputs."""
 
-    def counts(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def counts(self, terms: Tensor, targets: Tensor) -> Tensor:
         """Return the number of positions (b,) of every sample whose class counts."""
         if targets.is_floating_point():
-            positions = outputs[0, 0].numel() if len(outputs) else 1
+            positions = terms[0].numel() if len(terms) else 1
             return targets.new_full((len(targets),), positions)
         return (targets != IGNORED).flatten(1).sum(1) if targets.ndim > 1 else targets != IGNORED
 
@@ -169,29 +172,25 @@ class _Classes(OutputLoss):
 
 
 @final
-@dataclass(frozen=True)
 class CrossEntropy(_Classes):
-    """Mean cross-entropy (natural log) of logits (b, classes, ...)."""
+    """Mean cross-entropy (natural log) of logits (b, classes, ...).
 
-    name: str = "cross_entropy"
+    -log softmax at the target, by position; classes of -100 do not count.
+    """
 
-    def terms(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """-log softmax at the target, by position; classes of -100 do not count."""
-        found = nn.functional.cross_entropy(outputs, targets, reduction="none")
-        return _summed(found), self.counts(outputs, targets)
+    name = "cross_entropy"
+    function = staticmethod(nn.functional.cross_entropy)
 
 
 @final
-@dataclass(frozen=True)
 class NegativeLogLikelihood(_Classes):
-    """Mean of the negative log-probabilities (b, classes, ...) at the targets."""
+    """Mean of the negative log-probabilities (b, classes, ...) at the targets.
 
-    name: str = "nll"
+    -output at the target, by position; classes of -100 do not count.
+    """
 
-    def terms(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """-output at the target, by position; classes of -100 do not count."""
-        found = nn.functional.nll_loss(outputs, targets, reduction="none")
-        return _summed(found), self.counts(outputs, targets)
+    name = "nll"
+    function = staticmethod(nn.functional.nll_loss)
 
     def check_outputs(self, outputs: Tensor) -> None:
         """Log-probabilities, which sum to one."""
@@ -204,16 +203,15 @@ class NegativeLogLikelihood(_Classes):
 
 
 @final
-@dataclass(frozen=True)
 class MeanSquaredError(OutputLoss):
     """Mean of (output - target)² over samples and entries, without ½."""
 
-    name: str = "mse"
+    name = "mse"
+    function = staticmethod(nn.functional.mse_loss)
 
-    def terms(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Squares, by entry."""
-        found = nn.functional.mse_loss(outputs, targets, reduction="none")
-        return _summed(found), found.new_full((len(found),), found[0].numel())
+    def counts(self, terms: Tensor, targets: Tensor) -> Tensor:
+        """Return the number of entries of every sample (b,)."""
+        return terms.new_full((len(terms),), terms[0].numel())
 
     def score(self, outputs: Tensor, targets: Tensor) -> Measure:
         """The mean square."""
@@ -242,11 +240,6 @@ class MeanSquaredError(OutputLoss):
 def _unfit(name: str, outputs: Tensor, targets: Tensor, why: str) -> str:
     given = f"outputs {nested.described(outputs)} and targets {nested.described(targets)}"
     return f"The loss {name} fails on {given}: {why.rstrip('. ')}. Give targets that fit."
-
-
-def _summed(losses: Tensor) -> Tensor:
-    """Sums over all but the samples, (b,)."""
-    return losses.flatten(1).sum(1) if losses.ndim > 1 else losses
 
 
 def split(batch: Any, *, labelled: bool = True) -> tuple[Any, Any]:

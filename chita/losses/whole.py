@@ -13,14 +13,14 @@ from chita import nested
 from chita.errors import InputError
 from chita.losses.loss import Loss, Measure
 from chita.losses.outputs import IGNORED, CrossEntropy
+from chita.models.forward import entry_of
 
 
 @final
-@dataclass(frozen=True)
 class OwnLoss(Loss):
     """The loss that a network returns for a dict: `model(**batch).loss`, as Hugging Face's do."""
 
-    name: str = "model"
+    name = "model"
 
     def mean(self, model: nn.Module, batch: Any) -> Tensor:
         """The entry `loss` of the outputs."""
@@ -38,9 +38,9 @@ class OwnLoss(Loss):
         """
         loss, logits = self.called(model, batch)
         labels = batch.get("labels")
-        if isinstance(logits, Tensor) and isinstance(labels, Tensor) and _classify(logits, labels):
+        if _classify(logits, labels):
             return CrossEntropy().score(logits, labels)
-        if isinstance(logits, Tensor) and isinstance(labels, Tensor) and _predicts_tokens(batch):
+        if isinstance(logits, Tensor) and _predicts_tokens(batch):
             predicted = int((labels[:, 1:] != IGNORED).sum())
             return Measure(
                 name="perplexity", total=float(loss) * predicted, count=predicted, log=True
@@ -57,7 +57,7 @@ class OwnLoss(Loss):
         with torch.no_grad():
             logits = self.called(model, copied)[1]
         labels = batch.get("labels")
-        if isinstance(logits, Tensor) and isinstance(labels, Tensor) and _classify(logits, labels):
+        if _classify(logits, labels):
             classes = CrossEntropy()
             drawn = classes.draw(logits.detach().cpu(), generator).to(labels)
             return {**batch, "labels": classes.counted_alone(drawn, labels)}
@@ -70,10 +70,7 @@ class OwnLoss(Loss):
         """
         _check_named(batch)
         outputs = model(**batch)
-        if isinstance(outputs, Mapping):
-            loss, logits = outputs.get("loss"), outputs.get("logits")
-        else:
-            loss, logits = getattr(outputs, "loss", None), getattr(outputs, "logits", None)
+        loss, logits = entry_of(outputs, "loss"), entry_of(outputs, "logits")
         if isinstance(loss, Tensor) and loss.numel() != 1:
             raise InputError(
                 f"{type(model).__name__} returned a loss of shape {tuple(loss.shape)}; it must be "
@@ -139,13 +136,16 @@ def _weighted(name: str, loss: Tensor, batch: Any) -> Measure:
 
 def _predicts_tokens(batch: Any) -> bool:
     """Return whether the labels are the tokens, each predicted from those before it."""
-    ids, labels = batch.get("input_ids"), batch["labels"]
-    if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.shape != labels.shape:
+    ids, labels = batch.get("input_ids"), batch.get("labels")
+    if not isinstance(ids, Tensor) or not isinstance(labels, Tensor):
         return False
-    return bool(((ids == labels) | (labels == IGNORED)).all())
+    alike = ids.ndim == 2 and ids.shape == labels.shape
+    return alike and bool(((ids == labels) | (labels == IGNORED)).all())
 
 
-def _classify(logits: Tensor, labels: Tensor) -> bool:
+def _classify(logits: Any, labels: Any) -> bool:
     """Return whether logits are those of classes, of which labels name one per sample."""
+    if not isinstance(logits, Tensor) or not isinstance(labels, Tensor):
+        return False
     whole = not labels.is_floating_point()
     return whole and logits.ndim == 2 and labels.shape == logits.shape[:1] and logits.shape[1] > 1

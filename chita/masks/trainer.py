@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from torch import nn
 from transformers import TrainerCallback
 
 from chita.errors import InputError
@@ -32,20 +31,12 @@ class TrainerKeepZeros(TrainerCallback):
         self._masks = masks
         self._enforcer: Enforcer | None = None
 
-    def on_train_begin(
-        self,
-        args: Any,
-        state: Any,
-        control: Any,
-        model: nn.Module | None = None,
-        optimizer: Any = None,
-        **_: Any,
-    ) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         """Set the zeros and attach to the optimizer.
 
         Raises `InputError` when the masks do not fit, or the network is wrapped by adapters.
         """
-        assert model is not None
+        model, optimizer = parts["model"], parts["optimizer"]
         if hasattr(model, "merge_and_unload"):
             raise InputError(
                 "The network has adapters, which leave its own weights as they are. Train it "

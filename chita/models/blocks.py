@@ -31,7 +31,9 @@ def network_blocks(model: nn.Module, tensors: Sequence[str]) -> tuple[NetworkBlo
     owners = {tensor: _block(model, tensor.rpartition(".")[0]) for tensor in tensors}
     blocks: dict[str, list[str]] = {}
     for tensor, own in owners.items():
-        around = (name for name in owners.values() if name == own or _inside(own, name))
+        around = (
+            name for name in owners.values() if name in ("", own) or own.startswith(f"{name}.")
+        )
         blocks.setdefault(min(around, key=len), []).append(tensor)
     return tuple(NetworkBlock(name=name, tensors=tuple(own)) for name, own in blocks.items())
 
@@ -42,7 +44,3 @@ def _block(model: nn.Module, owner: str) -> str:
         if isinstance(model.get_submodule(".".join(path[:depth])), nn.ModuleList):
             return ".".join(path[: depth + 1])
     return owner
-
-
-def _inside(name: str, other: str) -> bool:
-    return name != other and (not other or name.startswith(f"{other}."))

@@ -30,14 +30,19 @@ def outputs_of(model: nn.Module, inputs: Any) -> Tensor:
         outputs = model(inputs)
     if isinstance(outputs, Tensor):
         return outputs
-    logits = outputs.get("logits") if isinstance(outputs, Mapping) else None
-    logits = getattr(outputs, "logits", None) if logits is None else logits
+    logits = entry_of(outputs, "logits")
     if isinstance(logits, Tensor):
         return logits
     raise InputError(
         f"{type(model).__name__} returns {type(outputs).__name__}; it must return a tensor (or "
         "logits). For anything else give loss=callable(model, batch)."
     )
+
+
+def entry_of(outputs: Any, name: str) -> Any:
+    """Return an entry of the outputs of a network by its name, None where they have none."""
+    found = outputs.get(name) if isinstance(outputs, Mapping) else None
+    return getattr(outputs, name, None) if found is None else found
 
 
 def hooked(handles: Iterable[RemovableHandle]) -> ExitStack:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from chita.errors import InputError
+from chita.imports import optional
 from chita.models.named import NamedModel
 from chita.text_format import LENGTH, TextFormat
 
@@ -38,12 +39,7 @@ def hugging_face_model(name: str) -> NamedModel:
 
     Raises `InputError` when transformers is absent or finds no such network.
     """
-    try:
-        import transformers  # noqa: PLC0415 (an optional library)
-    except ImportError as error:
-        raise InputError(
-            f"hf:{name} needs transformers: {error}. Install the extra: pip install 'chita[hf]'."
-        ) from error
+    transformers = optional("transformers", extra="hf", what=f"hf:{name}")
     try:
         config = transformers.AutoConfig.from_pretrained(name)
     except Exception as error:  # it raises what its libraries raise
@@ -52,7 +48,7 @@ def hugging_face_model(name: str) -> NamedModel:
             "network with its config.json, or an id of the hub while there is a connection."
         ) from error
     named = [n for n in config.architectures or () if hasattr(transformers, n)]
-    kind: Any = getattr(transformers, named[0]) if named else transformers.AutoModel
+    kind = getattr(transformers, named[0]) if named else transformers.AutoModel
 
     def trained() -> nn.Module:
         with without_bars():

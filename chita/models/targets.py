@@ -166,8 +166,6 @@ def check_prunable(decisions: Iterable[Decision]) -> None:
     """Raise `InputError` that names what is to be pruned and cannot be, with the way out."""
     for decision in decisions:
         role = decision.role
-        if not decision.pruned:
-            continue
         memory = {id(r.parameter): r.name for r in decision.roles}
         if len(memory) > 1:
             raise InputError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from chita.errors import InputError
 from chita.image_format import ImageFormat
+from chita.imports import optional
 from chita.models.named import NamedModel
 from chita.naming import nearest
 
@@ -17,12 +18,7 @@ def timm_model(name: str) -> NamedModel:
 
     Raises `InputError` when timm is absent or has no such network.
     """
-    try:
-        import timm  # noqa: PLC0415 (an optional library)
-    except Exception as error:  # the torchvision below it may fail in its own way
-        raise InputError(
-            f"timm:{name} needs timm: {error}. Install the extra: pip install 'chita[vision]'."
-        ) from error
+    timm = optional("timm", extra="vision", what=f"timm:{name}")
     if not timm.is_model(name):
         close = timm.list_models(f"*{name}*") or get_close_matches(name, timm.list_models())
         hint = f"Did you mean {' or '.join(close[:5])}? " if close else ""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from chita.errors import InputError
 from chita.image_format import ImageFormat
+from chita.imports import optional
 from chita.models.named import NamedModel
 from chita.naming import nearest
 
@@ -16,17 +16,11 @@ def torchvision_model(name: str) -> NamedModel:
 
     Raises `InputError` when torchvision is absent or has no such network.
     """
-    try:
-        from torchvision import models  # noqa: PLC0415 (an optional library)
-    except Exception as error:  # one that was built for another torch raises RuntimeError
-        raise InputError(
-            f"torchvision:{name} needs torchvision: {error}. Install the extra: pip install "
-            "'chita[vision]'."
-        ) from error
+    models = optional("torchvision.models", extra="vision", what=f"torchvision:{name}")
     known = models.list_models()
     if name not in known:
         raise InputError(f"torchvision has no network {name!r}. {nearest(name, known)}")
-    preset: Any = getattr(models.get_model_weights(name), "DEFAULT", None)
+    preset = getattr(models.get_model_weights(name), "DEFAULT", None)
     form = ImageFormat(size=224)
     if preset is not None:
         seen = preset.transforms()

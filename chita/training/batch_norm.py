@@ -47,16 +47,17 @@ def recalibrate(
     Raises `NumericalError`, which names the batch norm, where they are not finite.
     """
     norms = batch_norms(model)
+    buffers = [buffer for norm in norms for buffer in norm.buffers()]
     # Without a momentum, statistics of batches are averaged with equal weights.
     with state_kept(model), attributes_set(norms, "momentum", None):
         for norm in norms:
             norm.reset_running_stats()
         _run(model, norms, samples, loss, progress or Silent())
-        fresh = _buffers(norms)
-    _check_finite(model, norms, fresh)
-    before = _buffers(norms)
-    _write(norms, fresh)
-    return lambda: _write(norms, before)
+        _check_finite(model, norms)
+        fresh = [buffer.clone() for buffer in buffers]
+    before = [buffer.clone() for buffer in buffers]
+    _write(buffers, fresh)
+    return lambda: _write(buffers, before)
 
 
 def _run(
@@ -80,24 +81,16 @@ def _run(
             shown.advance(nested.count(batch) or 1)
 
 
-def _buffers(norms: list[nn.BatchNorm2d]) -> list[dict[str, Tensor]]:
-    return [{name: tensor.clone() for name, tensor in norm.named_buffers()} for norm in norms]
+def _write(buffers: list[Tensor], values: list[Tensor]) -> None:
+    for buffer, value in zip(buffers, values, strict=True):
+        buffer.copy_(value)
 
 
-def _write(norms: list[nn.BatchNorm2d], buffers: list[dict[str, Tensor]]) -> None:
-    for norm, given in zip(norms, buffers, strict=True):
-        for name, buffer in norm.named_buffers():
-            buffer.copy_(given[name])
-
-
-def _check_finite(
-    model: nn.Module, norms: list[nn.BatchNorm2d], buffers: list[dict[str, Tensor]]
-) -> None:
-    names = {module: name for name, module in model.named_modules()}
-    for norm, given in zip(norms, buffers, strict=True):
-        if not all(bool(tensor.isfinite().all()) for tensor in given.values()):
+def _check_finite(model: nn.Module, norms: list[nn.BatchNorm2d]) -> None:
+    for name, module in model.named_modules():
+        if module in norms and not all(bool(b.isfinite().all()) for b in module.buffers()):
             raise NumericalError(
-                f"The statistics of batch norm {names[norm]!r}, estimated again, are not finite: "
+                f"The statistics of batch norm {name!r}, estimated again, are not finite: "
                 "samples are not, or what layers before it make of them. Look at the calibration "
                 "data, or turn `bn_recalibrate` off."
             )

@@ -27,7 +27,7 @@ def trains_in_channels_last(network: nn.Module, loss: Loss, batch: Any) -> bool:
             evaluation_mode(network),
             state_kept(network),
             torch.no_grad(),
-            channels_last(network, wanted=True),
+            channels_last(network),
         ):
             loss.mean(network, in_channels_last(batch))
     except Exception:  # noqa: BLE001 (a forward pass is the user's code and may raise anything)
@@ -36,15 +36,13 @@ def trains_in_channels_last(network: nn.Module, loss: Loss, batch: Any) -> bool:
 
 
 @contextmanager
-def channels_last(network: nn.Module, *, wanted: bool) -> Iterator[None]:
-    """Hold a network's weights with channels last for a block, where `wanted`."""
-    if wanted:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def channels_last(network: nn.Module) -> Iterator[None]:
+    """Hold a network's weights with channels last for a block."""
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
         yield
     finally:
-        if wanted:
-            network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def in_channels_last(batch: Any) -> Any:

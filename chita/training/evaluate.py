@@ -68,12 +68,11 @@ def evaluate(
     check_loss(loss)
     shown = progress_of(progress)
     model = unwrapped(model)
-    measures: list[Measure] = []
 
-    def use(batch: Any) -> None:
-        measures.append(make_loss(loss, batch).measure(model, batch))
+    def measured(batch: Any) -> Measure:
+        return make_loss(loss, batch).measure(model, batch)
 
-    run_over(model, data, _together(data), use, task="evaluate", progress=shown)
+    measures = run_over(model, data, _together(data), measured, task="evaluate", progress=shown)
     count = sum(measure.count for measure in measures)
     if not count:
         raise InputError("The evaluation data hold no labelled sample; give targets.")

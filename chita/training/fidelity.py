@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -58,12 +59,8 @@ def embeddings(model: nn.Module, data: Data, progress: Progress | None = None) -
 
     Raises `InputError` when the network returns none.
     """
-    found: list[Tensor] = []
-
-    def use(batch: Any) -> None:
-        found.append(_embedded(model, batch))
-
-    run_over(model, data, _BATCH, use, task="embed", progress=progress or Silent())
+    embedded = partial(_embedded, model)
+    found = run_over(model, data, _BATCH, embedded, task="embed", progress=progress or Silent())
     return nn.functional.normalize(torch.cat(found).cpu(), dim=1)
 
 

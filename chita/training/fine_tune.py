@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, final
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from chita import nested
 from chita.data.sampler import Sampler
-from chita.errors import ChitaError, InputError
+from chita.errors import InputError
 from chita.losses import Loss
 from chita.masks.enforce import Enforcer
 from chita.models.forward import failures_named
@@ -144,8 +144,6 @@ class FineTuner:
         self._optimizer.zero_grad()
         try:
             loss = self._objective.mean(self._network, batch)
-        except ChitaError:
-            raise
         except Exception:  # a forward pass is the user's code and may raise anything
             with failures_named(self._network, batch):
                 self._objective.mean(self._network, batch)
@@ -165,7 +163,7 @@ class FineTuner:
         with (
             torch.random.fork_rng(devices, device_type=self._device.type),
             torch.enable_grad(),
-            channels_last(self._network, wanted=self._channels_last),
+            channels_last(self._network) if self._channels_last else nullcontext(),
             training_flags(self._network, training=True),
         ):
             torch.manual_seed((self._seed + 7_368_787 * (number + 1)) % 2**63)

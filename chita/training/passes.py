@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -15,17 +15,19 @@ from chita.models.forward import failures_named
 from chita.models.mode import evaluation_mode, state_kept
 from chita.progress import Progress, track
 
+_Found = TypeVar("_Found")
+
 
 def run_over(
     model: nn.Module,
     data: Data,
     size: int,
-    use: Callable[[Any], None],
+    use: Callable[[Any], _Found],
     *,
     task: str,
     progress: Progress,
-) -> None:
-    """Call `use`, which runs the network, on every batch of at most `size` samples.
+) -> list[_Found]:
+    """Return what `use`, which runs the network, makes of every batch of at most `size` samples.
 
     In eval mode, without gradients, on the network's device; the buffers are kept. `progress` gets
     the samples of a `task`.
@@ -34,6 +36,7 @@ def run_over(
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     indexed = as_examples(data) or data
+    results = []
     samples = len(indexed) if isinstance(indexed, Indexed) else 0  # batches do not say
     with (
         track(progress, task, samples, "samples") as shown,
@@ -45,5 +48,6 @@ def run_over(
             # Copied, since a network may write into it.
             copied = nested.map_tensors(lambda t: t.to(device, copy=True), batch)
             with failures_named(model, batch):
-                use(copied)
+                results.append(use(copied))
             shown.advance(nested.count(batch) or 1)
+    return results
