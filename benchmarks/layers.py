@@ -83,7 +83,7 @@ def ceiling(problem, products):
         torch.cuda.synchronize()
     began = time.perf_counter()
     torch.linalg.eigh(curvature.exact)
-    weights = problem.w_bar.view(len(curvature.gram), curvature.outputs, curvature.width)
+    weights = problem.w_bar.view(len(curvature.gram), curvature.outputs, curvature.inputs)
     for _ in range(products):
         product = weights @ curvature.gram
     float(product.sum())  # waits for a GPU
@@ -134,7 +134,7 @@ def main():
             for method in named:
                 if (name, method, budget) in done:
                     continue
-                shape = [problem.curvature.outputs, problem.curvature.width]
+                shape = [problem.curvature.outputs, problem.curvature.inputs]
                 line = {"layer": name, "shape": shape, "method": method, "budget": budget}
                 line |= measured(method, problem, words.bind(layout), traces)
                 if method == "alps":

@@ -8,12 +8,14 @@ the weights that chita then finds.
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 
 import torch
 
 from chita.constraints import KeepK
+from chita.problem import DenseRows
 from chita.solvers import CHITA
 from chita.solvers.baselines import LocalSearch
 
@@ -30,6 +32,19 @@ PARTS = {
 }
 
 
+def stored_as(rows, dtype, segments):
+    """The rows in 16 bits; in float16 each slice with a scale that puts its largest near 2**15."""
+    data = rows.gather(torch.arange(rows.p))
+    if dtype != torch.float16:
+        return DenseRows(data.to(dtype))
+    scale = torch.ones(rows.p)
+    for segment in segments:
+        power = 2.0 ** min(126, 15 - math.frexp(float(data[segment].abs().max()))[1])
+        data[segment] *= power
+        scale[segment] = 1 / power
+    return DenseRows(data.to(dtype), scale)
+
+
 def solved(solver, problem, kept):
     """Q, seconds and the weights."""
     found = solver.solve(problem, KeepK(size=MLPNET_SIZE, k=kept))
@@ -43,7 +58,7 @@ def storage(rows, w_bar, segments, instance):
     ours, weights = solved(CHITA(), exact, kept)
     found = {"float32": ours["objective"]}
     for dtype in (torch.bfloat16, torch.float16):
-        rounded = posed(rows.stored_as(dtype, segments), w_bar, first_order, ridge)
+        rounded = posed(stored_as(rows, dtype, segments), w_bar, first_order, ridge)
         name = str(dtype).removeprefix("torch.")
         error = abs(rounded.value(weights) - ours["objective"]) / abs(ours["objective"])
         found[f"{name}, relative error of Q at the same weights"] = error

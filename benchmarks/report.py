@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from chita.records import versions  # noqa: E402
-from chita.reports.page import make_report, write_page  # noqa: E402
+from chita.reports.page import make_report, page_of  # noqa: E402
 from chita.reports.runs import read_runs  # noqa: E402
 from tests.chromium import browser  # noqa: E402
 from tests.reports.test_page import two_hundred  # noqa: E402
@@ -28,7 +28,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         began = time.perf_counter()
-        write_page(make_report(read_runs(two_hundred(folder, RECORDS))), folder / "page.html")
+        text = page_of(make_report(read_runs(two_hundred(folder, RECORDS))))
+        (folder / "page.html").write_text(text)
         making = time.perf_counter() - began
         with browser(folder) as chromium:
             chromium.open(folder / "page.html")  # the first time starts the browser's processes

@@ -6,6 +6,9 @@ message alone and exits with code 2.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 
 class ChitaError(Exception):
     """Base of all errors raised on purpose.
@@ -53,3 +56,31 @@ class OutputError(ChitaError, OSError):
     >>> issubclass(OutputError, OSError)
     True
     """
+
+
+@contextmanager
+def failures_as(
+    kind: type[ChitaError],
+    what: str,
+    way_out: str,
+    *,
+    of: type[Exception] | tuple[type[Exception], ...] = Exception,
+    why: Callable[[Exception], str] = str,
+) -> Iterator[None]:
+    """Let failures in a block become an error of one kind, "`what`: `why`. `way_out`".
+
+    Files, other libraries and code of users may raise anything; `of` narrows it. Errors that were
+    raised on purpose stay as they are.
+
+    >>> with failures_as(InputError, "5x is no number", "Leave x out.", why=repr):
+    ...     raise ValueError("x")
+    Traceback (most recent call last):
+        ...
+    chita.errors.InputError: 5x is no number: ValueError('x'). Leave x out.
+    """
+    try:
+        yield
+    except ChitaError:
+        raise
+    except of as error:
+        raise kind(f"{what}: {why(error).rstrip('. ')}. {way_out}") from error

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from chita.errors import ChitaError, OutputError
+from chita.errors import OutputError, failures_as
 
 
 def draft_of(path: Path) -> Path:
@@ -49,18 +49,45 @@ def draft_beside(path: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> AbstractContextManager[None]:
     """Let failures to write what goes to `path` become one `OutputError`."""
-    try:
-        yield
-    except ChitaError:
-        raise
-    except (OSError, ValueError, SafetensorError) as error:  # ValueError: a null in the name
-        raise OutputError(
-            f"{path} could not be written: {error}. Nothing was left there; free space or choose "
-            "another path."
-        ) from error
+    ask = "Nothing was left there; free space or choose another path."
+    meant = (OSError, ValueError, SafetensorError)  # ValueError: a null in the name
+    return failures_as(OutputError, f"{path} could not be written", ask, of=meant)
+
+
+def using(path: Path) -> AbstractContextManager[None]:
+    """Let failures to look at what is at `path` become one `OutputError`."""
+    meant = (OSError, ValueError)  # ValueError: a null in the name
+    return failures_as(OutputError, f"{path} cannot be used", "Choose another path.", of=meant)
+
+
+def check_file(path: Path, *, force: bool) -> None:
+    """Raise `OutputError` when a file could not be written to `path`.
+
+    One that exists is accepted only with `force`. Whether the file system takes it is tried.
+    """
+    with using(path):
+        if not path.absolute().parent.is_dir():
+            raise OutputError(
+                f"{path} cannot be written: {path.parent} is no folder. Make it first."
+            )
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path} exists and is no file. Choose another path.")
+        if path.exists() and not force:
+            raise OutputError(f"{path} exists. Choose another path, or replace it with `force`.")
+        draft = draft_of(path)
+        draft.touch()
+        draft.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text to a file, whole or not at all.
+
+    Raises `OutputError` when it cannot be written.
+    """
+    with writing(path), replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def is_there(path: Path) -> bool:

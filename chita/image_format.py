@@ -30,13 +30,9 @@ class ImageFormat:
     def __post_init__(self) -> None:
         if self.size is not None:
             whole_number("image_size", self.size, at_least=1, meaning="pixels of a side")
-        if len(self.mean) not in (1, 3) or len(self.mean) != len(self.std) or not _usable(self):
+        sound = all(map(math.isfinite, (*self.mean, *self.std))) and min(self.std, default=0) > 0
+        if len(self.mean) not in (1, 3) or len(self.mean) != len(self.std) or not sound:
             raise InputError(
                 f"image_mean {self.mean} and image_std {self.std} must hold one number each for "
                 "grey images or three for colour, all finite, and std above zero."
             )
-
-
-def _usable(form: ImageFormat) -> bool:
-    numbers = [*form.mean, *form.std]
-    return all(map(math.isfinite, numbers)) and min(form.std) > 0

@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from chita.errors import InputError
+from chita.errors import InputError, failures_as
 from chita.naming import nearest
 
 
@@ -32,13 +32,9 @@ def imported(text: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    try:
+    ask = "Run from the folder it lies in, or install it."
+    with failures_as(InputError, f"{module_name!r} cannot be imported", ask, why=cause):
         module = importlib.import_module(module_name)
-    except Exception as error:  # a module is the user's code and may raise anything
-        raise InputError(
-            f"{module_name!r} cannot be imported: {cause(error)}. Run from the folder it lies in, "
-            "or install it."
-        ) from error
     if not hasattr(module, name):
         public = [entry for entry in vars(module) if not entry.startswith("_")]
         raise InputError(f"{module_name} has no {name!r}. {nearest(name, public)}")
@@ -67,13 +63,9 @@ def optional(module: str, *, extra: str, what: str) -> Any:
 
     Raises `InputError` when it cannot be imported.
     """
-    try:
-        return importlib.import_module(module)
-    except Exception as error:  # one that was built for another torch raises RuntimeError
-        raise InputError(
-            f"{what} needs {module.partition('.')[0]}: {error}. Install the extra: pip install "
-            f"'chita[{extra}]'."
-        ) from error
+    what = f"{what} needs {module.partition('.')[0]}"
+    with failures_as(InputError, what, f"Install the extra: pip install 'chita[{extra}]'."):
+        return importlib.import_module(module)  # what was built for another torch raises its own
 
 
 def cause(error: Exception) -> str:

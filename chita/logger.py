@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, final
 
 import numpy
 
-from chita.errors import InputError, OutputError
+from chita.errors import InputError, OutputError, failures_as
+from chita.files import draft_beside
+from chita.imports import optional
 
 _FILES = "events.out.tfevents.*"
 _TIMES = "seconds"  # in the names of what differs where a step is done again
@@ -58,16 +58,14 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | Path, *, resume: bool = False) -> None:
-        try:
-            from tensorboard.backend.event_processing import event_accumulator  # noqa: PLC0415
-            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (both optional)
-        except ImportError as error:
-            raise InputError(
-                f"{folder} needs tensorboard: {error}. Install the extra: pip install "
-                "'chita[tensorboard]'."
-            ) from None
+        reading = "tensorboard.backend.event_processing.event_accumulator"
+        events = optional(reading, extra="tensorboard", what=str(folder))
+        writing = optional("torch.utils.tensorboard", extra="tensorboard", what=str(folder))
         self._folder = Path(folder)
-        _check_folder(self._folder)
+        what = f"{folder} cannot be a folder of events"
+        tried = draft_beside(self._folder / "events")
+        with failures_as(InputError, what, "Choose another folder."), tried:
+            pass  # it can be made, and is taken away again
         self._known: dict[tuple[str, int], float] = {}
         if any(self._folder.glob(_FILES)):
             if not resume:
@@ -75,8 +73,8 @@ class TensorBoard:
                     f"{folder} holds the events of an earlier run. Give another folder, or go on "
                     "with that run by `resume`."
                 )
-            self._known = _read(event_accumulator, self._folder)
-        self._open: Callable[[str], Any] = SummaryWriter
+            self._known = _read(events, self._folder)
+        self._open: Any = writing.SummaryWriter
         self._writer: Any = None
 
     def log(self, values: Mapping[str, float], step: int) -> None:
@@ -87,18 +85,14 @@ class TensorBoard:
             OutputError: it cannot be written.
         """
         new = {name: v for name, v in values.items() if not self._holds(name, step, v)}
-        try:
+        ask = "Free space, or choose another folder."
+        with failures_as(OutputError, f"{self._folder} could not be written", ask, of=OSError):
             if self._writer is None:
                 self._writer = self._open(str(self._folder))
             for name, value in new.items():
                 self._writer.add_scalar(name, value, step)
                 self._known[name, step] = value
             self._writer.flush()
-        except OSError as error:
-            raise OutputError(
-                f"{self._folder} could not be written: {error}. Free space, or choose another "
-                "folder."
-            ) from None
 
     def close(self) -> None:
         """Close the file."""
@@ -116,7 +110,8 @@ class TensorBoard:
         known = self._known.get((name, step))
         if known is None:
             return False
-        if _TIMES not in name and not _same(known, value):
+        there, here = numpy.float32(known), numpy.float32(value)  # as the files have them
+        if _TIMES not in name and not numpy.array_equal(there, here, equal_nan=True):
             raise InputError(
                 f"{self._folder} holds another run: there {name} of step {step} is {known:.6g}, "
                 f"here {value:.6g}. Give each run a folder of its own."
@@ -139,24 +134,3 @@ def _read(events: Any, folder: Path) -> dict[tuple[str, int], float]:
     found = events.EventAccumulator(str(folder), size_guidance=everything).Reload()
     tags = found.Tags()[events.SCALARS]
     return {(tag, e.step): float(e.value) for tag in tags for e in found.Scalars(tag)}
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise `InputError` where nothing can be written: it is tried, and taken away again."""
-    try:
-        missing = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        for path in missing:
-            path.rmdir()
-    except (OSError, ValueError) as error:  # a name with a null character is a ValueError
-        raise InputError(
-            f"{folder} cannot be a folder of events: {error}. Choose another folder."
-        ) from None
-
-
-def _same(one: float, other: float) -> bool:
-    """Return whether two values are the same in float32."""
-    ours, theirs = numpy.float32(one), numpy.float32(other)
-    return bool(ours == theirs) or (math.isnan(one) and math.isnan(other))

@@ -8,12 +8,12 @@ records are generated from the same description (`described`). Nothing is said t
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields, replace
 from functools import cache
 from numbers import Real
+from operator import ge, gt, le, lt
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
@@ -27,11 +27,13 @@ from typing import (
     get_type_hints,
 )
 
+from chita.arguments import whole
 from chita.errors import InputError
-from chita.naming import nearest
+from chita.naming import guessed
 
 _KEY = "option"
 _SCALARS = {bool, int, float, str}
+_HOLDS = {"at_least": ge, "above": gt, "at_most": le, "below": lt}  # a limit of a number's range
 
 
 @final
@@ -63,13 +65,13 @@ class Spec:
         """The range in words, empty without one."""
         if self.at_least is not None and self.at_most is not None:
             return f"from {self.at_least:g} to {self.at_most:g}"
-        limits = (
-            ("at least", self.at_least),
-            ("above", self.above),
-            ("at most", self.at_most),
-            ("below", self.below),
-        )
+        limits = ((name.replace("_", " "), getattr(self, name)) for name in _HOLDS)
         return " and ".join(f"{word} {n:g}" for word, n in limits if n is not None)
+
+    def allows(self, number: float) -> bool:
+        """Return whether a number lies in the range."""
+        limits = ((holds, getattr(self, name)) for name, holds in _HOLDS.items())
+        return all(holds(number, n) for holds, n in limits if n is not None)
 
 
 def option(default: Any = MISSING, help: str = "", **spec: Any) -> Any:  # noqa: A002
@@ -214,18 +216,18 @@ class Described:
         if isinstance(value, bool):
             if bool in kinds:
                 return value
-        elif int in kinds and (whole := _whole(value)) is not None:
-            if self._within(whole):
-                return whole
+        elif int in kinds and (number := whole(value)) is not None:
+            if spec.allows(number):
+                return number
         elif float in kinds and isinstance(value, Real) and math.isfinite(value):
-            if self._within(float(value)):
+            if spec.allows(float(value)):
                 return float(value)
         elif any(isinstance(value, kind) for kind in _classes(kinds)):
             if not isinstance(value, str):
                 return value
         elif _SCALARS.isdisjoint(kinds):
             return value  # of a class that checks its own fields
-        guess = nearest(str(value), spec.choices).partition("Known:")[0] if spec.choices else ""
+        guess = guessed(str(value), spec.choices)
         raise InputError(f"`{self.flag}` is {value!r}; give {self._accepted}. {guess}{spec.help}")
 
     def _held(self, value: Any) -> Any:
@@ -250,15 +252,6 @@ class Described:
             with suppress(TypeError, InputError):
                 return tuple(map(item.checked, items))
         raise InputError(f"`{self.flag}` is {value!r}; give {expected}. {self.spec.help}")
-
-    def _within(self, number: float) -> bool:
-        spec = self.spec
-        return not (
-            (spec.at_least is not None and number < spec.at_least)
-            or (spec.above is not None and number <= spec.above)
-            or (spec.at_most is not None and number > spec.at_most)
-            or (spec.below is not None and number >= spec.below)
-        )
 
     @property
     def _accepted(self) -> str:
@@ -293,7 +286,7 @@ def described(kind: type[Options]) -> tuple[Described, ...]:
     return _described(owner)
 
 
-def flat(options: Options) -> dict[str, Any]:
+def values_of(options: Options) -> dict[str, Any]:
     """Return the options of an object by their flags, as plain data."""
     return {e.flag: plain(getattr(options, e.name)) for e in described(type(options))}
 
@@ -353,13 +346,6 @@ def _listed(kind: Any) -> Iterator[str]:
             unset = f", which is {spec.unset}" if found.default is None and spec.unset else ""
             notes.append(f"Default: {found.default!r}{unset}")
         yield f"        {found.name}: {' '.join([spec.help, *(f'{note}.' for note in notes)])}"
-
-
-def _whole(value: object) -> int | None:
-    try:
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        return None
 
 
 def _shown(value: Any) -> str:

@@ -20,7 +20,13 @@ except ImportError:  # Windows has no such module; the peak is then unknown
     resource = None  # type: ignore[assignment]
 
 
-class SolvedRecord(BaseModel):
+class Record(BaseModel):
+    """A part of a record: its fields do not change, and all that it holds are known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SolvedRecord(Record):
     """The outcome of one layer, where layers are pruned one by one.
 
     Fields:
@@ -31,8 +37,6 @@ class SolvedRecord(BaseModel):
         skipped: why it was left dense, None where it was pruned.
         ridge_raised: whether a system could not be solved with λ as asked for, and it was raised.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     inputs: int
     error: float | None = None
@@ -45,8 +49,16 @@ class SolvedRecord(BaseModel):
     ridge_raised: bool = False
 
 
-class LayerRecord(BaseModel):
-    """One prunable tensor: its `name`, `shape`, number of `weights` and how many are `kept`.
+class TensorRecord(Record):
+    """One prunable tensor: its `name`, `shape` and number of `weights`."""
+
+    name: str
+    shape: tuple[int, ...]
+    weights: int
+
+
+class LayerRecord(TensorRecord):
+    """One prunable tensor of a run, and how many of its weights are `kept`.
 
     `dead_outputs` counts outputs (rows of a linear layer, channels of a convolution) of which no
     weight is kept. `backend` is how its gradients were computed (factored, rule, vmap, loop),
@@ -54,11 +66,6 @@ class LayerRecord(BaseModel):
     one by one; `axes`, the dimensions of outputs and inputs, and the number of groups (`Axes`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    shape: tuple[int, ...]
-    weights: int
     kept: int
     dead_outputs: int
     backend: str | None = None
@@ -71,13 +78,11 @@ class LayerRecord(BaseModel):
         return 100 * (1 - self.kept / self.weights) if self.weights else 0.0
 
 
-class TrialRecord(BaseModel):
+class TrialRecord(Record):
     """One try of what "auto" chooses, with the `loss` on validation samples.
 
     That of weights, or of a network after the first `stages` of a pilot run.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     ridge: float
     first_order: float
@@ -87,7 +92,7 @@ class TrialRecord(BaseModel):
     stages: int = 0
 
 
-class StageRecord(BaseModel):
+class StageRecord(Record):
     """One stage: gradients at the weights it found, one problem, one solve.
 
     Fields:
@@ -114,8 +119,6 @@ class StageRecord(BaseModel):
         memory_mb: the peak of the process's resident memory by the end of each phase, in MB.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     sparsity: float
     nnz: int
     objective: float | None = None
@@ -137,7 +140,7 @@ class StageRecord(BaseModel):
     memory_mb: dict[str, float] = {}
 
 
-class EpochRecord(BaseModel):
+class EpochRecord(Record):
     """One epoch of training between pruning events, the first being 1.
 
     Fields:
@@ -146,8 +149,6 @@ class EpochRecord(BaseModel):
         metric: measured after it; pruned_metric: before it, where an event came before; None where
             nothing was measured.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epoch: int
     sparsity: float
@@ -158,37 +159,31 @@ class EpochRecord(BaseModel):
     seconds: float
 
 
-class TrainingRecord(BaseModel):
+class TrainingRecord(Record):
     """The `epochs` of training, and why it was `stopped` early, None where it was not."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: tuple[EpochRecord, ...]
     stopped: str | None = None
 
 
-class LevelRecord(BaseModel):
+class LevelRecord(Record):
     """A level of sparsity that a `tensor` could have, and by how much the `loss` grew at it.
 
     The loss is the mean on validation samples, with this tensor pruned by itself.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tensor: str
     sparsity: float
     loss: float
 
 
-class BatchNormRecord(BaseModel):
+class BatchNormRecord(Record):
     """Running statistics estimated again: from how many `samples`, in how many `layers`.
 
     `loss_before` and `loss_after` are those of the last stage's result on validation samples,
     in eval mode; None where there are none, or they are not finite. `taken` is false where that
     loss rose, or is not finite, so that the statistics of before were kept.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layers: int
     samples: int
@@ -197,7 +192,7 @@ class BatchNormRecord(BaseModel):
     taken: bool = True
 
 
-class RunRecord(BaseModel):
+class RunRecord(Record):
     """One pruning run.
 
     Fields:
@@ -232,8 +227,6 @@ class RunRecord(BaseModel):
         dropped: tensors of the checkpoint that were dropped on loading.
         peak_rss_mb: peak resident memory of the process; versions: of what computed it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     command: str

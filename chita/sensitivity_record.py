@@ -4,22 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from chita.records import LevelRecord
+from chita.records import LevelRecord, Record, TensorRecord
 
 
-class TensorRecord(BaseModel):
-    """One prunable tensor: its `name`, `shape` and number of `weights`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    shape: tuple[int, ...]
-    weights: int
-
-
-class SensitivityRecord(BaseModel):
+class SensitivityRecord(Record):
     """The growth of the loss with each tensor pruned by itself.
 
     Fields:
@@ -40,8 +28,6 @@ class SensitivityRecord(BaseModel):
         dropped: tensors of the checkpoint that were dropped on loading.
         peak_rss_mb: peak resident memory of the process; versions: of what computed it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     command: Literal["sensitivity"] = "sensitivity"

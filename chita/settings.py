@@ -10,7 +10,7 @@ from types import NoneType
 from typing import Any, TypeVar, dataclass_transform, final, get_args, get_type_hints
 
 from chita.errors import InputError
-from chita.naming import nearest
+from chita.naming import guessed
 from chita.options import Described, Options, described, plain
 
 UNSAVED = "report"
@@ -229,7 +229,7 @@ def _guesses(unknown: Sequence[str], known: Iterable[str]) -> str:
     told = []
     for table, names in tables.items():
         near = [n.rpartition(".")[2] for n in known if n.rpartition(".")[0] == table] or [*known]
-        hints = {n: nearest(n.rpartition(".")[2], near).partition("Known:")[0] for n in names}
+        hints = {n: guessed(n.rpartition(".")[2], near) for n in names}
         told += [f"{name!r}: {hint.strip()}" for name, hint in hints.items() if hint]
         others = ", ".join(repr(name) for name, hint in hints.items() if not hint)
         told.append(f"{others}{': ' if others else ''}Known: {', '.join(near)}.")
@@ -265,7 +265,7 @@ def request_of(
     source: str = "The record",
     chosen: Mapping[str, Any] | None = None,
 ) -> _R:
-    """Return the request of settings by name, as `flat` returns them or a run file has them.
+    """Return the request of settings by name, as `settings_of` returns them or a run file has them.
 
     Those `chosen`, by the names of options, go before them (`merged`).
 
@@ -300,11 +300,11 @@ def attempted(
     return None if problems else kind(**made), problems
 
 
-def flat(request: Request) -> dict[str, Any]:
+def settings_of(request: Request) -> dict[str, Any]:
     """Return the options of a request by name, as plain data; a nested group as a table or None.
 
     >>> from chita.cli.requests import PruneRequest
-    >>> asked = flat(request_of(PruneRequest, {"fisher": {"samples": 500}}))
+    >>> asked = settings_of(request_of(PruneRequest, {"fisher": {"samples": 500}}))
     >>> asked["samples"], asked["training"]
     (500, None)
     """

@@ -4,6 +4,8 @@ from itertools import pairwise
 
 import torch
 
+from chita.collect.store import RowStore
+from chita.layout import Axes, Layout
 from chita.problem import (
     BlockGram,
     Curvature,
@@ -21,6 +23,17 @@ INSTANCES = [
     for seed in range(2)
 ]
 """Small problems: (n, p, k, first_order, ridge, seed)."""
+
+
+def stored_as(a, dtype, segments):
+    """Rows A (n, p) as they are collected, each segment as a tensor, in a narrower type."""
+    sizes = [segment.stop - segment.start for segment in segments]
+    names, axes = tuple(map(str, range(len(sizes)))), (Axes(),) * len(sizes)
+    layout = Layout(names=names, shapes=tuple((size,) for size in sizes), axes=axes)
+    store = RowStore(layout, len(a), torch.float32, torch.device("cpu"), {}, dtype)
+    for name, segment in layout:
+        store.write(name, 0, a[:, segment])
+    return store.rows()
 
 
 def random_problem(n, p, *, ridge, first_order, seed, dtype=torch.float64):

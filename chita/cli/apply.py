@@ -5,7 +5,8 @@ from __future__ import annotations
 from chita.cli.requests import ApplyRequest
 from chita.cli.session import open_session, recorded, show_result
 from chita.exports.run_folder import check_target
-from chita.pruning.opening import open_apply, perform
+from chita.pruning.api import perform
+from chita.pruning.opening import open_apply
 from chita.pruning.run import PruneConfig
 from chita.solvers import Magnitude
 
@@ -16,6 +17,6 @@ def apply(request: ApplyRequest) -> None:
         check_target(request.output.out, force=request.output.force)
     session = open_session(request, needs_data=False)
     masks = session.masks(request.mask.mask)
-    config = PruneConfig(solver=Magnitude(), progress=session.progress)
+    config = session.completed(PruneConfig(solver=Magnitude()))
     result = perform(open_apply(session.network, masks, config), session.score)
     show_result(recorded(session, result, request), request)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from chita.cli.feedback import check_file, stdout
+from functools import partial
+
+from chita.cli.feedback import stdout
 from chita.cli.reopened import dense_of_run, open_run
 from chita.cli.requests import BenchmarkRequest
 from chita.errors import InputError
-from chita.files import replacing
+from chita.files import check_file, write_text
 from chita.reports.terminal import show_benchmark
 from chita.runtimes.benchmark import benchmark as measure
 from chita.runtimes.table import find_runtimes
@@ -34,11 +36,6 @@ def benchmark(request: BenchmarkRequest) -> None:
         progress=session.progress,
     )
     if asked.out is not None:
-        with replacing(asked.out) as draft:
-            draft.write_text(found.model_dump_json(indent=2) + "\n")
-    if request.report.json:
-        print(found.model_dump_json())
-        return
-    show_benchmark(found, stdout)
-    if asked.out is not None:
-        request.report.feedback.notice(f"Written: {asked.out}")
+        write_text(asked.out, found.model_dump_json(indent=2) + "\n")
+    table = partial(show_benchmark, found, stdout)
+    request.report.show(found.model_dump_json(), table, written=asked.out)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import torch
 
 from chita.cli.feedback import stdout
@@ -26,10 +24,7 @@ def evaluate(request: EvaluateRequest) -> None:
     plain = [weight for weight in decided if weight is not None]  # others are computed
     nnz = sum(int(torch.count_nonzero(weight)) for weight in plain)
     prunable = sum(weight.numel() for weight in plain)
-    if request.report.json:
-        accuracy = score.value if is_accuracy(score.metric) else None
-        found = {"accuracy": accuracy, "metric": score.metric, "value": score.value}
-        print(json.dumps({**found, "nnz": nnz, "prunable": prunable}))
-    else:
-        counts = f"{nnz:,} of {prunable:,} prunable weights are not zero"
-        say(stdout, f"{named.model}: {score}; {counts}")
+    accuracy = score.value if is_accuracy(score.metric) else None
+    found = {"accuracy": accuracy, "metric": score.metric, "value": score.value}
+    line = f"{named.model}: {score}; {nnz:,} of {prunable:,} prunable weights are not zero"
+    request.report.show({**found, "nnz": nnz, "prunable": prunable}, lambda: say(stdout, line))

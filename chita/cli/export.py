@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 from chita.cli.feedback import stdout
@@ -37,7 +36,5 @@ def export(request: ExportRequest) -> None:
             values=asked.values,
             force=asked.force,
         )
-    if request.report.json:
-        print(json.dumps(asdict(found), default=str))
-    else:
-        show_export(asdict(found), stdout)
+    data = asdict(found)
+    request.report.show(data, lambda: show_export(data, stdout))

@@ -11,12 +11,10 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, final
 
 from rich.console import Console
 
-from chita.errors import OutputError
 from chita.progress import Progress, Silent
 from chita.progress.display import json_lines, shown
 from chita.progress.lines import json_line, say
@@ -34,16 +32,6 @@ def whole_console(**options: Any) -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNFOLDED
     return console
-
-
-def check_file(path: Path, *, force: bool) -> None:
-    """Raise `OutputError` where `path` cannot be a file, or is one and `force` is not given."""
-    if not path.absolute().parent.is_dir():
-        raise OutputError(f"{path} cannot be written: {path.parent} is no folder. Make it first.")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder. Choose another `out`.")
-    if path.exists() and not force:
-        raise OutputError(f"{path} exists. Choose another `out`, or replace it with `force`.")
 
 
 stdout = whole_console()

@@ -9,7 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from cyclopts import Group, Parameter
+from cyclopts import Group as Panel
+from cyclopts import Parameter
 
 from chita.options import Described
 from chita.settings import Leaf, Request, groups, leaves, read_toml, request_of
@@ -30,22 +31,22 @@ def command(kind: type[Request], name: str) -> Callable[..., int | None]:
     the request, and may return an exit code.
     """
     shown = [leaf for leaf in leaves(kind) if leaf.group.part.shown]
-    names = {leaf.name.replace(".", "__"): leaf.name for leaf in shown}
-    panels = ["options", "most used", *(group.name for group in groups(kind))]
+    titles = ["options", "most used", *(group.name for group in groups(kind))]
     parameters = []
     for leaf in shown:
-        panel = leaf.group.name
+        title = leaf.group.name
         if len(shown) <= len(MOST_USED):
-            panel = "options"
+            title = "options"
         elif leaf.name in MOST_USED or leaf.entry.required or leaf.positional:
-            panel = "most used"
-        group = Group(panel, sort_key=panels.index(panel))
-        parameters.append(_parameter(leaf, kind, group))
+            title = "most used"
+        panel = Panel(title, sort_key=titles.index(title))
+        parameters.append(_parameter(leaf, kind, panel))
     signature = inspect.Signature(sorted(parameters, key=lambda p: p.kind))
 
     def run(*args: Any, **kwargs: Any) -> int | None:
         given = signature.bind(*args, **kwargs).arguments
-        request = read_request(kind, {names[label]: value for label, value in given.items()})
+        named = {label.replace("__", "."): value for label, value in given.items()}
+        request = read_request(kind, named)
         code: int | None = getattr(import_module(f"chita.cli.{name}"), name)(request)
         return code
 
@@ -57,13 +58,11 @@ def usage(kind: type[Request]) -> str:
     """Return what must be given to a command, and whether more may be."""
     own = leaves(kind)
     must = [leaf for leaf in own if leaf.entry.required]
-    words = [
-        leaf.flag if leaf.positional else f"{leaf.flag} {placeholder(leaf.entry)}" for leaf in must
-    ]
+    words = [m.flag if m.positional else f"{m.flag} {placeholder(m.entry)}" for m in must]
     return " ".join([*words, "[OPTIONS]"] if len(own) > len(must) else words)
 
 
-def _parameter(leaf: Leaf, kind: type[Request], panel: Group) -> inspect.Parameter:
+def _parameter(leaf: Leaf, kind: type[Request], panel: Panel) -> inspect.Parameter:
     """Return an option as cyclopts takes it: a text, unless it is repeated or has no value."""
     switch = bool in leaf.entry.kinds
     value: Any = bool if switch else list[str] if leaf.repeated else str

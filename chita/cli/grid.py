@@ -12,7 +12,7 @@ from typing import Any, final
 from chita.cli.requests import PruneRequest
 from chita.errors import InputError
 from chita.reports.accuracy import COLUMNS, row_of
-from chita.settings import attempted, flat, read_toml, request_of, sifted
+from chita.settings import attempted, read_toml, request_of, settings_of, sifted
 
 _NEVER = ("out", "force", "resume")
 
@@ -28,7 +28,7 @@ class SweepRun:
     @property
     def key(self) -> str:
         """Text that is the same for the same settings."""
-        return json.dumps(flat(self.request), sort_keys=True)
+        return json.dumps(settings_of(self.request), sort_keys=True)
 
 
 def key_of(settings: dict[str, Any]) -> str:
@@ -73,7 +73,9 @@ def _check_distinct(runs: Iterable[SweepRun]) -> None:
     """Raise `InputError` where a table would take runs of different options for one row."""
     rows: dict[str, dict[str, Any]] = {}
     for run in runs:
-        settings = {n: v for n, v in flat(run.request).items() if n not in (*COLUMNS, "seed")}
+        settings = {
+            n: v for n, v in settings_of(run.request).items() if n not in (*COLUMNS, "seed")
+        }
         other = rows.setdefault(row_of(run.varied), settings)
         differ = [name for name, value in settings.items() if value != other[name]]
         if differ:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 from chita.cli.feedback import Feedback
 from chita.options import Options, option, shared
+from chita.pruning.config import SPARSITIES
 
 
 class NetworkOptions(Options):
@@ -122,6 +125,18 @@ class ReportOptions(Options):
         """Progress, notices and errors in the form that is asked for."""
         return Feedback(quiet=self.quiet, json=self.log_format == "json")
 
+    def show(self, found: object, table: Callable[[], None], written: Path | None = None) -> None:
+        """Print what was found: as JSON where that is asked for, else by `table`, for people.
+
+        `found` is plain data or their JSON; people are also told what was `written`.
+        """
+        if self.json:
+            print(found if isinstance(found, str) else json.dumps(found, default=str))
+            return
+        table()
+        if written is not None:
+            self.feedback.notice(f"Written: {written}")
+
 
 class MaskOptions(Options):
     """The mask."""
@@ -136,7 +151,7 @@ class SensitivityOptions(Options):
     """The levels that are measured, and the files to write."""
 
     sparsities: tuple[float, ...] = option(
-        (0.5, 0.7, 0.8, 0.9, 0.95),
+        SPARSITIES,
         "Shares of a tensor to remove, each at least 0 and below 1.",
         value="S1,S2,...",
     )

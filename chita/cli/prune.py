@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from chita.cli.options import OutputOptions
@@ -12,11 +13,11 @@ from chita.constraints import budget_of
 from chita.errors import InputError
 from chita.exports.run_folder import check_target
 from chita.logger import Logger, TensorBoard
+from chita.pruning.api import perform
 from chita.pruning.config import Checkpoint
-from chita.pruning.opening import open_prune, perform
+from chita.pruning.opening import open_prune
 from chita.pruning.run import PruneConfig
 from chita.records import RunRecord
-from chita.solvers import Solver
 from chita.solvers.named import make_solver
 from chita.training.evaluate import Score
 
@@ -43,33 +44,14 @@ def prune_by(
 
     Everything that can be refused is refused before any work.
     """
-    budget, solver = budget_of(request.budget), solver_of(request)
-    output = request.output
+    config, output = config_of(request), request.output
     if output.out:
         check_target(output.out, force=output.force)
     checkpoint = Checkpoint(kept, resume=True) if kept else _checkpoint(output)
     session = open_session(request)
-    if solver.curvatures:
+    if config.solver.curvatures:
         session.calibrated(f", and {request.solver.solver} needs calibration data")
-    config = PruneConfig(
-        budget=budget,
-        solver=solver,
-        stages=request.stages,
-        fisher=request.fisher,
-        quadratic=request.quadratic,
-        training=request.training,
-        layerwise=request.run.layerwise,
-        memory=request.memory,
-        validation=request.run.validation,
-        measure=None if session.evaluation is None else lambda n: session.measured(n).value,
-        targets=request.selection.targets,
-        ignore=request.selection.ignore,
-        loss=session.loss,
-        checkpoint=checkpoint,
-        seed=request.run.seed,
-        progress=session.progress,
-        logger=logger,
-    )
+    config = replace(session.completed(config), checkpoint=checkpoint, logger=logger)
     run = open_prune(session.network, session.calibration, config)
     notice_overruled(session, request)
     if checkpoint and output.force and not checkpoint.resume:
@@ -85,9 +67,27 @@ def prune_by(
     return recorded(session, result, request)
 
 
-def solver_of(request: Pruning) -> Solver:
-    """Return the solver. Raises `InputError` on an unknown name, or options it does not have."""
-    return make_solver(request.solver.solver, request.solver.options, request.run.seed)
+def config_of(request: Pruning, *, needs_budget: bool = True) -> PruneConfig:
+    """Return what a request asks of a run, but for what its network and data say.
+
+    Raises `InputError` on no budget where one is needed, an unknown solver, or options that it does
+    not have.
+    """
+    budget = budget_of(request.budget) if needs_budget or request.budget.given else None
+    return PruneConfig(
+        budget=budget,
+        solver=make_solver(request.solver.solver, request.solver.options, request.run.seed),
+        stages=request.stages,
+        fisher=request.fisher,
+        quadratic=request.quadratic,
+        training=request.training,
+        layerwise=request.run.layerwise,
+        memory=request.memory,
+        validation=request.run.validation,
+        targets=request.selection.targets,
+        ignore=request.selection.ignore,
+        seed=request.run.seed,
+    )
 
 
 def _checkpoint(output: OutputOptions) -> Checkpoint | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from chita.cli.requests import RefitRequest
 from chita.cli.session import open_session, recorded, show_result
 from chita.exports.run_folder import check_target
-from chita.pruning.opening import open_refit, perform
+from chita.pruning.api import perform
+from chita.pruning.opening import open_refit
 from chita.pruning.run import PruneConfig
 from chita.solvers import BSO
 
@@ -22,9 +23,8 @@ def refit(request: RefitRequest) -> None:
         quadratic=request.quadratic,
         stages=request.stages,
         validation=request.run.validation,
-        loss=session.loss,
         seed=request.run.seed,
-        progress=session.progress,
     )
-    result = perform(open_refit(session.network, data, masks, config), session.score)
+    run = open_refit(session.network, data, masks, session.completed(config))
+    result = perform(run, session.score)
     show_result(recorded(session, result, request), request)

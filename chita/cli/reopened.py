@@ -16,7 +16,7 @@ from chita.exports.run_folder import read_record
 from chita.imports import is_import
 from chita.masks.storage import mask_file
 from chita.models.zoo import LIBRARIES, load_network
-from chita.options import flat
+from chita.options import values_of
 from chita.settings import request_of
 
 _CONFIG = "config.json"
@@ -43,7 +43,7 @@ def request_of_run(run: Path, request: ExportRequest | BenchmarkRequest) -> Eval
             record names functions, and they are not given.
     """
     record = read_record(run_folder(run))
-    given = {**flat(request.network), **flat(request.data)}
+    given = {**values_of(request.network), **values_of(request.data)}
     asked = {name: value for name, value in given.items() if value is not None}
     read = given.keys() - {"allow_pickle", "loss"}
     named = {name: value for name, value in record.settings.items() if name in read}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from chita.cli.feedback import check_file
 from chita.cli.requests import PageRequest
 from chita.errors import InputError
-from chita.reports.page import make_report, write_page
+from chita.files import check_file, write_text
+from chita.reports.page import make_report, page_of
 from chita.reports.picture import write_pictures
 from chita.reports.runs import read_runs
 
@@ -21,7 +21,7 @@ def report(request: PageRequest) -> None:
     for problem in reading.skipped:
         feedback.notice(f"Left out: {problem}")
     found = make_report(reading)
-    write_page(found, out)
+    write_text(out, page_of(found))
     feedback.notice(f"Written: {out}")
     if asked.plots is not None:
         write_pictures(found.charts, asked.plots)

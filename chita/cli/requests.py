@@ -87,6 +87,13 @@ class EvaluateRequest(Request):
     report: own.ReportOptions = part("json", "quiet", "log_format")
 
 
+WritingRequest = PruneRequest | RefitRequest | ApplyRequest
+"""What may write a run folder."""
+
+LoadingRequest = WritingRequest | PlanRequest | SensitivityRequest | EvaluateRequest
+"""What names a network and its data."""
+
+
 class VerifyRequest(Request):
     """Check zeros, and of a run folder counts, pattern and hashes; exit code 1 where one fails."""
 

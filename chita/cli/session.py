@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from torch import Tensor, nn
 
-from chita.cli.feedback import Feedback, stdout
-from chita.cli.options import DataOptions, NetworkOptions, SelectionOptions
+from chita.cli.feedback import stdout
+from chita.cli.options import NetworkOptions
 from chita.cli.repeat import command_of
+from chita.cli.requests import LoadingRequest, PruneRequest, SensitivityRequest, WritingRequest
 from chita.data.batches import Data, batches_of
 from chita.data.examples import Examples
 from chita.data.lines import is_text
@@ -23,21 +24,23 @@ from chita.errors import InputError
 from chita.image_format import ImageFormat
 from chita.losses import LossLike, named_loss
 from chita.masks.fit import fit_masks, read_masks
-from chita.metrics import COSINE
+from chita.models.device import on_device, usable_device
 from chita.models.hugging_face import tokenizer_of
-from chita.models.placed import placed, usable_device
 from chita.models.targets import decide
 from chita.models.zoo import find_model, load_network
 from chita.progress import Progress
 from chita.pruning.result import PruneResult
+from chita.pruning.run import PruneConfig
 from chita.records import RunRecord, peak_rss_mb
 from chita.reports.flat_record import flat_record
 from chita.reports.terminal import show_run
 from chita.runtimes.inputs import Inputs, sampled_inputs
-from chita.settings import Request, flat
+from chita.settings import Request, settings_of
 from chita.text_format import TextFormat
 from chita.training.evaluate import Score, evaluate
 from chita.training.fidelity import fidelity
+
+_Form = TypeVar("_Form", ImageFormat, TextFormat)
 
 
 @final
@@ -75,10 +78,13 @@ class Session:
         data = self.evaluation
         if network is self.network:  # alike to itself: two samples show that there are embeddings
             data = Examples(next(batches_of(data, 2)))
-        found = fidelity(self.network, network, data, self.progress)
-        return Score(
-            metric=COSINE, value=found.cosine, count=found.count, neighbours=found.neighbours
-        )
+        return fidelity(self.network, network, data, self.progress)
+
+    def completed(self, config: PruneConfig) -> PruneConfig:
+        """Return a config with the loss, the progress and what measures a network."""
+        score = self.score
+        measure = None if score is None else lambda network: score(network).value
+        return replace(config, loss=self.loss, progress=self.progress, measure=measure)
 
     def calibrated(self, because: str = "") -> Data:
         """Return the calibration data. Raises `InputError` where there are none."""
@@ -101,7 +107,7 @@ class Session:
             "dropped": self.dropped,
             "peak_rss_mb": peak_rss_mb(),
             "seconds": {**seconds, "total": time.perf_counter() - self.began},
-            "settings": flat(request),
+            "settings": settings_of(request),
         }
 
     def masks(self, path: Path) -> dict[str, Tensor]:
@@ -113,7 +119,9 @@ class Session:
         return fit_masks(self.network, masks)[0]
 
 
-def open_session(request: Any, *, needs_data: bool = True, needs_weights: bool = True) -> Session:
+def open_session(
+    request: LoadingRequest, *, needs_data: bool = True, needs_weights: bool = True
+) -> Session:
     """Load the network and the data that a request names.
 
     Without `needs_data`, data that belong to the network but are not here are done without;
@@ -122,23 +130,23 @@ def open_session(request: Any, *, needs_data: bool = True, needs_weights: bool =
     Raises `InputError` and `CheckpointError` on what cannot be loaded.
     """
     began = time.perf_counter()
-    named: NetworkOptions = request.network
-    data: DataOptions = request.data
-    feedback: Feedback = request.report.feedback
+    named, data, feedback = request.network, request.data, request.report.feedback
     loss = named_loss(data.loss)
     device = usable_device(named.device)
     spec = find_model(named.model)
     network, dropped = load_network(named.model, named.weights, allow_pickle=named.allow_pickle)
     if dropped:
         feedback.notice(f"Dropped from the checkpoint: {', '.join(dropped)}")
-    network = placed(network, device, named.model)
+    network = on_device(network, device, named.model)
     name = spec.data if data.data is None else data.data
     calibration = evaluation = None
     if name is not None:
-        form = _image_format(data, spec.images)
+        pixels = {"size": data.image_size, "mean": data.image_mean, "std": data.image_std}
+        images = _as_asked(spec.images or ImageFormat(), pixels)
         try:
-            text = _text_reader(data.length, spec.text)
-            calibration, evaluation = load_dataset(name, data.data_dir, form, text)
+            form = spec.text and _as_asked(spec.text, {"length": data.length})
+            text = form and partial(_text_data, form)
+            calibration, evaluation = load_dataset(name, data.data_dir, images, text)
         except InputError:
             if needs_data or data.data is not None or data.data_dir is not None:
                 raise
@@ -163,7 +171,7 @@ def open_session(request: Any, *, needs_data: bool = True, needs_weights: bool =
     )
 
 
-def recorded(session: Session, result: PruneResult, request: Any) -> RunRecord:
+def recorded(session: Session, result: PruneResult, request: WritingRequest) -> RunRecord:
     """Return the record of a result, with what was asked for, and write it where that says."""
     described = session.described(request, result.seconds)
     result = result.described(**described, repeat=command_of(result.record.command, request))
@@ -172,38 +180,26 @@ def recorded(session: Session, result: PruneResult, request: Any) -> RunRecord:
     return result.record
 
 
-def show_result(record: RunRecord, request: Any) -> None:
+def show_result(record: RunRecord, request: WritingRequest) -> None:
     """Print a record: one JSON object, or a table with a few lines below it."""
-    if request.report.json:
-        print(json.dumps(flat_record(record)))
-        return
-    show_run(record, stdout, all_layers=request.report.all_layers)
-    if request.output.out:
-        request.report.feedback.notice(f"Written: {request.output.out}")
+    table = partial(show_run, record, stdout, all_layers=request.report.all_layers)
+    request.report.show(flat_record(record), table, written=request.output.out)
 
 
-def notice_overruled(session: Session, request: Any) -> None:
+def notice_overruled(session: Session, request: PruneRequest | SensitivityRequest) -> None:
     """Report tensors that are pruned though they are to be ignored, as targets are more precise.
 
     Raises `InputError` on patterns that match nothing.
     """
-    selection: SelectionOptions = request.selection
-    for decision in decide(session.network, selection.targets, selection.ignore):
+    for decision in decide(session.network, request.selection.targets, request.selection.ignore):
         if decision.overruled:
             request.report.feedback.notice(f"{decision.role.name} is pruned: {decision.rule}")
 
 
-def _image_format(data: DataOptions, own: ImageFormat | None) -> ImageFormat:
-    asked = {"size": data.image_size, "mean": data.image_mean, "std": data.image_std}
-    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    return replace(own or ImageFormat(), **given)
+def _as_asked(form: _Form, asked: Mapping[str, Any]) -> _Form:
+    """Return a form with what is asked for, where that is not None, in place of its own."""
+    return replace(form, **{name: value for name, value in asked.items() if value is not None})
 
 
-def _text_reader(
-    length: int | None, form: TextFormat | None
-) -> Callable[[str], tuple[Data, Data]] | None:
-    """Return a function that reads text for a network, None for other networks."""
-    if form is None:
-        return None
-    asked = form if length is None else replace(form, length=length)
-    return lambda name: text_data(name, asked, tokenizer_of(asked))
+def _text_data(form: TextFormat, name: str) -> tuple[Data, Data]:
+    return text_data(name, form, tokenizer_of(form))

@@ -16,20 +16,20 @@ from typing import Any
 from chita.cli.feedback import Feedback, stdout
 from chita.cli.grid import SweepRun, key_of, read_grid
 from chita.cli.options import ReportOptions, SweepOptions
-from chita.cli.prune import prune_by, solver_of
+from chita.cli.prune import config_of, prune_by
 from chita.cli.requests import EvaluateRequest, PruneRequest, SweepRequest
-from chita.constraints import budget_of
 from chita.errors import ChitaError
+from chita.files import write_text
 from chita.progress import RUN_SECONDS_LEFT, Progress, track
-from chita.pruning.opening import check_options
-from chita.reports.accuracy import as_markdown, make_table
+from chita.pruning.opening import check_config
+from chita.reports.accuracy import as_markdown, dense_level, make_table
 from chita.reports.comparison_charts import chart_of
 from chita.reports.curves import curves as curves_of
 from chita.reports.flat_record import flat_record
-from chita.reports.lines import append_line, read_lines, write_text
+from chita.reports.lines import append_line, read_lines
 from chita.reports.picture import write_picture
 from chita.reports.terminal import print_sweep
-from chita.settings import flat, leaves, request_of
+from chita.settings import leaves, request_of, settings_of
 from chita.training.evaluate import Score
 from chita.workers import each_done
 
@@ -39,9 +39,7 @@ def sweep(request: SweepRequest) -> None:
     asked, feedback = request.sweep, request.report.feedback
     runs = read_grid(asked.grid)
     for run in runs:
-        own = run.request
-        budget, solver = budget_of(own.budget), solver_of(own)
-        check_options(budget, solver, own.stages, own.fisher, own.quadratic, own.run.layerwise)
+        check_config(config_of(run.request))
     lines = read_lines(asked.out)
     varied = {run.key: run.varied for run in runs}
     keyed = ((key_of(line["settings"]), line) for line in lines)
@@ -55,8 +53,7 @@ def sweep(request: SweepRequest) -> None:
     if asked.table:
         write_text(asked.table, as_markdown(found))
     if asked.plot:
-        measured = (line["dense_metric"] for line in known.values() if "dense_metric" in line)
-        write_picture([chart_of(found, dense=next(measured, None))], asked.plot)
+        write_picture([chart_of(found, dense_level(known.values()))], asked.plot)
     if asked.curves:
         write_picture(curves_of(list(known.values())), asked.curves)
     if failed:
@@ -103,7 +100,7 @@ def _work_off(
 
 def _dense(run: SweepRun, known: Mapping[str, Any]) -> Score | None:
     """Return the score of the dense network, if a run of it on the same data has measured it."""
-    own, names = flat(run.request), [leaf.name for leaf in leaves(EvaluateRequest)]
+    own, names = settings_of(run.request), [leaf.name for leaf in leaves(EvaluateRequest)]
     for line in known.values():
         same = all(line["settings"].get(name) == own.get(name) for name in names)
         if same and line.get("dense_metric") is not None:

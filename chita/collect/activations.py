@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Hashable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -43,7 +44,7 @@ class Activations:
             if not isinstance(leaf, Tensor):
                 return leaf
             tensors.append(leaf.detach().cpu())
-            return _Place(len(tensors) - 1, leaf.device)
+            return _Reference(len(tensors) - 1, leaf.device)
 
         structure = nested.map_leaves(taken, value, keep_mappings=True)
         size = sum(tensor.nbytes for tensor in tensors)
@@ -61,7 +62,7 @@ class Activations:
             own = [tensor.clone() for tensor in tensors]
 
         def given(leaf: Any) -> Any:
-            return own[leaf.index].to(leaf.device) if isinstance(leaf, _Place) else leaf
+            return own[leaf.index].to(leaf.device) if isinstance(leaf, _Reference) else leaf
 
         return nested.map_leaves(given, structure, keep_mappings=True)
 
@@ -83,9 +84,9 @@ class Activations:
         return path
 
 
-@final
-class _Place:
-    """The place of a tensor of a structure in a list, and the device on which it is used."""
+@dataclass(frozen=True)
+class _Reference:
+    """What stands in a structure for a tensor: its index in a list, and the device of its use."""
 
-    def __init__(self, index: int, device: torch.device) -> None:
-        self.index, self.device = index, device
+    index: int
+    device: torch.device

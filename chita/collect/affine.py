@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, cast, final
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,6 @@ def _apply(norm: nn.Module, x: Tensor) -> Tensor:
     return cast(Tensor, cast(Any, _Affine).apply(x, norm))
 
 
-@final
 class _Affine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, norm: nn.Module) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast, final
 
 import torch
@@ -70,7 +71,7 @@ class Backends:
         probes = list(examples.firsts(_PROBED * samples_per_gradient))
         if isinstance(loss, OutputLoss) and BACKENDS.index(fastest) < 2:
             self._batched = BatchedBackward(model, loss, layout.names, samples_per_gradient)
-            self._use_rules(probes, factored=fastest == "factored")
+            self._use_rules(self._batched, probes, factored=fastest == "factored")
         self._rest = {n: self._weights[n] for n, backend in self.of.items() if backend == "loop"}
         if self._rest and fastest != "loop" and all(self._vectorises(probe) for probe in probes):
             self.of.update(dict.fromkeys(self._rest, "vmap"))
@@ -83,11 +84,9 @@ class Backends:
         """
         norms: Tensor | None = None
         size = self._samples_per_gradient
-        if self._batched is not None and self._batched.places:
-            losses, found_norms = self._batched.run(
-                batch, lambda *uses: self._give(take, *uses), improved=self._improved
-            )
-            norms = found_norms if self._improved else None
+        if self._batched is not None and self._batched.holders:
+            give = partial(self._give, take)
+            losses, norms = self._batched.run(batch, give, improved=self._improved)
         if self._rest:
             vectorised = "vmap" in self.of.values()
             separate = by_vmap if vectorised else by_loop
@@ -114,14 +113,13 @@ class Backends:
             x, delta = positions(uses[0].inputs, uses[0].delta, rows)
             take(name, (delta.squeeze(1), x.squeeze(1)))
 
-    def _use_rules(self, probes: list[Any], *, factored: bool) -> None:
+    def _use_rules(self, batched: BatchedBackward, probes: list[Any], *, factored: bool) -> None:
         """Let rules serve the tensors for which they agree with one backward per row."""
-        assert self._batched is not None
-        agreeing, single = set(self._batched.places), set(self._batched.places)
+        agreeing, single = set(batched.holders), set(batched.holders)
         for probe in probes:
             try:
                 with watch_data_dependence() as dependence:
-                    uses, rows = self._uses(self._batched, probe)
+                    uses, rows = batched.uses(probe)
                 if dependence.seen:  # it might treat a batch as it treats no row
                     with torch.no_grad():
                         of_each_row(self._module, self._samples_per_gradient, probe)
@@ -131,29 +129,13 @@ class Backends:
             expected, _ = by_loop(self._module, self._weights, self._samples_per_gradient, probe)
             agreeing = {n for n in agreeing if _agree(uses[n], rows, expected[n])}
             single = {n for n in agreeing & single if _is_single(uses[n], rows)}
-        self._batched.places = {n: p for n, p in self._batched.places.items() if n in agreeing}
+        batched.serve_only(agreeing)
         for name in agreeing:
             shape = self._weights[name].shape
             if factored and name in single and worth_factoring(shape):
                 self.of[name], self.factors[name] = "factored", (shape[0], shape[1])
             else:
                 self.of[name] = "rule"
-
-    def _uses(self, batched: BatchedBackward, probe: Any) -> tuple[dict[str, Uses], int]:
-        """The uses of all weights; channels stay where they are if the network asks for that."""
-        found: dict[str, Uses] = {}
-
-        def take(name: str, uses: Uses, _rows: int) -> None:
-            found[name] = uses
-
-        try:
-            losses, _ = batched.run(probe, take)
-        except Exception:  # views of activations fail in another layout
-            if not batched.channels_last:
-                raise
-            batched.channels_last = False
-            losses, _ = batched.run(probe, take)
-        return found, len(losses)
 
     def _vectorises(self, probe: Any) -> bool:
         """Return whether torch.func can differentiate the rest."""
@@ -198,6 +180,6 @@ def _agree(uses: Uses, rows: int, expected: Tensor) -> bool:
 
 def _is_single(uses: Uses, rows: int) -> bool:
     """Return whether a weight is of one linear layer, called once, with one position per row."""
-    if len(uses) != 1 or uses[0].place.rule is not linear or uses[0].place.attribute != "weight":
+    if len(uses) != 1 or (uses[0].holder.rule, uses[0].holder.attribute) != (linear, "weight"):
         return False
     return positions(uses[0].inputs, uses[0].delta, rows)[0].shape[1] == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, final
@@ -22,8 +22,8 @@ from chita.models.mode import attributes_set
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """One place of a weight: an attribute of a module that has a rule."""
+class Holder:
+    """A module that holds a weight, under which attribute, and the rule for it."""
 
     module: nn.Module
     attribute: str
@@ -33,9 +33,9 @@ class Place:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """One use of a weight: its place, the input, or inputs, and the gradient δ by the output."""
+    """One use of a weight: its holder, the input, or inputs, and the gradient δ by the output."""
 
-    place: Place
+    holder: Holder
     inputs: Any
     delta: Tensor
 
@@ -55,28 +55,54 @@ class BatchedBackward:
     Args:
         model: the network, in eval mode.
         loss: compared row by row with the outputs of all rows.
-        names: the weights; `places` holds where each is used.
+        names: the weights; `holders` has the modules of those that rules can serve.
         samples_per_gradient: samples m per row.
 
-    Field: `channels_last`, whether images are laid out so, in which convolutions are faster.
+    Images are laid out with channels last, in which convolutions are faster, unless the network
+    fails on that.
     """
 
     def __init__(
         self, model: nn.Module, loss: OutputLoss, names: Sequence[str], samples_per_gradient: int
     ) -> None:
         self._model, self._loss, self._samples_per_gradient = model, loss, samples_per_gradient
-        self.channels_last = any(isinstance(m, nn.modules.conv._ConvNd) for m in model.modules())
-        self.places = {name: found for name in names if (found := _places(model, name))}
+        self._channels_last = any(isinstance(m, nn.modules.conv._ConvNd) for m in model.modules())
+        self.holders = {name: found for name in names if (found := _holders(model, name))}
 
-    def run(self, batch: Any, take: TakeUses, *, improved: bool = False) -> tuple[Tensor, Tensor]:
-        """Give each weight of `places` to `take` when all its δ are there; losses and e (r,).
+    def serve_only(self, names: Set[str]) -> None:
+        """Give the uses of these weights only, from now on."""
+        self.holders = {name: held for name, held in self.holders.items() if name in names}
+
+    def uses(self, batch: Any) -> tuple[dict[str, Uses], int]:
+        """Return the uses of all weights at once, by name, and the number of rows."""
+        found: dict[str, Uses] = {}
+
+        def take(name: str, uses: Uses, _rows: int) -> None:
+            found[name] = uses
+
+        try:
+            losses, _ = self.run(batch, take)
+        except Exception:  # views of activations fail in another layout
+            if not self._channels_last:
+                raise
+            self._channels_last = False
+            losses, _ = self.run(batch, take)
+        return found, len(losses)
+
+    def run(
+        self, batch: Any, take: TakeUses, *, improved: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Give each weight of `holders` to `take` when all its δ are there; losses and e (r,).
 
         What it was used on is let go then, so that no more than the network itself is in memory.
-        Where `improved`, every δ is that of its row's loss over e (`chita.collect.improved`).
+        Where `improved`, every δ is that of its row's loss over e (`chita.collect.improved`), and
+        otherwise e is None.
         """
         # No parameter asks for a gradient: the graph begins at the first outputs of layers of
-        # `places`, which the recorder makes its leaves.
-        with _frozen(self._model), affine_norms(self._model), _recording(self.places) as recorder:
+        # `holders`, which the recorder makes its leaves.
+        recorder = _CallRecorder(self.holders)
+        hooks = (module.register_forward_hook(recorder.note) for module in recorder.names)
+        with _frozen(self._model), affine_norms(self._model), hooked(hooks):
             inputs, targets = split(batch)
             outputs = outputs_of(self._model, nested.map_tensors(self._copied, inputs))
             # δ of the sum of all rows' losses. Samples share nothing in eval mode, so that the
@@ -84,13 +110,13 @@ class BatchedBackward:
             losses, delta = self._loss.gradient(outputs, targets, self._samples_per_gradient)
             rows = len(losses)
             # The backward pass is linear in δ: from δ/e come gradients over e.
-            norms = output_norms_of(delta, rows)
-            delta = divided(delta, norms) if improved else delta
+            norms = output_norms_of(delta, rows) if improved else None
+            delta = delta if norms is None else divided(delta, norms)
             recorder.backward(outputs, delta, lambda name, uses: take(name, uses, rows))
         return losses, norms
 
     def _copied(self, tensor: Tensor) -> Tensor:
-        formats = {4: torch.channels_last, 5: torch.channels_last_3d} if self.channels_last else {}
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d} if self._channels_last else {}
         return tensor.clone(memory_format=formats.get(tensor.ndim, torch.contiguous_format))
 
 
@@ -98,24 +124,24 @@ def summed(uses: Uses, rows: int, weight: Tensor) -> Tensor:
     """Return the gradients of a weight's rows, (r, *shape), summed over all its uses."""
     found: Tensor | None = None
     for use in uses:
-        place = use.place
-        own = place.rule(place.module, place.attribute, use.inputs, use.delta, rows)
+        held = use.holder
+        own = held.rule(held.module, held.attribute, use.inputs, use.delta, rows)
         found = own if found is None else found + own
     return weight.new_zeros(rows, *weight.shape) if found is None else found
 
 
-def _places(model: nn.Module, name: str) -> list[Place]:
-    """Find a weight under all its names; empty if any place has no rule."""
+def _holders(model: nn.Module, name: str) -> list[Holder]:
+    """Find all modules that hold a weight; empty if there is no rule for one of them."""
     weight = model.get_parameter(name)
-    places = []
+    holders = []
     for module in model.modules():
         for attribute, parameter in module._parameters.items():
             if parameter is weight:
                 rule = rule_of(module)
                 if rule is None or attribute not in ("weight", "bias"):
                     return []
-                places.append(Place(module=module, attribute=attribute, rule=rule))
-    return places
+                holders.append(Holder(module=module, attribute=attribute, rule=rule))
+    return holders
 
 
 @contextmanager
@@ -130,7 +156,6 @@ def _frozen(model: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-@final
 @dataclass(kw_only=True)
 class _Call:
     """One forward of a module, and then δ, if it arrives."""
@@ -139,18 +164,17 @@ class _Call:
     delta: Tensor | None = None
 
 
-@final
 class _CallRecorder:
     """The calls of the modules that hold weights, and then the gradients by their outputs."""
 
-    def __init__(self, places: Mapping[str, Sequence[Place]]) -> None:
-        self._places = places
+    def __init__(self, holders: Mapping[str, Sequence[Holder]]) -> None:
+        self._holders = holders
         self.names: dict[nn.Module, set[str]] = {}  # weights in every module
-        for name, found in places.items():
-            for place in found:
-                self.names.setdefault(place.module, set()).add(name)
+        for name, held in holders.items():
+            for holder in held:
+                self.names.setdefault(holder.module, set()).add(name)
         self._calls: dict[nn.Module, list[_Call]] = {module: [] for module in self.names}
-        self._missing = dict.fromkeys(places, 0)  # calls whose δ is yet to come
+        self._missing = dict.fromkeys(holders, 0)  # calls whose δ is yet to come
         self._leaves: list[Tensor] = []
         self._give: Callable[[str, Uses], None]
 
@@ -161,7 +185,7 @@ class _CallRecorder:
         self._calls[module].append(call)
         for name in self.names[module]:
             self._missing[name] += 1
-        if not output.requires_grad:  # nothing before it on its path has a weight of `places`
+        if not output.requires_grad:  # nothing before it on its path has a weight of `holders`
             leaf = output.detach().requires_grad_()
             self._leaves.append(leaf)
             output = leaf.clone()  # what comes next may write into its input
@@ -187,22 +211,15 @@ class _CallRecorder:
     def _pass_on(self, name: str) -> None:
         """Give a weight, and let go of the calls that no other weight waits for."""
         del self._missing[name]
-        places = self._places[name]
+        holders = self._holders[name]
         uses = [
-            Use(place=place, inputs=call.inputs, delta=call.delta)
-            for place in places
-            for call in self._calls[place.module]
+            Use(holder=holder, inputs=call.inputs, delta=call.delta)
+            for holder in holders
+            for call in self._calls[holder.module]
             if call.delta is not None
         ]
         self._give(name, uses)
-        for module in {place.module for place in places}:
+        for module in {holder.module for holder in holders}:
             if not self.names[module] & self._missing.keys():
                 for call in self._calls.pop(module):
                     call.inputs = call.delta = None
-
-
-@contextmanager
-def _recording(places: Mapping[str, Sequence[Place]]) -> Iterator[_CallRecorder]:
-    recorder = _CallRecorder(places)
-    with hooked(module.register_forward_hook(recorder.note) for module in recorder.names):
-        yield recorder

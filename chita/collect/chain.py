@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -105,11 +105,8 @@ class Chain:
         return given
 
     def _run_on(self, batch: Any) -> None:
-        try:
-            with torch.no_grad():
-                self._run(nested.map_tensors(torch.clone, batch))
-        except _Reached:
-            pass
+        with torch.no_grad(), suppress(_Reached):
+            self._run(nested.map_tensors(torch.clone, batch))
 
     def _replaying(self, name: str, given: Sequence[Any]) -> AbstractContextManager[None]:
         """Let a block give what it gave before, call by call, for a block of code."""
@@ -202,8 +199,7 @@ class _Reached(BaseException):
     """The block that was to be run has been run."""
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Blank:
     """A tensor of which only the shape matters."""
 
@@ -213,9 +209,7 @@ class _Blank:
 
 
 def _blank(leaf: Any) -> Any:
-    if not isinstance(leaf, Tensor):
-        return leaf
-    return _Blank(shape=leaf.shape, dtype=leaf.dtype, device=leaf.device)
+    return _Blank(leaf.shape, leaf.dtype, leaf.device) if isinstance(leaf, Tensor) else leaf
 
 
 def _own(leaf: Any) -> Any:

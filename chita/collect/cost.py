@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -93,16 +94,13 @@ def _counted(model: nn.Module, run: Callable[[], object]) -> Cost:
     """Run the network once and return what that costs."""
     cost = Cost()
 
-    def add(name: str, module: nn.Module, out: object) -> None:
+    def add(name: str, module: nn.Module, _args: object, out: object) -> None:
         cost.activations += sum(t.nbytes for t in nested.tensors(out))
         if isinstance(module, nn.Linear) and isinstance(out, Tensor):
             seen = out.numel() // module.out_features
             cost.positions[name] = cost.positions.get(name, 0) + seen
 
-    hooks = (
-        module.register_forward_hook(lambda m, _, out, name=name: add(name, m, out))
-        for name, module in model.named_modules()
-    )
+    hooks = (m.register_forward_hook(partial(add, name)) for name, m in model.named_modules())
     owners = {_storage(own): name for name, own in model.named_parameters() if own.ndim > 1}
     with hooked(hooks), evaluation_mode(model), torch.no_grad(), _FlopCounter(cost, owners):
         run()
@@ -123,7 +121,7 @@ class _FlopCounter(TorchDispatchMode):
         kwargs = kwargs or {}
         packet = func._overloadpacket
         if packet not in flop_registry:
-            # An operation may consist of others with a formula, as `linear` does; under this mode
+            # An operation may consist of some with a formula, as `linear` does; under this mode
             # they come here one by one.
             with self:
                 parts = func.decompose(*args, **kwargs)

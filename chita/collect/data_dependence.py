@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -16,14 +15,6 @@ from chita import nested
 _READ_OUTRIGHT = ("tolist", "numpy", "__array__", "__dlpack__")  # by no operation of torch's
 _DEPENDENT = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 _MASKS = (torch.bool, torch.uint8)
-
-
-@final
-@dataclass
-class DataDependence:
-    """A note on a block of code. Field: `seen`, whether it depends on values."""
-
-    seen: bool = False
 
 
 @contextmanager
@@ -41,12 +32,11 @@ def watch_data_dependence() -> Iterator[DataDependence]:
     >>> dependence.seen
     True
     """
-    dependence = DataDependence()
-    with _Functions(dependence), _Operations(dependence):
+    dependence = DataDependence()  # type: ignore[no-untyped-call]
+    with _Functions(dependence), dependence:
         yield dependence
 
 
-@final
 class _Functions(TorchFunctionMode):
     def __init__(self, dependence: DataDependence) -> None:
         super().__init__()
@@ -58,19 +48,19 @@ class _Functions(TorchFunctionMode):
 
 
 @final
-class _Operations(TorchDispatchMode):
+class DataDependence(TorchDispatchMode):
+    """A watch on a block of code. Field: `seen`, whether it depends on values."""
+
+    seen: bool = False
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # or torch would load its compiler here, which takes a second
-
-    def __init__(self, dependence: DataDependence) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._dependence = dependence
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(tag in func.tags for tag in _DEPENDENT):
             # Indexing has the tag for masks; with integers its shapes are known.
             index = func.overloadpacket is torch.ops.aten.index
             masked = index and any(t.dtype in _MASKS for t in nested.tensors(args[1]))
-            self._dependence.seen |= masked or not index
+            self.seen |= masked or not index
         return func(*args, **(kwargs or {}))

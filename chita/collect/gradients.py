@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, final
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from chita import nested
-from chita.collect.backends import Backends, FactorsChanged
+from chita.collect.backends import Backends, Factors, FactorsChanged
 from chita.collect.determinism import check_deterministic, check_modes
 from chita.collect.store import RowStore
 from chita.data.examples import Examples
@@ -91,17 +92,17 @@ def collect_gradients(
         check_deterministic(model, loss, sample)
 
     device = solving_device(model.get_parameter(layout.names[0]).device)
-    rows = len(examples) // samples_per_gradient
+    count = len(examples) // samples_per_gradient
 
     def collected(fastest: str) -> Collected:
         backends = Backends(
             model, layout, loss, examples, samples_per_gradient, fastest, improved=improved
         )
-        store = RowStore(layout, rows, rows_type(model, layout), device, backends.factors, storage)
+        store = RowStore(layout, count, rows_type(model, layout), device, backends.factors, storage)
         check = _GradientCheck(model, loss, layout)
         size = backends.chunk * samples_per_gradient
         filled, norms = 0, []
-        with track(progress or Silent(), "collect gradients", rows, "gradients") as shown:
+        with track(progress or Silent(), "collect gradients", count, "gradients") as shown:
             for batch in examples.batches(size):
                 norms.append(_fill(store, backends, check, batch, filled))
                 filled += len(norms[-1])
@@ -110,10 +111,8 @@ def collect_gradients(
         output_norms = torch.cat(norms).to(device, torch.float64)
         return Collected(rows=store.rows(), output_norms=output_norms, backends=backends.of)
 
-    try:
+    with suppress(FactorsChanged):  # the rows so far are let go before new ones are collected
         return collected(fastest)
-    except FactorsChanged:
-        pass  # the rows so far are let go before new ones are collected
     return collected("rule")
 
 
@@ -128,12 +127,9 @@ def _fill(
 ) -> Tensor:
     """Write the rows of a batch from row `filled` on, and return their output-gradient norms."""
 
-    def take(name: str, found: Tensor | tuple[Tensor, Tensor]) -> None:
+    def take(name: str, found: Tensor | Factors) -> None:
         check.saw(name, found)
-        if isinstance(found, tuple):
-            store.write_factors(name, filled, *found)
-        else:
-            store.write(name, filled, found)
+        store.write(name, filled, found)
 
     try:
         losses, norms = backends.run(batch, take)
@@ -146,7 +142,6 @@ def _fill(
     return norms
 
 
-@final
 class _GradientCheck:
     """A search for values that are not finite, and for gradients that are all zero.
 
@@ -159,11 +154,10 @@ class _GradientCheck:
         self._lost: list[Tensor] = []
         self._waits = model.get_parameter(layout.names[0]).device.type == "cpu"
 
-    def saw(self, name: str, found: Tensor | tuple[Tensor, Tensor]) -> None:
+    def saw(self, name: str, found: Tensor | Factors) -> None:
         """Gradients of a tensor, or their factors."""
         parts = found if isinstance(found, tuple) else (found,)
-        bounds = [self._bound(part) for part in parts]
-        bound = bounds[0] * bounds[1] if len(bounds) == 2 else bounds[0]
+        bound = reduce(torch.mul, map(self._bound, parts))
         self._largest[name] = torch.maximum(self._largest[name].to(bound), bound)
 
     def batch_done(self, losses: Tensor, batch: Any) -> None:
@@ -189,7 +183,10 @@ class _GradientCheck:
             )
 
     def _bound(self, part: Tensor) -> Tensor:
-        """A bound on a tensor's entries that is zero, or not finite, only where they are."""
+        """Return a bound on the absolute values of a tensor's entries.
+
+        It is zero only if all entries are zero, and not finite only if an entry is not.
+        """
         if self._waits:  # the norm is had in a third of the time, but squares can overflow
             flat = as_it_lies(part).reshape(-1)
             squared = torch.dot(flat, flat)

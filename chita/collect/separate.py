@@ -23,8 +23,7 @@ class LossModule(nn.Module):
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__()
-        self.model = model
-        self.loss = loss
+        self.model, self.loss = model, loss
         self.training = model.training
 
     def forward(self, batch: Any) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from chita.errors import InputError
-from chita.layout import Layout
+from chita.layout import Layout, slices
 from chita.linalg.select import largest_magnitude
 from chita.machine import available_memory, large_matrix
 from chita.problem import DenseRows, FactoredRows, HStackRows, Rows
@@ -22,11 +22,11 @@ _HEADROOM = 8  # powers of two between the first rows of a tensor in float16 and
 
 @final
 class RowStore:
-    """Rows of a layout, some tensors as factors, all others side by side in one matrix.
+    """Rows of a layout: some tensors as factors, the other tensors side by side in one matrix.
 
     Args:
         layout: the weights.
-        rows: number of rows n.
+        count: number of rows n.
         dtype: type of products, and of storage unless `storage` is given.
         device: where the rows lie.
         factors: name to (out, in) of the tensors whose rows come as outer products.
@@ -38,7 +38,7 @@ class RowStore:
     def __init__(
         self,
         layout: Layout,
-        rows: int,
+        count: int,
         dtype: torch.dtype,
         device: torch.device,
         factors: Mapping[str, tuple[int, int]],
@@ -46,31 +46,28 @@ class RowStore:
     ) -> None:
         self._layout, self._dtype = layout, dtype
         empty = partial(torch.empty, dtype=dtype, device=device)
-        self._factors = {n: (empty(out, rows), empty(d, rows)) for n, (out, d) in factors.items()}
-        self._places: dict[str, slice] = {}
-        end = 0
-        for name, count in zip(layout.names, layout.counts, strict=True):
-            if name not in factors:
-                self._places[name] = slice(end, end + count)
-                end += count
-        self._data = _room(end, rows, storage or dtype, device)
+        self._factors = {n: (empty(out, count), empty(d, count)) for n, (out, d) in factors.items()}
+        counts = dict(zip(layout.names, layout.counts, strict=True))
+        dense = {name: own for name, own in counts.items() if name not in factors}
+        self._places = dict(zip(dense, slices(list(dense.values())), strict=True))
+        self._data = _room(sum(dense.values()), count, storage or dtype, device)
         self._powers: dict[str, int] = {}
 
-    def write(self, name: str, start: int, gradients: Tensor) -> None:
-        """Put the gradients (r, ...) of one tensor into the rows from `start` on."""
+    def write(self, name: str, start: int, gradients: Tensor | tuple[Tensor, Tensor]) -> None:
+        """Put gradients of one tensor into the rows from `start` on.
+
+        They are (r, ...), or the factors δ (r, out) and x (r, in) of a tensor that comes so.
+        """
+        if isinstance(gradients, tuple):
+            for room, factor in zip(self._factors[name], gradients, strict=True):
+                room[:, start : start + len(factor)] = factor.T
+            return
         part = slice(start, start + len(gradients))
         place = self._places[name]
         if self._data.dtype == torch.float16:
             gradients = gradients * 2.0 ** self._power(name, gradients, place, part)
         shaped = self._data[place].view(*gradients.shape[1:], -1)
         shaped[..., part] = gradients.movedim(0, -1)  # in one pass, whatever its strides
-
-    def write_factors(self, name: str, start: int, delta: Tensor, inputs: Tensor) -> None:
-        """Put the factors δ (r, out) and x (r, in) of one tensor into the rows from `start` on."""
-        part = slice(start, start + len(delta))
-        own_delta, own_inputs = self._factors[name]
-        own_delta[:, part] = delta.T
-        own_inputs[:, part] = inputs.T
 
     def rows(self) -> Rows:
         """Return the rows, once all are written."""
@@ -103,14 +100,14 @@ class RowStore:
         return self._powers[name]
 
 
-def _room(p: int, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _room(p: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return a matrix (p, n), refused where memory is too short for it."""
-    needed = p * rows * dtype.itemsize
+    needed = p * count * dtype.itemsize
     free = available_memory() if device.type == "cpu" else None
     if free is not None and needed > free:
         raise InputError(
-            f"{rows} rows of {p} weights need {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of "
+            f"{count} rows of {p} weights need {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of "
             "memory are available. Lower `samples`, keep them in `storage` bfloat16, or prune "
             "fewer layers at a time with `targets`."
         )
-    return large_matrix(p, rows, dtype, device)
+    return large_matrix(p, count, dtype, device)

@@ -117,7 +117,7 @@ class Searched(Budget, kw_only=False):
         levels = {}
         for name, count, quota in tensors:
             kept = max(quota, int(count - part * (count - quota)))
-            # The share that removes the others, less half a weight: rounded down, it keeps `kept`.
+            # The share that removes the rest, less half a weight: rounded down, it keeps `kept`.
             levels[name] = [(max(0.0, 1 - (kept + 0.5) / count), 0.0)]
         return Searched(total, levels=levels)
 

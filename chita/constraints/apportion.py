@@ -13,8 +13,8 @@ def apportion(
 ) -> list[int]:
     """Return whole numbers that sum to `total`, proportional to `shares` within their bounds.
 
-    Numbers at a bound stay there, and the others share what is left; the largest remainders are
-    rounded up, the first among equals. All in exact arithmetic.
+    Numbers at a bound stay there, and the free numbers share what is left; the largest remainders
+    are rounded up, the first among equals. All in exact arithmetic.
 
     Raises `InputError` when the bounds leave no such numbers.
 
@@ -27,7 +27,7 @@ def apportion(
             f"keep {sum(least)} at least. Change `sparsity`, `nnz` or `min_keep`."
         )
     # Without bounds the numbers are total·share/whole. One that breaks a bound is fixed there, and
-    # the others share what remains, as water finds its level; each round fixes at least one.
+    # the free ones share what remains, as water finds its level; each round fixes at least one.
     fixed: dict[int, int] = {}
     while True:
         free = [i for i in range(len(shares)) if i not in fixed]
@@ -36,8 +36,8 @@ def apportion(
         ideal = {i: Fraction(left * shares[i], whole or 1) for i in free}
         over = {i: most[i] for i in free if ideal[i] > most[i]}
         under = {i: least[i] for i in free if ideal[i] < least[i]}
-        # Fixing those above raises the others, and fixing those below lowers them. So only the side
-        # that is further off in sum is certain to stay at its bound; the other may come back.
+        # Fixing those above raises the free ones, and fixing those below lowers them. So only the
+        # side that is further off in sum is certain to stay at its bound; the other may come back.
         excess = sum(ideal[i] - most[i] for i in over) - sum(least[i] - ideal[i] for i in under)
         if not over and not under:
             break

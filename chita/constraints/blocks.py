@@ -59,7 +59,7 @@ class WholeBlocks(Divisible):
         return torch.zeros(len(out), len(enter), dtype=torch.bool, device=mask.device)
 
     def restrict(self, index: Tensor, kept: Tensor) -> WholeBlocks:
-        """Return the blocks that lie among the named weights whole; others can only be removed.
+        """Return the blocks that lie among the named weights whole; cut ones can only be removed.
 
         Raises `InputError` if a block is kept in part outside.
         """

@@ -55,7 +55,7 @@ class Constraint(ABC):
         """Return the constraint on the weights named by an ascending index (k,).
 
         `kept` is the ascending index of the weights outside that stay kept and so use up the
-        budget; all others outside are removed.
+        budget; all other weights outside are removed.
         """
 
 
@@ -184,7 +184,7 @@ def check_floors(size: int, k: int, floors: int, over: str) -> None:
 
 
 def floors_left(least: Sequence[int], used: Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
-    """Return what floors ask of `sizes[t]` weights when others of a segment meet `used[t]` of it.
+    """Return what floors ask of `sizes[t]` weights of a segment when `used[t]` outside are kept.
 
     >>> floors_left([3, 3, 1], used=[1, 0, 2], sizes=[5, 2, 5])
     (2, 2, 0)

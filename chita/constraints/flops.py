@@ -72,8 +72,8 @@ class Flops(Budget, kw_only=False):
     @property
     def words(self) -> dict[str, Any]:
         """The share, those of the limit, and the floors."""
-        others = {} if self.weights is None else self.weights.words
-        return {"flops": self.share, **others, "min_keep": self.min_keep}
+        limit = {} if self.weights is None else self.weights.words
+        return {"flops": self.share, **limit, "min_keep": self.min_keep}
 
     @property
     def counts_operations(self) -> bool:

@@ -57,7 +57,7 @@ class KeepKInGroups(Divisible):
                 # What a group lacks is below any magnitude, and so comes last.
                 present = torch.where(members >= 0, sizes[members.clamp_min(0)], -1)
                 forced[members[_first(present, least)]] = True
-        # As in `KeepK`: the largest of each group are in a best mask, the others are then free.
+        # As in `KeepK`: the largest of each group are in a best mask, the rest are then free.
         return filled(forced, sizes, self.k)
 
     def allows(self, mask: Tensor) -> bool:
@@ -69,16 +69,19 @@ class KeepKInGroups(Divisible):
 
     def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
         """Return those within a group, and out of a group that has more than it needs."""
-        group = torch.empty(self.size, dtype=torch.long, device=mask.device)
-        spare, first = [], 0
-        for (members, least), count in zip(self._on(mask.device), self._kept(mask), strict=True):
-            ids = torch.arange(first, first + len(members), device=mask.device)
+        group = self.group_of(mask.device)
+        spare = torch.cat(self._kept(mask)) > torch.cat(self.least).to(mask.device)
+        return spare[group[out]].unsqueeze(1) | (group[out].unsqueeze(1) == group[enter])
+
+    def group_of(self, device: torch.device) -> Tensor:
+        """Return the number of each weight's group, (p,); groups of each size follow each other."""
+        group = torch.empty(self.size, dtype=torch.long, device=device)
+        sizes = list(map(len, self.members))
+        numbers = torch.arange(sum(sizes), device=device).split(sizes)
+        for (members, _), own in zip(self._on(device), numbers, strict=True):
             present = members >= 0
-            group[members[present]] = ids.unsqueeze(1).expand_as(present)[present]
-            spare.append(count > least)
-            first += len(members)
-        same = group[out].unsqueeze(1) == group[enter].unsqueeze(0)
-        return torch.cat(spare)[group[out]].unsqueeze(1) | same
+            group[members[present]] = own.unsqueeze(1).expand_as(present)[present]
+        return group
 
     def restrict(self, index: Tensor, kept: Tensor) -> KeepKInGroups:
         """Return what k and the groups still ask of the named weights, at most all of a group."""
@@ -168,7 +171,7 @@ def _shared(there: Tensor, least: Tensor, parts: int) -> Iterator[tuple[int, Ten
     whole = (~apart & (first >= 0)).nonzero().squeeze(1)
     by_part = whole[first[whole].argsort(stable=True)]
     found = by_part.split(first[whole].bincount(minlength=parts).tolist())
-    # The others, as rows cut by blocks of inputs, owe each part a proportional share.
+    # Groups in several parts, as rows cut by blocks of inputs, owe each part a proportional share.
     cut = apart.nonzero().squeeze(1)
     counts = torch.stack([(there[cut] == i).sum(1) for i in range(parts)], 1)
     shares = _proportional(least[cut], counts)

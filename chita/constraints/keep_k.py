@@ -50,7 +50,7 @@ class KeepK(Divisible):
             return mask
         # Else the floors bind. An allowed mask without one of the least[t] largest of segment t can
         # swap it in for a smaller one of t, so these are in a best mask (exchange property of a
-        # matroid). With them, any choice of the others is allowed: the largest are best.
+        # matroid). With them, any choice of the rest is allowed: the largest are best.
         forced = torch.zeros_like(mask)
         for segment, least in zip(self.segments, self.least, strict=True):
             forced[segment] = largest(sizes[segment], least)

@@ -12,7 +12,7 @@ from torch import Tensor
 from chita.linalg.select import kth_largest
 
 _SAMPLE = 100_000  # scores by which the price is guessed, where there are many
-_AROUND = 0.02  # relative width of the first bracket around the guess
+_AROUND = 0.02  # relative margin of the first bracket around the guess
 _STEPS = 200  # of bisection at most
 
 
@@ -66,7 +66,6 @@ def multipliers(
     return Multipliers(cost=found, place=opened.place(found))
 
 
-@final
 @dataclass(frozen=True, kw_only=True)
 class _Open:
     """Undecided weights: `scores`, `costs`, how many of them may be taken, and at what cost.
@@ -145,10 +144,10 @@ def _narrowed(whole: _Open, low: float, high: float) -> tuple[_Open, float, floa
         below=0.0,
     )
     guess = _bisected(sampled, low, high, 1e-4)
-    for width in (_AROUND, 4 * _AROUND, 16 * _AROUND) if guess else ():
-        below, above = guess * (1 - width), guess * (1 + width)
-        dear = sampled.place(below) * (1 + width)
-        cheap = sampled.place(above) * (1 - width)
+    for margin in (_AROUND, 4 * _AROUND, 16 * _AROUND) if guess else ():
+        below, above = guess * (1 - margin), guess * (1 + margin)
+        dear = sampled.place(below) * (1 + margin)
+        cheap = sampled.place(above) * (1 - margin)
         # Two counts over all weights prove these bounds of ω: fewer than k weights are worth more
         # than the upper one at the low price, and k at least as much as the lower one at the high.
         if few and int((whole.worth(below) > dear).sum()) >= whole.k:

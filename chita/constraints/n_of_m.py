@@ -20,7 +20,7 @@ from chita.options import option, shared
 class NofM(Budget, kw_only=False):
     """A pattern N:M such as 2:4: of every `m` neighbours `n` are **kept**.
 
-    Tools differ here: what this library and NVIDIA call 1:4 keeps one weight of four, others call
+    Tools differ here: what this library and NVIDIA call 1:4 keeps one weight of four, some call
     it 3:4. Only where N is half of M do all agree.
 
     Neighbours follow each other along the inputs, at one output, one kernel position and within

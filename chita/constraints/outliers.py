@@ -8,10 +8,9 @@ from typing import Any, final
 
 from chita.budget_options import BudgetOptions
 from chita.constraints.apportion import apportion
-from chita.constraints.constraint import Budget
 from chita.constraints.keep_k import KeepK
 from chita.constraints.per_layer import exactly
-from chita.constraints.sparsity import share_kept
+from chita.constraints.sparsity import ShareBudget
 from chita.errors import InputError
 from chita.layout import Layout
 from chita.options import option, shared
@@ -23,7 +22,7 @@ _FINE = 10**9  # steps of a density, which is apportioned in whole numbers
 
 
 @final
-class ByOutliers(Budget, kw_only=False):
+class ByOutliers(ShareBudget, kw_only=False):
     """A share to remove over the network, of every tensor by its share of outliers.
 
     With D_t the share of outliers of tensor t, mapped linearly so that the smallest is 0 and the
@@ -41,7 +40,6 @@ class ByOutliers(Budget, kw_only=False):
     (58, 42)
     """
 
-    sparsity: float = shared(BudgetOptions, "sparsity", required=True)
     _: KW_ONLY
     shares: Mapping[str, float] | None = option(
         None, "D, the share of outliers by tensor.", unset="measured while pruning layer by layer"
@@ -60,14 +58,6 @@ class ByOutliers(Budget, kw_only=False):
         if replace(self, shares=None, spread=ByOutliers.spread) != self:
             return {}
         return {"per_layer": OUTLIERS, "sparsity": self.sparsity, "min_keep": self.min_keep}
-
-    def kept(self, layout: Layout) -> int:
-        """Return k."""
-        return share_kept(self.sparsity, layout.size)
-
-    def on_the_way(self, removed: float, layout: Layout) -> ByOutliers:
-        """Return a smaller share, spread alike."""
-        return replace(self, sparsity=removed)
 
     def bind(self, layout: Layout) -> KeepK:
         """Keep that many in every tensor."""

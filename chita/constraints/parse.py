@@ -188,9 +188,9 @@ def _check_no_total(name: str, why: str, words: BudgetOptions) -> None:
 
 def _sparsity(name: str, words: BudgetOptions) -> float:
     """Return the share removed. Raises `InputError` if it is not given, or another total is."""
-    others = [total for total in _totals(words) if total != "sparsity"]
-    if others or words.sparsity is None:
-        idle = f" and takes no {_listed(others)}" if others else ""
+    refused = [total for total in _totals(words) if total != "sparsity"]
+    if refused or words.sparsity is None:
+        idle = f" and takes no {_listed(refused)}" if refused else ""
         raise InputError(
             f"`{name}` needs `sparsity`, the share that is removed, such as 0.8{idle}."
         )

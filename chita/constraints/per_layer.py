@@ -11,7 +11,7 @@ from chita.budget_options import BudgetOptions
 from chita.constraints.apportion import apportion
 from chita.constraints.constraint import Budget
 from chita.constraints.keep_k import KeepK
-from chita.constraints.sparsity import check_share, share_kept
+from chita.constraints.sparsity import ShareBudget, check_share, share_kept
 from chita.errors import InputError
 from chita.layout import Layout
 from chita.options import option, shared
@@ -28,7 +28,7 @@ DISTRIBUTIONS: dict[str, Callable[[Layout], Sequence[int]]] = {
 
 
 @final
-class PerLayer(Budget, kw_only=False):
+class PerLayer(ShareBudget, kw_only=False):
     """A share to remove over the network, of every tensor a part that is fixed beforehand.
 
     floor((1 - sparsity) p) weights are kept in all. The densities of "erk" are proportional to the
@@ -46,7 +46,6 @@ class PerLayer(Budget, kw_only=False):
     (887, 133)
     """
 
-    sparsity: float = shared(BudgetOptions, "sparsity", required=True)
     _: KW_ONLY
     distribution: str = option(
         "uniform",
@@ -58,16 +57,8 @@ class PerLayer(Budget, kw_only=False):
     @property
     def words(self) -> dict[str, Any]:
         """The distribution, the share and the floors."""
-        others = {"sparsity": self.sparsity, "min_keep": self.min_keep}
-        return {"per_layer": self.distribution, **others}
-
-    def kept(self, layout: Layout) -> int:
-        """Return k."""
-        return share_kept(self.sparsity, layout.size)
-
-    def on_the_way(self, removed: float, layout: Layout) -> PerLayer:
-        """Return a smaller share, distributed in the same way."""
-        return replace(self, sparsity=removed)
+        share = {"sparsity": self.sparsity, "min_keep": self.min_keep}
+        return {"per_layer": self.distribution, **share}
 
     def bind(self, layout: Layout) -> KeepK:
         """Keep that many in every tensor."""
@@ -166,5 +157,5 @@ def exactly(layout: Layout, quotas: Sequence[int]) -> KeepK:
     if not any(quotas):
         raise InputError("These levels keep no weight at all; at least one must be kept.")
     # Floors that sum to k are met exactly.
-    least = tuple(quotas)
-    return KeepK(size=layout.size, k=sum(quotas), segments=layout.segments, least=least)
+    k, least = sum(quotas), tuple(quotas)
+    return KeepK(size=layout.size, k=k, segments=layout.segments, least=least)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, replace
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
-from chita.budget_options import BudgetOptions
-from chita.constraints.constraint import Budget
 from chita.constraints.groups import KeepKInGroups
-from chita.constraints.sparsity import share_kept
+from chita.constraints.sparsity import ShareBudget, share_kept
 from chita.layout import Layout
-from chita.options import option, shared
+from chita.options import option
 
 OUTPUTS = "outputs"
 """The word for this budget."""
 
 
 @final
-class PerOutput(Budget, kw_only=False):
+class PerOutput(ShareBudget, kw_only=False):
     """A share to remove of the weights of every output, as Sun et al., Wanda (2024), do.
 
     Every row of a linear layer, and every output channel of a convolution, keeps
@@ -34,7 +32,6 @@ class PerOutput(Budget, kw_only=False):
 
     local: ClassVar[bool] = True
 
-    sparsity: float = shared(BudgetOptions, "sparsity", required=True)
     _: KW_ONLY
     min_keep: int = option(1, "Weights kept at least of every output.", at_least=0)
 
@@ -46,10 +43,6 @@ class PerOutput(Budget, kw_only=False):
     def kept(self, layout: Layout) -> int:
         """Return the sum over rows."""
         return sum(int(least.sum()) for _, least in self._rows(layout))
-
-    def on_the_way(self, removed: float, layout: Layout) -> PerOutput:
-        """Return a smaller share of every row."""
-        return replace(self, sparsity=removed)
 
     def bind(self, layout: Layout) -> KeepKInGroups:
         """Keep that many in every row."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import KW_ONLY
+from dataclasses import KW_ONLY, replace
 from decimal import ROUND_FLOOR, Decimal
-from typing import Any, final
+from typing import Any, Self, final
 
 from chita.budget_options import BudgetOptions
 from chita.constraints.constraint import Budget
 from chita.constraints.keep_k import KeepK
 from chita.errors import InputError
 from chita.layout import Layout
-from chita.options import flat, shared
+from chita.options import shared, values_of
 
 
 class WeightBudget(Budget):
@@ -26,7 +26,7 @@ class WeightBudget(Budget):
     @property
     def words(self) -> dict[str, Any]:
         """The fields."""
-        return flat(self)
+        return values_of(self)
 
     def on_the_way(self, removed: float, layout: Layout) -> Sparsity:
         """Return the budget that removes that share, with the same floors."""
@@ -45,6 +45,20 @@ class WeightBudget(Budget):
             )
         least = layout.floors(self.min_keep)
         return KeepK(size=layout.size, k=k, segments=layout.segments, least=least)
+
+
+class ShareBudget(Budget, kw_only=False):
+    """A budget of a share of the weights to remove; stages before the last remove less alike."""
+
+    sparsity: float = shared(BudgetOptions, "sparsity", required=True)
+
+    def kept(self, layout: Layout) -> int:
+        """Return k."""
+        return share_kept(self.sparsity, layout.size)
+
+    def on_the_way(self, removed: float, layout: Layout) -> Self:
+        """Return a smaller share, with all else as it is."""
+        return replace(self, sparsity=removed)
 
 
 @final

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -90,15 +90,13 @@ class UnderFlops(Constraint):
         """Return whether both limits and the floors hold, and nothing more would fit."""
         if len(mask) != self.size:
             return False
-        counts = counts_in(mask, self.segments)
-        spare = self.limit - self._cost(counts)
+        counts, spare = self._kept(mask)
         enough = all(count >= least for count, least in zip(counts, self.least, strict=True))
         return enough and sum(counts) <= self.k and spare >= 0 and self._is_full(counts, spare)
 
     def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
         """Return those after which both limits and the floors hold, and nothing more would fit."""
-        counts = counts_in(mask, self.segments)
-        spare = self.limit - self._cost(counts)
+        counts, spare = self._kept(mask)
         tensors = len(self.costs)
         # A swap changes counts by its two segments only, so that one answer is enough per pair.
         table = torch.zeros(tensors, tensors, dtype=torch.bool)
@@ -117,11 +115,11 @@ class UnderFlops(Constraint):
         """Return what the limits leave for the named weights, and the floors still ask of them."""
         segments = segments_of(index, self.segments)
         used = lengths(segments_of(kept, self.segments))
-        return UnderFlops(
+        return replace(
+            self,
             size=len(index),
             k=min(len(index), self.k - len(kept)),
             limit=self.limit - self._cost(used),
-            costs=self.costs,
             segments=segments,
             least=floors_left(self.least, used, lengths(segments)),
         )
@@ -132,10 +130,14 @@ class UnderFlops(Constraint):
 
     def binds(self, mask: Tensor) -> bool:
         """Return whether the limit of multiply-adds keeps a weight out that is removed."""
-        counts = counts_in(mask, self.segments)
-        left = self.limit - self._cost(counts)
+        counts, spare = self._kept(mask)
         removed = zip(counts, lengths(self.segments), self.costs, strict=True)
-        return any(count < size and cost > left for count, size, cost in removed)
+        return any(count < size and cost > spare for count, size, cost in removed)
+
+    def _kept(self, mask: Tensor) -> tuple[list[int], int]:
+        """Return how many weights a mask keeps of each segment, and the multiply-adds left."""
+        counts = counts_in(mask, self.segments)
+        return counts, self.limit - self._cost(counts)
 
     def _cost(self, counts: Sequence[int]) -> int:
         return sum(count * cost for count, cost in zip(counts, self.costs, strict=True))
@@ -151,10 +153,10 @@ class UnderFlops(Constraint):
 
     def _filled(self, scores: Tensor, mask: Tensor, found: Multipliers) -> Tensor:
         """Take what still fits, the best by worth first, until nothing does."""
-        counts = counts_in(mask, self.segments)
-        places, spare = self.k - sum(counts), self.limit - self._cost(counts)
+        counts, spare = self._kept(mask)
+        places = self.k - sum(counts)
         index, gains, costs = [], [], []
-        # Of each segment only so many as could fit without the others, so that little is sorted.
+        # Of each segment only so many as could fit by themselves, so that little is sorted.
         for t in self._fitting(counts, spare) if places else []:
             segment, cost = self.segments[t], self.costs[t]
             outside = (~mask[segment]).nonzero().squeeze(1)
@@ -169,7 +171,7 @@ class UnderFlops(Constraint):
         order = torch.cat(gains).argsort(descending=True, stable=True)
         # The price makes the last weights of several segments worth the same ω, to rounding. Of
         # these the cheapest come first, since most of them fit; `_traded` finds dearer ones. The
-        # second sort is stable: all others stay in the order of worth behind them.
+        # second sort is stable: the rest stay in the order of worth behind them.
         tied = torch.cat(gains)[order] >= found.place - _EQUAL
         order = order[torch.where(tied, torch.cat(costs)[order], _LAST).argsort(stable=True)]
         which, each = torch.cat(index)[order], torch.cat(costs)[order]
@@ -190,8 +192,7 @@ class UnderFlops(Constraint):
 
         Of many weights with equal scores, those that fit best are not those worth most.
         """
-        counts = counts_in(mask, self.segments)
-        spare = self.limit - self._cost(counts)
+        counts, spare = self._kept(mask)
         # Each trade raises the sum, so this ends; the bound is for time. If the count does not bind
         # a dearer weight that fits is already in.
         for _ in range(8 * len(counts) if sum(counts) == self.k else 0):

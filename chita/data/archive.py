@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, final
 
-from chita.errors import InputError
+from chita.errors import InputError, failures_as
 
 _LARGEST = 64 << 20  # bytes of one file, unpacked
 _RATIO = 200  # unpacked to packed bytes of the whole; photographs hardly shrink
@@ -33,13 +33,10 @@ class Archive:
 
         Raises `InputError` when it cannot be read or is unreasonably large.
         """
-        try:
-            with self._files[name]() as file:
-                content = file.read(_LARGEST + 1)  # the header of a zip may lie about the size
-        except Exception as error:  # zlib, struct and zipfile each raise their own
-            raise InputError(
-                f"{name} in {self._path} cannot be read: {error}. Check it, or leave it out."
-            ) from error
+        what = f"{name} in {self._path} cannot be read"
+        told = failures_as(InputError, what, "Check it, or leave it out.")
+        with told, self._files[name]() as file:
+            content = file.read(_LARGEST + 1)  # the header of a zip may lie about the size
         if len(content) > _LARGEST:
             raise InputError(
                 f"{name} in {self._path} has more than {_LARGEST} bytes; it is no image to prune "
@@ -80,11 +77,9 @@ def _opened(file: Path) -> IO[bytes]:
 
 def _in_zip(path: Path) -> dict[PurePosixPath, Callable[[], IO[bytes]]]:
     """Return the files of a zip file, checked for names and sizes."""
-    try:
+    with failures_as(InputError, f"{path} is no readable zip file", "Fetch it again."):
         archive = zipfile.ZipFile(path)
         entries = [e for e in archive.infolist() if not e.filename.endswith(("/", "\\"))]
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise InputError(f"{path} is no readable zip file: {error}. Fetch it again.") from None
     files: dict[PurePosixPath, Callable[[], IO[bytes]]] = {}
     for entry in entries:
         # Some programs write names with backslashes or a leading `./`.

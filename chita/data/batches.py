@@ -9,7 +9,7 @@ from torch import Tensor
 
 from chita import nested
 from chita.data.examples import Examples, as_examples
-from chita.errors import ChitaError, InputError
+from chita.errors import InputError, failures_as
 from chita.imports import cause
 
 Batches = Iterable[Any]
@@ -96,23 +96,17 @@ def _is_set(part: Any) -> bool:
 
 def read(batches: Iterable[Any], iterator: Iterator[Any] | None = None) -> Iterator[Any]:
     """Iterate over batches, by an iterator of them if given; a failure becomes an `InputError`."""
-    try:
+    what = f"The {type(batches).__name__} fails while it is read"
+    ask = "Read all of it once by hand to find the sample."
+    with failures_as(InputError, what, ask, why=cause):
         yield from batches if iterator is None else iterator
-    except ChitaError:
-        raise
-    except Exception as error:  # a loader is the user's code and may raise anything
-        raise InputError(
-            f"The {type(batches).__name__} fails while it is read: {cause(error)}. Read all of it "
-            "once by hand to find the sample."
-        ) from error
 
 
 def started(batches: Iterable[Any]) -> Iterator[Any]:
     """Return a new iterator over batches; a failure becomes an `InputError`."""
-    try:
+    what = f"The {type(batches).__name__} cannot be read"
+    with failures_as(InputError, what, "Look at its __iter__.", why=cause):
         return iter(batches)
-    except Exception as error:  # a loader is the user's code and may raise anything
-        raise InputError(f"The {type(batches).__name__} cannot be read: {cause(error)}.") from error
 
 
 def is_single(batch: Any) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from chita.data.archive import Archive, open_archive
 from chita.data.examples import Examples
 from chita.data.split import shuffled_split
-from chita.errors import ChitaError, InputError
+from chita.errors import InputError, failures_as
 from chita.image_format import ImageFormat
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -62,25 +62,19 @@ class ImageFolder:
 
     def _decoded(self, file: PurePosixPath) -> Tensor:
         content = self.archive.read(file)
-        try:
-            with (
-                warnings.catch_warnings(action="ignore"),  # what cannot be read is an error below
-                Image.open(io.BytesIO(content), formats=_READERS) as image,
-            ):
-                if image.width * image.height > _PIXELS:
-                    raise InputError(f"{file} has more than {_PIXELS} pixels; scale it down.")
-                if image.mode.startswith(("I", "F")):
-                    raise InputError(
-                        f"{file} has pixels of more than 8 bits ({image.mode}). Write it with 8 "
-                        "bits per channel, or give tensors in an .npz file."
-                    )
-                pixels = _fitted(
-                    image.convert("RGB" if len(self.form.mean) == 3 else "L"), self.form
+        with (
+            failures_as(InputError, f"{file} is no image that can be read", "Remove it."),
+            warnings.catch_warnings(action="ignore"),  # what cannot be read is an error
+            Image.open(io.BytesIO(content), formats=_READERS) as image,
+        ):
+            if image.width * image.height > _PIXELS:
+                raise InputError(f"{file} has more than {_PIXELS} pixels; scale it down.")
+            if image.mode.startswith(("I", "F")):
+                raise InputError(
+                    f"{file} has pixels of more than 8 bits ({image.mode}). Write it with 8 bits "
+                    "per channel, or give tensors in an .npz file."
                 )
-        except ChitaError:
-            raise
-        except Exception as error:  # each of Pillow's readers raises its own
-            raise InputError(f"{file} is no image that can be read: {error}. Remove it.") from error
+            pixels = _fitted(image.convert("RGB" if len(self.form.mean) == 3 else "L"), self.form)
         array = torch.from_numpy(np.array(pixels, dtype=np.float32) / 255)
         array = array.unsqueeze(0) if array.ndim == 2 else array.permute(2, 0, 1)
         mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (self.form.mean, self.form.std))

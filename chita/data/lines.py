@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from chita.data.split import split_lines
-from chita.errors import InputError
-from chita.imports import optional
+from chita.errors import InputError, failures_as
+from chita.imports import cause, optional
 
 SUFFIXES = (".txt", ".jsonl")
 PREFIX = "datasets:"
@@ -76,16 +76,12 @@ def _splits(name: str) -> dict[str, Any]:
     """Return the splits of a data set; one without is for calibration."""
     datasets = optional("datasets", extra="hf", what=name)
     where, _, part = name.removeprefix(PREFIX).partition(":")
-    try:
+    ask = "Give a folder that save_to_disk wrote, or an id of the hub while there is a connection."
+    with failures_as(InputError, f"{name} cannot be read", ask, why=cause):
         if Path(where).is_dir():
             found = datasets.load_from_disk(where)
         else:
             found = datasets.load_dataset(where, part or None)
-    except Exception as error:  # it raises what its libraries raise
-        raise InputError(
-            f"{name} cannot be read: {type(error).__name__}: {error}. Give a folder that "
-            "save_to_disk wrote, or an id of the hub while there is a connection."
-        ) from error
     return dict(found) if isinstance(found, dict) else {_CALIBRATION[0]: found}
 
 
@@ -104,10 +100,8 @@ def _part(folder: Path, names: Sequence[str]) -> Path | None:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
+    with failures_as(InputError, f"{path} cannot be read", "Give text in UTF-8."):
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}. Give text in UTF-8.") from None
     return list(_texts(path, lines)) if path.suffix.lower() == ".jsonl" else lines
 
 
@@ -115,12 +109,9 @@ def _texts(path: Path, lines: Sequence[str]) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        try:
+        what = f"{path}, line {number} is no JSON object with a text"
+        with failures_as(InputError, what, "Correct it.", why=repr):
             text = json.loads(line)["text"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path}, line {number} is no JSON object with a text: {error!r}. Correct it."
-            ) from None
         if not isinstance(text, str):
             raise InputError(f"{path}, line {number}: the text is no string, but {text!r}.")
         yield from text.splitlines()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from chita.data.examples import Examples
 from chita.data.split import shuffled_split
-from chita.errors import ChitaError, InputError
+from chita.errors import InputError, failures_as
 from chita.machine import available_memory
 from chita.pickles import load_torch
 
@@ -63,15 +63,11 @@ def _pair(path: Path, tensors: Mapping[str, Tensor], inputs: str, targets: str) 
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
-    try:
+    with failures_as(InputError, f"{path} cannot be read", "Write it again."):
         if path.suffix.lower() == ".npz":
             return _npz(path)
         if path.suffix.lower() == ".safetensors":
             return dict(load_file(path))
-    except ChitaError:
-        raise
-    except Exception as error:  # numpy, zipfile, zlib and safetensors each raise their own
-        raise InputError(f"{path} cannot be read: {error}. Write it again.") from error
     content: Any = load_torch(path, way_out=_WAY_OUT)
     match content:
         case (Tensor() as inputs, Tensor() as targets):

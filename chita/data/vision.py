@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from chita.data.examples import Examples
-from chita.errors import InputError
+from chita.errors import InputError, failures_as
 
 _MNIST_FILES = (
     "train-images-idx3-ubyte",
@@ -51,11 +50,11 @@ def _find(folder: Path, name: str) -> Path | None:
 
 def _read_idx(path: Path) -> Tensor:
     """An idx file of unsigned bytes: two zeros, type 8, rank r, then r sizes as big-endian u32."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {error}. Fetch the file again.") from error
+    with (
+        failures_as(InputError, f"{path} cannot be read", "Fetch the file again."),
+        gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file,
+    ):
+        content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:
         raise InputError(f"{path} unpacks to more than {_LARGEST} bytes; it is not MNIST.")
     rank = content[3] if len(content) >= 4 and content[:3] == b"\0\0\x08" else 0

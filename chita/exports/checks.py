@@ -1,81 +1,78 @@
-"""Checks that a file holds the network that was written: its zeros, its counts, its outputs."""
+"""Checks of zeros, counts, tensors and outputs: that a file holds the network that was written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from chita.errors import OutputError
-from chita.exports.kind import Checked, Kind, Pruned
+from chita.errors import CheckpointError
+from chita.exports.kind import Pruned
 from chita.models.targets import decide
 from chita.runtimes.compare import TOLERANCE, difference
-from chita.runtimes.inputs import Inputs, reference
-from chita.runtimes.runtime import FileRuntime
+from chita.runtimes.inputs import Inputs
 
 _SMALL = 1e-3  # of the largest value: what is smaller may be read as zero
-_OTHER_SIZE = 3  # samples that a file which takes any number of them is also tried with
 
 
-def same_tensors(kind: Kind, tensors: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raise `OutputError` when tensors were not read back to the bit, or others are there."""
-    if tensors.keys() != found.keys():
-        raise _unlike(
-            kind, f"tensors {sorted(tensors.keys() ^ found.keys())} differ in being there"
+class Unlike(Exception):
+    """What was written is not the network, and why."""
+
+
+def refilled(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield, for each tensor, how many removed weights are not zero, if any.
+
+    Raises `CheckpointError` on tensors that are missing or of another shape.
+    """
+    missing = [name for name in masks if name not in tensors]
+    if missing:
+        raise CheckpointError(
+            f"There are masks of {', '.join(missing)}, but no such tensors. Give a checkpoint of "
+            "the network that was pruned."
         )
+    for name, mask in masks.items():
+        tensor = tensors[name]
+        if tensor.shape != mask.shape:
+            raise CheckpointError(
+                f"{name} has the shape {tuple(tensor.shape)} and its mask {tuple(mask.shape)}. "
+                "Give a checkpoint of the network that was pruned."
+            )
+        found = int(torch.count_nonzero(tensor[~mask]))
+        if found:
+            removed = int((~mask).sum())
+            yield f"{name}: {found:,} of {removed:,} removed weights are not zero"
+
+
+def same_tensors(tensors: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise `Unlike` when tensors were not read back to the bit, or others are there."""
+    if tensors.keys() != found.keys():
+        raise Unlike(f"tensors {sorted(tensors.keys() ^ found.keys())} differ in being there")
     for name, tensor in tensors.items():
         read = found[name]
         alike = read.dtype == tensor.dtype and read.shape == tensor.shape
-        if not alike or not torch.equal(_bits(read), _bits(tensor)):
-            raise _unlike(kind, f"{name} was not read back as it was")
-
-
-def verify_file(
-    kind: Kind, runtime: FileRuntime, pruned: Pruned, path: Path, *, any_size: bool
-) -> Checked:
-    """Run a file and look into it, with two numbers of samples where it takes any.
-
-    Its outputs must be those of the network within the runtime's tolerance, and every masked
-    tensor must be stored with all its zeros and with as many values that are not zero.
-
-    Raises `OutputError` where that is not so.
-    """
-    network, inputs = pruned.called()
-    run = runtime.load(path, inputs)
-    expected = reference(network, inputs)
-    gap = same_outputs(kind, run(inputs), expected, inputs, runtime.tolerance)
-    if any_size:
-        other = inputs.varied(_OTHER_SIZE if inputs.samples != _OTHER_SIZE else 2)
-        again = same_outputs(kind, run(other), reference(network, other), other, runtime.tolerance)
-        gap = max(gap, again)
-    nnz, notes = check_zeros(kind, pruned, runtime.constants(path), exact=runtime.exact_constants)
-    if not any_size:
-        notes = (f"takes batches of {inputs.samples}, no others", *notes)
-    return Checked(nnz=nnz, difference=gap, notes=notes)
+        if not alike or not torch.equal(_bytes(read), _bytes(tensor)):
+            raise Unlike(f"{name} was not read back as it was")
 
 
 def same_outputs(
-    kind: Kind,
     found: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
     inputs: Inputs,
     tolerance: float = TOLERANCE,
 ) -> float:
-    """Return by how much the outputs for inputs differ; `OutputError` beyond the tolerance."""
+    """Return by how much the outputs for inputs differ; `Unlike` beyond the tolerance."""
     gap = difference(expected, found)
     if not gap.within(tolerance):
-        raise _unlike(
-            kind,
+        raise Unlike(
             f"{gap.output} differs by {gap.value:.2g} with batches of {inputs.samples}, where "
-            f"{tolerance:g} is the most{f' ({gap.reason})' if gap.reason else ''}",
+            f"{tolerance:g} is the most{f' ({gap.reason})' if gap.reason else ''}"
         )
     return gap.value
 
 
 def check_zeros(
-    kind: Kind, pruned: Pruned, constants: Iterable[tuple[str, Tensor]], *, exact: bool
+    pruned: Pruned, constants: Iterable[tuple[str, Tensor]], *, exact: bool
 ) -> tuple[int, tuple[str, ...]]:
     """Return how many values of the masked tensors are not zero in a file, and notes.
 
@@ -83,7 +80,7 @@ def check_zeros(
     part it by groups; one that is rearranged otherwise, only by its count. Without `exact`, values
     that are very small may be read as zeros.
 
-    Raises `OutputError` when a tensor is nowhere with all its zeros, or has lost values. A norm
+    Raises `Unlike` when a tensor is nowhere with all its zeros, or has lost values. A norm
     that is folded in may take outputs whole, by scales of zero.
     """
     network = pruned.called()[0]
@@ -99,12 +96,13 @@ def check_zeros(
             parts = [_stored_as(name, part, stored) for part in mask.chunk(groups[name])]
             present = [part for part in parts if part is not None]
             found = torch.cat(present) if len(present) == len(parts) else None
-        if found is None and _has_count(mask, stored):
+        alike = stored.get(mask.numel(), [])
+        if found is None and any(present.sum() == mask.sum() for _, present in alike):
             found = mask
             counted.append(name)
         if found is None:
-            raise _unlike(kind, f"{name} is nowhere in it with its zeros")
-        _check_lost(kind, network, name, pruned.tensors[name], found, exact=exact)
+            raise Unlike(f"{name} is nowhere in it with its zeros")
+        _check_lost(network, name, pruned.tensors[name], found, exact=exact)
         total += int(torch.count_nonzero(found))
     notes = [f"{', '.join(counted)}: rearranged, and checked only by count"] if counted else []
     unseen = pruned.nnz_in(pruned.tensors) - total
@@ -114,9 +112,9 @@ def check_zeros(
 
 
 def _check_lost(
-    kind: Kind, network: nn.Module, name: str, tensor: Tensor, found: Tensor, *, exact: bool
+    network: nn.Module, name: str, tensor: Tensor, found: Tensor, *, exact: bool
 ) -> None:
-    """Raise `OutputError` where values are zero in a file and were not, but for whole outputs."""
+    """Raise `Unlike` where values are zero in a file and were not, but for whole outputs."""
     lost = (tensor != 0) & ~found
     if not exact:
         lost &= tensor.abs() > _SMALL * tensor.abs().max()
@@ -126,12 +124,7 @@ def _check_lost(
     scales = [t for n, t in network.named_parameters() if n.rpartition(".")[2] == "weight"]
     folded = [int(torch.count_nonzero(t == 0)) for t in scales if t.shape == (len(lost),)]
     if broken or gone > max(folded, default=0):
-        raise _unlike(kind, f"{name} has lost values in {broken + gone} outputs")
-
-
-def _has_count(mask: Tensor, stored: Mapping[int, list[tuple[str, Tensor]]]) -> bool:
-    wanted = int(torch.count_nonzero(mask))
-    return any(int(present.sum()) == wanted for _, present in stored.get(mask.numel(), []))
+        raise Unlike(f"{name} has lost values in {broken + gone} outputs")
 
 
 def _stored_as(
@@ -154,13 +147,5 @@ def _arranged(present: Tensor, mask: Tensor) -> Iterator[Tensor]:
         yield present.reshape(turned.shape).transpose(0, 1)
 
 
-def _bits(tensor: Tensor) -> Tensor:
-    whole = tensor.contiguous().reshape(-1)
-    return whole.view(torch.uint8) if whole.numel() else whole
-
-
-def _unlike(kind: Kind, fault: str) -> OutputError:
-    return OutputError(
-        f"The {kind.name} file is not the network: {fault}. It was not kept. Export as dense or "
-        "sparse, which hold the very tensors."
-    )
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)

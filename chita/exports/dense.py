@@ -25,5 +25,5 @@ class Dense(Kind):
         own = {name: tensor.clone().contiguous() for name, tensor in pruned.tensors.items()}
         save_file(own, path, metadata={"format": "pt"})
         found = load_file(path)
-        same_tensors(self, pruned.tensors, found)
+        same_tensors(pruned.tensors, found)
         return Checked(nnz=pruned.nnz_in(found))

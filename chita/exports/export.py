@@ -8,9 +8,10 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
-from chita.errors import ChitaError, InputError
+from chita.errors import ChitaError, InputError, OutputError, failures_as
+from chita.exports.checks import Unlike, refilled
 from chita.exports.kind import Checked, Kind, Pruned
-from chita.exports.placing import check_export_target, files_in, placed
+from chita.exports.placing import check_export_target, files_in, put_in_place
 from chita.exports.table import KINDS
 from chita.imports import cause
 from chita.masks.fit import Masks, fit_masks
@@ -55,9 +56,7 @@ def find_kind(name: str) -> Kind:
     """
     if name not in KINDS:
         raise InputError(f"Unknown kind of file {name!r}. {nearest(str(name), KINDS)}")
-    missing = KINDS[name].missing()
-    if missing is not None:
-        raise InputError(missing)
+    KINDS[name].check()
     return KINDS[name]
 
 
@@ -125,14 +124,17 @@ def write_kind(kind: Kind, pruned: Pruned, path: Path, *, force: bool) -> Export
             f"{kind.name} is made by running the network: give an example of its inputs, or "
             "its `data`."
         )
-    _check_zeros(pruned)
+    faults = list(refilled(pruned.tensors, pruned.masks))
+    if faults:
+        raise InputError(
+            f"{'; '.join(faults)}. Set them to zero again with `chita apply`, or export what there "
+            "is without masks."
+        )
     for name in pruned.masks:
         plain = pruned.tensors[name]
         plain[plain == 0] = 0  # masks that multiply leave negative zeros, which are bits, too
-    unfit = kind.unfit(pruned) if kind.needs_network else None
-    if unfit is not None:
-        raise InputError(unfit)
-    with placed(kind, path, force=force) as draft:
+    kind.check_fit(pruned)
+    with put_in_place(kind, path, force=force) as draft:
         checked = _written(kind, pruned, draft)
         files = [file.relative_to(draft.parent) for file in files_in(draft.parent)]
         size = sum((draft.parent / file).stat().st_size for file in files)
@@ -151,8 +153,11 @@ def write_kind(kind: Kind, pruned: Pruned, path: Path, *, force: bool) -> Export
 
 def _written(kind: Kind, pruned: Pruned, path: Path) -> Checked:
     """Write a file; failures of the libraries that it asks become an `InputError`."""
+    what = f"The {kind.name} file is not the network"
+    ask = "It was not kept. Export as dense or sparse, which hold the very tensors."
     try:
-        return kind.write(pruned, path)
+        with failures_as(OutputError, what, ask, of=Unlike):
+            return kind.write(pruned, path)
     except (ChitaError, OSError):
         raise
     except Exception as error:  # converters raise errors of many libraries
@@ -168,27 +173,3 @@ def zeros_as_masks(network: nn.Module) -> dict[str, Tensor]:
     return {
         role.name: role.parameter.detach() != 0 for role in chosen if role.parameter is not None
     }
-
-
-def _check_zeros(pruned: Pruned) -> None:
-    """Raise `InputError` when removed weights are not zero, or masked tensors are missing."""
-    missing = [
-        name
-        for name, mask in pruned.masks.items()
-        if name not in pruned.tensors or pruned.tensors[name].shape != mask.shape
-    ]
-    if missing:
-        raise InputError(
-            f"There are masks of {', '.join(missing)}, but no such tensors of their shapes. Give "
-            "the masks of this network."
-        )
-    refilled = [
-        name
-        for name, mask in pruned.masks.items()
-        if bool((pruned.tensors[name][~mask] != 0).any())
-    ]
-    if refilled:
-        raise InputError(
-            f"Removed weights are not zero in {', '.join(refilled)}. Set them to zero again "
-            "with `chita apply`, or export what there is without masks."
-        )

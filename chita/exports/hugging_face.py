@@ -10,10 +10,11 @@ from typing import Any, final
 
 from torch import nn
 
+from chita.errors import InputError
 from chita.exports.checks import same_outputs, same_tensors
 from chita.exports.kind import Checked, Kind, Pruned
 from chita.models.hugging_face import without_bars
-from chita.naming import plain_name
+from chita.runtimes.copying import tensors_of
 from chita.runtimes.inputs import reference
 
 _OF_TOKENIZER = (
@@ -61,14 +62,14 @@ class HuggingFace(Kind):
     suffix = ""
     about = "a folder for from_pretrained: configuration, tokenizer, weights"
 
-    def unfit(self, pruned: Pruned) -> str | None:
+    def check_fit(self, pruned: Pruned) -> None:
         """Accept only networks of transformers."""
-        if is_hugging_face(pruned.called()[0]):
-            return None
-        return (
-            f"{type(pruned.network).__name__} is no network of transformers, so from_pretrained "
-            "cannot read it. Export it as dense."
-        )
+        network, _ = pruned.called()
+        if not is_hugging_face(network):
+            raise InputError(
+                f"{type(network).__name__} is no network of transformers, so from_pretrained "
+                "cannot read it. Export it as dense."
+            )
 
     def write(self, pruned: Pruned, path: Path) -> Checked:
         """By `save_pretrained`, large networks in several files.
@@ -84,7 +85,7 @@ class HuggingFace(Kind):
         read: Any = type(network)
         with without_bars():
             again = read.from_pretrained(path).eval()
-        found = {plain_name(n): t.detach() for n, t in again.state_dict().items()}
-        same_tensors(self, pruned.tensors, found)
-        gap = same_outputs(self, reference(again, inputs), reference(network, inputs), inputs)
+        found = tensors_of(again)
+        same_tensors(pruned.tensors, found)
+        gap = same_outputs(reference(again, inputs), reference(network, inputs), inputs)
         return Checked(nnz=pruned.nnz_in(found), difference=gap)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class Checked:
 
     nnz: int
     difference: float | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 class Kind(ABC):
@@ -63,18 +63,16 @@ class Kind(ABC):
     few words; `needs_network`, whether a network and inputs are needed, or tensors are enough.
     """
 
-    name: ClassVar[str]
-    suffix: ClassVar[str]
-    about: ClassVar[str]
-    needs_network: ClassVar[bool] = True
+    name: str
+    suffix: str
+    about: str
+    needs_network: bool = True
 
-    def missing(self) -> str | None:
-        """Return why this kind cannot be written here, None where it can."""
-        return None
+    def check(self) -> None:  # noqa: B027 (most kinds can be written anywhere)
+        """Raise `InputError` where this kind cannot be written here."""
 
-    def unfit(self, pruned: Pruned) -> str | None:
-        """Return why this network cannot be such a file, None where it may."""
-        return None
+    def check_fit(self, pruned: Pruned) -> None:  # noqa: B027 (most kinds hold any network)
+        """Raise `InputError` where this network cannot be such a file."""
 
     @abstractmethod
     def write(self, pruned: Pruned, path: Path) -> Checked:
@@ -82,5 +80,5 @@ class Kind(ABC):
 
         Raises:
             InputError: the network cannot be such a file.
-            OutputError: what was written is not the network that was given.
+            Unlike: what was written is not the network that was given.
         """

@@ -37,8 +37,8 @@ def check_export_target(kind: Kind, path: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def placed(kind: Kind, path: Path, *, force: bool) -> Iterator[Path]:
-    """A place for the file, in a folder of its own beside `path`; all in it is moved at the end.
+def put_in_place(kind: Kind, path: Path, *, force: bool) -> Iterator[Path]:
+    """Yield a draft of the file, in a folder beside `path`; all in that is moved at the end.
 
     What lies beside the file is replaced with it, by `force`, and never without.
 
@@ -76,7 +76,5 @@ def _check_beside(target: Path, path: Path, *, force: bool) -> None:
 
 
 def _replaceable(path: Path) -> bool:
-    if not path.is_dir() or path.is_symlink():
-        return False
-    names = {entry.name for entry in path.iterdir()}
-    return not {name for name in names - FILES if not _WEIGHTS.fullmatch(name)}
+    folder = path.is_dir() and not path.is_symlink()
+    return folder and all(e.name in FILES or _WEIGHTS.fullmatch(e.name) for e in path.iterdir())

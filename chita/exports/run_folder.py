@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from chita.errors import CheckpointError, OutputError
+from chita.errors import CheckpointError, OutputError, failures_as
 from chita.exports import hugging_face
-from chita.files import draft_beside, draft_of, flush, is_there, put, replacing, writing
+from chita.files import check_file, draft_beside, flush, is_there, put, replacing, using, writing
 from chita.masks.storage import MASKS, save_masks
 from chita.naming import plain_name
 from chita.records import LevelRecord, RunRecord
@@ -38,7 +37,7 @@ def check_target(path: Path, *, force: bool) -> None:
     path = path.absolute()
     if path.name in ("", ".."):
         raise OutputError(f"{path} names no folder to be made. Choose another path.")
-    with _usable(path):
+    with using(path):
         above = next(parent for parent in path.parents if parent.exists())
         if not above.is_dir():
             raise OutputError(f"{path} cannot be a folder: {above} is a file. Choose another path.")
@@ -48,16 +47,6 @@ def check_target(path: Path, *, force: bool) -> None:
             _check_replaceable(path, force=force)
         with draft_beside(path):
             pass
-
-
-@contextmanager
-def _usable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OutputError:
-        raise
-    except (OSError, ValueError) as error:  # a name with a null character is a ValueError
-        raise OutputError(f"{path} cannot be used: {error}. Choose another path.") from None
 
 
 def _check_replaceable(path: Path, *, force: bool) -> None:
@@ -97,14 +86,11 @@ def write_run(
 
 def read_record(folder: Path) -> RunRecord:
     """Return the record of a run folder. Raises `CheckpointError` when there is no sound one."""
-    try:
+    what, ask = f"{folder / RECORD} cannot be read as a record", "Give the file that was written."
+    with failures_as(
+        CheckpointError, what, ask, of=(OSError, ValueError), why=lambda e: str(e).splitlines()[0]
+    ):
         return RunRecord.model_validate_json((folder / RECORD).read_text())
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"{folder / RECORD} cannot be read as a record: {reason}. Give the file that was "
-            "written."
-        ) from None
 
 
 def write_sensitivity(path: Path, record: SensitivityRecord, *, force: bool) -> None:
@@ -127,17 +113,8 @@ def write_sensitivity(path: Path, record: SensitivityRecord, *, force: bool) -> 
 
 def check_sensitivity_target(path: Path, *, force: bool) -> None:
     """Raise `OutputError` when `write_sensitivity` could not write to `path`."""
-    if not _is_table(path):
-        check_target(path, force=force)
-        return
-    with _usable(path):
-        if path.exists() and not path.is_file():
-            raise OutputError(f"{path} exists and is no file. Choose another path.")
-        if path.exists() and not force:
-            raise OutputError(f"{path} exists. Choose another path, or replace it with `force`.")
-        draft = draft_of(path)
-        draft.touch()
-        draft.unlink()
+    check = check_file if _is_table(path) else check_target
+    check(path, force=force)
 
 
 def _is_table(path: Path) -> bool:

@@ -9,9 +9,10 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from chita.errors import InputError
 from chita.exports.checks import same_outputs
 from chita.exports.kind import Checked, Kind, Pruned
-from chita.naming import plain_name
+from chita.runtimes.copying import tensors_of
 from chita.runtimes.inputs import reference
 
 _CAPABILITY = (8, 0)  # of the first GPUs with sparse tensor cores
@@ -28,29 +29,27 @@ class SemiStructured(Kind):
     suffix = ".pt"
     about = "2:4 linear weights for sparse tensor cores, float16; needs such a GPU to be written"
 
-    def missing(self) -> str | None:
+    def check(self) -> None:
         """There must be a GPU with sparse tensor cores."""
         if not torch.cuda.is_available():
-            return (
+            raise InputError(
                 "semi-structured needs a GPU of NVIDIA with sparse tensor cores (Ampere or newer), "
                 "and PyTorch sees no GPU here. Export as dense or sparse, and again on a machine "
                 "with one."
             )
         if torch.cuda.get_device_capability() < _CAPABILITY:
-            return (
+            raise InputError(
                 f"semi-structured needs sparse tensor cores (Ampere or newer); "
                 f"{torch.cuda.get_device_name()} has none. Export as dense or sparse."
             )
-        return None
 
-    def unfit(self, pruned: Pruned) -> str | None:
+    def check_fit(self, pruned: Pruned) -> None:
         """At least one linear layer must be 2:4 and of fitting sizes."""
-        if _fitting(pruned.called()[0]):
-            return None
-        return (
-            "No linear layer has at most two values in every four along its inputs, and sizes "
-            f"that are multiples of {_MULTIPLE}. Prune with `pattern` 2:4, or export as sparse."
-        )
+        if not _fitting(pruned.called()[0]):
+            raise InputError(
+                "No linear layer has at most two values in every four along its inputs, and sizes "
+                f"that are multiples of {_MULTIPLE}. Prune with `pattern` 2:4, or export as sparse."
+            )
 
     def write(self, pruned: Pruned, path: Path) -> Checked:
         """Compress on the GPU; the file read again must give the outputs of half precision."""
@@ -63,13 +62,13 @@ class SemiStructured(Kind):
             layer: Any = half.get_submodule(name)
             weight = torch.sparse.to_sparse_semi_structured(layer.weight.detach())
             layer.weight = nn.Parameter(weight, requires_grad=False)
-        torch.save({plain_name(n): t for n, t in half.state_dict().items()}, path)
+        torch.save(tensors_of(half), path)
         with torch.serialization.safe_globals([type(weight)]):
             read: dict[str, Tensor] = torch.load(path, weights_only=True)
         again: Any = copy.deepcopy(network).to("cuda", _TYPE)
         again.load_state_dict(read, assign=True)
         found = {n: t.cpu() for n, t in reference(again, on_gpu).items()}
-        gap = same_outputs(self, found, expected, inputs, _TOLERANCE)
+        gap = same_outputs(found, expected, inputs, _TOLERANCE)
         nnz = pruned.nnz_in({name: read[name].to_dense() for name in pruned.masks})
         lost = pruned.nnz_in(pruned.tensors) - nnz
         note = f"{len(layers)} linear layers are 2:4, in float16: {', '.join(layers)}"

@@ -34,7 +34,7 @@ class Sparse(Kind):
         if pruned.values is not None:
             dtype = getattr(torch, pruned.values)
             expected = {name: _rounded(tensor, dtype) for name, tensor in expected.items()}
-        same_tensors(self, expected, found)
+        same_tensors(expected, found)
         raised = sum(written.raised.values())
         note = (
             f"{raised:,} values too small for {pruned.values} became its smallest number, in "

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from chita.exports.checks import same_outputs, same_tensors
 from chita.exports.kind import Checked, Kind, Pruned
-from chita.naming import plain_name
+from chita.runtimes.copying import tensors_of
 from chita.runtimes.csr import DENSE, choose, in_forms, use_sparse
 from chita.runtimes.inputs import reference
 
@@ -32,18 +32,15 @@ class TorchCsr(Kind):
         """
         network, inputs = pruned.called()
         choices = choose(network, inputs)
-        state = {
-            plain_name(n): t.detach() for n, t in in_forms(network, choices).state_dict().items()
-        }
-        torch.save(state, path)
+        torch.save(tensors_of(in_forms(network, choices)), path)
         read: dict[str, Tensor] = torch.load(path, weights_only=True)
         dense = {name: t if t.layout == torch.strided else t.to_dense() for name, t in read.items()}
-        same_tensors(self, pruned.tensors, dense)
+        same_tensors(pruned.tensors, dense)
         again: Any = copy.deepcopy(network)
         again.load_state_dict(read, assign=True)
         expected = reference(network, inputs)
         found = reference(again, inputs), reference(use_sparse(again), inputs)
-        gap = max(same_outputs(self, outputs, expected, inputs) for outputs in found)
+        gap = max(same_outputs(outputs, expected, inputs) for outputs in found)
         taken = [f"{c.layer} {c.form}" for c in choices if c.form != DENSE]
         note = (
             f"{len(taken)} of {len(choices)} linear layers are sparse, faster with "

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-import torch
 from torch import Tensor
 
 from chita.budget_options import BudgetOptions
 from chita.constraints import WholeBlocks, budget_of
-from chita.errors import CheckpointError, InputError
+from chita.errors import InputError
+from chita.exports.checks import refilled
 from chita.exports.run_folder import HASHES, RECORD, digest, read_record
 from chita.layout import Axes, Layout
 from chita.masks.storage import is_mask_file, load_masks, mask_file
@@ -60,6 +60,7 @@ def verify(
 
     >>> import tempfile
     >>> import chita
+    >>> import torch
     >>> result = chita.prune(torch.nn.Linear(4, 2), sparsity=0.5, solver="magnitude")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     result.save(f"{folder}/pruned")
@@ -71,7 +72,8 @@ def verify(
     own = masks is None and (folder / RECORD).is_file()
     loaded = load_masks(_mask_file(folder, masks))
     tensors = load(folder, allow_pickle=allow_pickle)
-    checked, faults = ["zeros"], list(_zeros(tensors, loaded))
+    named = {known_name(name, loaded) or name: tensor for name, tensor in tensors.items()}
+    checked, faults = ["zeros"], list(refilled(named, loaded))
     if own:
         record = read_record(folder)
         checked += ["counts", "hashes"]
@@ -98,31 +100,6 @@ def _mask_file(folder: Path, masks: str | Path | None) -> Path:
             "from, or its masks.safetensors, as `mask`."
         )
     return file
-
-
-def _zeros(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Iterator[str]:
-    """Yield removed weights that are not zero.
-
-    Raises `CheckpointError` on tensors that are missing or of another shape.
-    """
-    named = {known_name(name, masks) or name: tensor for name, tensor in tensors.items()}
-    missing = [name for name in masks if name not in named]
-    if missing:
-        raise CheckpointError(
-            f"There are masks of {', '.join(missing)}, but no such tensors. Give a checkpoint of "
-            "the network that was pruned."
-        )
-    for name, mask in masks.items():
-        tensor = named[name]
-        if tensor.shape != mask.shape:
-            raise CheckpointError(
-                f"{name} has the shape {tuple(tensor.shape)} and its mask {tuple(mask.shape)}. "
-                "Give a checkpoint of the network that was pruned."
-            )
-        refilled = int(torch.count_nonzero(tensor[~mask]))
-        if refilled:
-            removed = int((~mask).sum())
-            yield f"{name}: {refilled:,} of {removed:,} removed weights are not zero"
 
 
 def _counts(record: RunRecord, masks: Mapping[str, Tensor]) -> Iterator[str]:

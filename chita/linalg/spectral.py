@@ -7,21 +7,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+_PRODUCTS = 20  # at most
+_TOLERANCE = 0.01  # relative change of the estimate at which the iteration stops
 
-def largest_eigenvalue(
-    apply: Callable[[Tensor], Tensor],
-    start: Tensor,
-    *,
-    iterations: int = 20,
-    tolerance: float = 0.01,
-) -> float:
+
+def largest_eigenvalue(apply: Callable[[Tensor], Tensor], start: Tensor) -> float:
     """Return an estimate from below by power iteration.
 
     Args:
         apply: v (p,) to H v (p,), H symmetric positive semi-definite.
         start: first vector (p,), not orthogonal to the leading eigenvector.
-        iterations: products at most.
-        tolerance: relative change of the estimate at which the iteration stops.
 
     Returns:
         The last norm of H v over unit v; zero when H v vanishes.
@@ -31,12 +26,12 @@ def largest_eigenvalue(
     """
     estimate = 0.0
     v = start
-    for _ in range(iterations):
+    for _ in range(_PRODUCTS):
         norm = float(torch.linalg.vector_norm(v))
         if norm == 0:
             return 0.0
         v = apply(v / norm)
         previous, estimate = estimate, float(torch.linalg.vector_norm(v))
-        if abs(estimate - previous) <= tolerance * estimate:
+        if abs(estimate - previous) <= _TOLERANCE * estimate:
             break
     return estimate

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from chita import nested
-from chita.errors import InputError
+from chita.errors import InputError, failures_as
 from chita.losses.loss import Loss, Measure
 from chita.models.forward import outputs_of
 
 IGNORED = -100  # the class that torch's losses leave out
+_FIT = "Give targets that fit."
 
 
 class OutputLoss(Loss):
@@ -77,10 +78,12 @@ class OutputLoss(Loss):
             outputs = outputs_of(model, inputs).detach()
             self.check_outputs(outputs)
             self.check_targets(outputs, split(whole)[1])
-            try:
+            with failures_as(InputError, self._failing(outputs, targets), _FIT):
                 self.compare(outputs, targets)
-            except Exception as error:  # torch's losses fail in many ways
-                raise InputError(_unfit(self.name, outputs, targets, str(error))) from error
+
+    def _failing(self, outputs: Tensor, targets: Tensor) -> str:
+        given = f"outputs {nested.described(outputs)} and targets {nested.described(targets)}"
+        return f"The loss {self.name} fails on {given}"
 
     def check_outputs(self, outputs: Tensor) -> None:
         """Raise `InputError` when outputs are not what the loss is made for."""
@@ -162,7 +165,7 @@ class _Classes(OutputLoss):
         """Raise `InputError` when targets are no whole numbers, and no probabilities either."""
         if targets.is_floating_point() and targets.shape[1:] != outputs.shape[1:]:
             why = "classes are whole numbers (targets.long()), probabilities shaped as the outputs"
-            raise InputError(_unfit(self.name, outputs, targets, why))
+            raise InputError(f"{self._failing(outputs, targets)}: {why}. {_FIT}")
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Classes by their probabilities, one independent draw for every position."""
@@ -235,11 +238,6 @@ class MeanSquaredError(OutputLoss):
         noise = torch.randn(outputs.shape, generator=generator, dtype=torch.float64) * 0.5**0.5
         drawn: Tensor = (outputs + noise).to(outputs.dtype)
         return drawn
-
-
-def _unfit(name: str, outputs: Tensor, targets: Tensor, why: str) -> str:
-    given = f"outputs {nested.described(outputs)} and targets {nested.described(targets)}"
-    return f"The loss {name} fails on {given}: {why.rstrip('. ')}. Give targets that fit."
 
 
 def split(batch: Any, *, labelled: bool = True) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from chita import nested
+from chita.data.examples import size_of
 from chita.errors import InputError
 from chita.losses.loss import Loss, Measure
 from chita.losses.outputs import IGNORED, CrossEntropy
@@ -127,8 +128,7 @@ class CustomLoss(Loss):
 
 
 def _weighted(name: str, loss: Tensor, batch: Any) -> Measure:
-    samples = nested.count(batch)
-    samples = 1 if samples is None else samples
+    samples = size_of(batch)
     return Measure(
         name=f"mean loss ({name}), by samples", total=float(loss) * samples, count=samples
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from chita.errors import CheckpointError, InputError
 from chita.layout import Layout
-from chita.masks.sources import masks_beside, zeros_of
 from chita.masks.storage import is_mask_file, load_masks, mask_file
 from chita.models.checkpoint import known_name, load
 from chita.models.prunable import prunable_layout
@@ -37,7 +36,53 @@ def read_masks(path: Path, model: nn.Module, *, allow_pickle: bool = False) -> d
         tensors[known_name(name, known) or name] = tensor
     decided = (decision for decision in decide(model) if decision.pruned)
     aliases = {d.role.name: [role.name for role in d.roles] for d in decided}
-    return masks_beside(tensors) or zeros_of(tensors, aliases)
+    return _masks_beside(tensors) or _zeros_of(tensors, aliases)
+
+
+def _masks_beside(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the masks stored as `NAME_mask` beside `NAME_orig` or `NAME`, by NAME.
+
+    `torch.nn.utils.prune` keeps `weight_orig` and `weight_mask` in place of `weight`; a mask is
+    True where it is not zero. Empty where there are none.
+    """
+    found = {}
+    for name, mask in tensors.items():
+        weight = name.removesuffix("_mask")
+        beside = [tensors.get(f"{weight}_orig"), tensors.get(weight)]
+        if name != weight and any(t is not None and t.shape == mask.shape for t in beside):
+            found[weight] = mask != 0
+    return found
+
+
+def _zeros_of(
+    tensors: Mapping[str, Tensor], aliases: Mapping[str, Iterable[str]]
+) -> dict[str, Tensor]:
+    """Return the masks that the zeros of a checkpoint make.
+
+    Args:
+        tensors: those of the checkpoint.
+        aliases: the name of each mask, and the names under which its tensor may be stored.
+
+    Raises `CheckpointError` when tensors are missing, or none of them holds a zero.
+    """
+    masks, missing = {}, []
+    for name, others in aliases.items():
+        stored = next((tensors[other] for other in others if other in tensors), None)
+        if stored is None:
+            missing.append(name)
+        else:
+            masks[name] = stored != 0
+    if missing:
+        raise CheckpointError(
+            f"The checkpoint that shall give the mask lacks {', '.join(missing)}. Give one of this "
+            "architecture, or a mask file."
+        )
+    if all(bool(mask.all()) for mask in masks.values()):
+        raise CheckpointError(
+            "The checkpoint that shall give the mask has no zero in any prunable tensor. Give a "
+            "pruned one, or a mask file."
+        )
+    return masks
 
 
 def fit_masks(model: nn.Module, masks: Masks) -> tuple[dict[str, Tensor], Layout]:

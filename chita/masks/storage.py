@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from chita.errors import CheckpointError
+from chita.errors import CheckpointError, failures_as
 
 MASKS = "masks.safetensors"  # the name of the file in a folder
 _FORMAT = {"format": "chita-masks", "version": "1"}
@@ -52,22 +52,18 @@ def load_masks(path: Path) -> dict[str, Tensor]:
 
     Raises `CheckpointError` when the file is absent, of another format, or damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if {key: metadata.get(key) for key in _FORMAT} != _FORMAT:
-                raise CheckpointError(f"{path} is not a mask file of format {_FORMAT}.")
-            shapes = json.loads(metadata["shapes"])
-            return {n: _unpack(file.get_tensor(n), shapes[n], n, path) for n in shapes}
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as a mask file: {error}. Give the masks.safetensors of a run."
-        ) from None
+    what, ask = f"{path} cannot be read as a mask file", "Give the masks.safetensors of a run."
+    with failures_as(CheckpointError, what, ask), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if {key: metadata.get(key) for key in _FORMAT} != _FORMAT:
+            raise ValueError(f"it is not a mask file of format {_FORMAT}")
+        shapes = json.loads(metadata["shapes"])
+        return {n: _unpack(file.get_tensor(n), shapes[n], n) for n in shapes}
 
 
-def _unpack(packed: Tensor, shape: list[int], name: str, path: Path) -> Tensor:
+def _unpack(packed: Tensor, shape: list[int], name: str) -> Tensor:
     count = math.prod(shape)
     bits = np.unpackbits(packed.numpy(), bitorder="little") if packed.dtype == torch.uint8 else None
     if bits is None or len(bits) != 8 * -(-count // 8) or bits[count:].any():
-        raise CheckpointError(f"{path}: the mask of {name} is damaged.")
+        raise ValueError(f"the mask of {name} is damaged")
     return torch.from_numpy(bits[:count].astype(bool)).reshape(shape)

@@ -7,23 +7,15 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from chita.models.paper.mlpnet import ThreeLayers
+
 
 @final
-class DigitsMLP(nn.Module):
+class DigitsMLP(ThreeLayers):
     """64-128-64-10 with ReLU. Input (b, 1, 8, 8), output logits (b, 10)."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(64, 128)
-        self.fc2 = nn.Linear(128, 64)
-        self.fc3 = nn.Linear(64, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, 10)."""
-        x = torch.relu(self.fc1(x.flatten(1)))
-        x = torch.relu(self.fc2(x))
-        logits: Tensor = self.fc3(x)
-        return logits
+        super().__init__(64, 128, 64, 10, bias=True)
 
 
 @final

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from chita.errors import InputError
-from chita.imports import optional
+from chita.errors import InputError, failures_as
+from chita.imports import cause, optional
 from chita.models.named import NamedModel
 from chita.text_format import LENGTH, TextFormat
 
@@ -22,13 +22,9 @@ def tokenizer_of(form: TextFormat) -> Any:
     """
     import transformers  # noqa: PLC0415 (an optional library)
 
-    try:
+    ask = "Save it into that folder, or give data of your own by package.module:function."
+    with failures_as(InputError, f"The tokenizer of {form.name} cannot be read", ask, why=cause):
         return transformers.AutoTokenizer.from_pretrained(form.name)
-    except Exception as error:  # it raises what its libraries raise
-        raise InputError(
-            f"The tokenizer of {form.name} cannot be read: {type(error).__name__}: {error}. Save "
-            "it into that folder, or give data of your own by package.module:function."
-        ) from error
 
 
 def hugging_face_model(name: str) -> NamedModel:
@@ -40,13 +36,12 @@ def hugging_face_model(name: str) -> NamedModel:
     Raises `InputError` when transformers is absent or finds no such network.
     """
     transformers = optional("transformers", extra="hf", what=f"hf:{name}")
-    try:
+    ask = (
+        "Give the folder of a network with its config.json, or an id of the hub while there is a "
+        "connection."
+    )
+    with failures_as(InputError, f"hf:{name} cannot be read", ask, why=cause):
         config = transformers.AutoConfig.from_pretrained(name)
-    except Exception as error:  # it raises what its libraries raise
-        raise InputError(
-            f"hf:{name} cannot be read: {type(error).__name__}: {error}. Give the folder of a "
-            "network with its config.json, or an id of the hub while there is a connection."
-        ) from error
     named = [n for n in config.architectures or () if hasattr(transformers, n)]
     kind = getattr(transformers, named[0]) if named else transformers.AutoModel
 
@@ -56,7 +51,8 @@ def hugging_face_model(name: str) -> NamedModel:
         return network
 
     causal = bool(named) and named[0].endswith(("ForCausalLM", "LMHeadModel"))
-    longest = _longest(config)
+    positions = getattr(config, "max_position_embeddings", None)
+    longest = positions if isinstance(positions, int) and positions > 0 else None
     return NamedModel(
         build=partial(kind if named else kind.from_config, config),
         trained=trained,
@@ -80,9 +76,3 @@ def without_bars() -> Iterator[None]:
     finally:
         if shown:
             bars.enable_progress_bar()
-
-
-def _longest(config: Any) -> int | None:
-    """Return the number of tokens that a network has positions for, None if it is not known."""
-    longest = getattr(config, "max_position_embeddings", None)
-    return longest if isinstance(longest, int) and longest > 0 else None

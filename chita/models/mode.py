@@ -104,6 +104,13 @@ def state_kept(model: nn.Module) -> Iterator[None]:
                     tensor.copy_(before)
 
 
+@contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Run a network in a block as it is used: in eval mode, without gradients, its state kept."""
+    with evaluation_mode(model), state_kept(model), torch.no_grad():
+        yield
+
+
 def state_of(model: nn.Module) -> State:
     """Return a copy of all tensors of a network, in plain memory."""
     return {

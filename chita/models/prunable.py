@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.machine import solving_device
+from chita.models.device import check_finite
 from chita.models.targets import check_prunable, decide
 
 
@@ -59,11 +60,7 @@ def read_weights(model: nn.Module, layout: Layout) -> Tensor:
             f"{', '.join(narrow)} are {parameters[narrow[0]].dtype}, in which PyTorch does not "
             "compute. Convert the network to a wider type first."
         )
-    bad = [name for name in layout.names if not bool(torch.isfinite(parameters[name]).all())]
-    if bad:
-        raise InputError(
-            f"NaN or infinite values in: {', '.join(bad)}. Load sound weights, or train again."
-        )
+    check_finite(type(model).__name__, {name: parameters[name] for name in layout.names})
     flat = layout.flatten(parameters)
     flat = flat.to(solving_device(flat.device))
     return flat.to(torch.promote_types(flat.dtype, torch.float32))

@@ -13,7 +13,7 @@ from typing import final
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from chita.errors import InputError
+from chita.errors import InputError, failures_as
 from chita.models.roles import Role, computes_others, roles
 
 _NAME, _PATTERN, _TYPE = 3, 2, 1
@@ -135,12 +135,9 @@ def _listed(what: str, rules: str | Sequence[str] | None) -> list[str]:
     for rule in listed:
         if not isinstance(rule, str) or not rule.removeprefix("re:"):
             raise InputError(f'{what} holds {rule!r}; give {_KINDS_OF_RULES}, such as "Linear".')
-        try:
+        told = f"{what} holds {rule!r}, which is no regular expression"
+        with failures_as(InputError, told, "Correct it."):
             re.compile(rule[3:] if rule.startswith("re:") else "")
-        except re.error as error:
-            raise InputError(
-                f"{what} holds {rule!r}, which is no regular expression: {error}. Correct it."
-            ) from None
     return listed
 
 

@@ -9,16 +9,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from chita.errors import CheckpointError, ChitaError, InputError
+from chita.errors import CheckpointError, InputError, failures_as
 from chita.image_format import ImageFormat
-from chita.imports import called, is_import
+from chita.imports import called, cause, is_import
 from chita.models.checkpoint import load, load_weights
 from chita.models.digits import DigitsCNN, DigitsMLP
 from chita.models.hugging_face import hugging_face_model
 from chita.models.named import NamedModel
 from chita.models.paper import key_map, mlpnet, mobilenet_v1, resnet20, resnet50
-from chita.models.timm import timm_model
-from chita.models.torchvision import torchvision_model
+from chita.models.vision import timm_model, torchvision_model
 from chita.models.wrappers import unwrapped
 from chita.naming import nearest
 
@@ -163,12 +162,6 @@ def _network(name: str) -> nn.Module:
 
 
 def _made(name: str, build: Callable[[], nn.Module]) -> nn.Module:
-    try:
+    ask = "Without a connection, give its `weights` as a file."
+    with failures_as(InputError, f"{name} cannot be made", ask, why=cause):
         return unwrapped(build()).eval()
-    except ChitaError:
-        raise
-    except Exception as error:  # other libraries raise their own, downloads fail in any way
-        raise InputError(
-            f"{name} cannot be made: {type(error).__name__}: {error}. Without a connection, give "
-            "its `weights` as a file."
-        ) from error

@@ -232,9 +232,7 @@ class _BlockFactor(Factor):
         few = self._counts < curvature.num_rows
         for batch in self._batched(todo & few):
             columns = curvature.columns(batch.support).double()
-            columns.mul_(
-                batch.there.unsqueeze(2)
-            )  # the weight that stands in for a lack counts once
+            columns.mul_(batch.there.unsqueeze(2))  # what stands in for a lack counts for nothing
             own = self._step(batch, columns, asked[batch.blocks], ridge)
             step[batch.support[batch.there]] = own[batch.there].to(step.dtype)
             left[batch.blocks] += (own.unsqueeze(1) @ columns).squeeze(1)  # r_b + A_b x_b

@@ -25,11 +25,7 @@ class AllowedMasks(Protocol):
 
 
 def lower_bound(
-    problem: LocalQuadratic,
-    masks: AllowedMasks,
-    minimum: Minimum,
-    *,
-    steps: int = 40,
+    problem: LocalQuadratic, masks: AllowedMasks, minimum: Minimum, *, steps: int = 40
 ) -> float:
     """Return a number that Q is not below at any allowed mask.
 
@@ -38,8 +34,8 @@ def lower_bound(
     LB(u) = -½⟨u, u⟩ + ⟨u, r(0)⟩ + (λ/2)‖w̄‖² - (λ/2) c(z) - ½⟨shift, shift⟩ + offset
 
     bounds Q from below, since ½⟨r, r⟩ >= ⟨u, r⟩ - ½⟨u, u⟩, and what is left is a sum over weights,
-    (λ/2) Σ z² over those kept, which no allowed mask brings above c(z), the `ceiling` (section 2 of
-    the design; α there is u/n). At the residual of an optimal support that no other mask outbids,
+    (λ/2) Σ z² over those kept, which no allowed mask brings above c(z), the `ceiling`
+    (`docs/maths.md`, "A bound"). At the residual of an optimal support that no other mask outbids,
     LB = Q.
 
     The bound is concave in u. A step solves for the average s of the masks met so far, as weights

@@ -134,8 +134,7 @@ class _System:
     """A Gram matrix, its lower triangle, with nλ on its diagonal; the factors of two λ are kept."""
 
     def __init__(self, gram: Tensor, n: int) -> None:
-        self._gram = gram
-        self._n = n
+        self._gram, self._n = gram, n
         self._kept: dict[float, Tensor] = {}
 
     def cholesky(self, ridge: float) -> Tensor:
@@ -163,9 +162,7 @@ class _RowFactor(Factor):
     """
 
     def __init__(self, rows: Rows, support: Tensor, gram: Tensor) -> None:
-        self._rows = rows
-        self.support = support
-        self._gram = gram
+        self._rows, self.support, self._gram = rows, support, gram
         self._system = _System(gram, rows.n)
 
     def moved_to(self, support: Tensor) -> _RowFactor:
@@ -240,8 +237,7 @@ class _WeightFactor(Factor):
     """C = A_Sᵀ A_S (k, k): x = -(C + nλI)⁻¹ A_Sᵀ r."""
 
     def __init__(self, rows: Rows, columns: Tensor) -> None:
-        self._rows = rows
-        self._columns = columns
+        self._rows, self._columns = rows, columns
         self._system = _System(_weight_gram(columns), rows.n)
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -275,10 +271,7 @@ class _IteratedFactor(Factor):
     def __init__(
         self, rows: Rows, support: Tensor, whole: _System, form: Callable[[], Factor]
     ) -> None:
-        self._rows = rows
-        self._support = support
-        self._whole = whole
-        self._form = form
+        self._rows, self._support, self._whole, self._form = rows, support, whole, form
         self.formed: Factor | None = None
 
     @property

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -35,7 +34,7 @@ class InputGram(Curvature):
     Fields of the constructor: `gram` (groups, d, d), or (d, d) for one group; `outputs`, of each
     group; `index`, which of these weights the curvature is of, None for all; `dtype`, in which
     large products are formed, that of the Gram where None. What is reported is in float64 always.
-    `width` is the number of inputs d of every output.
+    `inputs` is d, the number of inputs of every output.
 
     >>> gram = torch.tensor([[2.0, 1.0], [1.0, 3.0]])
     >>> InputGram(gram, outputs=2).pullback(torch.tensor([1.0, 0.0, 0.0, 1.0]))
@@ -56,8 +55,8 @@ class InputGram(Curvature):
                 f"A Gram of shape {tuple(gram.shape)} with {outputs} outputs is of no layer; give "
                 "(groups, d, d) and at least one output."
             )
-        self.outputs, self.width = outputs, gram.shape[1]
-        self._whole = len(gram) * outputs * self.width
+        self.outputs, self.inputs = outputs, gram.shape[1]
+        self._whole = len(gram) * outputs * self.inputs
         super().__init__(self._whole if index is None else len(index))
         self.gram = gram.to(dtype or gram.dtype)
         self.exact = gram.double().contiguous()
@@ -79,7 +78,7 @@ class InputGram(Curvature):
 
     def image(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """Return v among all weights of the layer, zero elsewhere."""
-        where = self._where(support)
+        where = self._index if support is None else self._where(support)
         if where is None:
             return v.clone()
         return v.new_zeros(self._whole).index_copy_(0, where, v)
@@ -88,7 +87,7 @@ class InputGram(Curvature):
         """Return z G, shape (p,), or its entries at S, (k,)."""
         gram = self.exact if exact else self.gram
         pulled = self._times(z.to(gram.dtype), gram)
-        where = self._where(support)
+        where = self._index if support is None else self._where(support)
         return pulled if where is None else pulled[where]
 
     def inner(self, a: Tensor, b: Tensor) -> float:
@@ -104,10 +103,10 @@ class InputGram(Curvature):
     def block(self, index: Tensor) -> Tensor:
         """Return entries of G between weights of the same output, zero between outputs."""
         where = self._where(index)
-        assert where is not None
-        rows, columns = where // self.width, where % self.width
-        entries = self.exact[(rows // self.outputs).unsqueeze(1), columns.unsqueeze(1), columns]
-        return torch.where(rows.unsqueeze(1) == rows, entries, 0.0)
+        output, columns = where // self.inputs, where % self.inputs
+        group = (output // self.outputs).unsqueeze(1)
+        entries = self.exact[group, columns.unsqueeze(1), columns]
+        return torch.where(output.unsqueeze(1) == output, entries, 0.0)
 
     def damped(self, ridge: float) -> Tensor:
         """Return G + λI of every group, (groups, d, d), as a new float64 tensor."""
@@ -117,26 +116,22 @@ class InputGram(Curvature):
 
     def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
         """Prepare one small system for every output, solved when asked."""
-        where = self._where(support)
-        assert where is not None
-        return _OutputFactor(self, where, near if isinstance(near, _OutputFactor) else None)
+        known = near if isinstance(near, _OutputFactor) else None
+        return _OutputFactor(self, self._where(support), known)
 
     def restrict(self, index: Tensor) -> Curvature:
         """Return the same Gram, seen from the named weights only."""
         return InputGram(self.exact, self.outputs, self._where(index), dtype=self.gram.dtype)
 
-    def _where(self, support: Tensor | None) -> Tensor | None:
-        """Return the places of weights in the layer, None for all of it."""
-        if self._index is None or support is None:
-            return self._index if support is None else support
-        return self._index[support]
+    def _where(self, support: Tensor) -> Tensor:
+        """Return the places of some weights in the layer."""
+        return support if self._index is None else self._index[support]
 
     def _times(self, z: Tensor, gram: Tensor) -> Tensor:
-        return (z.view(len(gram), self.outputs, self.width) @ gram).flatten()
+        return (z.view(len(gram), self.outputs, self.inputs) @ gram).flatten()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _OutputBatch:
+class _OutputBatch(NamedTuple):
     """Outputs that keep about as many weights each.
 
     Fields: `places` (b, m), where each kept weight stands in the support, ascending, the last one
@@ -162,7 +157,7 @@ class _OutputFactor(Factor):
         if near is not None and near._curvature is curvature:
             self._answer = near._answer
         self._support = support
-        rows = support // curvature.width
+        rows = support // curvature.inputs
         total = len(curvature.gram) * curvature.outputs
         self._counts = torch.bincount(rows, minlength=total)
         self._starts = self._counts.cumsum(0) - self._counts
@@ -173,11 +168,11 @@ class _OutputFactor(Factor):
         kept = torch.zeros_like(residual, dtype=torch.bool).index_fill_(0, support, True)
         step = torch.zeros_like(residual)
         rows = self._counts.nonzero().squeeze(1)
-        by_output = residual.view(-1, curvature.width)
+        by_output = residual.view(-1, curvature.inputs)
         if self._answer is not None:
             # H is zero between outputs, so an exchange in one changes nothing in another.
-            known = self._answer.holds(ridge, kept, by_output, lambda w: w // curvature.width)
-            step = torch.where(known.repeat_interleave(curvature.width), self._answer.step, step)
+            known = self._answer.holds(ridge, kept, by_output, lambda w: w // curvature.inputs)
+            step = torch.where(known.repeat_interleave(curvature.inputs), self._answer.step, step)
             rows = rows[~known[rows]]
         # Residuals are weights in the metric G, so their pullback is r G: one product for all.
         pulled = curvature._times(residual, curvature.exact)
@@ -197,19 +192,18 @@ class _OutputFactor(Factor):
             )
         curvature = self._curvature
         where = curvature._where(index)
-        assert where is not None
         crossed = curvature.block(index)
-        rows = where // curvature.width
+        rows = where // curvature.inputs
         # Outputs without a kept weight have no second term: their C is H/λ.
         asked = rows.unique()
         for batch in self._batches(asked[self._counts[asked] > 0]):
             triangles = self._triangles(batch, ridge)
-            first = self._support[batch.places[:, 0]] // curvature.width
+            first = self._support[batch.places[:, 0]] // curvature.inputs
             for triangle, columns, there, row, group in zip(
                 triangles, batch.columns, batch.there, first, batch.groups, strict=True
             ):
                 own = (rows == row).nonzero().squeeze(1)
-                named = where[own] % curvature.width
+                named = where[own] % curvature.inputs
                 pulled = curvature.exact[group][columns[there]][:, named]
                 kept = triangle[: len(pulled), : len(pulled)]  # the rest is padding
                 half = torch.linalg.solve_triangular(kept, pulled, upper=False)  # L⁻¹H_Sᵀ
@@ -221,19 +215,15 @@ class _OutputFactor(Factor):
         room = at_once(_ENTRIES, rows.device)
         for some in similar(self._counts, rows, lambda count: count**2, room):
             places, there = padded(self._starts[some], self._counts[some])
-            yield _OutputBatch(
-                places=places,
-                there=there,
-                columns=self._support[places] % self._curvature.width,
-                groups=some // self._curvature.outputs,
-            )
+            columns = self._support[places] % self._curvature.inputs
+            yield _OutputBatch(places, there, columns, some // self._curvature.outputs)
 
     def _triangles(self, batch: _OutputBatch, ridge: float) -> Tensor:
         """Return the factors of G_SS + λI, (b, m, m), with a one for what an output lacks."""
         gram, columns = self._curvature.exact, batch.columns
         # G_SS is gathered by flat places in all groups' Grams, of which most outputs share one.
-        rows = batch.groups.unsqueeze(1) * self._curvature.width + columns
-        places = rows.unsqueeze(2) * self._curvature.width + columns.unsqueeze(1)
+        rows = batch.groups.unsqueeze(1) * self._curvature.inputs + columns
+        places = rows.unsqueeze(2) * self._curvature.inputs + columns.unsqueeze(1)
         systems = gram.view(-1).index_select(0, places.flatten()).view(places.shape)
         # Up to the smallest count nothing is lacking: only the border beyond is set to zero.
         fewest = int(batch.there.sum(1).min())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import final
 
 import torch
 from torch import Tensor
@@ -58,7 +57,6 @@ def positive(diagonal: Tensor) -> Tensor:
     )
 
 
-@final
 class _WeightInverse(Inverse):
     """Through the factor of H + λI itself."""
 
@@ -77,7 +75,6 @@ class _WeightInverse(Inverse):
         return solve(self._triangle, u.double())
 
 
-@final
 class _RowInverse(Inverse):
     """Woodbury: (I - Aᵀ(AAᵀ + nλI)⁻¹A)/λ.
 

@@ -17,10 +17,10 @@ class Prices:
     """Changes of the minimum of Q when some of m candidate weights enter or leave its support S.
 
     Let z = w̄ - pullback(r)/λ at the residual r of the minimum: a kept weight where kept, for a
-    removed one the value it would take if the others' pull stayed as it is. With
+    removed one the value it would take if the pull of the kept ones stayed as it is. With
     C_ij = aᵢᵀM⁻¹aⱼ, M = A_S A_Sᵀ + nλI, and Σ = diag(1 for kept, -1 for removed), letting the
     candidates D change sides changes the minimum by (λ/2) z_Dᵀ (Σ_D - C_DD)⁻¹ z_D
-    (`docs/architecture.md`, Swaps): M changes by one column for each.
+    (`docs/maths.md`, "chita"): M changes by one column for each.
 
     Fields: `index` (m,), the candidates; `kept` (m,), whether each is in S; `values`, z there;
     `cross`, C there, (m, m); `ridge`, λ > 0. Values and cross are float64.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
@@ -38,8 +38,8 @@ class LocalQuadratic:
 
     Written with the residual r(w) = shift + image(w-w̄), which is how it is computed,
     Q(w) = ½⟨r, r⟩ - ½⟨shift, shift⟩ + (λ/2)‖w-w̄‖² + offset.
-    For rows A (n, p) and shift = s·1 this is section 2 of `docs/architecture.md`: H = AᵀA/n and
-    g = s·mean of the rows. λ multiplies ½‖w-w̄‖² of a *mean* loss.
+    For rows A (n, p) and shift = s·1 this is "The quadratic model" of `docs/maths.md`: H = AᵀA/n
+    and g = s·mean of the rows. λ multiplies ½‖w-w̄‖² beside a *mean* loss.
 
     Fields:
         w_bar: the weights w̄ around which the loss is modelled, (p,).
@@ -53,9 +53,9 @@ class LocalQuadratic:
         loss: the true mean loss at weights (p,) on samples that made no row; None where there are
             none, and in a restricted problem. Asking it may leave these weights in the network.
 
-    Departure from the design's table: the field is `shift`, and the gradient (p,) is derived.
-    A back-solve then stays in image space (see `GradientGram`), and no solver meets a case for
-    the first-order term.
+    The field is `shift`, and the gradient (p,) is derived from it. So a back-solve stays in image
+    space (`docs/maths.md`, "The minimum on a support"), and no solver needs a case for the
+    first-order term.
 
     Raises `InputError` on a negative ridge, sizes that differ, or weights that are not finite.
 
@@ -142,9 +142,9 @@ class LocalQuadratic:
         return self.gradient_from(self.residual(weights), weights)
 
     def descent(self, gradient: Tensor, support: Tensor | None = None) -> tuple[float, Tensor]:
-        """Return the step τ at which Q(w - τg) is lowest, and the image of g.
+        """Return the step η at which Q(w - ηg) is lowest, and the image of g.
 
-        g is the gradient of Q at w, (p,), or its entries at an index S (k,), zero elsewhere. τ is
+        g is the gradient of Q at w, (p,), or its entries at an index S (k,), zero elsewhere. η is
         0 where g is.
         """
         image = self.curvature.image(gradient, support)
@@ -171,7 +171,7 @@ class LocalQuadratic:
         )
 
     def restrict(self, index: Tensor) -> LocalQuadratic:
-        """Return Q as a function of the weights named by index (k,), all others held at zero.
+        """Return Q as a function of the weights named by index (k,), the rest held at zero.
 
         Its values are values of Q: what the removed weights cost moves into shift and offset.
         """
@@ -190,12 +190,7 @@ class LocalQuadratic:
         )
 
     def part(self, segment: slice) -> LocalQuadratic:
-        """Return Q as a function of the weights of a slice only, all others held at w̄."""
+        """Return Q as a function of the weights of a slice only, the rest held at w̄."""
         index = torch.arange(segment.start, segment.stop, device=self.w_bar.device)
-        return LocalQuadratic(
-            w_bar=self.w_bar[segment],
-            curvature=self.curvature.restrict(index),
-            ridge=self.ridge,
-            shift=self.shift,
-            offset=self.offset,
-        )
+        curvature, w_bar = self.curvature.restrict(index), self.w_bar[segment]
+        return replace(self, w_bar=w_bar, curvature=curvature, segments=(), loss=None)

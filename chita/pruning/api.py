@@ -1,7 +1,11 @@
-"""The functions that Python users call: prune a network, refit it to a mask, apply a mask."""
+"""The functions that Python users call: prune a network, refit it to a mask, apply a mask.
+
+Each opens a run (`chita.pruning.opening`), which refuses all that can be refused, and performs it.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
@@ -13,20 +17,23 @@ from chita.data.batches import Data
 from chita.logger import Logger
 from chita.losses import LossLike
 from chita.masks.fit import Masks
+from chita.progress import Progress
 from chita.progress.display import ProgressLike, progress_of
 from chita.pruning.config import Checkpoint, Fisher, Memory, Quadratic, Stages, Training
-from chita.pruning.opening import (
-    open_apply,
-    open_prune,
-    open_refit,
-    perform,
-    scorer_of,
-    value_of,
-)
+from chita.pruning.gradual import run_gradual
+from chita.pruning.layer_stage import run_layers
+from chita.pruning.opening import open_apply, open_prune, open_refit
+from chita.pruning.pilot import run_stages
 from chita.pruning.result import PruneResult
-from chita.pruning.run import PruneConfig
+from chita.pruning.run import PruneConfig, Run
+from chita.pruning.schedule import as_stages
+from chita.records import peak_rss_mb
 from chita.solvers import BSO, Magnitude
 from chita.solvers.named import SolverLike, make_solver
+from chita.training.evaluate import Score, evaluate
+
+Scorer = Callable[[nn.Module], Score]
+"""Measures how good a network is."""
 
 
 def prune(
@@ -122,13 +129,13 @@ def prune(
     [[0.0, -4.0], [3.0, 0.0]]
     """
     shown = progress_of(progress)
-    scorer = scorer_of(evaluation, loss, shown)
-    if measure is None:
-        measure = value_of(scorer)
+    scorer = _scorer(evaluation, loss, shown)
+    if measure is None and scorer is not None:
+        measure = lambda network: scorer(network).value  # noqa: E731
     config = PruneConfig(
         budget=as_budget(budget, sparsity),
         solver=make_solver(solver, seed=seed),
-        stages=_stages(stages),
+        stages=as_stages(stages),
         fisher=fisher,
         quadratic=quadratic,
         training=training,
@@ -204,7 +211,7 @@ def refit(
     [3.0, 0.0]
     """
     shown = progress_of(progress)
-    scorer = scorer_of(evaluation, loss, shown)
+    scorer = _scorer(evaluation, loss, shown)
     config = PruneConfig(
         solver=BSO(),
         fisher=fisher,
@@ -249,13 +256,55 @@ def apply_masks(
     [[3.0, 0.0]]
     """
     shown = progress_of(progress)
-    scorer = scorer_of(evaluation, loss, shown)
+    scorer = _scorer(evaluation, loss, shown)
     config = PruneConfig(solver=Magnitude(), inplace=inplace, progress=shown)
     return perform(open_apply(model, masks, config), scorer)
 
 
-def _stages(stages: int | Stages) -> Stages:
-    return stages if isinstance(stages, Stages) else Stages(stages)
+def perform(run: Run, scorer: Scorer | None = None, *, dense: Score | None = None) -> PruneResult:
+    """Prune gradually, layer by layer or in stages; measure the network before and after.
+
+    Seconds by phase are then also those of `evaluate`, and of all together, `total`.
+
+    Args:
+        run: opened, so all that can be refused was refused.
+        scorer: None measures nothing.
+        dense: what the network measures, where that is known.
+    """
+    if scorer is None:
+        return _work(run)
+    began = time.perf_counter()
+    dense = dense or scorer(run.model)
+    measuring = time.perf_counter() - began
+    result = _work(run)
+    worked = time.perf_counter()
+    pruned = scorer(result.model)
+    ended = time.perf_counter()
+    return result.described(
+        metric=dense.metric,
+        dense_metric=dense.value,
+        pruned_metric=pruned.value,
+        neighbours=pruned.neighbours,
+        peak_rss_mb=peak_rss_mb(),
+        seconds={
+            **result.seconds,
+            "evaluate": measuring + ended - worked,
+            "total": ended - began,
+        },
+    )
+
+
+def _work(run: Run) -> PruneResult:
+    if run.config.training is not None:
+        return run_gradual(run, run.config.training)
+    return run_layers(run) if run.layerwise else run_stages(run)
+
+
+def _scorer(data: Data | None, loss: LossLike, progress: Progress) -> Scorer | None:
+    """Return what measures as `chita.evaluate` does by the loss, None without data."""
+    if data is None:
+        return None
+    return lambda network: evaluate(network, data, loss=loss, progress=progress)
 
 
 def _checkpoint(checkpoint: Checkpoint | str | Path | None) -> Checkpoint | None:

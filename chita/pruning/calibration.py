@@ -23,6 +23,7 @@ from chita.models.prunable import write_weights
 from chita.options import Options, shared
 from chita.progress import Progress
 from chita.pruning.config import GRADIENTS, VALIDATION, Fisher, RunOptions
+from chita.pruning.schedule import NORM_SAMPLES
 from chita.records import BatchNormRecord, finite
 from chita.training.batch_norm import batch_norms, batch_statistics, equal_batches, recalibrate
 
@@ -89,61 +90,65 @@ class Calibration:
     Args:
         sampling: how many samples make gradients, and how.
         data: as users give it.
+        network: in eval mode; what is collected and measured is its.
+        layout: its weights that compete.
         validated: whether something is chosen by validation samples.
 
     Raises `InputError` when the data are too few, or validation samples are needed and none remain.
     """
 
-    def __init__(self, sampling: Sampling, data: Data | None, *, validated: bool) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        data: Data | None,
+        network: nn.Module,
+        layout: Layout,
+        *,
+        validated: bool,
+    ) -> None:
         if data is None:
             raise InputError(_NO_DATA)
-        self._sampling = sampling
+        self._sampling, self._network, self._layout = sampling, network, layout
+        self._device = network.get_parameter(layout.names[0]).device
         data = as_examples(data) or data
         size = len(data) if isinstance(data, Indexed) else None
         self.count, validation = _shares(sampling, size, validated=validated)
         self.sampler: Sampler = make_sampler(data, seed=sampling.seed, validation=validation)
-        self._stages = 0
 
     def draw(self) -> Examples:
         """Return the samples of the next stage's gradients, as given."""
-        self._stages += 1
         return self.sampler.draw(self.count * self._sampling.fisher.samples_per_gradient)
 
-    def some(self, count: int) -> Examples:
-        """Return the same `count` samples whenever asked, or as many as there are."""
-        return self.sampler.some(count)
+    def validation_loss(self, *, renewable: bool) -> ValidationLoss | None:
+        """Return the loss on the validation samples with their labels, None without any.
 
-    def validation(self, model: nn.Module, device: torch.device) -> Examples | None:
-        """Return the validation samples on a device with their labels, None without any."""
+        `renewable` says that the statistics of batch norms may be estimated again.
+        """
         if self.sampler.validation is None:
             return None
-        with state_kept(model):
-            return _labelled(self._sampling, self.sampler.validation.to(device), model, 0)
+        samples = self._labelled(self.sampler.validation, stage=0)
+        loss = self._sampling.loss_for(samples.parts[0])
+        return ValidationLoss(self._network, self._layout, samples, loss, renewable=renewable)
 
     def collect(
-        self,
-        given: Examples,
-        model: nn.Module,
-        layout: Layout,
-        device: torch.device,
-        progress: Progress,
+        self, given: Examples, stage: int, progress: Progress
     ) -> tuple[StageSamples, Collected]:
         """Return the samples of a stage and their gradients at the present weights.
 
-        The buffers of the network stay as they are.
+        `stage`, from 0, seeds labels that are drawn. The buffers of the network stay as they are.
         """
         sampling = self._sampling
         loss = sampling.loss_for(given.parts[0])
-        with state_kept(model):
-            samples = StageSamples(
-                examples=_labelled(sampling, given.to(device), model, self._stages - 1),
-                loss=loss,
-                digest=given.digest(),
-                improved=_is_improved(sampling.fisher.weighting, loss),
-            )
+        samples = StageSamples(
+            examples=self._labelled(given, stage),
+            loss=loss,
+            digest=given.digest(),
+            improved=_is_improved(sampling.fisher.weighting, loss),
+        )
+        with state_kept(self._network):
             return samples, collect_gradients(
-                model,
-                layout,
+                self._network,
+                self._layout,
                 samples.examples,
                 samples_per_gradient=sampling.fisher.samples_per_gradient,
                 loss=loss,
@@ -151,6 +156,49 @@ class Calibration:
                 improved=samples.improved,
                 progress=progress,
             )
+
+    def norm_samples(self) -> Examples:
+        """Return the samples for the statistics of batch norms, the same whenever asked."""
+        return self.sampler.some(NORM_SAMPLES)
+
+    def renew_batch_norms(
+        self, samples: Examples, validation_loss: ValidationLoss | None, progress: Progress
+    ) -> BatchNormRecord:
+        """Estimate the statistics of batch norms again from samples, in place.
+
+        They are taken unless the validation loss is then higher, or not finite; always without
+        validation samples. The network has its weights already.
+
+        Raises as `chita.training.batch_norm.recalibrate` does.
+        """
+        network, samples = self._network, samples.to(self._device)
+        before = validation_loss.present() if validation_loss else None
+        loss = self._sampling.loss_for(samples.parts[0])
+        put_back = recalibrate(network, samples, loss, progress)
+        after = validation_loss.present() if validation_loss else None
+        taken = before is None or after is None or (math.isfinite(after) and not after > before)
+        if not taken:
+            put_back()
+        return BatchNormRecord(
+            layers=len(batch_norms(network)),
+            samples=len(samples),
+            loss_before=finite(before),
+            loss_after=finite(after),
+            taken=taken,
+        )
+
+    def _labelled(self, given: Examples, stage: int) -> Examples:
+        """Return samples on the device, as they are or with labels drawn from the network."""
+        sampling, given = self._sampling, given.to(self._device)
+        if sampling.fisher.labels == "data":
+            return given
+        generator = torch.Generator().manual_seed((sampling.seed + stage) % 2**63)
+        loss, parts = sampling.loss_for(given.parts[0]), []
+        with state_kept(self._network):
+            for part in given.batches(_LABELLED_AT_ONCE):
+                with failures_named(self._network, part):
+                    parts.append(loss.relabelled(self._network, part, generator))
+        return Examples(*parts)
 
 
 @final
@@ -161,7 +209,7 @@ class ValidationLoss:
         network: in eval mode; its weights are those that were tried last.
         layout: the weights that are tried.
         samples: on the network's device.
-        sampling: says what the loss is.
+        loss: of the samples.
         renewable: the statistics of batch norms may be estimated again: the loss is the lower one,
             of those that the network has and of those of these samples.
     """
@@ -171,13 +219,17 @@ class ValidationLoss:
         network: nn.Module,
         layout: Layout,
         samples: Examples,
-        sampling: Sampling,
+        loss: Loss,
         *,
         renewable: bool,
     ) -> None:
         self._network, self._layout, self._samples = network, layout, samples
-        self._loss = sampling.loss_for(samples.parts[0])
-        self._renewable = renewable
+        self._loss, self._renewable = loss, renewable
+
+    @property
+    def name(self) -> str:
+        """Name of the loss."""
+        return self._loss.name
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -218,37 +270,6 @@ class ValidationLoss:
 def lower(loss: float, other: float) -> float:
     """Return the lower one of two losses, the `other` where that is the only finite one."""
     return loss if not math.isfinite(other) or loss < other else other
-
-
-def renew_batch_norms(
-    network: nn.Module,
-    samples: Examples,
-    sampling: Sampling,
-    validation_loss: ValidationLoss | None,
-    device: torch.device,
-    progress: Progress,
-) -> BatchNormRecord:
-    """Estimate the statistics of batch norms again from samples, in place.
-
-    They are taken unless the validation loss is then higher, or not finite; always without
-    validation samples. The network has its weights already.
-
-    Raises as `chita.training.batch_norm.recalibrate` does.
-    """
-    samples = samples.to(device)
-    before = validation_loss.present() if validation_loss else None
-    put_back = recalibrate(network, samples, sampling.loss_for(samples.parts[0]), progress)
-    after = validation_loss.present() if validation_loss else None
-    taken = before is None or after is None or (math.isfinite(after) and not after > before)
-    if not taken:
-        put_back()
-    return BatchNormRecord(
-        layers=len(batch_norms(network)),
-        samples=len(samples),
-        loss_before=finite(before),
-        loss_after=finite(after),
-        taken=taken,
-    )
 
 
 def loss_name(loss: LossLike) -> str | None:
@@ -301,15 +322,3 @@ def _is_improved(weighting: str, loss: Loss) -> bool:
             f'nll, mse); this is {loss.name}. Set `weighting` to "auto" or "empirical".'
         )
     return weighting != "empirical" and isinstance(loss, OutputLoss)
-
-
-def _labelled(sampling: Sampling, given: Examples, model: nn.Module, stage: int) -> Examples:
-    """Return the samples as they are, or with labels drawn from the network."""
-    if sampling.fisher.labels == "data":
-        return given
-    generator = torch.Generator().manual_seed((sampling.seed + stage) % 2**63)
-    loss, parts = sampling.loss_for(given.parts[0]), []
-    for part in given.batches(_LABELLED_AT_ONCE):
-        with failures_named(model, part):
-            parts.append(loss.relabelled(model, part, generator))
-    return Examples(*parts)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from chita.errors import InputError, NumericalError
-from chita.options import Options, flat, option
+from chita.options import Options, option, values_of
 from chita.pruning.schedule import Stages
 from chita.training.recipe import Training
 
@@ -244,7 +244,7 @@ def check_one_stage(stages: Stages, fisher: Fisher, what: str) -> None:
         (fisher, replace(fisher, history=Fisher.history)),
     )
     for options, plain in pairs:
-        own, other = flat(options), flat(plain)
+        own, other = values_of(options), values_of(plain)
         idle = [f"`{name}`" for name, value in own.items() if value != other[name]]
         if idle:
             raise InputError(f"{' and '.join(idle)} have no part in {what}. Leave them out.")

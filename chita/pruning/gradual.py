@@ -20,7 +20,7 @@ from chita.logger import Logger
 from chita.losses import make_loss
 from chita.models.mode import state_kept, state_of
 from chita.progress import RUN_SECONDS_LEFT, Placed, Progress
-from chita.pruning.calibration import Calibration, check_samples
+from chita.pruning.calibration import check_samples
 from chita.pruning.layer_matrices import check_layers, layers_of
 from chita.pruning.layer_stage import LayerStage
 from chita.pruning.level_costs import with_levels
@@ -29,7 +29,6 @@ from chita.pruning.result import PruneResult
 from chita.pruning.run import Run
 from chita.pruning.stages import StageLoop
 from chita.pruning.state import CheckpointFile, RunLog, RunState, Saved
-from chita.pruning.tuning import is_tuned
 from chita.records import EpochRecord
 from chita.training.fine_tune import Diverged, FineTuner
 from chita.training.recipe import Training
@@ -173,7 +172,7 @@ def run_gradual(run: Run, training: Training) -> PruneResult:
 
     Raises as `chita.prune` does.
     """
-    network, config, searching, validated = run.worked_on(), run.config, 0.0, False
+    network, config, searching = run.worked_on(), run.config, 0.0
     checkpoint, budget = run.checkpoint_file(network), run.budget
     with run.at_work(network, None):
         check: Callable[[Budget], object]
@@ -184,15 +183,11 @@ def run_gradual(run: Run, training: Training) -> PruneResult:
             budget, searching = with_levels(run, network)
             event = _stages_event(network, run, last=budget)
             check = partial(_check_bound, layout=run.layout)
-            solver, structure = config.solver, config.sampling.fisher.structure
-            tuned = is_tuned(config.quadratic, structure) or solver.judges
-            validated = bool(solver.curvatures) and tuned
-        calibration = Calibration(config.sampling, run.data, validated=validated)
         events = GradualRun(
             network,
             run,
             training,
-            calibration.sampler,
+            run.calibration(network).sampler,
             budget=budget,
             event=event,
             check=check,
@@ -241,7 +236,7 @@ def _layer_event(network: nn.Module, run: Run) -> Event:
     """Return the event that prunes one layer after another, each time on other samples."""
 
     def event(budget: Budget, before: RunState, progress: Progress) -> RunState:
-        calibration = Calibration(run.config.sampling, run.data, validated=False)
+        calibration = run.calibration(network)
         given = [calibration.draw() for _ in range(len(before.records) + 1)][-1]
         stage = LayerStage(network, run, calibration, given, progress=progress)
         with state_kept(network):

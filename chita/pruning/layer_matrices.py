@@ -148,7 +148,7 @@ def _without_shares(budget: Budget) -> InputError:
 def outlier_shares(
     layers: Mapping[str, Layer],
     blocks: Sequence[NetworkBlock],
-    run: Callable[[Any], object],
+    call: Callable[[Any], object],
     batches: Sequence[Any],
     progress: Progress | None = None,
 ) -> dict[str, float]:
@@ -160,7 +160,7 @@ def outlier_shares(
     Args:
         layers: by name.
         blocks: which hold them.
-        run: calls the network on a batch.
+        call: runs the network on a batch.
         batches: of calibration data; all are run once, through the whole dense network.
         progress: receives every batch.
     """
@@ -171,7 +171,7 @@ def outlier_shares(
         track(progress or Silent(), "outliers", len(batches), "batches") as shown,
     ):
         for batch in batches:
-            run(nested.map_tensors(torch.clone, batch))
+            call(nested.map_tensors(torch.clone, batch))
             shown.advance(1)
     found: dict[str, float] = {}
     for block in blocks:
@@ -204,8 +204,10 @@ def layers_cost(
     """
     layers = {layer.name: layer for layer in layers_of(model, layout)}
     blocks = network_blocks(model, layout.names)
-    grams = max(sum(_gram(layers[name]) for name in block.tensors) for block in blocks)
-    largest = max(_COPIES * _gram(layer) + 64 * layer.canonical.size for layer in layers.values())
+    grams = max(sum(_gram_bytes(layers[name]) for name in block.tensors) for block in blocks)
+    largest = max(
+        _COPIES * _gram_bytes(layer) + 64 * layer.canonical.size for layer in layers.values()
+    )
     copied = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
     machine = speed()
     collect = None
@@ -226,6 +228,6 @@ def layers_cost(
     }
 
 
-def _gram(layer: Layer) -> int:
+def _gram_bytes(layer: Layer) -> int:
     width = layer.canonical.size // (layer.groups * layer.outputs)
     return 8 * layer.groups * width**2

@@ -17,12 +17,11 @@ from chita.models.forward import failures_named
 from chita.models.mode import state_kept
 from chita.problem import GradientGram, InputGram
 from chita.progress import Progress
-from chita.pruning.calibration import Calibration, ValidationLoss, renew_batch_norms
+from chita.pruning.calibration import Calibration, ValidationLoss
 from chita.pruning.config import AUTO, OUTPUTS, Fisher, Memory, Quadratic, Stages
-from chita.pruning.layerwise import LayerwiseRun
+from chita.pruning.layerwise import LayerPruner
 from chita.pruning.result import PruneResult
 from chita.pruning.run import Run
-from chita.pruning.schedule import NORM_SAMPLES
 from chita.pruning.state import RunLog, RunState, Saved
 from chita.records import SolvedRecord, StageRecord
 from chita.solvers import Solver
@@ -54,12 +53,12 @@ def prunes_layers(solver: Solver, asked: bool | None) -> bool:
 
 @torch.inference_mode(False)
 def run_layers(run: Run) -> PruneResult:
-    """Prune the blocks of a network one after another; see `LayerwiseRun`.
+    """Prune the blocks of a network one after another; see `LayerPruner`.
 
     Raises as `chita.prune` does.
     """
     network, layout, config = run.worked_on(), run.layout, run.config
-    calibration = Calibration(config.sampling, run.data, validated=False)
+    calibration = run.calibration(network)
     given = calibration.draw()
     checkpoint = run.checkpoint_file(network, data=given.digest())
     with run.at_work(network, layout):
@@ -71,13 +70,12 @@ def run_layers(run: Run) -> PruneResult:
                 _restore(layers, layout, saved.mask, saved.done)
             log = RunLog(config.logger, layers=len(layers.solved))
 
-            def finished(done: LayerwiseRun) -> None:
+            def finished(done: LayerPruner) -> None:
                 log.log(layers=done.solved.values())  # first: what is saved is not done again
                 checkpoint.save(lambda: _saved(done, layout))
 
             layers.run(finished)
         state = stage.end(layers)
-        state.solved = layers.solved
         log.log(stages=state.records)
         checkpoint.remove()
     return run.result(network, state)
@@ -106,26 +104,23 @@ class LayerStage:
     ) -> None:
         config = run.config
         self._network, self._layout, self._config = network, run.layout, config
-        self._given, self._progress = given, progress
+        self._calibration, self._given, self._progress = calibration, given, progress
         self._device = network.get_parameter(run.layout.names[0]).device
         self._loss = config.sampling.loss_for(given.parts[0])
         self._norm_samples: Examples | None = None
         self._validation_loss: ValidationLoss | None = None
         if config.stages.bn_recalibrate and batch_norms(network):
-            self._norm_samples = calibration.some(NORM_SAMPLES)
-            samples = calibration.validation(network, self._device)
-            loss = samples and ValidationLoss(
-                network, run.layout, samples, config.sampling, renewable=True
-            )
+            self._norm_samples = calibration.norm_samples()
+            loss = calibration.validation_loss(renewable=True)
             if loss and (config.sampling.validation or _has_targets(loss)):
                 self._validation_loss = loss
 
-    def begin(self, budget: Budget, shares: dict[str, float] | None = None) -> LayerwiseRun:
-        """Return the run that prunes the layers; see `LayerwiseRun`."""
-        return LayerwiseRun(
+    def begin(self, budget: Budget, shares: dict[str, float] | None = None) -> LayerPruner:
+        """Return what prunes the layers; `shares` of outliers where they are known."""
+        return LayerPruner(
             self._network,
             self._layout,
-            run=lambda batch: _called(self._network, batch, self._loss),
+            call=lambda batch: _call(self._network, batch, self._loss),
             batches=[*self._given.to(self._device).batches(_BATCH)],
             shares=shares,
             budget=budget,
@@ -135,23 +130,19 @@ class LayerStage:
             progress=self._progress,
         )
 
-    def end(self, run: LayerwiseRun) -> RunState:
-        """Renew the statistics of batch norms after a run; return what it has reached."""
+    def end(self, layers: LayerPruner) -> RunState:
+        """Renew the statistics of batch norms after the layers; return what was reached."""
         normed = None
         if self._norm_samples is not None:
-            with run.timer.phase("batch_norm"):
-                normed = renew_batch_norms(
-                    self._network,
-                    self._norm_samples,
-                    self._config.sampling,
-                    self._validation_loss,
-                    self._device,
-                    self._progress,
+            with layers.timer.phase("batch_norm"):
+                normed = self._calibration.renew_batch_norms(
+                    self._norm_samples, self._validation_loss, self._progress
                 )
-        mask = self._layout.flatten(run.masks)
+        mask = self._layout.flatten(layers.masks)
         return RunState(
             mask=mask,
-            records=[_stage(run, mask, self._given.digest())],
+            records=[_record(layers, mask, self._given.digest())],
+            solved=layers.solved,
             samples=len(self._given),
             validation=len(self._validation_loss) if self._validation_loss else 0,
             loss=self._loss.name,
@@ -195,35 +186,35 @@ def _activation_limit(memory: Memory) -> int:
     return (available_memory() or 2_000_000_000) // 2 if asked is None else asked
 
 
-def _called(network: nn.Module, batch: Any, loss: Loss) -> None:
+def _call(network: nn.Module, batch: Any, loss: Loss) -> None:
     with failures_named(network, batch):
         loss.run(network, batch)
 
 
-def _saved(run: LayerwiseRun, layout: Layout) -> Saved:
-    """Return what a run has reached, for a checkpoint."""
-    done = {name: solved.model_dump(mode="json") for name, solved in run.solved.items()}
-    plain = {"solved": done, "seconds": run.timer.seconds, "shares": run.shares}
-    return Saved(mask=layout.flatten(run.masks), done=plain, others={})
+def _saved(layers: LayerPruner, layout: Layout) -> Saved:
+    """Return what was reached, for a checkpoint."""
+    done = {name: solved.model_dump(mode="json") for name, solved in layers.solved.items()}
+    plain = {"solved": done, "seconds": layers.timer.seconds, "shares": layers.shares}
+    return Saved(mask=layout.flatten(layers.masks), done=plain, others={})
 
 
-def _restore(run: LayerwiseRun, layout: Layout, mask: Tensor, plain: Any) -> None:
-    """Bring a run to where it was."""
-    run.masks.update({n: part.cpu() for n, part in layout.unflatten(mask).items()})
+def _restore(layers: LayerPruner, layout: Layout, mask: Tensor, plain: Any) -> None:
+    """Bring the layers to where they were."""
+    layers.masks.update({n: part.cpu() for n, part in layout.unflatten(mask).items()})
     found = plain["solved"].items()
-    run.solved.update({n: SolvedRecord.model_validate(solved) for n, solved in found})
-    run.timer.seconds.update(plain["seconds"])
+    layers.solved.update({n: SolvedRecord.model_validate(solved) for n, solved in found})
+    layers.timer.seconds.update(plain["seconds"])
 
 
-def _stage(run: LayerwiseRun, mask: Tensor, digest: str | None) -> StageRecord:
+def _record(layers: LayerPruner, mask: Tensor, digest: str | None) -> StageRecord:
     nnz = int(mask.sum())
-    statuses = {solved.status for solved in run.solved.values() if solved.status is not None}
+    statuses = {solved.status for solved in layers.solved.values() if solved.status is not None}
     return StageRecord(
         sparsity=1 - nnz / len(mask),
         nnz=nnz,
         status=statuses.pop() if len(statuses) == 1 else "iteration limit",
         iterations=0,
         data_hash=digest,
-        seconds=run.timer.seconds,
-        memory_mb=run.timer.memory_mb,
+        seconds=layers.timer.seconds,
+        memory_mb=layers.timer.memory_mb,
     )

@@ -34,7 +34,7 @@ _TRIES = 8
 
 
 @final
-class LayerwiseRun:
+class LayerPruner:
     """Prunes the layers of a network, in place, in the order in which it calls their blocks.
 
     All layers of a block (`chita.models.blocks`) are pruned on the inputs that they get while the
@@ -46,13 +46,13 @@ class LayerwiseRun:
         budget: of which every layer has its share.
         solver: of every layer's problem.
         ridge: λ as asked for, `RIDGE` for "auto".
-        run, batches, limit: as `chita.collect.chain.Chain` takes them.
+        call, batches, limit: as `chita.collect.chain.Chain` takes them.
         progress: receives every block.
         shares: of outliers, where a budget goes by them and they are known already.
 
     A layer that is never called is left dense; so is one that saw fewer inputs than it has inputs
     to weigh, where others of its block saw enough (an expert that few tokens are sent to). λ is
-    raised by factors of 10 where a system cannot be solved with it. The records tell of all three.
+    raised by factors of 10 where a system cannot be solved with it. The records show all three.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class LayerwiseRun:
         budget: Budget,
         solver: Solver,
         ridge: float | str,
-        run: Callable[[Any], object],
+        call: Callable[[Any], object],
         batches: Sequence[Any],
         limit: int,
         progress: Progress,
@@ -78,13 +78,13 @@ class LayerwiseRun:
         self.shares = shares
         if isinstance(budget, ByOutliers):
             blocks = tuple(self._blocks.values())
-            self.shares = shares or outlier_shares(self._layers, blocks, run, batches, progress)
+            self.shares = shares or outlier_shares(self._layers, blocks, call, batches, progress)
             budget = replace(budget, shares=self.shares)
         constraints = constraints_of(budget, layers)
         self._constraints = dict(zip(self._layers, constraints, strict=True))
         modules = {name: network.get_submodule(name) for name in self._blocks}
         with track(progress, "order of blocks", len(modules), "blocks"):
-            self._chain = Chain(modules, run, batches, limit)
+            self._chain = Chain(modules, call, batches, limit)
             progress.advance(len(self._chain.order))
         self.masks = {
             name: torch.ones(shape, dtype=torch.bool)
@@ -93,15 +93,15 @@ class LayerwiseRun:
         self.solved: dict[str, SolvedRecord] = {}
         self.timer = PhaseTimer({"collect": 0.0, "solve": 0.0})
 
-    def run(self, finished: Callable[[LayerwiseRun], None] = lambda _: None) -> None:
+    def run(self, finished: Callable[[LayerPruner], None] = lambda _: None) -> None:
         """Prune all layers that `solved` lacks; `finished` is called after each block."""
         order = self._chain.order
-        left = sum(self._blocks[name].tensors[0] not in self.solved for name in order)
+        left = sum(not self._is_done(self._blocks[name]) for name in order)
         began, blocks = time.perf_counter(), left
         for place, name in enumerate(order):
             block = self._blocks[name]
             task = f"{name or 'the network'}, {place + 1} of {len(order)}"
-            if block.tensors[0] not in self.solved:
+            if not self._is_done(block):
                 self._prune(block, task)
                 finished(self)
                 left -= 1
@@ -118,6 +118,9 @@ class LayerwiseRun:
         for block in self._blocks.values():
             for tensor in block.tensors:
                 self.solved.setdefault(tensor, SolvedRecord(inputs=0, skipped="is never called"))
+
+    def _is_done(self, block: NetworkBlock) -> bool:
+        return self.solved.keys() >= set(block.tensors)
 
     @property
     def _alike(self) -> bool:
@@ -147,7 +150,7 @@ class LayerwiseRun:
                     self._progress.report(name, {"error": solved.error})
 
     def _solve(self, layer: Layer, seen: Seen, most: int) -> SolvedRecord:
-        """Prune one layer, and tell what came of it."""
+        """Prune one layer, and return its record."""
         reason = _left_dense(seen, most)
         if reason is not None:
             return SolvedRecord(inputs=seen.count, skipped=reason)
@@ -158,7 +161,7 @@ class LayerwiseRun:
         )
         w_bar = layer.taken(read_weights(self._network, own))
         curvature = InputGram(seen.gram.to(w_bar.device), layer.outputs, dtype=w_bar.dtype)
-        problem, solution = self._solved(w_bar, curvature, self._constraints[layer.name]())
+        problem, solution = self._solution(w_bar, curvature, self._constraints[layer.name]())
         write_weights(self._network, own, layer.given(solution.weights))
         # Into memory that was there before: what lasts must not lie between what is given back.
         self.masks[layer.name].view(-1).copy_(layer.given(solution.mask))
@@ -175,10 +178,10 @@ class LayerwiseRun:
             ridge_raised=problem.ridge != self._ridge.of(curvature),
         )
 
-    def _solved(
+    def _solution(
         self, w_bar: Tensor, curvature: InputGram, constraint: Constraint
     ) -> tuple[LocalQuadratic, Solution]:
-        """The solution, at a larger λ where a system cannot be solved at that asked for."""
+        """Return the solution, at a larger λ where a system cannot be solved at that asked for."""
         ridge = self._ridge.of(curvature)
         mean = float(curvature.exact.diagonal(dim1=1, dim2=2).mean())
         for attempt in range(_TRIES):

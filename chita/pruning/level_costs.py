@@ -20,10 +20,10 @@ from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.models.prunable import read_weights, write_weights
 from chita.progress import Placed, Progress, track
-from chita.pruning.calibration import Calibration, StageSamples, ValidationLoss
+from chita.pruning.calibration import Calibration, StageSamples
 from chita.pruning.config import AUTO, Quadratic
 from chita.pruning.run import PruneConfig, Run
-from chita.pruning.stage_problem import StageProblem, TrueLoss
+from chita.pruning.stage_problem import LossAt, StageProblem
 from chita.pruning.tuning import Tuner, settle
 from chita.records import finite
 from chita.solvers import Solver
@@ -98,17 +98,15 @@ class LevelSearch:
         self._network, self._layout, self._solver = network, layout, solver
         plain = replace(config.quadratic, first_order=0.0)
         self._quadratic, self._structure = settle(plain, sampling.fisher.structure, solver)
-        self._device = network.get_parameter(layout.names[0]).device
-        self._calibration = Calibration(sampling, data, validated=True)
-        samples = self._calibration.validation(network, self._device)
-        if samples is None:
+        self._calibration = Calibration(sampling, data, network, layout, validated=True)
+        renews = config.stages.bn_recalibrate and bool(batch_norms(network))
+        loss = self._calibration.validation_loss(renewable=renews)
+        if loss is None:
             raise InputError(
                 "What pruning a tensor costs is the loss on validation samples, and "
                 "`validation` is 0. Allow some, or give levels of sparsity that are known."
             )
-        self._loss_name = sampling.loss_for(samples.parts[0]).name
-        renews = config.stages.bn_recalibrate and bool(batch_norms(network))
-        self._loss = ValidationLoss(network, layout, samples, sampling, renewable=renews)
+        self._loss = loss
 
     def run(self, sparsities: Sequence[float], progress: Progress) -> LevelCosts:
         """Measure every tensor at two sparsities or more, rising, the first of them 0."""
@@ -116,10 +114,7 @@ class LevelSearch:
         w_bar = read_weights(self._network, self._layout)
         samples, collected = None, None
         if self._solver.curvatures:
-            given = self._calibration.draw()
-            samples, collected = self._calibration.collect(
-                given, self._network, self._layout, self._device, progress
-            )
+            samples, collected = self._calibration.collect(self._calibration.draw(), 0, progress)
         measuring = time.perf_counter()
         self._loss.check()
         dense = self._loss(w_bar)
@@ -147,7 +142,7 @@ class LevelSearch:
         return LevelCosts(
             levels=found,
             dense=dense,
-            loss=self._loss_name,
+            loss=self._loss.name,
             validation=len(self._loss),
             samples=samples,
             count=0 if collected is None else collected.rows.n,
@@ -189,7 +184,7 @@ class _Tensor:
     solver: Solver
     quadratic: Quadratic
     structure: str
-    loss: TrueLoss
+    loss: LossAt
 
     def pruned_loss(self, sparsity: float) -> float | None:
         """Return the loss with that share removed, None where no system can be solved."""

@@ -13,21 +13,53 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
+import torch
 from torch import nn
 
 from chita.errors import NumericalError
 from chita.pruning.config import FULL, OUTPUTS
+from chita.pruning.level_costs import with_levels
+from chita.pruning.result import PruneResult
+from chita.pruning.run import Run
 from chita.pruning.stages import StageLoop
-from chita.pruning.state import RunState
+from chita.pruning.state import Chosen, RunLog, RunState, Saved
 from chita.pruning.tuning import COARSE, FIRST_RIDGE, climb, is_better, known, tolerance
 from chita.records import TrialRecord, finite
 
 _STAGES = 3  # of a pilot at most, and at most about a third of all
 _CLIMBS = 4  # of λ in one direction at most
 _HOPELESS = 0.05  # share by which a pilot is behind the best after as many stages
+
+
+@torch.inference_mode(False)
+def run_stages(run: Run) -> PruneResult:
+    """Prune in stages, after pilot runs where λ is to be chosen; also the path of refitting."""
+    network, config = run.worked_on(), run.config
+    several = config.stages.number > 1  # one stage has no finished part to keep
+    checkpoint = run.checkpoint_file(network, wanted=several)
+    with run.at_work(network, run.layout):
+        budget, searching = with_levels(run, network)
+        loop = StageLoop(network, run, budget)
+        # After the loop was made, since labels of validation may be drawn from the dense network,
+        # which this overwrites.
+        saved = checkpoint.load()
+        state = RunState.begin(network, run.layout)
+        if saved is not None:
+            state = RunState.of(saved.mask, saved.done, saved.others)
+        log = RunLog(config.logger, stages=len(state.records))
+
+        def finished(state: RunState) -> None:
+            log.log(stages=state.records)  # first: what is saved is not done again
+            checkpoint.save(
+                lambda: Saved(mask=state.mask, done=state.plain(), others=state.tensors())
+            )
+
+        state = run_loop(loop, state, finished)
+        checkpoint.remove()
+    return run.result(network, state, budget=budget, searching=searching)
 
 
 def run_loop(
@@ -61,9 +93,9 @@ def run_pilots(loop: StageLoop, state: RunState) -> RunState:
         own = sum(sum(record.seconds.values()) for record in best.state.records)
         seconds = {"pilot": max(0.0, time.perf_counter() - began - own)}
         return _preceded(best.state, trials, seconds)
-    choice = None if best is None else {"ridge": best.ridge, "structure": best.structure}
+    choice = None if best is None else Chosen(ridge=best.ridge, structure=best.structure)
     spent = {"pilot": time.perf_counter() - began}
-    return replace(state, choice=choice, trials=trials, spent=spent)
+    return state.model_copy(update={"choice": choice, "trials": trials, "spent": spent})
 
 
 @final
@@ -99,7 +131,7 @@ class _Pilots:
         if first is None:
             return None
         ridge, structure = first.ridge, asked
-        free = self._loop.tuner.state["structure"] is None
+        free = self._loop.tuner.choice.structure is None
         if free and self._better(self._loss(ridge, OUTPUTS), self._loss(ridge, FULL)):
             structure = OUTPUTS
         ridge = climb(
@@ -117,7 +149,7 @@ class _Pilots:
         loop = self._loop.copied(ridge, structure, f"pilot run {len(self.trials) + 1}: ")
         try:
             state = loop.run(
-                replace(self._state, records=[]),
+                self._state.model_copy(update={"records": []}),
                 until=lambda s: len(s.records) == self._stages or self._hopeless(s),
             )
         except NumericalError:
@@ -167,4 +199,5 @@ def _preceded(
     """Return the stages of a pilot, the first with all trials and the time of the other pilots."""
     first = state.records[0]
     before = {"trials": (*trials, *first.trials), "seconds": {**seconds, **first.seconds}}
-    return replace(state, records=[first.model_copy(update=before), *state.records[1:]])
+    records = [first.model_copy(update=before), *state.records[1:]]
+    return state.model_copy(update={"records": records})

@@ -24,11 +24,12 @@ from chita.models.prunable import prunable_layout, read_weights
 from chita.models.targets import Decision, decide
 from chita.models.wrappers import unwrapped
 from chita.pruning.calibration import Sampling, check_samples
-from chita.pruning.config import Fisher, Memory, Quadratic, check_groups
+from chita.pruning.config import Fisher, Memory, Quadratic
 from chita.pruning.layer_matrices import check_layers, gram_bytes, layers_cost, layers_of
-from chita.pruning.opening import check_options
-from chita.pruning.run import layout_for
-from chita.pruning.schedule import Stages
+from chita.pruning.layer_stage import prunes_layers
+from chita.pruning.opening import check_config
+from chita.pruning.run import PruneConfig, layout_for
+from chita.pruning.schedule import Stages, as_stages
 from chita.records import peak_rss_mb
 from chita.reports.notebook import as_html
 from chita.solvers import Solver
@@ -188,72 +189,76 @@ def plan(
     >>> plan(nn.Linear(3, 2), sparsity=0.5, solver="magnitude").kept
     3
     """
-    network, method = unwrapped(model), make_solver(solver)
-    staged = stages if isinstance(stages, Stages) else Stages(stages)
-    check_groups(fisher=fisher, quadratic=quadratic, memory=memory, training=training)
-    sampling = Sampling(fisher=fisher, validation=validation, loss=loss)
-    layout = prunable_layout(network, targets, ignore)
-    asked = None if budget is None and sparsity is None else as_budget(budget, sparsity)
-    layered = check_options(asked, method, staged, fisher, quadratic, layerwise)
-    if data is not None and method.curvatures:
+    config = PruneConfig(
+        budget=None if budget is None and sparsity is None else as_budget(budget, sparsity),
+        solver=make_solver(solver),
+        stages=as_stages(stages),
+        fisher=fisher,
+        quadratic=quadratic,
+        training=training,
+        layerwise=layerwise,
+        memory=memory,
+        validation=validation,
+        targets=targets,
+        ignore=ignore,
+        loss=loss,
+    )
+    return plan_of(model, data, config)
+
+
+def plan_of(model: nn.Module, data: Data | None, config: PruneConfig) -> Plan:
+    """Return the plan of a run, which may have no budget; see `plan`."""
+    check_config(config)
+    network, solver, sampling = unwrapped(model), config.solver, config.sampling
+    layered = prunes_layers(solver, config.layerwise)
+    layout = prunable_layout(network, config.targets, config.ignore)
+    if data is not None and solver.curvatures:
         check_samples(sampling, as_examples(data) or data)
-    layout, kept, limits = _budgeted(asked, layout, network, data, loss, layered=layered)
-    samples, rows = sampling.count, sampling.count if method.curvatures and not layered else 0
-    collected, rows = rows, rows * (1 + min(fisher.history, staged.number - 1))
+    layout, kept, limits = _budgeted(config, layout, network, data, layered=layered)
+    collected = sampling.count if solver.curvatures and not layered else 0
+    held = collected * (1 + min(config.fisher.history, config.stages.number - 1))
     wide = rows_type(network, layout)
-    each = rows * (sampling.storage or wide).itemsize  # bytes per weight
-    cost = _cost(network, data, sampling) if rows or layered or training else None
-    trained = _trained(training, data, cost)
-    events = 1 if training is None else training.events
+    each = held * (sampling.storage or wide).itemsize  # bytes per weight
+    needed = collected or layered or config.training
+    cost = _cost(network, data, sampling) if needed else None
     ruled = data is not None and isinstance(_loss(data, sampling), OutputLoss)
     factored = _factored(cost, sampling) if ruled else frozenset()
-    own = None if layered else (factored, each, rows * wide.itemsize)
-    tensors = tuple(_planned(d, own) for d in decide(network, targets, ignore))
+    own = None if layered else (factored, each, held * wide.itemsize)
+    tensors = tuple(_planned(d, own) for d in decide(network, config.targets, config.ignore))
+    events = 1 if config.training is None else config.training.events
     if layered:
-        return Plan(
-            tensors=tensors,
-            prunable=layout.size,
-            kept=kept,
-            limits=limits,
-            free_bytes=available_memory(),
-            train_seconds=trained,
-            layerwise=True,
-            **layers_cost(network, layout, method, cost, samples, events),
-        )
-    stored = sum(tensor.bytes for tensor in tensors)
-    size, count = layout.size, events * staged.number
-    collect, _ = _seconds(method, sampling, cost, collected, size, kept or size)
-    _, solve = _seconds(method, sampling, cost, rows, size, kept or size)
-    if collect is not None:
-        collect = count * collect + (0 if ruled else _FUNC_SECONDS)
+        spent = layers_cost(network, layout, solver, cost, sampling.count, events)
+    else:
+        count, stored = events * config.stages.number, sum(tensor.bytes for tensor in tensors)
+        collect = _collect_seconds(sampling, cost, collected)
+        solve = _solve_seconds(solver, held, layout.size, kept or layout.size)
+        spent = {
+            "samples": held,
+            "gradient_bytes": stored,
+            "peak_bytes": _peak(network, sampling, cost, held, layout, ruled, stored),
+            "collect_seconds": collect and count * collect + (0 if ruled else _FUNC_SECONDS),
+            "solve_seconds": count * solve,
+        }
     return Plan(
         tensors=tensors,
         prunable=layout.size,
         kept=kept,
         limits=limits,
-        samples=rows,
-        gradient_bytes=stored,
-        peak_bytes=_peak(network, sampling, cost, rows, layout, ruled, stored),
         free_bytes=available_memory(),
-        collect_seconds=collect,
-        solve_seconds=count * solve,
-        train_seconds=trained,
+        train_seconds=_trained(config.training, data, cost),
+        layerwise=layered,
+        **spent,
     )
 
 
 def _budgeted(
-    budget: Budget | None,
-    layout: Layout,
-    network: nn.Module,
-    data: Data | None,
-    loss: LossLike,
-    *,
-    layered: bool,
+    config: PruneConfig, layout: Layout, network: nn.Module, data: Data | None, *, layered: bool
 ) -> tuple[Layout, int | None, tuple[Limit, ...]]:
     """The layout with what a budget needs, what the budget keeps, and its limits."""
+    budget = config.budget
     if budget is None:
         return layout, None, ()
-    layout = layout_for(budget, layout, network, data, loss)
+    layout = layout_for(budget, layout, network, data, config.loss)
     if layered:
         check_layers(budget, layers_of(network, layout))
         return layout, budget.kept(layout), ()
@@ -271,9 +276,9 @@ def _trained(training: Training | None, data: Data | None, cost: Cost | None) ->
     return 3 * cost.flops * samples / (EFFICIENCY * speed().flops)
 
 
-def _planned(decision: Decision, rows: tuple[frozenset[str], int, int] | None) -> PlannedTensor:
-    """What happens to one parameter; without `rows` its bytes are those of a Gram matrix."""
-    size = gram_bytes(decision.shape) if rows is None else _bytes(decision, *rows)
+def _planned(decision: Decision, held: tuple[frozenset[str], int, int] | None) -> PlannedTensor:
+    """What happens to one parameter; without `held` its bytes are those of a Gram matrix."""
+    size = gram_bytes(decision.shape) if held is None else _bytes(decision, *held)
     return PlannedTensor(
         name=decision.role.name,
         kind=decision.role.kind,
@@ -337,28 +342,31 @@ def _bytes(decision: Decision, factored: frozenset[str], each: int, each_factor:
     return math.prod(shape) * each
 
 
-def _seconds(
-    solver: Solver, sampling: Sampling, cost: Cost | None, rows: int, p: int, k: int
-) -> tuple[float | None, float]:
+def _collect_seconds(sampling: Sampling, cost: Cost | None, n: int) -> float | None:
+    """Seconds of collecting n gradients, None where no sample shows what the network costs."""
+    if not n or cost is None:
+        return None if n else 0.0
+    samples = n * sampling.fisher.samples_per_gradient
+    return _STARTED + 3 * cost.flops * samples / (EFFICIENCY * speed().flops)
+
+
+def _solve_seconds(solver: Solver, n: int, p: int, k: int) -> float:
+    """Seconds of a solve by n gradients of p weights, of which k are kept."""
+    if not n:
+        return 0.0
     machine = speed()
-    if not rows:
-        return 0.0, 0.0
-    collect = None
-    if cost is not None:
-        samples = rows * sampling.fisher.samples_per_gradient
-        collect = _STARTED + 3 * cost.flops * samples / (EFFICIENCY * machine.flops)
-    stream = 4 * rows * p / machine.stream
+    stream = 4 * n * p / machine.stream
     # A Gram on the smaller side, and a Cholesky factorisation of it in float64.
-    small, large = sorted((rows, k))
+    small, large = sorted((n, k))
     system = 2 * small**2 * large / machine.flops + small**3 / 3 / (machine.flops / 4)
-    return collect, solver.effort.streams * stream + solver.effort.systems * system
+    return solver.effort.streams * stream + solver.effort.systems * system
 
 
 def _peak(
     model: nn.Module,
     sampling: Sampling,
     cost: Cost | None,
-    rows: int,
+    n: int,
     layout: Layout,
     ruled: bool,
     stored: int,
@@ -367,7 +375,7 @@ def _peak(
     state = [*model.parameters(), *model.buffers()]
     copied = sum(t.numel() * t.element_size() for t in state if not is_lazy(t))
     now = resident_memory()
-    if not rows:
+    if not n:
         return int(now + copied + 32 * p)
     at_once = max(layout.counts) if ruled else p  # weights differentiated by
     each = sampling.fisher.samples_per_gradient
@@ -375,6 +383,6 @@ def _peak(
     activations = cost.activations if cost is not None else 0
     collecting = 3 * chunk * 4 * at_once + 2 * activations * chunk * each
     loaded = LOADED_LATER + (0 if ruled else _FUNC_LOADED)
-    solving = 3 * min(8192, p) * 4 * rows + 48 * min(rows, p) ** 2 + 128 * p
+    solving = 3 * min(8192, p) * 4 * n + 48 * min(n, p) ** 2 + 128 * p
     then = now + loaded + copied + stored + max(collecting, solving)
     return int(max(then, (peak_rss_mb() or 0.0) * 1e6))

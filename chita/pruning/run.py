@@ -23,9 +23,9 @@ from chita.logger import Logger, check_logger
 from chita.losses import LossLike, check_loss, make_loss
 from chita.models.mode import evaluation_mode, without_cache
 from chita.models.wrappers import uncompiled
-from chita.options import flat, plain
+from chita.options import plain, values_of
 from chita.progress import Progress, Silent
-from chita.pruning.calibration import Sampling, loss_name
+from chita.pruning.calibration import Calibration, Sampling, loss_name
 from chita.pruning.config import (
     Checkpoint,
     Fisher,
@@ -38,6 +38,7 @@ from chita.pruning.config import (
 )
 from chita.pruning.result import PruneResult, flops, layer_records, levels_of
 from chita.pruning.state import CheckpointFile, RunState
+from chita.pruning.tuning import is_tuned, settle
 from chita.records import RunRecord, TrainingRecord, peak_rss_mb, versions
 from chita.solvers import Solver
 from chita.solvers.named import solver_name, solver_options
@@ -94,6 +95,19 @@ class PruneConfig:
             fisher=self.fisher, validation=self.validation, seed=self.seed, loss=self.loss
         )
 
+    @property
+    def settled(self) -> tuple[Quadratic, str]:
+        """λ, s and τ, and the structure, plain where this solver leaves nothing to choose."""
+        return settle(self.quadratic, self.fisher.structure, self.solver)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether some of these are chosen by validation samples.
+
+        Raises `InputError` where a structure is asked for that the solver does not take.
+        """
+        return is_tuned(*self.settled) and bool(self.solver.curvatures)
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +133,18 @@ class Run:
     def worked_on(self) -> nn.Module:
         """Return the network to work on: a copy, unless it is pruned in place."""
         return self.network if self.config.inplace else copied(self.network)
+
+    def calibration(self, network: nn.Module) -> Calibration:
+        """Return the samples of the run, for the network to work on."""
+        solver = self.config.solver
+        asks = self.config.is_tuned or (bool(solver.curvatures) and solver.asks_loss)
+        return Calibration(
+            self.config.sampling,
+            self.data,
+            network,
+            self.layout,
+            validated=asks and not self.layerwise,
+        )
 
     def checkpoint_file(
         self, network: nn.Module, *, wanted: bool = True, **others: Any
@@ -160,10 +186,10 @@ class Run:
         groups = (config.stages, config.sampling, config.fisher, config.quadratic, config.memory)
         asked: dict[str, Any] = {**self.others, **self._budget}
         for group in groups:
-            asked |= flat(group)
+            asked |= values_of(group)
         asked["layerwise"] = self.layerwise
         asked["loss"] = loss_name(config.loss)
-        asked["training"] = flat(config.training) if config.training else None
+        asked["training"] = values_of(config.training) if config.training else None
         return {name: plain(value) for name, value in asked.items()}
 
     @property
@@ -173,7 +199,7 @@ class Run:
             return {}
         words = self.budget.words
         own = {} if words else {"budget": repr(self.budget)}
-        return {**flat(BudgetOptions()), **words, **own}
+        return {**values_of(BudgetOptions()), **words, **own}
 
     def result(
         self,

@@ -101,6 +101,11 @@ class Stages(Options, kw_only=False):
         return (*self.schedule[:-1], final)
 
 
+def as_stages(stages: int | Stages) -> Stages:
+    """Return stages, of which a number alone may be given."""
+    return stages if isinstance(stages, Stages) else Stages(stages)
+
+
 def _schedule(schedule: Any) -> str | tuple[float, ...]:
     """A schedule by its name, or as sparsities, which the command line gives as a text."""
     if isinstance(schedule, str) and any(c.isdigit() for c in schedule):

@@ -16,15 +16,14 @@ from chita.data.batches import Data
 from chita.data.examples import as_examples
 from chita.errors import InputError
 from chita.exports.run_folder import write_sensitivity
-from chita.layout import Layout
 from chita.losses import LossLike
 from chita.models.mode import evaluation_mode, without_cache
 from chita.models.prunable import prunable_layout
 from chita.models.wrappers import uncompiled, unwrapped
-from chita.options import flat, plain
+from chita.options import plain, values_of
 from chita.problem import GradientGram
 from chita.progress.display import ProgressLike, progress_of
-from chita.pruning.calibration import Sampling, loss_name
+from chita.pruning.calibration import loss_name
 from chita.pruning.config import (
     AUTO,
     SPARSITIES,
@@ -33,14 +32,13 @@ from chita.pruning.config import (
     Stages,
     check_one_stage,
 )
-from chita.pruning.level_costs import LevelCosts, LevelSearch
+from chita.pruning.level_costs import LevelSearch
 from chita.pruning.result import levels_of
 from chita.pruning.run import PruneConfig, copied
 from chita.pruning.tuning import settle
-from chita.records import LevelRecord, peak_rss_mb, versions
+from chita.records import LevelRecord, TensorRecord, peak_rss_mb, versions
 from chita.reports.notebook import html_of_sensitivity
-from chita.sensitivity_record import SensitivityRecord, TensorRecord
-from chita.solvers import Solver
+from chita.sensitivity_record import SensitivityRecord
 from chita.solvers.named import SolverLike, make_solver, solver_name, solver_options
 
 
@@ -93,7 +91,6 @@ class Sensitivity:
         write_sensitivity(Path(path), self.record, force=force)
 
 
-@torch.inference_mode(False)
 def sensitivity(
     model: nn.Module,
     data: Data,
@@ -150,45 +147,81 @@ def sensitivity(
     >>> [(level.sparsity, level.loss) for level in found.levels]
     [(0.0, 0.0), (0.5, 0.0)]
     """
-    began = time.perf_counter()
     config = PruneConfig(
         solver=make_solver(solver, seed=seed),
         stages=stages,
         fisher=fisher,
         quadratic=quadratic,
         validation=validation,
+        targets=targets,
+        ignore=ignore,
         loss=loss,
         seed=seed,
+        progress=progress_of(progress),
     )
-    check_one_stage(stages, fisher, "sensitivity")
-    tried = check_sensitivity(sparsities, config.solver, config.sampling, quadratic)
+    return sensitivity_of(model, data, config, sparsities)
+
+
+@torch.inference_mode(False)
+def sensitivity_of(
+    model: nn.Module, data: Data, config: PruneConfig, sparsities: Sequence[float]
+) -> Sensitivity:
+    """Prune each tensor by itself to several sparsities; see `sensitivity`."""
+    began = time.perf_counter()
+    check_one_stage(config.stages, config.fisher, "sensitivity")
+    tried = _checked(sparsities, config)
     network = unwrapped(model)
-    layout = prunable_layout(network, targets, ignore)
+    layout = prunable_layout(network, config.targets, config.ignore)
     network = copied(network, "Give a network that copy.deepcopy copies.")
     with evaluation_mode(network), uncompiled(network), without_cache(network):
         search = LevelSearch(network, layout, as_examples(data) or data, config)
-        found = search.run((0.0, *tried), progress_of(progress))
-    asked = {
-        **{"sparsities": tried, "targets": targets, "ignore": ignore},
-        **flat(config.sampling),
-        **flat(fisher),
-        **flat(replace(quadratic, first_order=0.0)),
-        "bn_recalibrate": stages.bn_recalibrate,
-        "loss": loss_name(loss),
-    }
-    settings = {name: plain(value) for name, value in asked.items()}
-    seconds = time.perf_counter() - began
-    record = _record(network, layout, found, tried, config, settings, seconds)
+        found = search.run((0.0, *tried), config.progress)
+    samples, weighting = found.samples, None
+    if samples is not None:
+        weighting = "improved" if samples.improved else "empirical"
+    tensors = zip(layout.names, layout.shapes, layout.counts, strict=True)
+    record = SensitivityRecord(
+        solver=solver_name(config.solver),
+        options=solver_options(config.solver),
+        settings=_settings(config, tried),
+        model=type(network).__name__,
+        seed=config.seed,
+        samples=found.count,
+        samples_per_gradient=config.fisher.samples_per_gradient if found.count else 0,
+        data_hash=samples and samples.digest,
+        weighting=weighting,
+        validation=found.validation,
+        loss=found.loss,
+        dense_loss=found.dense,
+        sparsities=tried,
+        tensors=tuple(TensorRecord(name=n, shape=s, weights=c) for n, s, c in tensors),
+        levels=levels_of(found.levels),
+        seconds={**found.seconds, "total": time.perf_counter() - began},
+        peak_rss_mb=peak_rss_mb(),
+        versions=versions(),
+    )
     return Sensitivity(record=record)
 
 
-def check_sensitivity(
-    sparsities: Iterable[float], solver: Solver, sampling: Sampling, quadratic: Quadratic
-) -> tuple[float, ...]:
+def _settings(config: PruneConfig, sparsities: tuple[float, ...]) -> dict[str, Any]:
+    """Return what was asked for, by the names of the options."""
+    asked = {
+        **{"sparsities": sparsities, "targets": config.targets, "ignore": config.ignore},
+        **values_of(config.sampling),
+        **values_of(config.fisher),
+        **values_of(replace(config.quadratic, first_order=0.0)),
+        "bn_recalibrate": config.stages.bn_recalibrate,
+        "loss": loss_name(config.loss),
+    }
+    return {name: plain(value) for name, value in asked.items()}
+
+
+def _checked(sparsities: Iterable[float], config: PruneConfig) -> tuple[float, ...]:
     """Return the sparsities above 0, rising.
 
     Raises `InputError` for what no network and no data could make usable.
     """
+    solver, quadratic = config.solver, config.quadratic
     try:
         listed = [*sparsities]
     except TypeError:
@@ -209,7 +242,7 @@ def check_sensitivity(
             f"{solver_name(solver)} only prunes layer by layer, and no tensor by itself. Take "
             "chita, magnitude or another solver that `chita solvers` does not list for layers only."
         )
-    if sampling.validation == 0:
+    if config.validation == 0:
         raise InputError(
             "`validation` is 0, but the loss is measured on validation samples. Allow some, or "
             "leave it out."
@@ -219,40 +252,5 @@ def check_sensitivity(
             f"`first_order` is {quadratic.first_order!r}, but that term trains, and has no part "
             "here. Leave it out."
         )
-    settle(quadratic, sampling.fisher.structure, solver)
+    settle(quadratic, config.fisher.structure, solver)
     return rising
-
-
-def _record(
-    network: nn.Module,
-    layout: Layout,
-    found: LevelCosts,
-    sparsities: tuple[float, ...],
-    config: PruneConfig,
-    settings: dict[str, Any],
-    seconds: float,
-) -> SensitivityRecord:
-    samples, weighting = found.samples, None
-    if samples is not None:
-        weighting = "improved" if samples.improved else "empirical"
-    tensors = zip(layout.names, layout.shapes, layout.counts, strict=True)
-    return SensitivityRecord(
-        solver=solver_name(config.solver),
-        options=solver_options(config.solver),
-        settings=settings,
-        model=type(network).__name__,
-        seed=config.seed,
-        samples=found.count,
-        samples_per_gradient=config.fisher.samples_per_gradient if found.count else 0,
-        data_hash=samples and samples.digest,
-        weighting=weighting,
-        validation=found.validation,
-        loss=found.loss,
-        dense_loss=found.dense,
-        sparsities=sparsities,
-        tensors=tuple(TensorRecord(name=n, shape=s, weights=c) for n, s, c in tensors),
-        levels=levels_of(found.levels),
-        seconds={**found.seconds, "total": seconds},
-        peak_rss_mb=peak_rss_mb(),
-        versions=versions(),
-    )

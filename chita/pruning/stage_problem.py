@@ -26,7 +26,7 @@ from chita.problem import (
 from chita.pruning.config import FULL
 from chita.solvers.bso import costs
 
-TrueLoss = Callable[[Tensor], float]
+LossAt = Callable[[Tensor], float]
 """The mean loss of the network at weights (p,), on validation samples."""
 
 
@@ -103,7 +103,7 @@ class StageProblem:
         return float(along.mean() + 0.5 * along.square().mean()), increases
 
     def quadratic(
-        self, structure: str, ridge: float, scale: float, loss: TrueLoss | None = None
+        self, structure: str, ridge: float, scale: float, loss: LossAt | None = None
     ) -> LocalQuadratic:
         """Return the problem with this structure at λ and s; `loss` is the network's own.
 

@@ -16,19 +16,14 @@ from chita.errors import InputError
 from chita.layout import Layout
 from chita.models.mode import at_state, state_of
 from chita.models.prunable import read_weights, write_weights
-from chita.progress import RUN_SECONDS_LEFT, Placed, Progress, track
-from chita.pruning.calibration import (
-    Calibration,
-    StageSamples,
-    ValidationLoss,
-    renew_batch_norms,
-)
+from chita.progress import RUN_SECONDS_LEFT, Placed, track
+from chita.pruning.calibration import StageSamples
 from chita.pruning.config import AUTO
 from chita.pruning.run import Run
-from chita.pruning.schedule import NORM_SAMPLES, Stages
+from chita.pruning.schedule import Stages
 from chita.pruning.stage_problem import History, StageProblem
 from chita.pruning.state import PhaseTimer, RunState
-from chita.pruning.tuning import Tuner, is_tuned, settle
+from chita.pruning.tuning import Tuner
 from chita.records import StageRecord, finite, known_values
 from chita.training.batch_norm import batch_norms
 
@@ -64,28 +59,26 @@ class StageLoop:
     ) -> None:
         config = run.config
         self.network, self._run, self._begin, self._drawn = network, run, begin, drawn
-        self._layout, self._solver, self._sampling = run.layout, config.solver, config.sampling
+        self._layout, self._solver = run.layout, config.solver
         self._progress, self._budget = config.progress, budget
         self._constraints = _constraints(budget, config.stages, run.layout, begin)
-        structure = config.fisher.structure
-        self._quadratic, structure = settle(config.quadratic, structure, config.solver)
-        self._device = network.get_parameter(run.layout.names[0]).device
+        self._quadratic, structure = config.settled
         has_norms = config.stages.bn_recalibrate and run.data is not None
         self._renews = has_norms and bool(batch_norms(network))
         collects = bool(config.solver.curvatures)
         self._calibration = None
         if collects or self._renews:
-            tuned = is_tuned(self._quadratic, structure)
-            validated = collects and (tuned or config.solver.judges)
-            self._calibration = Calibration(config.sampling, run.data, validated=validated)
+            self._calibration = run.calibration(network)
             for _ in range(drawn if collects else 0):
                 self._calibration.draw()
-        self.validation_loss = self._validation_loss()
+        self.validation_loss = self._calibration and self._calibration.validation_loss(
+            renewable=self._renews
+        )
         self.tuner = Tuner(self._quadratic, structure, self.validation_loss, hold=hold)
         self._history = History(config.fisher.history)
         self._norm_samples: Examples | None = None
         if self._calibration and self._renews:
-            self._norm_samples = self._calibration.some(NORM_SAMPLES)
+            self._norm_samples = self._calibration.norm_samples()
 
     @property
     def stages(self) -> int:
@@ -168,16 +161,6 @@ class StageLoop:
             name = f"stage {done} of {stages}" if stages > 1 else "solve"
             self._progress.report(name, values)
 
-    def _validation_loss(self) -> ValidationLoss | None:
-        if self._calibration is None:
-            return None
-        samples = self._calibration.validation(self.network, self._device)
-        if samples is None:
-            return None
-        return ValidationLoss(
-            self.network, self._layout, samples, self._sampling, renewable=self._renews
-        )
-
     def _place(self, stage: int, *, again: bool = False) -> Placed:
         """Return the progress of a stage."""
         stages = self.stages
@@ -198,34 +181,33 @@ class StageLoop:
         timer = timer or PhaseTimer()
         if given is not None:
             with at_state(self.network, state.began[stage]):
-                _, collected = self._collected(given, self._place(stage, again=True))
+                _, collected = self._collected(given, stage, again=True)
             if collected is not None:
                 self._history.add(stage, collected)
         return timer
 
     def _collected(
-        self, given: Examples | None, progress: Progress
+        self, given: Examples | None, stage: int, *, again: bool = False
     ) -> tuple[StageSamples | None, Collected | None]:
         if given is None or self._calibration is None:
             return None, None
-        return self._calibration.collect(given, self.network, self._layout, self._device, progress)
+        place = self._place(stage, again=again)
+        return self._calibration.collect(given, self._drawn + stage, place)
 
     def _run_stage(
         self, state: RunState, given: Examples | None, constraint: Constraint, timer: PhaseTimer
     ) -> None:
         """Prune once more, in place: collect, tune, solve, step, write; add it to the state."""
-        self.tuner.trials = list(state.trials)
-        state.trials, state.spent = (), {}
-        progress = self._place(len(state.records))
         w_bar = read_weights(self.network, self._layout)
         began = state_of(self.network) if self._history.count else {}
-        samples, collected = self._collected(given, progress)
+        samples, collected = self._collected(given, len(state.records))
         timer.stop("collect")
         before = self.validation_loss(w_bar) if self.validation_loss else None
         fresh = StageProblem.of(w_bar, collected, self._layout, constraint)
         whole = self._history.below(collected) if collected else None
         stage = StageProblem.of(w_bar, whole, self._layout, constraint)
-        found = self._solved(state, stage, fresh, progress, timer)
+        found = self._solve(state, stage, fresh, timer)
+        state.trials, state.spent = (), {}  # the record of this stage has them
         if samples and collected:
             state.backends, state.loss = collected.backends, samples.loss.name
             state.samples = collected.rows.n
@@ -242,21 +224,17 @@ class StageLoop:
                 memory_mb=timer.memory_mb,
             )
         )
-        state.choice = self.tuner.state
+        state.choice = self.tuner.choice
         state.validation = len(self.validation_loss) if self.validation_loss else 0
 
-    def _solved(
-        self,
-        state: RunState,
-        stage: StageProblem,
-        fresh: StageProblem,
-        progress: Progress,
-        timer: PhaseTimer,
+    def _solve(
+        self, state: RunState, stage: StageProblem, fresh: StageProblem, timer: PhaseTimer
     ) -> dict[str, Any]:
         """Solve a stage, write its weights and return its record's fields on the solution."""
+        progress = self._place(len(state.records))
         remaining = 1 - (len(state.records) + 1) / self.stages
         with track(progress, "choose", 1, "problem"):
-            problem, scale = self.tuner.tune(stage, remaining, self._solver)
+            problem, scale = self.tuner.tune(stage, remaining, self._solver, state.trials)
             progress.advance(1)
         timer.stop("choose")
         # What a brief solve leaves undone is smaller than what the next stage's gradients change.
@@ -270,14 +248,9 @@ class StageLoop:
         predicted, increases = fresh.predicted(taken.weights)
         write_weights(self.network, self._layout, taken.weights)
         timer.stop("choose")
-        if self._norm_samples is not None:
-            state.batch_norm = renew_batch_norms(
-                self.network,
-                self._norm_samples,
-                self._sampling,
-                self.validation_loss,
-                self._device,
-                progress,
+        if self._calibration and self._norm_samples:
+            state.batch_norm = self._calibration.renew_batch_norms(
+                self._norm_samples, self.validation_loss, progress
             )
             timer.stop("batch_norm")
         state.mask, state.lower_bound = solution.mask, solution.lower_bound

@@ -7,11 +7,12 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -73,28 +74,38 @@ class PhaseTimer:
 
 
 @final
-@dataclass(kw_only=True)
-class RunState:
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What holds for all stages once it is chosen: the `ridge` λ, and the Fisher's `structure`."""
+
+    ridge: float | None
+    structure: str | None
+
+
+@final
+class RunState(BaseModel):
     """What the stages of a run have reached: all that the next one, and the record, need.
 
     Fields: `mask` (p,), True for all weights before the first stage; `began`, the network as it was
     when the gradients of the last stages were collected, where later ones use these; `records`, of
     all stages; `epochs` of training, and why it `stopped` early; `solved`, what came of each layer
-    where they are pruned one by one; `choice`, the state of the `Tuner`; `trials` and `spent`, what
-    was tried and how many seconds passed by phase before the next stage, whose record takes them
-    over; the others as in `RunRecord`, of the last stage.
+    where they are pruned one by one; `choice`, what was chosen for all stages; `trials` and
+    `spent`, what was tried and how many seconds passed by phase before the next stage, whose record
+    takes them over; the rest as in `RunRecord`, of the last stage.
     """
 
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
     mask: Tensor
-    began: dict[int, State] = field(default_factory=dict)
-    records: list[StageRecord] = field(default_factory=list)
-    epochs: list[EpochRecord] = field(default_factory=list)
+    began: dict[int, State] = {}
+    records: list[StageRecord] = []
+    epochs: list[EpochRecord] = []
     stopped: str | None = None
-    solved: Mapping[str, SolvedRecord] = field(default_factory=dict)
-    choice: dict[str, Any] | None = None
+    solved: dict[str, SolvedRecord] = {}
+    choice: Chosen | None = None
     trials: tuple[TrialRecord, ...] = ()
-    spent: dict[str, float] = field(default_factory=dict)
-    backends: dict[str, str] = field(default_factory=dict)
+    spent: dict[str, float] = {}
+    backends: dict[str, str] = {}
     loss: str | None = None
     weighting: str | None = None
     samples: int = 0
@@ -110,14 +121,7 @@ class RunState:
 
     def plain(self) -> dict[str, Any]:
         """Return all but the tensors as plain data."""
-        others = {"mask", "began", "records", "epochs", "solved", "batch_norm", "trials"}
-        names = {field.name for field in fields(RunState)} - others
-        return {
-            **{name: getattr(self, name) for name in sorted(names)},
-            "records": [record.model_dump(mode="json") for record in self.records],
-            "epochs": [record.model_dump(mode="json") for record in self.epochs],
-            "batch_norm": self.batch_norm and self.batch_norm.model_dump(mode="json"),
-        }
+        return self.model_dump(mode="json", exclude={"mask", "began"})
 
     def remember(self, stage: int, began: State, count: int) -> None:
         """Hold the network as it was before a stage, and before the last `count` stages only."""
@@ -134,17 +138,7 @@ class RunState:
         for name, tensor in (tensors or {}).items():
             stage, _, own = name.partition(".")
             began.setdefault(int(stage), {})[own] = tensor
-        normed = plain.pop("batch_norm")
-        records = [StageRecord.model_validate(record) for record in plain.pop("records")]
-        epochs = [EpochRecord.model_validate(record) for record in plain.pop("epochs")]
-        return cls(
-            mask=mask,
-            began=began,
-            records=records,
-            epochs=epochs,
-            batch_norm=normed and BatchNormRecord.model_validate(normed),
-            **plain,
-        )
+        return cls(mask=mask, began=began, **plain)
 
     @property
     def digest(self) -> str | None:

@@ -8,7 +8,7 @@ at all, and structure which entries of H are believed; samples that made no grad
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -19,7 +19,8 @@ from chita.constraints import Constraint
 from chita.errors import InputError, NumericalError
 from chita.problem import BlockGram, Curvature, LocalQuadratic
 from chita.pruning.config import AUTO, FULL, OUTPUTS, Quadratic, Ridge
-from chita.pruning.stage_problem import StageProblem, TrueLoss
+from chita.pruning.stage_problem import LossAt, StageProblem
+from chita.pruning.state import Chosen
 from chita.records import TrialRecord, finite
 from chita.solvers import Solution, Solver
 from chita.solvers.named import solver_name
@@ -50,7 +51,7 @@ def settle(quadratic: Quadratic, structure: str, solver: Solver) -> tuple[Quadra
             "full; leave it out, or use chita, bso, iht or cd. block-bso and woodfisher have "
             "blocks of their own: their option block_size."
         )
-    tuned = solver.chosen
+    tuned = solver.tunable
     plain = {
         name: value
         for name, value in _PLAIN.items()
@@ -141,7 +142,7 @@ class Tuner:
         self,
         quadratic: Quadratic,
         structure: str,
-        loss: TrueLoss | None,
+        loss: LossAt | None,
         *,
         hold: bool = False,
     ) -> None:
@@ -158,16 +159,20 @@ class Tuner:
         return self._structure or FULL
 
     @property
-    def state(self) -> dict[str, Any]:
-        """What the next stage needs to know, as plain data."""
-        return {"ridge": self._ridge, "structure": self._structure}
+    def choice(self) -> Chosen:
+        """What the next stages take over."""
+        return Chosen(ridge=self._ridge, structure=self._structure)
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over the `state` of another."""
-        self._ridge, self._structure = state["ridge"], state["structure"]
+    def restore(self, choice: Chosen) -> None:
+        """Take over the `choice` of another."""
+        self._ridge, self._structure = choice.ridge, choice.structure
 
     def tune(
-        self, stage: StageProblem, remaining: float, solver: Solver
+        self,
+        stage: StageProblem,
+        remaining: float,
+        solver: Solver,
+        trials: Iterable[TrialRecord] = (),
     ) -> tuple[LocalQuadratic, float]:
         """Return the problem of a stage, and s.
 
@@ -175,8 +180,9 @@ class Tuner:
             stage: what is known of it.
             remaining: share of the stages that come after this one.
             solver: of the stage, by whose results the structure is chosen where it is not yet.
+            trials: made for this stage before it, which come first in its record.
         """
-        self._tolerance = tolerance(remaining)
+        self._tolerance, self.trials = tolerance(remaining), list(trials)
         if stage.uninformed:
             return stage.quadratic(FULL, 0.0, 0.0, self._loss), 0.0
         ridge, scale = self._chosen(stage, self.structure, remaining)

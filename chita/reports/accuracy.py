@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -33,6 +33,12 @@ def flops_share(line: RunLine) -> float | None:
     if line.get("flops") is None or not line.get("dense_flops"):
         return None
     return float(line["flops"] / line["dense_flops"])
+
+
+def dense_level(lines: Iterable[RunLine]) -> tuple[float, str] | None:
+    """Return the measure of the dense network, if a run has it, as a chart marks it."""
+    known = (line.get("dense_metric") for line in lines)
+    return next(((value, "dense") for value in known if value is not None), None)
 
 
 @final

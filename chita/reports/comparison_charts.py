@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from chita.metrics import is_accuracy
-from chita.reports.accuracy import Cell, Table, make_table
+from chita.reports.accuracy import Cell, Table, dense_level, make_table
 from chita.reports.chart import Axis, Chart, Series
 from chita.reports.curves import curves
 from chita.reports.runs import Reported
 
 _COLUMNS = 12  # of a comparison by layers at most
-_REMOVED = Axis(label="share of the weights removed", scale="kept")
 
 
 def comparison(runs: Sequence[Reported]) -> tuple[Chart, ...]:
@@ -21,15 +20,13 @@ def comparison(runs: Sequence[Reported]) -> tuple[Chart, ...]:
     table = make_table(lines)
     charts: list[Chart | None] = []
     if table.cells:
-        known = (line.get("dense_metric") for line in lines)
-        dense = next((value for value in known if value is not None), None)
-        charts += [_measures(table, dense=dense), _seconds(table)]
+        charts += _against_removed(table, dense_level(lines))
         if any(line.get("epochs") for line in lines):
             charts += curves(lines)
-    return tuple(chart for chart in [*charts, _layers(runs)] if chart is not None)
+    return tuple(filter(None, [*charts, _layers(runs)]))
 
 
-def chart_of(table: Table, *, dense: float | None = None) -> Chart:
+def chart_of(table: Table, level: tuple[float, str] | None = None) -> Chart:
     """Return a chart of a table's means: against the budget, or with one budget against seconds.
 
     Against the budget each row is a line. Against seconds each row is a point; rows that differ
@@ -45,7 +42,7 @@ def chart_of(table: Table, *, dense: float | None = None) -> Chart:
         x=Axis(label="seconds", scale="log") if one else _budget(table),
         y=_measure(table.metric),
         series=_against_time(table) if one else _against_budget(table),
-        level=None if dense is None else (dense, "dense"),
+        level=level,
     )
 
 
@@ -64,16 +61,11 @@ def _budget(table: Table) -> Axis:
 
 
 def _against_budget(table: Table) -> tuple[Series, ...]:
+    numbers = {column: float(column.split()[-1]) for column in table.columns if ":" not in column}
+    rows = {row: table.of_row(row) for row in table.rows}
     return tuple(
-        _series(
-            row,
-            [
-                (float(column.split()[-1]), cell)
-                for column, cell in table.of_row(row).items()
-                if ":" not in column
-            ],
-        )
-        for row in table.rows
+        _means(row, [(number, own[column]) for column, number in numbers.items() if column in own])
+        for row, own in rows.items()
     )
 
 
@@ -84,47 +76,40 @@ def _against_time(table: Table) -> tuple[Series, ...]:
         shared, _, last = row.rpartition(", ")
         lines.setdefault(shared, {})[last] = cells[row]
     return tuple(
-        _series(shared, [(cell.seconds, cell) for cell in own.values()], labels=tuple(own))
+        _means(shared, [(cell.seconds, cell) for cell in own.values()], labels=tuple(own))
         for shared, own in lines.items()
     )
 
 
-def _series(name: str, places: Iterable[tuple[float, Cell]], **look: Any) -> Series:
+def _means(name: str, places: Sequence[tuple[float, Cell]], **look: Any) -> Series:
     """Means with their spreads, at the places of the cells on the axis."""
-    found = list(places)
-    spread = tuple(cell.spread or 0.0 for _, cell in found)
-    return Series.of(name, [(place, cell.mean) for place, cell in found], spread=spread, **look)
+    spread = tuple(cell.spread or 0.0 for _, cell in places)
+    return Series.of(name, [(place, cell.mean) for place, cell in places], spread=spread, **look)
 
 
-def _measures(table: Table, *, dense: float | None) -> Chart:
-    """The chart of all means against the share of weights removed."""
-    return Chart(
+def _against_removed(table: Table, level: tuple[float, str] | None) -> tuple[Chart, Chart]:
+    """The charts of all means, and of all seconds, against the share of weights removed."""
+    removed = Axis(label="share of the weights removed", scale="kept")
+    rows = {}
+    for row in table.rows:
+        cells = sorted(table.of_row(row).values(), key=lambda cell: cell.removed)
+        rows[row] = [(cell.removed, cell) for cell in cells]
+    measures = Chart(
         key="measures", title="What is lost for what is removed",
-        x=_REMOVED, y=_measure(table.metric),
-        series=tuple(
-            _series(row, [(cell.removed, cell) for cell in _by_removed(table, row)])
-            for row in table.rows
-        ),
-        level=None if dense is None else (dense, "dense"),
+        x=removed, y=_measure(table.metric), level=level,
+        series=tuple(_means(row, own) for row, own in rows.items()),
         note="Mean over seeds, with one standard deviation to each side. The axes are stretched "
         "where good results lie.",
     )  # fmt: skip
-
-
-def _by_removed(table: Table, row: str) -> list[Cell]:
-    return sorted(table.of_row(row).values(), key=lambda cell: cell.removed)
-
-
-def _seconds(table: Table) -> Chart:
-    """The seconds of every row against the share of weights removed."""
-    return Chart(
+    seconds = Chart(
         key="seconds", title="Seconds of pruning",
-        x=_REMOVED, y=Axis(label="seconds", scale="log"),
+        x=removed, y=Axis(label="seconds", scale="log"),
         series=tuple(
-            Series.of(row, [(cell.removed, cell.seconds) for cell in _by_removed(table, row)])
-            for row in table.rows
+            Series.of(row, [(place, cell.seconds) for place, cell in own])
+            for row, own in rows.items()
         ),
     )  # fmt: skip
+    return measures, seconds
 
 
 def _layers(runs: Sequence[Reported]) -> Chart | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chita.errors import InputError
-from chita.reports.accuracy import RunLine, column_of, order_of, row_of
+from chita.reports.accuracy import RunLine, column_of, dense_level, order_of, row_of
 from chita.reports.chart import Axis, Chart, Series
 
 
@@ -20,7 +20,6 @@ def curves(lines: Sequence[RunLine]) -> tuple[Chart, ...]:
     trained = [line for line in lines if line.get("metric") and len(points_of(line)) > 1]
     if not trained:
         raise InputError("There are no epochs to show: none of the runs has a table [training].")
-    dense = next((v for line in trained if (v := line.get("dense_metric")) is not None), None)
     panels: dict[str, dict[str, list[RunLine]]] = {}
     for line in trained:
         rows = panels.setdefault(column_of(line), {})
@@ -32,7 +31,7 @@ def curves(lines: Sequence[RunLine]) -> tuple[Chart, ...]:
             x=Axis(label="epochs", scale="count"),
             y=Axis(label=trained[0]["metric"]),
             series=tuple(c for row, runs in panels[name].items() for c in _curves(row, runs)),
-            level=None if dense is None else (dense, "dense"),
+            level=dense_level(trained),
         )
         for name in sorted(panels, key=order_of)
     )

@@ -26,10 +26,10 @@ def named_by_settings(runs: Sequence[Reported]) -> tuple[list[Reported], list[st
     classes: dict[str, list[Reported]] = {}
     for run in runs:
         classes.setdefault(row_of(run.line["run"]), []).append(run)
-    named = {id(run): _by_settings(run, own) for own in classes.values() for run in own}
     found: dict[tuple[Any, ...], Reported] = {}
     left: list[str] = []
-    for run in (named[id(run)] for run in runs):
+    for budgeted in runs:
+        run = _by_settings(budgeted, classes[row_of(budgeted.line["run"])])
         key = (row_of(run.line["run"]), column_of(run.line), json.dumps(run.line.get("seed")))
         if key in found:
             left.append(f"{found[key].source}: the same settings and seed as {run.source}.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from chita.reports.chart import Chart
 from chita.reports.picture import inline_svg
 
 
@@ -13,9 +12,6 @@ def rendered(template: str, **values: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - takes a while
     from markupsafe import Markup  # noqa: PLC0415
 
-    def svg(chart: Chart) -> Markup:
-        return Markup(inline_svg(chart))
-
     pages = Environment(
         loader=PackageLoader("chita.reports", "template"),
         autoescape=True,
@@ -23,4 +19,4 @@ def rendered(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return pages.get_template(template).render(svg=svg, **values)
+    return pages.get_template(template).render(svg=lambda own: Markup(inline_svg(own)), **values)

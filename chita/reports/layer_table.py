@@ -10,26 +10,19 @@ from chita.reports.layer_ranges import LayerRange, layer_ranges
 _WORST = 5
 
 
-def layer_columns(record: RunRecord) -> tuple[str, ...]:
-    """Return the heads of the columns; the error is there where layers were pruned one by one."""
-    error = ("error\n%",) if _solved(record) else ()
-    return ("layer", "shape", "weights", "kept", "removed\n%", "dead\noutputs", *error)
+def layer_table(record: RunRecord, *, every: bool) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the rows of the table.
 
-
-def layer_rows(record: RunRecord, *, every: bool) -> list[list[str]]:
-    """Return the rows of the table.
-
-    Of several layers in one row counts are sums, and shares go from the smallest to the largest.
+    The error is there where layers were pruned one by one. Of several layers in one row counts are
+    sums, and shares go from the smallest to the largest.
     """
     layers = record.layers
-    return [
-        _row(own, [layers[i] for i in own.members], _solved(record))
-        for own in _ranges(record, every=every)
-    ]
-
-
-def _solved(record: RunRecord) -> bool:
-    return any(layer.solved is not None for layer in record.layers)
+    head = ["layer", "shape", "weights", "kept", "removed\n%", "dead\noutputs"]
+    if any(layer.solved is not None for layer in layers):
+        head.append("error\n%")
+    ranges = _ranges(record, every=every)
+    rows = [_row(own.label, [layers[i] for i in own.members]) for own in ranges]
+    return head, [row[: len(head)] for row in rows]
 
 
 def worst_layers(record: RunRecord, *, every: bool) -> list[str]:
@@ -53,19 +46,17 @@ def _ranges(record: RunRecord, *, every: bool) -> list[LayerRange]:
     return layer_ranges([layer.name for layer in record.layers], alike, every=every)
 
 
-def _row(own: LayerRange, layers: Sequence[LayerRecord], errors: bool) -> list[str]:
-    cells = [
-        own.label,
+def _row(name: str, layers: Sequence[LayerRecord]) -> list[str]:
+    errors = [error for layer in layers if (error := _error(layer)) is not None]
+    return [
+        name,
         "x".join(map(str, layers[0].shape)),
         f"{sum(layer.weights for layer in layers):,}",
         f"{sum(layer.kept for layer in layers):,}",
         _range([layer.removed for layer in layers], "%.2f"),
         f"{sum(layer.dead_outputs for layer in layers):,}",
+        "left dense" if _left(layers[0]) else _range(errors, "%.3f") if errors else "",
     ]
-    known = [error for layer in layers if (error := _error(layer)) is not None]
-    if not errors:
-        return cells
-    return [*cells, "left dense" if _left(layers[0]) else _range(known, "%.3f") if known else ""]
 
 
 def _range(values: Sequence[float], form: str) -> str:

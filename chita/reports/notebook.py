@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from chita.records import RunRecord
 from chita.reports.chart import Chart
 from chita.reports.html import rendered
-from chita.reports.layer_table import layer_columns, layer_rows
+from chita.reports.layer_table import layer_table
 from chita.reports.run_charts import charts_of, heat_of
 from chita.reports.runs import reported
 from chita.reports.summary import summary_of
@@ -25,8 +25,7 @@ def html_of(record: RunRecord) -> str:
     return as_html(
         f"{record.model}, {record.command}: {record.solver}",
         [*own.lost, *own.gained, *own.more, *own.not_gained],
-        layer_columns(record),
-        layer_rows(record, every=False),
+        *layer_table(record, every=False),
         [chart for chart in charts_of(run) if chart.key in _SHOWN],
     )
 

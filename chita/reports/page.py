@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, final
 
 from chita.metrics import number
@@ -16,17 +15,11 @@ from chita.reports.chart import Chart
 from chita.reports.comparison_charts import comparison
 from chita.reports.grouping import named_by_settings
 from chita.reports.html import rendered
-from chita.reports.layer_table import layer_columns, layer_rows
-from chita.reports.lines import write_text
+from chita.reports.layer_table import layer_table
 from chita.reports.run_charts import charts_of, heat_of
 from chita.reports.runs import Reading, Reported
 from chita.reports.summary import comparison_summary, summary_of
 from chita.sensitivity_record import SensitivityRecord
-
-_COLUMNS = (
-    *("run", "how", "budget", "removed %", "kept", "dense", "pruned"),
-    *("pruning, s", "memory, MB", "FLOPs left %", "objective Q", "gap %"),
-)
 
 
 @final
@@ -90,30 +83,22 @@ def _keyed(charts: Sequence[Chart], place: str) -> tuple[Chart, ...]:
     )
 
 
-def write_page(report: Report, path: Path) -> None:
-    """Write a page, whole or not at all.
-
-    Raises `InputError` without matplotlib, `OutputError` when it cannot be written.
-    """
-    write_text(path, page_of(report), "out")
-
-
 def page_of(report: Report) -> str:
     """Return a page as HTML. All that comes from runs is escaped.
 
     Raises `InputError` without matplotlib.
     """
+    cells = [_cells(run) for run, _ in report.runs]
     return rendered(
         "page.html",
         report=report,
         version=versions()["chita"],
-        columns=_COLUMNS,
-        rows=[_cells(run) for run, _ in report.runs],
+        columns=cells[0].keys() if cells else (),
+        rows=[own.values() for own in cells],
         subject=_subject,
         summary=summary_of,
         compared=comparison_summary,
-        layer_columns=layer_columns,
-        layer_rows=layer_rows,
+        layer_table=layer_table,
         again=_again,
     )
 
@@ -153,26 +138,24 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {n: _given(v) if isinstance(v, Mapping) else v for n, v in found.items()}
 
 
-def _cells(run: Reported) -> list[str]:
-    """Return the row of a run in the table of all, by `_COLUMNS`."""
-    line, share = run.line, flops_share(run.line)
-    gap = line.get("gap")
-    return [
-        run.name,
-        row_of(line["run"]),
-        column_of(line),
-        f"{100 * line['sparsity']:.2f}",
-        f"{line['nnz']:,.0f}",
-        *(
-            "" if value is None else number(run.metric or "", value)
-            for value in (line.get("dense_metric"), line.get("pruned_metric"))
-        ),
-        f"{pruning_seconds(line):.1f}",
-        _written(line.get("peak_rss_mb"), ",.0f"),
-        _written(share and 100 * share, ".1f"),
-        _written(line.get("objective"), ".4g"),
-        _written(gap and 100 * gap, ".2f"),
-    ]
+def _cells(run: Reported) -> dict[str, str]:
+    """Return the row of a run in the table of all, by column."""
+    line, share, gap = run.line, flops_share(run.line), run.line.get("gap")
+    dense, pruned = line.get("dense_metric"), line.get("pruned_metric")
+    return {
+        "run": run.name,
+        "how": row_of(line["run"]),
+        "budget": column_of(line),
+        "removed %": f"{100 * line['sparsity']:.2f}",
+        "kept": f"{line['nnz']:,.0f}",
+        "dense": "" if dense is None else number(run.metric or "", dense),
+        "pruned": "" if pruned is None else number(run.metric or "", pruned),
+        "pruning, s": f"{pruning_seconds(line):.1f}",
+        "memory, MB": _written(line.get("peak_rss_mb"), ",.0f"),
+        "FLOPs left %": _written(share and 100 * share, ".1f"),
+        "objective Q": _written(line.get("objective"), ".4g"),
+        "gap %": _written(gap and 100 * gap, ".2f"),
+    }
 
 
 def _written(value: float | None, form: str) -> str:

@@ -7,13 +7,14 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chita.errors import InputError, OutputError
-from chita.files import replacing
+from chita.errors import InputError, OutputError, failures_as
+from chita.files import check_file, replacing, writing
 from chita.reports.chart import Axis, Chart
 from chita.reports.shade import DARK, Shades
 
@@ -29,7 +30,6 @@ _ON_PAGE: Any = {
     **{"figure.facecolor": "none", "axes.facecolor": "none", "svg.fonttype": "none"},
     **dict.fromkeys(_INKED, _INK),
 }
-_MISSING = "A plot needs matplotlib: pip install matplotlib."
 _LONG = 44  # letters of a name that are written
 _WRITTEN = 12  # columns at most whose cells have room for a number
 
@@ -37,14 +37,10 @@ _WRITTEN = 12  # columns at most whose cells have room for a number
 def write_picture(charts: Sequence[Chart], path: Path) -> None:
     """Write charts side by side, whole or not at all.
 
-    Raises `InputError` without matplotlib, or when the file cannot be written.
+    Raises `InputError` without matplotlib, `OutputError` when the file cannot be written.
     """
-    kind = path.suffix.lstrip(".") or "png"
-    try:
-        with replacing(path) as draft:
-            draft.write_bytes(picture_of(charts, kind))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} could not be written: {error}. Choose another path.") from None
+    with writing(path), replacing(path) as draft:
+        draft.write_bytes(picture_of(charts, path.suffix.lstrip(".") or "png"))
 
 
 def write_pictures(charts: Sequence[Chart], folder: Path) -> None:
@@ -52,12 +48,9 @@ def write_pictures(charts: Sequence[Chart], folder: Path) -> None:
 
     Raises `OutputError` when the folder cannot be made, and as `write_picture` does.
     """
-    try:
+    ask = "Choose another folder with `plots`."
+    with failures_as(OutputError, f"{folder} cannot hold plots", ask, of=OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot hold plots: {error}. Choose another folder with `plots`."
-        ) from None
     for chart in charts:
         for kind in ("png", "svg"):
             write_picture([chart], folder / f"{chart.key}.{kind}")
@@ -70,12 +63,11 @@ def picture_of(charts: Sequence[Chart], kind: str, look: Any = None) -> bytes:
 
     Raises `InputError` without matplotlib, `ValueError` for a kind that it does not know.
     """
-    try:
-        from cycler import cycler  # noqa: PLC0415 (optional)
-        from matplotlib import rc_context, rcParams  # noqa: PLC0415 (optional)
-        from matplotlib.figure import Figure  # noqa: PLC0415 (optional)
-    except ImportError:
-        raise InputError(_MISSING) from None
+    check_matplotlib()
+    from cycler import cycler  # noqa: PLC0415 (optional)
+    from matplotlib import rc_context, rcParams  # noqa: PLC0415 (optional)
+    from matplotlib.figure import Figure  # noqa: PLC0415 (optional)
+
     own: Any = {
         "axes.prop_cycle": cycler(linestyle=["-", "--"]) * rcParams["axes.prop_cycle"],
         "svg.hashsalt": charts[0].key,  # the same bits each time; no two charts share an id
@@ -125,19 +117,19 @@ def _legend(chart: Chart) -> tuple[int, int]:
 
 def _points(axes: Any, chart: Chart) -> None:
     for own in chart.series:
-        x, y = _placed(chart.x, own.x), _placed(chart.y, own.y)
+        x, y = _on_scale(chart.x, own.x), _on_scale(chart.y, own.y)
         axes.errorbar(x, y, yerr=own.spread, marker="o", markersize=4, capsize=2, label=own.name)
         for *place, label in zip(x, y, own.labels or (), strict=False):
             axes.annotate(label, place, (4, -9), textcoords="offset points", fontsize="x-small")
     if chart.level is not None:
-        (level,) = _placed(chart.y, chart.level[:1])
+        (level,) = _on_scale(chart.y, chart.level[:1])
         axes.axhline(level, color="grey", linestyle=":", label=chart.level[1])
     for letter, axis in (("x", chart.x), ("y", chart.y)):
         _scale(axes, letter, axis)
     axes.grid(alpha=0.3)
 
 
-def _placed(axis: Axis, values: Sequence[Any]) -> list[float]:
+def _on_scale(axis: Axis, values: Sequence[Any]) -> list[float]:
     """Return the places of values on the scale of matplotlib that an axis has."""
     most = _MOST.get(axis.scale)
     return list(values) if most is None else [most - value for value in values]
@@ -195,20 +187,26 @@ def _heat(axes: Any, chart: Chart) -> None:
             axes.text(column, row, chart.cell(value), **how)
 
 
-def _short(name: Any) -> str:
+def _short(name: str) -> str:
     """A name that leaves room for the plot: the beginning and the end of a long one."""
-    text = str(name)
-    return text if len(text) <= _LONG else f"{text[: _LONG // 2]}…{text[-_LONG // 2 + 1 :]}"
+    return name if len(name) <= _LONG else f"{name[: _LONG // 2]}…{name[-_LONG // 2 + 1 :]}"
+
+
+def check_matplotlib() -> None:
+    """Raise `InputError` where no plot can be made."""
+    if find_spec("matplotlib") is None:
+        raise InputError("A plot needs matplotlib: pip install matplotlib.")
 
 
 def check_picture(path: Path) -> None:
-    """Raise `InputError` where `write_picture` could not write to `path`, whatever it shows."""
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase  # noqa: PLC0415 (optional)
-    except ImportError:
-        raise InputError(_MISSING) from None
+    """Raise an error where `write_picture` could not write to `path`, whatever it shows.
+
+    That is an `InputError` without matplotlib and for a name of another kind, else `OutputError`.
+    """
+    check_matplotlib()
+    from matplotlib.backend_bases import FigureCanvasBase  # noqa: PLC0415 (optional)
+
     kinds = FigureCanvasBase.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in kinds:
         raise InputError(f"{path} is no kind of picture. Give a name in .png, .svg or .pdf.")
-    if not path.parent.is_dir() or path.is_dir():
-        raise InputError(f"{path} cannot be a file there. Give a path in a folder that exists.")
+    check_file(path, force=True)

@@ -29,7 +29,7 @@ def charts_of(run: Reported) -> tuple[Chart, ...]:
         *trained,
         heat_of(record.levels) if record.levels else None,
     )  # fmt: skip
-    return tuple(chart for chart in charts if chart is not None)
+    return tuple(filter(None, charts))
 
 
 def _bars(key: str, title: str, label: str, values: Mapping[str, float], note: str = "") -> Chart:

@@ -23,6 +23,7 @@ _SUBJECT = (
     *("image_size", "image_mean", "image_std", "length"),
 )
 _NO_JSON = "no JSON."
+_GIVE = "Give folders that chita prune wrote, or results of chita sweep."
 _OPEN = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 _Pattern = Annotated[str, Field(pattern=r"^\d+:\d+$")]
 
@@ -122,6 +123,10 @@ class Reading:
     skipped: tuple[str, ...] = ()
 
 
+_Found = Reported | tuple[str, SensitivityRecord] | str
+"""A run, a table of sensitivities with its name, or why there is neither."""
+
+
 def read_runs(paths: Sequence[Path]) -> Reading:
     """Return the runs of some paths: run folders, `record.json` files, results of sweeps (.jsonl).
 
@@ -130,28 +135,20 @@ def read_runs(paths: Sequence[Path]) -> Reading:
 
     Raises `InputError` where a path cannot be read at all, or no run is left.
     """
-    runs: list[Reported] = []
-    tables: list[tuple[str, SensitivityRecord]] = []
-    skipped: list[str] = []
+    found: list[_Found] = []
     for path in paths:
         single = path.is_dir() or path.suffix == ".json"
-        for found in [_recorded(path)] if single else _lines(path):
-            if isinstance(found, str):
-                skipped.append(found)
-            elif isinstance(found, tuple):
-                tables.append(found)
-            else:
-                runs.append(found)
+        found += [_recorded(path)] if single else _lines(path)
+    runs = [own for own in found if isinstance(own, Reported)]
+    tables = [own for own in found if isinstance(own, tuple)]
+    skipped = [own for own in found if isinstance(own, str)]
     if not runs and not tables:
         why = f" {skipped[0]}" if skipped else ""
-        raise InputError(
-            f"There is no run to report.{why} Give folders that chita prune wrote, or "
-            "results of chita sweep."
-        )
+        raise InputError(f"There is no run to report.{why} {_GIVE}")
     return Reading(runs=_named(runs), tables=tuple(tables), skipped=tuple(skipped))
 
 
-def _recorded(path: Path) -> Reported | tuple[str, SensitivityRecord] | str:
+def _recorded(path: Path) -> _Found:
     """The run, or the sensitivities, of a folder or of a record; or what is wrong with it."""
     file = path / RECORD if path.is_dir() else path
     name = (path.name if path.is_dir() else path.parent.name or path.stem) or str(path)
@@ -221,10 +218,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         absent = path.name == RECORD and path.parent.is_dir() and not path.exists()
         what = f"{path.parent} holds no {RECORD}" if absent else f"{path} holds no run"
-        raise InputError(
-            f"{what}: {error.strerror or error}. Give a folder that chita prune wrote, or "
-            "results of chita sweep."
-        ) from None
+        raise InputError(f"{what}: {error.strerror or error}. {_GIVE}") from None
 
 
 def _wrong(line: Any) -> str | None:

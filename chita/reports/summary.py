@@ -13,6 +13,10 @@ from chita.reports.facts import counted, facts_of
 from chita.reports.runs import Reported
 
 _RARE = 0.05  # chance of a difference, below which seeds do not explain it
+_SPEED = (
+    "Speed: nothing was timed here. Most runtimes multiply by zeros as by any number; fewer FLOPs "
+    "are no speed-up by themselves."
+)
 
 
 @final
@@ -29,6 +33,10 @@ class Summary:
 def summary_of(run: Reported) -> Summary:
     """Return the summary of one run."""
     line, record, left = run.line, run.record, flops_share(run.line)
+    size = (
+        "Size: a dense file holds zeros as it holds any number "
+        f"({4 * line['prunable'] / 1e6:.2f} MB for these weights in float32); it compresses better."
+    )
     gained = [
         f"{100 * line['sparsity']:.2f} % of the {line['prunable']:,} weights that could be removed "
         f"are zero; {line['nnz']:,} are kept, an exact count."
@@ -39,7 +47,7 @@ def summary_of(run: Reported) -> Summary:
     return Summary(
         gained=(*gained, *_dead(record)),
         lost=tuple(_lost(run)),
-        not_gained=tuple(_not_gained(line["prunable"])),
+        not_gained=(_SPEED, size),
         more=() if record is None else (*facts_of(record), *_machine(record)),
     )
 
@@ -88,17 +96,6 @@ def _surprise(record: RunRecord) -> Iterator[str]:
     )
 
 
-def _not_gained(prunable: int) -> Iterator[str]:
-    yield (
-        "Speed: nothing was timed here. Most runtimes multiply by zeros as by any number; fewer "
-        "FLOPs are no speed-up by themselves."
-    )
-    yield (
-        "Size: a dense file holds zeros as it holds any number "
-        f"({4 * prunable / 1e6:.2f} MB for these weights in float32); it compresses better."
-    )
-
-
 def _machine(record: RunRecord) -> Iterator[str]:
     if record.peak_rss_mb is not None:
         yield f"peak memory {record.peak_rss_mb:,.0f} MB"
@@ -115,7 +112,7 @@ def comparison_summary(runs: Sequence[Reported]) -> tuple[str, ...]:
     unmeasured = sum(run.line.get("pruned_metric") is None for run in runs)
     if unmeasured:
         found.append(f"{counted(unmeasured, 'run')} without a measure, only in the list.")
-    return (*found, next(_not_gained(runs[0].line["prunable"])))
+    return (*found, _SPEED)
 
 
 def _best(table: Table, column: str) -> str | None:

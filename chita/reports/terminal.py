@@ -11,45 +11,46 @@ from rich.table import Table
 from rich.text import Text
 
 from chita.metrics import number
-from chita.records import RunRecord
+from chita.progress.lines import say
+from chita.records import RunRecord, TensorRecord
 from chita.reports import accuracy
 from chita.reports.facts import facts_of, seconds_of
 from chita.reports.layer_ranges import layer_ranges
-from chita.reports.layer_table import layer_columns, layer_rows, worst_layers
+from chita.reports.layer_table import layer_table, worst_layers
 from chita.reports.shade import DARK, Shades
 from chita.runtimes.measured import Benchmark, Pair
-from chita.sensitivity_record import SensitivityRecord, TensorRecord
+from chita.sensitivity_record import SensitivityRecord
 
 LEFT, RIGHT, FOLD = "left", "right", "fold"
 _LEAST = 12  # characters of a line of a column that is folded
 _RED, _BLUE = (178, 24, 43), (33, 102, 172)  # of a loss that grows, and of one that falls
 _FEW = ("standard", "windows")  # terminals of 16 colours, which have no shades
 
-_Rows = Sequence[Sequence[str | Text]]
 
-
-def table_of(
+def print_table(
+    console: Console,
     columns: Mapping[str, str],
-    rows: _Rows,
+    rows: Sequence[Sequence[str | Text]],
     *,
-    last: Sequence[str | Text] = (),
     sections: Collection[int] = (),
     title: str | None = None,
     caption: str | None = None,
-) -> Table:
-    """Return a table whose numbers stay whole: only columns of the kind `FOLD` are folded.
+) -> None:
+    """Print a table whose numbers stay whole: only columns of the kind `FOLD` are folded.
+
+    Where the screen has no room for its numbers, its lines are longer.
 
     Args:
+        console: where it is printed.
         columns: the head of each, and `LEFT`, `RIGHT`, or `FOLD` for long names and sentences.
         rows: their cells.
-        last: a row below a line.
         sections: places of rows that have a line below them.
         title: above it, unfolded if there is room.
         caption: below it.
     """
     table = Table(title=title, caption=caption, min_width=cell_len(title or ""))
     for place, (head, kind) in enumerate(columns.items()):
-        widths = [cell_len(str(row[place])) for row in [*rows, last] if place < len(row)]
+        widths = [cell_len(str(row[place])) for row in rows]
         widest = max([0, *widths, *map(cell_len, head.splitlines())])
         table.add_column(
             head,
@@ -60,27 +61,10 @@ def table_of(
         )
     for place, row in enumerate(rows):
         table.add_row(*row, end_section=place in sections)
-    if last:
-        table.add_section()
-        table.add_row(*last)
-    return table
-
-
-def put(console: Console, table: Table) -> None:
-    """Print a table. Where the screen has no room for its numbers, its lines are longer."""
     least = sum(column.min_width or 0 for column in table.columns) + 3 * len(table.columns) + 1
     if least > console.width:
         table.width = least
     console.print(table, crop=False)
-
-
-def print_table(console: Console, columns: Mapping[str, str], rows: _Rows, **fields: Any) -> None:
-    """Print the table that `table_of` makes of these."""
-    put(console, table_of(columns, rows, **fields))
-
-
-def _say(console: Console, lines: Sequence[str]) -> None:
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
 def show_run(record: RunRecord, console: Console, *, all_layers: bool = False) -> None:
@@ -90,15 +74,15 @@ def show_run(record: RunRecord, console: Console, *, all_layers: bool = False) -
     """
     on = f" on {record.data}" if record.data else ""
     did = {"prune": f"pruned by {record.solver}", "refit": "refitted", "apply": "masked"}
-    columns = {**dict.fromkeys(layer_columns(record), RIGHT), "layer": FOLD}
+    head, rows = layer_table(record, every=all_layers)
+    columns = {**dict.fromkeys(head, RIGHT), "layer": FOLD}
     counts = (f"{record.prunable:,}", f"{record.nnz:,}", f"{100 * record.sparsity:.2f}")
     dead = f"{sum(layer.dead_outputs for layer in record.layers):,}"
-    last = ["all", "", *counts, dead, *[""] * (len(columns) - 6)]
+    last = ["all", "", *counts, dead, *[""] * (len(head) - 6)]
     title = f"{record.model}{on}, {did[record.command]}"
-    rows = layer_rows(record, every=all_layers)
-    print_table(console, columns, rows, last=last, title=title)
+    print_table(console, columns, [*rows, last], sections=[len(rows) - 1], title=title)
     worst = worst_layers(record, every=all_layers)
-    _say(console, [*worst, *_measures(record), *facts_of(record)])
+    say(console, "\n".join([*worst, *_measures(record), *facts_of(record)]))
 
 
 def _measures(record: RunRecord) -> list[str]:
@@ -153,7 +137,7 @@ def show_plan(
         f"predicted peak memory {plan['peak_bytes'] / 1e6:,.0f} MB{available}",
         f"predicted time: {_predicted(plan)}",
     ]
-    _say(console, lines)
+    say(console, "\n".join(lines))
 
 
 def _predicted(plan: Mapping[str, Any]) -> str:
@@ -186,7 +170,7 @@ def show_export(found: Mapping[str, Any], console: Console) -> None:
         f"{found['bytes'] / 1e6:,.3f} MB, {share:.3f} of the dense tensors",
         f"read again: {found['nnz']:,} of {found['prunable']:,} weights not zero, {compared}",
     ]
-    _say(console, [*lines, *found["notes"]])
+    say(console, "\n".join([*lines, *found["notes"]]))
 
 
 def show_sensitivity(
@@ -215,7 +199,7 @@ def show_sensitivity(
     lines = [f"{record.loss} of the dense network {record.dense_loss:.4g} on {samples}"]
     if len(known) < len(record.tensors) * (1 + len(record.sparsities)):
         lines.append("?: no system could be solved there, or the loss was not finite")
-    _say(console, [*lines, seconds_of(record.seconds)])
+    say(console, "\n".join([*lines, seconds_of(record.seconds)]))
 
 
 def _largest(
@@ -258,7 +242,7 @@ def show_benchmark(found: Benchmark, console: Console) -> None:
     print_table(console, columns, rows, title="files, millions of bytes; zstd: compressed")
     loads = " and ".join("unknown" if load is None else f"{load:.2f}" for load in found.load)
     last = f"{found.processor}, one thread; load before and after: {loads}"
-    _say(console, [*found.sentences, last])
+    say(console, "\n".join([*found.sentences, last]))
 
 
 _TIMES = ("dense", "pruned", "dense / pruned", "quartiles of pruned")

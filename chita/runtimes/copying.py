@@ -7,7 +7,7 @@ import copy
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from chita.errors import InputError
+from chita.errors import InputError, failures_as
 from chita.imports import cause
 from chita.naming import plain_name
 
@@ -28,14 +28,12 @@ def copied(network: nn.Module) -> nn.Module:
         raise InputError(
             f"{kind} has no values in {', '.join(empty)}. Call it once, or load its weights."
         )
-    try:
+    ask = (
+        "If its weights are computed (as by torch.nn.utils.prune or spectral_norm), make them "
+        "plain first, such as by torch.nn.utils.prune.remove."
+    )
+    with failures_as(InputError, f"{kind} cannot be copied", ask, why=cause):
         return copy.deepcopy(network).cpu().eval()
-    except Exception as error:  # modules may hold anything
-        raise InputError(
-            f"{kind} cannot be copied: {cause(error)}. If its weights are computed (as by "
-            "torch.nn.utils.prune or spectral_norm), make them plain first, such as by "
-            "torch.nn.utils.prune.remove."
-        ) from error
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
@@ -57,9 +55,6 @@ def once(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors without those that are another one under a second name."""
     seen: dict[tuple[object, ...], str] = {}
     for name, tensor in tensors.items():
-        if tensor.numel():
-            place = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
-            seen.setdefault(place, name)
-        else:
-            seen[name,] = name
+        place = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+        seen.setdefault(place if tensor.numel() else (name,), name)
     return {name: tensors[name] for name in seen.values()}

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import final
 
@@ -58,7 +59,7 @@ class CsrRuntime(Runtime):
         return loaded(in_forms(network, choices), inputs, note)
 
 
-def choose(network: nn.Module, inputs: Inputs, *, seconds: float = _SECONDS) -> tuple[Choice, ...]:
+def choose(network: nn.Module, inputs: Inputs) -> tuple[Choice, ...]:
     """Return the fastest form of every linear layer, for inputs of this size on one thread.
 
     A sparse form is taken if it needs at most 90 per cent of the dense time. None is taken at
@@ -67,13 +68,9 @@ def choose(network: nn.Module, inputs: Inputs, *, seconds: float = _SECONDS) -> 
     Args:
         network: on the CPU.
         inputs: an example: what is faster depends on the number of samples.
-        seconds: for which a layer is measured.
     """
     with one_thread(), torch.no_grad():
-        choices = tuple(
-            _chosen(name, layer, given, seconds)
-            for name, layer, given in _linear_layers(network, inputs)
-        )
+        choices = tuple(starmap(_chosen, _linear_layers(network, inputs)))
         if all(choice.form == DENSE for choice in choices) or _pays(network, inputs, choices):
             return choices
     return tuple(replace(choice, form=DENSE) for choice in choices)
@@ -135,13 +132,13 @@ def _pays(network: nn.Module, inputs: Inputs, choices: tuple[Choice, ...]) -> bo
     return times["sparse"].median < times["dense"].median
 
 
-def _chosen(name: str, layer: nn.Linear, given: Tensor, seconds: float) -> Choice:
+def _chosen(name: str, layer: nn.Linear, given: Tensor) -> Choice:
     forms = list(_candidates(layer.weight.detach()))
     if not forms:
         return Choice(layer=name, form=DENSE, seconds={})
     layers = {form: _convert(copy.deepcopy(layer), form) for form in forms}
     runs = {form: partial(made, given) for form, made in {DENSE: layer, **layers}.items()}
-    found = {form: timing.median for form, timing in side_by_side(runs, seconds).items()}
+    found = {form: timing.median for form, timing in side_by_side(runs, _SECONDS).items()}
     best = min(found, key=lambda form: found[form])
     pays = found[best] <= _MARGIN * found[DENSE]
     return Choice(layer=name, form=best if pays else DENSE, seconds=found)

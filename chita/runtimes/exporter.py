@@ -35,7 +35,7 @@ def write_onnx(network: nn.Module, inputs: Inputs, path: Path) -> bool:
     """
     names = list(reference(network, inputs))
     traced = _Positional(network, inputs)
-    faults = []
+    fault = ""
     # A dimension of size one is never exported as one of any size, so there are two samples.
     pair = inputs.resized(max(inputs.samples, 2))
     for shape in (*_any_size(pair), None):
@@ -59,7 +59,7 @@ def write_onnx(network: nn.Module, inputs: Inputs, path: Path) -> bool:
                     dynamic_shapes=shape,
                 )
         except Exception as error:  # noqa: BLE001 (the exporter raises errors of many libraries)
-            faults.append(_reason(error))
+            fault = _reason(error)
             continue
         for value in list(program.model.graph.initializers.values()):
             plain = str(value.name).removeprefix(_PREFIX)
@@ -67,7 +67,7 @@ def write_onnx(network: nn.Module, inputs: Inputs, path: Path) -> bool:
         program.save(path)
         return shape is not None
     raise InputError(
-        f"{type(network).__name__} cannot be exported to ONNX: {faults[-1]} Take out what depends "
+        f"{type(network).__name__} cannot be exported to ONNX: {fault} Take out what depends "
         "on values (torch.export explains it), or export it as dense or sparse."
     )
 

@@ -13,7 +13,7 @@ from chita import nested
 from chita.data.batches import Data, batches_of
 from chita.errors import InputError
 from chita.models.forward import failures_named
-from chita.models.mode import evaluation_mode, state_kept, without_cache
+from chita.models.mode import inference, without_cache
 
 _TARGETS = ("labels", "label")  # entries of a batch that ask for a loss
 
@@ -149,11 +149,5 @@ def reference(network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
 
     Raises `InputError` when it cannot be called so, or returns no tensor.
     """
-    with (
-        torch.no_grad(),
-        evaluation_mode(network),
-        state_kept(network),
-        without_cache(network),
-        failures_named(network, inputs.tensors),
-    ):
+    with inference(network), without_cache(network), failures_named(network, inputs.tensors):
         return outputs_by_name(inputs.called(network), inputs)

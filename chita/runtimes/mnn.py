@@ -22,6 +22,7 @@ from chita.runtimes.runtime import FileRuntime, Forward
 
 # The converter's own program sends reports of its use to its makers; this part of it does not.
 _CONVERTER = "import _tools, sys; _tools.mnnconvert(sys.argv)"
+_NONE_SPARSE = "no layer has enough zeros to be stored sparse, so it will not run faster"
 
 
 @final
@@ -94,6 +95,11 @@ class MnnRuntime(FileRuntime):
                 # The dump rounds values, which must not look like zeros.
                 flat[torch.tensor(form["index"], dtype=torch.int64)] = 1.0
                 yield name, flat
+
+    def notes(self, path: Path) -> tuple[str, ...]:
+        """Say how many layers are stored sparse."""
+        layers = stored_sparse(path)
+        return (f"{layers} layers are stored sparse" if layers else _NONE_SPARSE,)
 
 
 def stored_sparse(path: Path) -> int:

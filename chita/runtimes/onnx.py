@@ -26,7 +26,6 @@ class OnnxRuntime(FileRuntime):
 
     def write(self, network: nn.Module, inputs: Inputs, path: Path, *, sparse: bool) -> bool:
         """Write it in its place, since a large file names the one with its tensors."""
-        self.check()
         return write_onnx(network, inputs, path)
 
     def convert(self, source: Path, path: Path, *, sparse: bool) -> None:

@@ -53,21 +53,14 @@ class Runtime(ABC):
     why_not: ClassVar[str] = ""
     tolerance: ClassVar[float] = TOLERANCE
 
-    def missing(self) -> str | None:
-        """Return why it cannot be used here, None if it can."""
-        absent = [name for name in self.modules if find_spec(name) is None]
-        if not absent:
-            return None
-        return (
-            f"{self.name} needs {', '.join(absent)}, which cannot be imported here. Install the "
-            f"extra: pip install 'chita[{self.extra}]'."
-        )
-
     def check(self) -> None:
         """Raise `InputError` if it cannot be used here."""
-        missing = self.missing()
-        if missing:
-            raise InputError(missing)
+        absent = [name for name in self.modules if find_spec(name) is None]
+        if absent:
+            raise InputError(
+                f"{self.name} needs {', '.join(absent)}, which cannot be imported here. Install "
+                f"the extra: pip install 'chita[{self.extra}]'."
+            )
 
     @abstractmethod
     def prepare(self, network: nn.Module, inputs: Inputs, folder: Path, *, sparse: bool) -> Loaded:
@@ -98,6 +91,10 @@ class FileRuntime(Runtime):
     def load(self, path: Path, inputs: Inputs) -> Forward:
         """Open a file to be run on one thread, with inputs such as these."""
 
+    def notes(self, path: Path) -> tuple[str, ...]:
+        """Return sentences about a file that was written."""
+        return ()
+
     @abstractmethod
     def constants(self, path: Path) -> Iterator[tuple[str, Tensor]]:
         """Iterate over the tensors stored in a file, zeros included, under the names there."""
@@ -109,7 +106,6 @@ class FileRuntime(Runtime):
 
         Raises `InputError` when it cannot be converted.
         """
-        self.check()
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / _SOURCE
             any_size = write_onnx(network, inputs, source)
@@ -121,7 +117,6 @@ class FileRuntime(Runtime):
 
         The ONNX file stays there, for the next runtime that wants the same network.
         """
-        self.check()
         folder.mkdir(parents=True, exist_ok=True)
         source = folder / _SOURCE
         if not source.exists():

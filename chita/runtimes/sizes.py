@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +18,8 @@ from chita.sparse_file.writing import write_sparse
 _LEVEL = 9  # of zstd, from 1 to 22
 
 
-def _safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    save_file(dict(tensors), path)
-
-
-_WRITERS: dict[str, tuple[str, Callable[[Mapping[str, Tensor], Path], object]]] = {
-    "safetensors": (".safetensors", _safetensors),
+_WRITERS: dict[str, tuple[str, Callable[[dict[str, Tensor], Path], object]]] = {
+    "safetensors": (".safetensors", save_file),
     "sparse file": (".chita", write_sparse),
     "sparse file, float16": (".chita", partial(write_sparse, values="float16")),
 }

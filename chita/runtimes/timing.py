@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import timeit
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,10 +74,7 @@ def load() -> float | None:
 
 
 def _measured(run: Callable[[], object], calls: int) -> float:
-    began = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - began) / calls
+    return timeit.timeit(run, number=calls, timer=time.perf_counter) / calls
 
 
 def _timing(values: list[float]) -> Timing:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -65,30 +66,26 @@ class ALPS(Solver):
         layer = ScaledLayer(problem)
         rho, iterations = self.rho, 0
         for _ in range(_RESTARTS):
-            end = self._alternate(layer, constraint, rho)
-            iterations += end.iterations
-            if end.moved:
+            found, moved = self._alternate(layer, constraint, rho)
+            iterations += found.iterations
+            if moved:
                 break
             rho /= _LOWER
         # In scaled weights H_λ has the diagonal 1; `scale` turns them back.
-        weights = layer.refined(end.allowed, end.mask, self.cg_iterations) * layer.scale
-        return Found(
-            weights=torch.where(end.mask, weights, 0),
-            mask=end.mask,
-            status=end.status,
-            iterations=iterations,
-        )
+        weights = layer.refined(found.weights, found.mask, self.cg_iterations) * layer.scale
+        return replace(found, weights=torch.where(found.mask, weights, 0), iterations=iterations)
 
-    def _alternate(self, layer: ScaledLayer, constraint: Constraint, rho: float) -> _End:
-        """Run the iterations from one ρ₀."""
+    def _alternate(
+        self, layer: ScaledLayer, constraint: Constraint, rho: float
+    ) -> tuple[Found, bool]:
+        """Run the iterations from one ρ₀; return D, scaled, and whether its mask ever moved."""
         # W + V/ρ, of which D is what the mask keeps, and V/ρ the rest after V's own update: one
         # vector holds all that an iteration needs.
         target, mask = layer.origin, torch.ones_like(layer.origin, dtype=torch.bool)
         first = before = constraint.select(layer.origin)
         k = max(1, int(first.sum()))
-        status, iteration = Status.ITERATION_LIMIT, 0
-        while iteration < self.max_iterations:
-            iteration += 1
+        status = Status.ITERATION_LIMIT
+        for iteration in range(1, self.max_iterations + 1):
             allowed = target * mask.to(target)
             rest = target - allowed
             # W = (H_λ + ρI)⁻¹(b - V + ρD) = (H_λ + ρI)⁻¹(b + ρ(D - V/ρ)), then W + V/ρ
@@ -106,17 +103,8 @@ class ALPS(Solver):
             target = torch.where(mask, target, target * (rho / larger))
             rho = larger
         stayed = status is Status.CONVERGED and torch.equal(mask, first)
-        return _End(torch.where(mask, target, 0), mask, status, iteration, not stayed)
-
-
-class _End(NamedTuple):
-    """D, its mask, how and when iterations ended, and whether the mask ever moved."""
-
-    allowed: Tensor
-    mask: Tensor
-    status: Status
-    iterations: int
-    moved: bool
+        allowed = torch.where(mask, target, 0)
+        return Found(weights=allowed, mask=mask, status=status, iterations=iteration), not stayed
 
 
 class ScaledLayer:
@@ -133,7 +121,7 @@ class ScaledLayer:
         scale = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
         damped.mul_(scale.unsqueeze(1)).mul_(scale.unsqueeze(2))
         kind = problem.w_bar.dtype
-        self._shape = (len(damped), curvature.outputs, curvature.width)
+        self._shape = (len(damped), curvature.outputs, curvature.inputs)
         self._exact = damped
         self._hessian = damped.to(kind)
         self.scale = scale.unsqueeze(1).expand(self._shape).flatten().to(kind)

@@ -20,8 +20,8 @@ class BSO(Solver):
 
     Supports, in this order: the weights whose removal alone would cost most, of largest
     (H_jj + λ) w̄_j² (LeCun et al., Optimal brain damage, 1989); where Q falls along -g from w̄ (a
-    first-order term), those of the best thresholded step P(w̄ - τg) among τ = τ*, τ*/2, ...,
-    `tries` of them, τ* the minimiser of Q along -g; the largest weights; those of `start`, if
+    first-order term), those of the best thresholded step P(w̄ - ηg) among η = η*, η*/2, ...,
+    `tries` of them, η* the minimiser of Q along -g; the largest weights; those of `start`, if
     given. With four supports Q is never above that of the largest weights.
 
     Benbaki et al., CHITA (2023), CHITA-BSO. Departure: there the thresholded step replaces the
@@ -85,7 +85,7 @@ def supports(
 def _stepped(problem: LocalQuadratic, constraint: Constraint, tries: int) -> Tensor:
     """Return the support of the thresholded step from w̄ at which Q is lowest."""
     gradient = problem.gradient
-    # Without a constraint τ* would be best; cut to k weights, a shorter step often is.
+    # Without a constraint η* would be best; cut to k weights, a shorter step often is.
     longest, _ = problem.descent(gradient)
     trials = []
     for i in range(tries):
@@ -93,8 +93,8 @@ def _stepped(problem: LocalQuadratic, constraint: Constraint, tries: int) -> Ten
         mask = constraint.select(weights)
         support = mask.nonzero().squeeze(1)
         residual = problem.residual(weights[support], support)
-        trials.append((problem.value_at(residual, torch.where(mask, weights, 0)), i, mask))
-    return min(trials, key=lambda trial: trial[:2])[2]
+        trials.append((problem.value_at(residual, torch.where(mask, weights, 0)), mask))
+    return min(trials, key=lambda trial: trial[0])[1]  # the longest step among equals
 
 
 def costs(problem: LocalQuadratic) -> Tensor:

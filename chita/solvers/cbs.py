@@ -42,12 +42,12 @@ class CBS(Solver):
 
     Yu et al., The combinatorial brain surgeon (2022), CBS-S (Algorithm 1) and CBS-U; λ is the
     damping of the update, 1e-3 for MLPNet and 1e-5 for ResNet20 there. Departures: they judge by
-    the samples of the rows, we by others; they round the number that a chunk keeps up (their code
-    keeps 712 of MLPNet's weights where 2 % are 647), our counts are those of the budget; they swap
-    the first pair that gains among weights at most 10 ranks apart, we the best; their tolerance,
-    1e-4, is absolute and for a swap; they judge after every round, we from the tenth on more and
-    more rarely. Where Q has a first-order term the update minimises it also, while the choice takes
-    the gradient as zero, as there.
+    the samples of the rows, we by those held out; they round the number that a chunk keeps up
+    (their code keeps 712 of MLPNet's weights where 2 % are 647), our counts are those of the
+    budget; they swap the first pair that gains among weights at most 10 ranks apart, we the best;
+    their tolerance, 1e-4, is absolute and for a swap; they judge after every round, we from the
+    tenth on more and more rarely. Where Q has a first-order term the update minimises it also,
+    while the choice takes the gradient as zero, as there.
 
     >>> from chita.constraints import KeepK
     >>> from chita.problem import DenseRows, GradientGram
@@ -69,7 +69,7 @@ class CBS(Solver):
     max_rounds: int = option(100, "Rounds of swaps at most.", at_least=0)
     seed: int = option(0, "Seed of the draws.", at_least=0)
 
-    judges: ClassVar[bool] = True
+    asks_loss: ClassVar[bool] = True
 
     @property
     def effort(self) -> Effort:
@@ -84,7 +84,7 @@ class CBS(Solver):
         return replace(self.without_bound, draws=draws, max_rounds=rounds)
 
     @property
-    def chosen(self) -> frozenset[str]:
+    def tunable(self) -> frozenset[str]:
         """Not the blocks, as E couples all weights; nothing where those that stay do not change."""
         return EVERYTHING - {"structure"} if self.update else frozenset()
 
@@ -97,13 +97,9 @@ class CBS(Solver):
 
     def _selected(self, problem: LocalQuadratic, constraint: Constraint) -> tuple[Tensor, Status]:
         judge = _judge(problem)
-        best = min(
-            ((judge(mask), i, mask) for i, mask in enumerate(self._starts(problem, constraint))),
-            key=lambda start: start[:2],
-        )
-        removal, lowest = Removal(problem, best[2]), best[0]
-        mask, status = best[2], Status.ITERATION_LIMIT
-        judged = 0
+        judged_starts = ((judge(mask), mask) for mask in self._starts(problem, constraint))
+        lowest, mask = min(judged_starts, key=lambda start: start[0])  # the first among equals
+        removal, status, judged = Removal(problem, mask), Status.ITERATION_LIMIT, 0
         for done in range(1, self.max_rounds + 1):
             gain = removal.swap_round(constraint, self.candidates)
             ended = gain <= self.tolerance * removal.cost
@@ -160,7 +156,7 @@ def _dealt(w_bar: Tensor, share: float, generator: torch.Generator) -> Tensor:
     dealt[:p] = sizes[order]
     dealt = dealt.view(chunks, width)
     # Sizes over the last one that their chunk keeps: from one on a score is kept there, so chunks
-    # of larger weights get no more of the mask than others.
+    # of larger weights get no more of the mask.
     first = dealt.topk(max(1, round(share * width)), dim=1).values
     last = torch.where(first > 0, first, torch.inf).amin(1, keepdim=True)  # zeros are not kept
     scores = torch.empty_like(sizes)
@@ -214,7 +210,7 @@ class Removal:
         return before - self.cost
 
     def _move(self, pool: Tensor, cut: int) -> None:
-        """Bring the image to the mask; the first `cut` of the pool were kept, the others not."""
+        """Bring the image to the mask; the first `cut` of the pool were kept, the rest not."""
         was = torch.arange(len(pool), device=pool.device) < cut
         moved = pool[was != self.mask[pool]].sort().values
         if len(moved):

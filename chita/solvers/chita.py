@@ -27,15 +27,15 @@ class CHITA(Solver):
     """Start from the back-solve, then exchange weights while Q falls: many at a time, then single.
 
     **Exchanges.** A round takes the minimum w on the present support, where the gradient g is zero
-    on the support, and back-solves on the support of P(w - τ g/M), P the projection in the metric
-    M: the mask of largest sum of √M |w - τ g/M|. τ is `longest_step`/λ, halved until Q falls;
+    on the support, and back-solves on the support of P(w - η g/M), P the projection in the metric
+    M: the mask of largest sum of √M |w - η g/M|. η is `longest_step`/λ, halved until Q falls;
     several times at once where Q is far too large. No round exchanges more weights than the one
     before, beyond 512; up to there a trial is priced (`chita.problem.Prices`) and solved only if
-    it pays. A τ that moves nothing ends the search in that metric: a shorter one moves nothing
+    it pays. An η that moves nothing ends the search in that metric: a shorter one moves nothing
     either. Two metrics of mean 1 take turns, M = 1, and M = diag(H) + λ scaled, in which weights
     of different curvature compare as they do in a diagonal problem, until neither lowers Q by
-    `tolerance`. At M = 1 and τ = 1/λ a removed weight competes with the value w̄_j - a_jᵀα that it
-    would take if the others' pull stayed as it is.
+    `tolerance`. At M = 1 and η = 1/λ a removed weight competes with the value w̄_j - a_jᵀα that it
+    would take if the pull of the kept weights stayed as it is.
 
     **Swaps**, as `local-search` makes them, until a round gains less than `swap_tolerance`.
 
@@ -63,7 +63,7 @@ class CHITA(Solver):
         "A round that lowers Q by no more than this share of |Q| counts as failed.",
         at_least=0,
     )
-    longest_step: float = option(1.0, "The longest step τ, in units of 1/λ.", above=0)
+    longest_step: float = option(1.0, "The longest step η, in units of 1/λ.", above=0)
     max_swap_rounds: int = option(100, "Rounds of swaps at most; 0 leaves them out.", at_least=0)
     swap_tolerance: float = option(
         1e-3,
@@ -146,7 +146,7 @@ class _Exchange:
         # Where the ridge vanishes beside H, a millionth of the mean curvature bounds the step.
         self._longest = options.longest_step / max(problem.ridge, 1e-6 * mean, 1e-30)
         self._problem, self._constraint = problem, constraint
-        # diag(H) + λ over its mean, so that one τ means the same step in both metrics; a weight
+        # diag(H) + λ over its mean, so that one η means the same step in both metrics; a weight
         # without curvature keeps a millionth, since scores are divided by the root.
         self._metric = torch.ones_like(diagonal)
         self._other = (diagonal / max(mean, 1e-30)).clamp_min(1e-6)
@@ -164,11 +164,11 @@ class _Exchange:
         gradient[mask] = 0  # exactly so at a minimum on the support; what is left is rounding
         prices: Prices | None = None
         least = self._tolerance * abs(best.objective)
-        failed = False  # once a solve was in vain, prices are worth what they cost
+        failed = False  # after a solve that lowers nothing, a trial is priced before it is solved
         halving, ahead = -1, 1
         while (halving := halving + ahead) < _HALVINGS:
             step, ahead = self._longest * 0.5**halving, 1
-            # The projection keeps the largest √M |w - τg/M| = |Mw - τg|/√M.
+            # The projection keeps the largest √M |w - ηg/M| = |Mw - ηg|/√M.
             moved = self._metric * best.weights - step * gradient
             trial = self._constraint.select(moved / self._metric.sqrt())
             changed = (trial != mask).nonzero().squeeze(1)

@@ -29,14 +29,14 @@ class _Point(NamedTuple):
 
 @final
 class IHT(Solver):
-    """w ← P(w - τ∇Q(w)), P the projection on the allowed masks, from P(w̄) or P(start).
+    """w ← P(w - η∇Q(w)), P the projection on the allowed masks, from P(w̄) or P(start).
 
-    The step τ in two parts, after Benbaki et al., CHITA (2023), Algorithm 2:
+    The step η, τ in the paper, in two parts, after Benbaki et al., CHITA (2023), Algorithm 2:
 
-    1. τ*, the exact minimiser of Q along the gradient's entries on the support. If P keeps the
-       support at τ*, it is taken.
-    2. Otherwise a search beyond: τ = 1/L, 2/L, 4/L, ... while Q falls, at most `max_doublings`
-       times; the result is the better of it and of τ* with the support held.
+    1. η*, the exact minimiser of Q along the gradient's entries on the support. If P keeps the
+       support at η*, it is taken.
+    2. Otherwise a search beyond: η = 1/L, 2/L, 4/L, ... while Q falls, at most `max_doublings`
+       times; the result is the better of it and of η* with the support held.
 
     Every iteration lowers Q or ends the search. Each costs one pass over A for the gradient and
     the products of the support's columns; trial steps multiply only the columns that change.
@@ -103,8 +103,8 @@ class IHT(Solver):
         exact, image = problem.descent(gradient[support], support)
 
         def moved(mask: Tensor, step: float) -> _Point:
-            """Return w - τ·gradient cut to a mask."""
-            # r(w') = r - τ·image + image(w' - (w - τ·gradient on the support)), where the last
+            """Return w - η·gradient cut to a mask."""
+            # r(w') = r - η·image + image(w' - (w - η·gradient on the support)), where the last
             # argument is zero except where the mask changes: few columns are multiplied.
             weights = torch.where(mask, point.weights - step * gradient, 0)
             residual = point.residual - step * image
@@ -115,11 +115,11 @@ class IHT(Solver):
                 residual = residual + problem.curvature.image(difference, changed)
             return _Point(weights, mask, residual, problem.value_at(residual, weights))
 
-        # On a support that stays, Q along -g_S is a parabola: τ* is its lowest point.
+        # On a support that stays, Q along -g_S is a parabola: η* is its lowest point.
         held = moved(point.mask, exact)
         if torch.equal(constraint.select(point.weights - exact * gradient), point.mask):
             return held
-        # The support changes at τ*. 1/L lowers Q for any support (the descent lemma); longer steps
+        # The support changes at η*. 1/L lowers Q for any support (the descent lemma); longer steps
         # are tried from there while they gain.
         best: _Point | None = None
         for doubling in range(self.max_doublings + 1):

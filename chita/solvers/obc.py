@@ -23,7 +23,7 @@ _NUDGE = 1e-12  # by which scores of one output rise at least, so that they have
 class OBC(Solver):
     """Remove of each output, again and again, the weight whose removal then costs least.
 
-    With H_λ = G + λI on the weights left, removing q costs ½ w_q²/[H_λ⁻¹]_qq and the others move
+    With H_λ = G + λI on the weights left, removing q costs ½ w_q²/[H_λ⁻¹]_qq and the rest moves
     by -w_q/[H_λ⁻¹]_qq [H_λ⁻¹]_:q, after which w is again the minimum on what is left. The cost of
     every removal is the score of that weight, or the largest cost before it in its output, so that
     a mask takes removals in their order; then the constraint selects over all outputs. The weights
@@ -64,15 +64,15 @@ def removals(problem: LocalQuadratic, constraint: Constraint | None = None) -> T
     Raises `InputError` for a problem of a part of a layer, `NumericalError` where H_λ is singular.
     """
     curvature = InputGram.of_whole_layer(problem.curvature)
-    width, outputs = curvature.width, curvature.outputs
-    weights = problem.unpruned.double().view(-1, width)
-    rooms = None if constraint is None else _rooms(constraint, width, weights.device)
+    inputs, outputs = curvature.inputs, curvature.outputs
+    weights = problem.unpruned.double().view(-1, inputs)
+    rooms = _rooms(constraint, inputs, weights.device)
     scores = torch.empty_like(weights)
     entries = at_once(_ENTRIES, weights.device)
     inverses = torch.cholesky_inverse(cholesky(curvature.damped(problem.ridge)))
     for group, inverse in enumerate(inverses):
         own = torch.arange(group * outputs, (group + 1) * outputs, device=weights.device)
-        for rows in own.split(max(1, entries // width**2)):
+        for rows in own.split(max(1, entries // inputs**2)):
             scores[rows] = eliminated(weights[rows], inverse, rooms and rooms.of(rows))
     return scores.flatten()
 
@@ -100,26 +100,19 @@ class Rooms:
         self.left.index_add_(0, self.group.gather(1, index.unsqueeze(1)).squeeze(1), -count.long())
 
 
-def _rooms(constraint: Constraint, width: int, device: torch.device) -> Rooms | None:
+def _rooms(constraint: Constraint | None, inputs: int, device: torch.device) -> Rooms | None:
     """Return a constraint's groups, if they lie within outputs and say how many are kept."""
     if not isinstance(constraint, KeepKInGroups):
         return None
-    group = torch.empty(constraint.size, dtype=torch.long, device=device)
-    left: list[Tensor] = []
-    first = 0
-    for members, least in zip(constraint.members, constraint.least, strict=True):
-        members, least = members.to(device), least.to(device)
-        present = members >= 0
-        if bool((present & (members // width != members[:, :1] // width)).any()):
-            return None
-        ids = torch.arange(first, first + len(members), device=device)
-        ids = ids.unsqueeze(1).expand_as(members)
-        group[members[present]] = ids[present]
-        left.append(present.sum(1) - least)
-        first += len(members)
+    group = constraint.group_of(device).view(-1, inputs)
+    output = torch.arange(len(group), device=device).unsqueeze(1).expand_as(group)
+    least = torch.cat(constraint.least).to(device)
+    left = group.flatten().bincount(minlength=len(least)) - least
+    # Each group is given the output of one member, and lies within it if all members agree.
+    within = torch.empty_like(left).index_put_((group,), output)[group].equal(output)
     # Only where the groups' least is all that is kept do groups by themselves say what may go.
-    rooms = Rooms(group=group.view(-1, width), left=torch.cat(left))
-    return rooms if int(rooms.left.sum()) == constraint.size - constraint.k else None
+    says = int(left.sum()) == constraint.size - constraint.k
+    return Rooms(group=group, left=left) if within and says else None
 
 
 def eliminated(weights: Tensor, inverse: Tensor, rooms: Rooms | None = None) -> Tensor:
@@ -133,9 +126,9 @@ def eliminated(weights: Tensor, inverse: Tensor, rooms: Rooms | None = None) -> 
     Returns:
         What the removal of each costs, rising in the order of removal; infinite for what stays.
     """
-    count, width = weights.shape
+    count, inputs = weights.shape
     scores = torch.full_like(weights, torch.inf)
-    here = torch.arange(width, device=weights.device).expand(count, -1)
+    here = torch.arange(inputs, device=weights.device).expand(count, -1)
     left = _Left(here=here, weights=weights, inverses=inverse.expand(count, -1, -1))
     last = weights.new_zeros(count)
     while left.here.shape[1]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from chita.constraints import Constraint
 from chita.errors import InputError, NumericalError
 from chita.options import Options, option
-from chita.problem import Curvature, LocalQuadratic, Minimum, NoCurvature, lower_bound
+from chita.problem import Curvature, LocalQuadratic, Minimum, lower_bound
 
 
 class Status(StrEnum):
@@ -100,7 +100,7 @@ class Effort:
 
 
 EVERYTHING = frozenset(("ridge", "first_order", "step_size", "structure"))
-"""All that `Solver.chosen` may name."""
+"""All that `Solver.tunable` may name."""
 
 
 class Solver(Options, ABC):
@@ -110,15 +110,15 @@ class Solver(Options, ABC):
     between calls, changes no argument, and gives the same bits for the same input.
 
     Class variables: `curvatures` and `constraints` name the types that it accepts, by default all;
-    an empty `curvatures` means that none is needed and none need be collected; `judges`, whether
-    it asks the problem's `loss`, so that validation samples are needed.
+    an empty `curvatures` means that none is needed and none need be collected; `asks_loss`, whether
+    it asks the problem's `loss` while it solves, so that validation samples are needed.
     """
 
     bound: bool = option(False, "Also prove how low the objective can be at any allowed mask.")
 
     curvatures: ClassVar[tuple[type[Curvature], ...]] = (Curvature,)
     constraints: ClassVar[tuple[type[Constraint], ...]] = (Constraint,)
-    judges: ClassVar[bool] = False
+    asks_loss: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Raise `InputError` that names every option that cannot be used."""
@@ -161,8 +161,8 @@ class Solver(Options, ABC):
         return replace(self, bound=False, **inside)
 
     @property
-    def chosen(self) -> frozenset[str]:
-        """The settings chosen under "auto", of λ, s, τ and the Fisher's blocks: all.
+    def tunable(self) -> frozenset[str]:
+        """Which of λ, s, τ and the structure of H may be tuned for this solver: all of them.
 
         What is not among them takes a plain value under "auto": s and τ since they have no effect
         on what the solver finds, λ also where a choice by the minima of Q would not be one for it.
@@ -170,10 +170,7 @@ class Solver(Options, ABC):
         return EVERYTHING
 
     def solve(
-        self,
-        problem: LocalQuadratic,
-        constraint: Constraint,
-        start: Tensor | None = None,
+        self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None = None
     ) -> Solution:
         """Return the best weights and mask that this solver finds.
 
@@ -201,11 +198,15 @@ class Solver(Options, ABC):
                 f"{type(self).__name__} gave weights that are not finite. Raise `ridge`, or "
                 "lower `first_order`."
             )
+        lowest = None  # also where nothing is known of the loss
+        if self.bound and problem.curvature.informed:
+            minimum = problem.minimise_on(found.mask.nonzero().squeeze(1))
+            lowest = lower_bound(problem, constraint, minimum)
         return Solution(
             weights=found.weights,
             mask=found.mask,
             objective=problem.value(found.weights),
-            lower_bound=_lower_bound(problem, constraint, found.mask) if self.bound else None,
+            lower_bound=lowest,
             status=found.status,
             stats=Stats(
                 iterations=max(found.iterations, len(found.trace) - 1),
@@ -220,8 +221,8 @@ class Solver(Options, ABC):
 
     def _check(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor | None) -> None:
         name = type(self).__name__
-        blind = isinstance(problem.curvature, NoCurvature)
-        if self.curvatures and (blind or not isinstance(problem.curvature, self.curvatures)):
+        known = problem.curvature.informed and isinstance(problem.curvature, self.curvatures)
+        if self.curvatures and not known:
             accepted = ", ".join(c.__name__ for c in self.curvatures)
             raise InputError(
                 f"{name} does not accept {type(problem.curvature).__name__}; it needs a curvature "
@@ -253,16 +254,9 @@ class Selection(Solver):
         return Effort(streams=len(self.curvatures), systems=0)
 
     @property
-    def chosen(self) -> frozenset[str]:
+    def tunable(self) -> frozenset[str]:
         """Nothing: no weight changes, so minima of Q cannot choose for it."""
         return frozenset()
 
     def _search(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor) -> Found:
         return Found.mask_alone(problem, constraint.select(self.values(problem)))
-
-
-def _lower_bound(problem: LocalQuadratic, constraint: Constraint, mask: Tensor) -> float | None:
-    """Return the bound from a support; None where nothing is known of the loss."""
-    if isinstance(problem.curvature, NoCurvature):
-        return None
-    return lower_bound(problem, constraint, problem.minimise_on(mask.nonzero().squeeze(1)))

@@ -49,19 +49,23 @@ class SparseGPT(Solver):
     def _search(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor) -> Found:
         curvature = InputGram.of_whole_layer(problem.curvature)
         assert isinstance(constraint, Divisible)
-        groups, width = len(curvature.gram), curvature.width
-        factors = _inverse_factors(curvature, problem.ridge).to(problem.w_bar.dtype)
-        weights = problem.unpruned.view(groups, curvature.outputs, width).clone()
+        groups, inputs = len(curvature.gram), curvature.inputs
+        # U, upper, with (G + λI)⁻¹ = UᵀU: the lower factor L of the inverse has L Lᵀ, so U = Lᵀ.
+        inverse = torch.cholesky_inverse(cholesky(curvature.damped(problem.ridge)))
+        factors = cholesky(inverse).mT.to(problem.w_bar.dtype)
+        weights = problem.unpruned.view(groups, curvature.outputs, inputs).clone()
         mask = torch.zeros_like(weights, dtype=torch.bool)
-        chosen = min(_together(constraint) or self.block_size, width)
-        allowed = iter(constraint.split(_parts(weights, chosen)))
+        chosen = min(_together(constraint) or self.block_size, inputs)
+        flat = torch.arange(weights.numel(), device=weights.device).view_as(weights)
+        parts = [part.flatten() for part in flat.split(chosen, dim=2)]  # so many inputs at a time
+        allowed = iter(constraint.split(parts))
         # Blocks end where groups of inputs that are chosen together do.
         step = max(1, self.block_size // chosen) * chosen
-        for first in range(0, width, step):
-            block = slice(first, min(first + step, width))
+        for first in range(0, inputs, step):
+            block = slice(first, min(first + step, inputs))
             errors = torch.zeros_like(weights[:, :, block])
             for a in range(block.start, block.stop, chosen):
-                here = slice(a, min(a + chosen, width))
+                here = slice(a, min(a + chosen, inputs))
                 pivots = factors.diagonal(dim1=1, dim2=2)[:, None, here]
                 # w_j²/U_jj²: what removing input j costs, with those before it fixed
                 scores = weights[:, :, here] / pivots
@@ -73,27 +77,14 @@ class SparseGPT(Solver):
         return Found(weights=torch.where(kept, weights.flatten(), 0), mask=kept)
 
 
-def _inverse_factors(curvature: InputGram, ridge: float) -> Tensor:
-    """Return U, upper, with (G + λI)⁻¹ = UᵀU, (groups, d, d) in float64."""
-    # The lower factor L of the inverse has (G + λI)⁻¹ = L Lᵀ, so U = Lᵀ.
-    return cholesky(torch.cholesky_inverse(cholesky(curvature.damped(ridge)))).mT
-
-
 def _together(constraint: Divisible) -> int | None:
     """Return the number of inputs chosen together, where the constraint names it: M of N:M."""
     if not isinstance(constraint, KeepKInGroups) or len(constraint.members) != 1:
         return None
     # Consecutive members in every group, and no weight kept beyond the groups' least.
     (members,), (least,) = constraint.members, constraint.least
-    width = members.shape[1]
     neighbours = bool((members.diff(dim=1) == 1).all())
-    return width if neighbours and int(least.sum()) == constraint.k else None
-
-
-def _parts(weights: Tensor, chosen: int) -> list[Tensor]:
-    """Return the flat indices of so many inputs at a time, of all outputs."""
-    flat = torch.arange(weights.numel(), device=weights.device).view_as(weights)
-    return [part.flatten() for part in flat.split(chosen, dim=2)]
+    return members.shape[1] if neighbours and int(least.sum()) == constraint.k else None
 
 
 def _prune(

@@ -21,7 +21,7 @@ from chita.solvers.solver import Effort, Found, Solver
 class WoodFisher(Solver):
     """Remove the weights of least ρ_q = ½ w̄_q²/[H_λ⁻¹]_qq, with H_λ = H + λI; update the rest.
 
-    ρ_q is what removing weight q costs after the best update of all others for it only. The
+    ρ_q is what removing weight q costs after the best update of the rest for it only. The
     updates of all removed weights are added, δ = -Σ_q w̄_q/[H_λ⁻¹]_qq · H_λ⁻¹e_q, and what the sum
     leaves on removed weights is set to zero: the update is exact for one removal and blind to how
     removals cancel, so Q may be above that of the same mask unchanged.
@@ -62,7 +62,7 @@ class WoodFisher(Solver):
     """One system, and the leverages of all weights: as much as another."""
 
     @property
-    def chosen(self) -> frozenset[str]:
+    def tunable(self) -> frozenset[str]:
         """Not s, since the gradient plays no part; nothing for selection only (see `OBD`)."""
         return frozenset(("ridge", "step_size") if self.update else ())
 

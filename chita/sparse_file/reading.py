@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from chita.errors import CheckpointError
+from chita.errors import CheckpointError, failures_as
 from chita.machine import available_memory
 from chita.sparse_file.coding import Coding, places_of_bitmask, places_of_gaps
 from chita.sparse_file.metadata import KEY, VALUES, SparseMetadata, StoredTensor
@@ -49,6 +49,11 @@ def read_sparse(path: Path, *, max_bytes: int | None = None) -> dict[str, Tensor
     """
     if not LITTLE_ENDIAN:
         raise CheckpointError(f"{path} is not read on this machine: it is big-endian.")
+    if _is_of_version_1(path):
+        raise CheckpointError(
+            f"{path} is a sparse file of version 1, which is not read any more. Export the "
+            "network again."
+        )
     if max_bytes is None:
         max_bytes = available_memory() or _MOST_BYTES
     with _faults_of(path):
@@ -83,23 +88,15 @@ def _is_of_version_1(path: Path) -> bool:
 @contextmanager
 def _faults_of(path: Path) -> Iterator[None]:
     """Let whatever a damaged file leads to become one `CheckpointError`."""
+    damaged, ask = f"{path} is damaged, or no sparse file", "Copy or write it again."
     try:
-        yield
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}. Check the path.") from None
+        with (
+            failures_as(CheckpointError, f"{path} cannot be read", "Check the path.", of=OSError),
+            failures_as(CheckpointError, damaged, ask, of=(SafetensorError, ValueError)),
+        ):
+            yield
     except MemoryError:
         raise CheckpointError(f"{path} needs more memory than there is. Free some.") from None
-    except (SafetensorError, ValueError) as fault:
-        if _is_of_version_1(path):
-            raise CheckpointError(
-                f"{path} is a sparse file of version 1, which is not read any more. Export the "
-                "network again."
-            ) from None
-        raise CheckpointError(
-            f"{path} is damaged, or no sparse file: {fault}. Copy or write it again."
-        ) from None
 
 
 def _opened(path: Path) -> tuple[dict[str, Tensor], SparseMetadata]:

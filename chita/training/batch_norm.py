@@ -52,7 +52,7 @@ def recalibrate(
     with state_kept(model), attributes_set(norms, "momentum", None):
         for norm in norms:
             norm.reset_running_stats()
-        _run(model, norms, samples, loss, progress or Silent())
+        _run(model, samples, loss, progress or Silent())
         _check_finite(model, norms)
         fresh = [buffer.clone() for buffer in buffers]
     before = [buffer.clone() for buffer in buffers]
@@ -60,17 +60,11 @@ def recalibrate(
     return lambda: _write(buffers, before)
 
 
-def _run(
-    model: nn.Module,
-    norms: list[nn.BatchNorm2d],
-    samples: Examples,
-    loss: Loss,
-    progress: Progress,
-) -> None:
-    """Show the network all samples, these norms in training mode."""
+def _run(model: nn.Module, samples: Examples, loss: Loss, progress: Progress) -> None:
+    """Show the network all samples, its batch norms in training mode."""
     with (
         evaluation_mode(model),
-        attributes_set(norms, "training", True),
+        attributes_set(batch_norms(model), "training", True),
         torch.no_grad(),
         track(progress, "batch norms", len(samples), "samples") as shown,
     ):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from chita import nested
 from chita.losses import Loss
-from chita.models.mode import evaluation_mode, state_kept
+from chita.models.mode import inference
 
 
 def trains_in_channels_last(network: nn.Module, loss: Loss, batch: Any) -> bool:
@@ -23,12 +23,7 @@ def trains_in_channels_last(network: nn.Module, loss: Loss, batch: Any) -> bool:
     if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
         return False
     try:
-        with (
-            evaluation_mode(network),
-            state_kept(network),
-            torch.no_grad(),
-            channels_last(network),
-        ):
+        with inference(network), channels_last(network):
             loss.mean(network, in_channels_last(batch))
     except Exception:  # noqa: BLE001 (a forward pass is the user's code and may raise anything)
         return False

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from chita.data.batches import Data
-from chita.data.examples import as_examples
+from chita.data.examples import Examples, as_examples
 from chita.errors import InputError
 from chita.losses import LossLike, Measure, check_loss, make_loss
 from chita.metrics import number
@@ -29,7 +29,8 @@ _LARGEST = 700.0  # of a mean whose exponential is a number
 class Score:
     """A measured `value` of a `metric`, which is named with its unit, over `count` units.
 
-    `neighbours`, of embeddings only: see `chita.training.fidelity`.
+    `neighbours`, of embeddings only: the share of samples, in per cent, whose nearest other sample
+    is the same for both networks (`chita.training.fidelity`).
 
     >>> str(Score(metric="top-1 accuracy, per cent", value=93.97, count=10_000))
     'top-1 accuracy, per cent: 93.97'
@@ -67,7 +68,7 @@ def evaluate(
     """
     check_loss(loss)
     shown = progress_of(progress)
-    model = unwrapped(model)
+    model, data = unwrapped(model), as_examples(data) or data
 
     def measured(batch: Any) -> Measure:
         return make_loss(loss, batch).measure(model, batch)
@@ -85,8 +86,7 @@ def evaluate(
 
 def _together(data: Data) -> int:
     """Return how many samples run at a time."""
-    examples = as_examples(data)
-    batch = examples.parts[0] if examples else None
+    batch = data.parts[0] if isinstance(data, Examples) else None
     ids = batch.get("input_ids") if isinstance(batch, Mapping) else None
     if not isinstance(ids, torch.Tensor) or ids.ndim != 2:
         return _BATCH

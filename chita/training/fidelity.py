@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from chita.data.batches import Data
 from chita.errors import InputError
+from chita.metrics import COSINE
 from chita.progress import Progress, Silent
+from chita.training.evaluate import Score
 from chita.training.passes import run_over
 
 _BATCH = 100
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
-class Fidelity:
-    """The likeness of the embeddings of a network to those of another.
-
-    Fields: `cosine`, the mean over samples between the two; `neighbours`, the share of samples, in
-    per cent, whose nearest other sample is the same for both, by cosine; `count`, of samples.
-    """
-
-    cosine: float
-    neighbours: float
-    count: int
-
-
 def fidelity(
     dense: nn.Module, pruned: nn.Module, data: Data, progress: Progress | None = None
-) -> Fidelity:
+) -> Score:
     """Return how alike two networks embed samples, dicts for `model(**batch)`.
 
-    `progress` gets every batch.
+    It is the mean over samples of the cosine between the two embeddings; of the `neighbours`, the
+    nearest is also found by cosine. `progress` gets every batch.
 
     Raises `InputError` when a network gives no embeddings, or there are fewer than two samples.
     """
@@ -44,10 +32,11 @@ def fidelity(
     if len(ours) < 2:
         raise InputError("One sample has no neighbour. Give at least two.")
     same = _nearest(theirs) == _nearest(ours)
-    return Fidelity(
-        cosine=float((theirs * ours).sum(1).mean()),
-        neighbours=100 * float(same.double().mean()),
+    return Score(
+        metric=COSINE,
+        value=float((theirs * ours).sum(1).mean()),
         count=len(ours),
+        neighbours=100 * float(same.double().mean()),
     )
 
 

@@ -12,21 +12,21 @@ from chita import nested
 from chita.data.batches import Data, Indexed, batches_of
 from chita.data.examples import as_examples
 from chita.models.forward import failures_named
-from chita.models.mode import evaluation_mode, state_kept
+from chita.models.mode import inference
 from chita.progress import Progress, track
 
-_Found = TypeVar("_Found")
+_Made = TypeVar("_Made")
 
 
 def run_over(
     model: nn.Module,
     data: Data,
     size: int,
-    use: Callable[[Any], _Found],
+    use: Callable[[Any], _Made],
     *,
     task: str,
     progress: Progress,
-) -> list[_Found]:
+) -> list[_Made]:
     """Return what `use`, which runs the network, makes of every batch of at most `size` samples.
 
     In eval mode, without gradients, on the network's device; the buffers are kept. `progress` gets
@@ -38,13 +38,8 @@ def run_over(
     indexed = as_examples(data) or data
     results = []
     samples = len(indexed) if isinstance(indexed, Indexed) else 0  # batches do not say
-    with (
-        track(progress, task, samples, "samples") as shown,
-        evaluation_mode(model),
-        state_kept(model),
-        torch.no_grad(),
-    ):
-        for batch in batches_of(data, size):
+    with track(progress, task, samples, "samples") as shown, inference(model):
+        for batch in batches_of(indexed, size):
             # Copied, since a network may write into it.
             copied = nested.map_tensors(lambda t: t.to(device, copy=True), batch)
             with failures_named(model, batch):

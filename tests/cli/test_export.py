@@ -175,7 +175,7 @@ def test_a_run_is_measured(run, tmp_path):
     for sentence in found.sentences:
         assert sentence in done.stdout
     assert "replace it with --force" in refused(*arguments, "--out", out)
-    assert "is a folder" in refused(*arguments, "--out", tmp_path, "--force")
+    assert "exists and is no file" in refused(*arguments, "--out", tmp_path, "--force")
     assert "load before and after" in done.stdout
 
 

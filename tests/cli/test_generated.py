@@ -15,7 +15,7 @@ from chita.cli.requests import PlanRequest, PruneRequest, RefitRequest, Sensitiv
 from chita.errors import InputError
 from chita.options import Options, option
 from chita.pruning.config import Fisher, Quadratic
-from chita.settings import Request, flat, leaves, part, request_of
+from chita.settings import Request, leaves, part, request_of, settings_of
 from chita.training.recipe import Training
 from tests.program import chita as invoke
 
@@ -87,7 +87,7 @@ def test_an_option_of_training_is_one_field(monkeypatch):
     assert "--training.cooling NUMBER" in invoke("prune", "--help").stdout
     request = read_request(PruneRequest, {"training.cooling": "2"})
     assert request.training.cooling == 2.0
-    assert flat(request)["training"]["cooling"] == 2.0
+    assert settings_of(request)["training"]["cooling"] == 2.0
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -135,10 +135,10 @@ def test_tables_and_flat_names_and_flags_agree_and_settings_make_the_same_reques
                 given = value if isinstance(value, bool) else texts
                 requests.append(read_request(kind, {**others, leaf.name: given}))
             assert all(request == requests[0] for request in requests)
-            settings = flat(requests[0])
+            settings = settings_of(requests[0])
             assert request_of(kind, settings) == requests[0]
             assert request_of(kind, json.loads(json.dumps(settings))) == requests[0]
-            usual = flat(
+            usual = settings_of(
                 request_of(kind, {**must, **({"training": {}} if leaf.group.nested else {})})
             )
             assert [n for n in usual if usual[n] != settings[n]] == [leaf.name.partition(".")[0]]
@@ -148,7 +148,7 @@ def test_tables_and_flat_names_and_flags_agree_and_settings_make_the_same_reques
 
 def test_what_is_said_of_a_run_is_no_setting_of_it():
     said = {"config", "json", "tensorboard", "quiet", "log_format"}
-    assert not said & flat(request_of(PruneRequest, {})).keys()
+    assert not said & settings_of(request_of(PruneRequest, {})).keys()
     for name in said:
         with pytest.raises(InputError, match=f"'{name}'"):
             request_of(PruneRequest, {name: True}, "run.toml")
@@ -222,7 +222,7 @@ def test_a_request_of_ones_own():
         quadratic: Quadratic = part(without=("ridge", "step_size"))
 
     assert [leaf.flag for leaf in leaves(Baking)] == ["--samples", "--first-order"]
-    assert flat(request_of(Baking, {"samples": 3})) == {"samples": 3, "first_order": "auto"}
+    assert settings_of(request_of(Baking, {"samples": 3})) == {"samples": 3, "first_order": "auto"}
 
 
 def test_every_option_of_every_command_has_a_sentence_of_help():

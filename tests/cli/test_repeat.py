@@ -7,7 +7,7 @@ import pytest
 
 from chita.cli.repeat import command_of
 from chita.cli.requests import PruneRequest
-from chita.settings import flat, request_of
+from chita.settings import request_of, settings_of
 from chita.solvers.named import make_solver
 from tests.program import chita as invoke
 
@@ -32,7 +32,7 @@ def test_a_line_read_again_gives_the_same_request(given, monkeypatch):
     read = []
     monkeypatch.setattr("chita.cli.prune.prune", read.append)
     assert invoke(*arguments).exit_code == 0
-    again, first = flat(read[0]), flat(request)
+    again, first = settings_of(read[0]), settings_of(request)
     options = [settings.pop("options") for settings in (again, first)]
     assert again == first
     solver = given.get("solver", "chita")

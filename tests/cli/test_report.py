@@ -16,7 +16,7 @@ from tests.cli.refusals import refused
         (["none.jsonl", "--out", "p.html"], "none.jsonl holds no run: No such file"),
         (["empty", "--out", "none/p.html"], "none/p.html cannot be written: none is no folder."),
         (["empty", "--out", "file/p.html"], "file/p.html cannot be written: file is no folder."),
-        (["empty", "--out", "empty.html"], "empty.html is a folder. Choose another --out."),
+        (["empty", "--out", "empty.html"], "empty.html exists and is no file."),
     ],
 )
 def test_files_and_folders_that_are_not_there(tmp_path, monkeypatch, arguments, told):

@@ -136,7 +136,7 @@ def test_a_file_of_settings_and_the_command_line_that_overrides_it():
         (["--model", "digits-mpl"], "Did you mean digits-mlp"),
         (["--data", "digit"], "Did you mean digits"),
         (["--plot", "heat"], "heat is no kind of picture"),
-        (["--plot", "none/heat.png"], "a folder that exists"),
+        (["--plot", "none/heat.png"], "none is no folder. Make it first."),
         (
             ["--out", "levels"],
             "levels exists. Choose another path, or replace it with --force.",
@@ -146,8 +146,8 @@ def test_a_file_of_settings_and_the_command_line_that_overrides_it():
             "old.csv exists. Choose another path, or replace it with --force.",
         ),
         (["--out", "folder.csv", "--force"], "folder.csv exists and is no file"),
-        (["--out", "none/levels.csv"], "No such file or directory"),
-        (["--out", "file/x.csv"], "Not a directory"),
+        (["--out", "none/levels.csv"], "none is no folder. Make it first."),
+        (["--out", "file/x.csv"], "file is no folder"),
         (["--out", "file", "--force"], "is not a run folder, so force does not replace it"),
     ],
 )

@@ -63,8 +63,8 @@ def test_factors_stand_beside_the_matrix(factored):
     for name in LAYOUT.names:
         if name in factored:
             delta, inputs = (torch.randn(ROWS, size) for size in shapes[name])
-            store.write_factors(name, 0, delta[:3], inputs[:3])
-            store.write_factors(name, 3, delta[3:], inputs[3:])
+            store.write(name, 0, (delta[:3], inputs[:3]))
+            store.write(name, 3, (delta[3:], inputs[3:]))
             expected.append(torch.einsum("ro,ri->roi", delta, inputs).flatten(1))
         else:
             store.write(name, 0, found[name])

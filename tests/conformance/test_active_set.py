@@ -7,6 +7,7 @@ import torch
 
 from chita.constraints import KeepK
 from chita.errors import InputError
+from chita.problem import LocalQuadratic
 from chita.solvers import BSO, CD, CHITA, IHT, Magnitude
 from chita.solvers.baselines import ActiveSet
 from chita.solvers.iht import lipschitz
@@ -38,25 +39,26 @@ def test_q_never_rises(first_order, ridge, seed, inner):
 def test_the_end_is_one_that_no_step_leads_out_of(first_order, ridge, seed):
     problem, dense = random_problem(40, 300, ridge=ridge, first_order=first_order, seed=seed)
     solver = ActiveSet(solver=IHT(max_iterations=2000, tolerance=0))
-    seen = []
+    seen, parts = [], []
 
-    def watched(self, constraint, weights, gradient, active, first_step):
-        seen.append((active, first_step))
-        return original(self, constraint, weights, gradient, active, first_step)
+    def watched(self, index):
+        seen.append(torch.zeros(300, dtype=torch.bool).index_fill_(0, index, True))
+        parts.append(original(self, index))
+        return parts[-1]
 
-    original = ActiveSet._entering
+    original = LocalQuadratic.restrict
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ActiveSet, "_entering", watched)
+        patch.setattr(LocalQuadratic, "restrict", watched)
         found = solver.solve(problem, KEEP)
     if not seen:  # more than half became active, so all weights did
         return
-    active, first_step = seen[-1]
+    active, first_step = seen[-1], 1 / lipschitz(parts[0])
     gradient = dense.gradient_at(found.weights)
     for doubling in range(solver.tries):
         moved = found.weights - first_step * 2**doubling * gradient
         assert not bool((KEEP.select(moved.abs()) & ~active).any())
     assert bool(active[found.mask].all())
-    sizes = [int(a.sum()) for a, _ in seen]
+    sizes = [int(a.sum()) for a in seen]
     assert 30 <= sizes[0] <= 30 + 45  # the 1.5 k largest, and the k from which they come
     assert all(b > a for a, b in pairwise(sizes))
 

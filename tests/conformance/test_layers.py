@@ -21,7 +21,7 @@ def layout(shape):
 
 def greedy(problem, dense, row, kept, room=lambda removed: True):
     """Remove of one output the weight that costs least, again and again, each time anew."""
-    d = problem.curvature.width
+    d = problem.curvature.inputs
     mine = torch.arange(row * d, (row + 1) * d)
     h = dense.hessian[mine][:, mine]
     w = dense.w_bar[mine].clone()
@@ -98,7 +98,7 @@ def test_obc_removes_within_groups_that_have_room(budget, seed):
 
 def sequential(problem, dense, row, mask):
     """SparseGPT's weights of one output: each removal made good by the weights after it."""
-    d = problem.curvature.width
+    d = problem.curvature.inputs
     mine = torch.arange(row * d, (row + 1) * d)
     h, w = dense.hessian[mine][:, mine], dense.w_bar[mine].clone()
     for j in range(d):

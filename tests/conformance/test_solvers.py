@@ -33,8 +33,22 @@ every_solver = pytest.mark.parametrize("name", SOLVERS)
 
 
 @every_solver
-@pytest.mark.parametrize(("n", "p", "k", "first_order", "ridge", "seed"), INSTANCES)
-def test_feasible_exact_honest_and_not_below_brute_force(name, n, p, k, first_order, ridge, seed):
+def test_feasible_exact_honest_and_not_below_brute_force(name, subtests):
+    """On every fifth instance, beginning at another one for each solver."""
+    for instance in INSTANCES[list(SOLVERS).index(name) % 5 :: 5]:
+        with subtests.test(instance=instance):
+            check_by_brute_force(name, *instance)
+
+
+@pytest.mark.slow
+@every_solver
+def test_not_below_brute_force_on_any_instance(name, subtests):
+    for instance in INSTANCES:
+        with subtests.test(instance=instance):
+            check_by_brute_force(name, *instance)
+
+
+def check_by_brute_force(name, n, p, k, first_order, ridge, seed):
     solver = SOLVERS[name]()
     problem, dense = problem_for(solver, n, p, ridge=ridge, first_order=first_order, seed=seed)
     found = solver.solve(problem, KeepK(size=p, k=k))
@@ -46,8 +60,13 @@ def test_feasible_exact_honest_and_not_below_brute_force(name, n, p, k, first_or
 
 
 @every_solver
-@pytest.mark.parametrize("seed", range(6))
-def test_floors_and_fixed_masks_are_kept_and_not_below_brute_force(name, seed):
+def test_floors_and_fixed_masks_are_kept_and_not_below_brute_force(name, subtests):
+    for seed in range(6):
+        with subtests.test(seed=seed):
+            check_floors(name, seed)
+
+
+def check_floors(name, seed):
     n, p, k = 6, 9, 4
     solver = SOLVERS[name]()
     problem, dense = problem_for(solver, n, p, ridge=0.1, first_order=seed % 2, seed=seed)

@@ -17,6 +17,7 @@ from chita.problem import (
 )
 from chita.problem.rows import dense as dense_module
 from chita.solvers import BSO, CHITA
+from tests.problems import stored_as
 
 N = 7
 
@@ -106,7 +107,7 @@ def test_products_of_equal_parts(name, count):
 def test_products_of_equal_parts_in_the_type_that_is_asked_for(storage, monkeypatch):
     monkeypatch.setattr(dense_module, "_ENTRIES", 60)  # some parts at a time
     a = torch.randn(5, 24) * torch.logspace(-4, 0, 24)
-    rows = DenseRows(a.T.contiguous()).stored_as(storage, (slice(0, 24),))
+    rows = stored_as(a, storage, (slice(0, 24),))
     exact = rows.gather(torch.arange(24)).T.double().view(5, 6, 4)
     v, z = torch.randn(24), torch.randn(6, 5)
     times = torch.einsum("ncw,cw->cn", exact, v.view(6, 4).double())
@@ -122,7 +123,7 @@ def test_a_part_of_dense_rows_is_not_copied_and_keeps_its_scale():
     a = torch.randn(5, 9) * torch.logspace(-6, 0, 9)
     rows = DenseRows(a.T.contiguous())
     assert rows.part(slice(2, 6))._data.data_ptr() == rows._data[2].data_ptr()
-    stored = rows.stored_as(torch.float16, (slice(0, 4), slice(4, 9))).part(slice(2, 6))
+    stored = stored_as(a, torch.float16, (slice(0, 4), slice(4, 9))).part(slice(2, 6))
     assert torch.allclose(stored.gather(torch.arange(4)), a.T[2:6], rtol=1e-3)
 
 

@@ -9,8 +9,9 @@ from torch import nn
 import chita
 from chita.data.digits import digits
 from chita.data.examples import Examples
+from chita.models.prunable import prunable_layout
 from chita.progress import Silent
-from chita.pruning.calibration import Sampling, renew_batch_norms
+from chita.pruning.calibration import Calibration, Sampling
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +47,9 @@ def test_statistics_are_taken_where_the_loss_is_finite_and_no_higher(before, aft
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
     given = Examples((torch.randn(20, 3), torch.randint(4, (20,))))
     own = network[1].running_mean.clone()
-    told = renew_batch_norms(
-        network, given, Sampling(), Losses(before, after), torch.device("cpu"), Silent()
-    )
+    layout = prunable_layout(network)
+    samples = Calibration(Sampling(), given, network, layout, validated=False)
+    told = samples.renew_batch_norms(given, Losses(before, after), Silent())
     assert told.taken is taken
     assert torch.equal(network[1].running_mean, own) is not taken
     known = [loss if isfinite(loss) else None for loss in (before, after)]

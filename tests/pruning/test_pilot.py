@@ -11,7 +11,7 @@ import chita
 from chita.data.digits import digits
 from chita.errors import NumericalError
 from chita.pruning.pilot import run_pilots
-from chita.pruning.state import RunState
+from chita.pruning.state import Chosen, RunState
 from chita.pruning.tuning import Tuner
 from chita.records import StageRecord
 from chita.solvers import BSO
@@ -121,7 +121,7 @@ class Pilot:
             loop.listed(ridge, structure),
             Tuner(chita.Quadratic(), "auto", None),
         )
-        self.choice = {"ridge": ridge, "structure": structure}
+        self.choice = Chosen(ridge=ridge, structure=structure)
         self.tuner.shortened, self.network = loop.shortened, weighing(ridge)
 
     def run(self, state, until):
@@ -134,7 +134,9 @@ class Pilot:
                 StageRecord(
                     **{"sparsity": 0.5, "nnz": 1, "status": "converged", "iterations": 0},
                     **{"first_order": 1.0, "step_size": 1.0, "validation_loss": loss},
-                    **{**self.choice, "seconds": {}},
+                    ridge=self.choice.ridge,
+                    structure=self.choice.structure,
+                    seconds={},
                 )
             )
             if until(state):
@@ -168,7 +170,7 @@ def chosen(losses, outputs=(), structure="auto"):
     loop = Loop(listed, structure)
     state = chosen_by(loop)
     assert len(state.records) == 1
-    assert loop.network.weight.item() == state.choice["ridge"]  # the network of the best
+    assert loop.network.weight.item() == state.choice.ridge  # the network of the best
     return state.choice, loop.tried
 
 
@@ -184,7 +186,7 @@ def chosen(losses, outputs=(), structure="auto"):
 )
 def test_pilots_climb_downhill_by_clear_steps(losses, ridge):
     choice, tried = chosen(losses)
-    assert choice == {"ridge": ridge, "structure": "full"}
+    assert choice == Chosen(ridge=ridge, structure="full")
     assert len(tried) == len(set(tried))
     assert [structure for _, structure in tried].count("outputs") == 1
 
@@ -203,7 +205,7 @@ def test_the_structure_is_tried_at_the_first_ridge_which_climbs_from_there(
     outputs, ridge, structure
 ):
     choice, tried = chosen([3.0, 2.0, 1.0, 2.0, 3.0, 4.0], outputs)
-    assert choice == {"ridge": ridge, "structure": structure}
+    assert choice == Chosen(ridge=ridge, structure=structure)
     assert tried[:2] == [(1.0, "full"), (1.0, "outputs")]
     assert {own for _, own in tried[2:]} == {structure}
 
@@ -219,7 +221,7 @@ def test_a_pilot_that_falls_behind_is_not_finished_and_not_chosen():
         4.0: [1.04, 0.9, 0.5],
         16.0: [0.5, 0.96, 0.1],
     })
-    assert state.choice == {"ridge": 4.0, "structure": "full"}
+    assert state.choice == Chosen(ridge=4.0, structure="full")
     assert [record.validation_loss for record in state.records] == [1.04, 0.9, 0.5]
     assert [(t.ridge, t.stages, t.loss) for t in state.records[0].trials] == [
         (1.0, 3, 1.0),
@@ -231,14 +233,14 @@ def test_a_pilot_that_falls_behind_is_not_finished_and_not_chosen():
 def test_a_pilot_that_ended_early_is_not_chosen_for_its_loss_at_that_stage():
     """Losses grow from stage to stage, so the first one is no loss of the last."""
     state = after_three_stages({1.0: [1.0, 2.0, 3.0], 4.0: [1.2], 0.25: [1.2]})
-    assert state.choice["ridge"] == 1.0
+    assert state.choice.ridge == 1.0
 
 
 @pytest.mark.parametrize("structure", ["full", "outputs"])
 def test_a_structure_that_is_given_is_the_only_one_tried(structure):
     losses = [3.0, 2.0, 1.0, 2.0, 3.0, 4.0]
     choice, tried = chosen(losses, losses, structure)
-    assert choice == {"ridge": 1.0, "structure": structure}
+    assert choice == Chosen(ridge=1.0, structure=structure)
     assert {own for _, own in tried} == {structure}
 
 
@@ -246,7 +248,7 @@ def test_only_the_choice_of_a_pilot_that_wanted_a_shorter_step_is_taken_over():
     losses = {1.0: 2.0, 4.0: 1.0, 16.0: 1.5, 0.25: 3.0}
     loop = Loop(lambda ridge, _: [losses[ridge]], "full", shortened=True)
     state = chosen_by(loop)
-    assert state.choice == {"ridge": 4.0, "structure": "full"}
+    assert state.choice == Chosen(ridge=4.0, structure="full")
     assert [trial.ridge for trial in state.trials] == [1.0, 4.0, 16.0]
     assert not state.records
     assert [*state.spent] == ["pilot"]
@@ -264,7 +266,7 @@ def test_only_the_choice_of_a_pilot_that_wanted_a_shorter_step_is_taken_over():
 def test_where_the_first_ridge_cannot_be_solved_two_larger_ones_are_tried(solvable, firsts, ridge):
     loop = Loop(lambda ridge, _: [1.0 if ridge >= solvable else None], "full")
     state = chosen_by(loop)
-    assert (state.choice and state.choice["ridge"]) == ridge
+    assert (state.choice and state.choice.ridge) == ridge
     assert loop.tried[: len(firsts)] == [(first, "full") for first in firsts]
     assert len(loop.tried) == len(firsts) + (0 if ridge is None else 2)  # and its two neighbours
 

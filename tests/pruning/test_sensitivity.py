@@ -12,6 +12,7 @@ import chita
 from chita.constraints.parse import read_levels
 from chita.data.digits import digits
 from chita.errors import InputError, NumericalError, OutputError
+from chita.models.prunable import prunable_layout
 from chita.pruning.calibration import Calibration, Sampling
 from chita.sensitivity_record import SensitivityRecord
 
@@ -36,7 +37,9 @@ def table(found):
 
 def validation_loss(model, calibration):
     """The mean loss on the validation samples of a run with `SIZES`."""
-    (batch,) = Calibration(Sampling(**SIZES), calibration, validated=True).sampler.validation.parts
+    layout = prunable_layout(model)
+    samples = Calibration(Sampling(**SIZES), calibration, model, layout, validated=True)
+    (batch,) = samples.sampler.validation.parts
     with torch.no_grad():
         return float(cross_entropy(model.eval()(batch[0]), batch[1]))
 

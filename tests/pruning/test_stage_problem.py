@@ -123,9 +123,8 @@ def test_a_network_refitted_by_outputs_is_the_best_of_every_output_by_itself():
 def rows_of(model, layout, calibration, count):
     """The gradients of a run with seed 0 and no validation samples."""
     sampling = Sampling(fisher=chita.Fisher(samples=count), validation=0)
-    samples = Calibration(sampling, calibration, validated=False)
-    place = torch.device("cpu")
-    _, found = samples.collect(samples.draw(), model.eval(), layout, place, Silent())
+    samples = Calibration(sampling, calibration, model.eval(), layout, validated=False)
+    _, found = samples.collect(samples.draw(), 0, Silent())
     return found.rows.gather(torch.arange(layout.size)).T.double()
 
 

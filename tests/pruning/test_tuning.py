@@ -9,7 +9,7 @@ import torch
 import chita
 from chita.data.digits import digits
 from chita.errors import InputError
-from chita.options import flat
+from chita.options import values_of
 from chita.pruning.tuning import is_tuned, settle
 from chita.solvers import CBS, CHITA, WoodFisher
 from chita.solvers.baselines import MFAC, OBD, SNIP, LocalSearch, Random
@@ -36,7 +36,7 @@ CHOSEN = [
 def test_what_a_solver_pays_no_heed_is_not_tuned(solver, plain):
     quadratic, structure = settle(chita.Quadratic(), "auto", solver)
     auto = dict.fromkeys(NOTHING, "auto")
-    assert {**flat(quadratic), "structure": structure} == {**auto, **plain}
+    assert {**values_of(quadratic), "structure": structure} == {**auto, **plain}
     assert is_tuned(quadratic, structure) == (plain != NOTHING)
     given = chita.Quadratic(ridge=0.3, first_order=0.5, step_size=0.25)
     assert settle(given, "full", solver) == (given, "full")
@@ -67,7 +67,7 @@ def test_what_is_not_tuned_changes_nothing(network, solver):
     for name, value in {"first_order": 1.0, "step_size": 0.5}.items():
         after = pruned(replace(plain, **{name: value}))
         same = all(torch.equal(before[key], after[key]) for key in before)
-        assert same == (name not in made.chosen), name
+        assert same == (name not in made.tunable), name
 
 
 def test_a_run_of_a_solver_that_tunes_nothing_tries_nothing(network):

@@ -10,7 +10,7 @@ from chita.data.examples import Examples
 from chita.layout import Axes, Layout
 from chita.losses import LOSSES
 from chita.models.prunable import read_weights
-from chita.pruning.calibration import Sampling, ValidationLoss, lower
+from chita.pruning.calibration import ValidationLoss, lower
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_loss_is_that_of_the_better_statistics(fresh):
     layout = Layout(names=names, shapes=shapes, axes=(Axes(), Axes()))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     renewed, plain = (
-        ValidationLoss(network, layout, samples, Sampling(), renewable=renewable)
+        ValidationLoss(network, layout, samples, LOSSES["cross_entropy"], renewable=renewable)
         for renewable in (True, False)
     )
     loss = renewed(read_weights(network, layout))

@@ -3,9 +3,9 @@
 import json
 
 from chita.cli.requests import PruneRequest
-from chita.records import LayerRecord, LevelRecord, RunRecord, StageRecord
-from chita.sensitivity_record import SensitivityRecord, TensorRecord
-from chita.settings import flat, request_of
+from chita.records import LayerRecord, LevelRecord, RunRecord, StageRecord, TensorRecord
+from chita.sensitivity_record import SensitivityRecord
+from chita.settings import request_of, settings_of
 
 ACCURACY = "top-1 accuracy, per cent"
 
@@ -13,7 +13,7 @@ ACCURACY = "top-1 accuracy, per cent"
 def line(solver="chita", seed=0, value=90.0, sparsity=0.9, metric=ACCURACY, **fields):
     """What a sweep writes of a run."""
     asked = {"solver": solver, "sparsity": sparsity, "seed": seed, "model": "digits-mlp"}
-    settings = flat(request_of(PruneRequest, asked))
+    settings = settings_of(request_of(PruneRequest, asked))
     return {
         "run": {"solver": solver, "sparsity": sparsity, "seed": seed},
         "settings": settings,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chita.errors import InputError
+from chita.errors import InputError, OutputError
 from chita.records import LevelRecord
 from chita.reports.picture import check_picture, write_picture
 from chita.reports.run_charts import heat_of
@@ -106,30 +106,30 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch, kind):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(InputError, match="could not be written"):
+    with pytest.raises(OutputError, match="could not be written"):
         write_picture(found, path)
     assert [*tmp_path.iterdir()] == [path]
     assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "error", "told"),
     [
-        ("heat", "is no kind of picture"),
-        ("heat.csv", "is no kind of picture"),
-        ("no/heat.png", "a folder that exists"),
-        ("folder.png", "cannot be a file there"),
+        ("heat", InputError, "is no kind of picture"),
+        ("heat.csv", InputError, "is no kind of picture"),
+        ("no/heat.png", OutputError, "is no folder"),
+        ("folder.png", OutputError, "exists and is no file"),
     ],
 )
-def test_names_that_are_no_picture(tmp_path, name, told):
+def test_names_that_are_no_picture(tmp_path, name, error, told):
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(error, match=told):
         check_picture(tmp_path / name)
     for kind, folder in product(("png", "SVG", "pdf"), (".", "folder.png")):
         check_picture(tmp_path / folder / f"h.{kind}")
 
 
 def test_without_matplotlib_nothing_is_drawn(monkeypatch, tmp_path):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.backend_bases", None)
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(InputError, match="pip install matplotlib"):
         check_picture(tmp_path / "heat.png")

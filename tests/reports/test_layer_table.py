@@ -8,7 +8,7 @@ from torch import nn
 
 import chita
 from chita.records import LayerRecord, SolvedRecord
-from chita.reports.layer_table import layer_rows, worst_layers
+from chita.reports.layer_table import layer_table, worst_layers
 from chita.reports.terminal import show_plan, show_run
 from tests.reports import records
 
@@ -44,7 +44,7 @@ def printed(show, *arguments, **options):
 
 
 def test_equal_blocks_are_one_line():
-    rows = layer_rows(deep(), every=False)
+    _, rows = layer_table(deep(), every=False)
     kept = sum(10 + block for block in range(BLOCKS))
     assert rows == [
         ["layers.0-29.q.weight (30 layers)", "10x10", "3,000", str(kept), "61.00 to 90.00", "30"],
@@ -54,7 +54,7 @@ def test_equal_blocks_are_one_line():
 
 def test_every_layer_on_request():
     run = deep()
-    rows = layer_rows(run, every=True)
+    _, rows = layer_table(run, every=True)
     assert [row[0] for row in rows] == [layer.name for layer in run.layers]
     assert worst_layers(run, every=True) == []
     assert printed(show_run, run, all_layers=True).count("q.weight") == BLOCKS
@@ -84,13 +84,13 @@ def test_no_worst_layers_where_every_layer_has_its_line():
     dense = SolvedRecord(inputs=8, error=None, skipped="was not solved")
     layers += [layer(1, "k", 100, 100).model_copy(update={"solved": dense})]
     run = records.record(layers=tuple(layers), step_size=1.0)
-    assert len(layer_rows(run, every=False)) == len(layers)
+    assert len(layer_table(run, every=False)[1]) == len(layers)
     assert worst_layers(run, every=False) == []
 
 
 def test_few_layers_are_shown_as_they_are():
     run = records.record()
-    assert [row[0] for row in layer_rows(run, every=False)] == ["a", "b"]
+    assert [row[0] for row in layer_table(run, every=False)[1]] == ["a", "b"]
     assert worst_layers(run, every=False) == []
 
 

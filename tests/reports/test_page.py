@@ -7,7 +7,7 @@ import pytest
 import chita
 from chita.data.digits import digits
 from chita.records import EpochRecord, LevelRecord, TrainingRecord
-from chita.reports.page import make_report, page_of, write_page
+from chita.reports.page import make_report, page_of
 from chita.reports.runs import Reading, read_runs, reported
 from tests.chromium import CHROMIUM, browser
 from tests.program import chita as invoke
@@ -56,7 +56,7 @@ def two_hundred(folder, records=9):
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     path = folder / "page.html"
-    write_page(make_report(read_runs(two_hundred(folder))), path)
+    path.write_text(page_of(make_report(read_runs(two_hundred(folder)))))
     return path
 
 
@@ -132,7 +132,7 @@ def test_the_table_sorts_and_filters_by_keyboard(chromium, page):
 @pytest.mark.slow
 def test_it_is_light_or_dark_and_prints_light(chromium, tmp_path):
     page = tmp_path / "page.html"
-    write_page(make_report(read_runs_of(record())), page)
+    page.write_text(page_of(make_report(read_runs_of(record()))))
     chromium.open(page)
     back = "getComputedStyle(document.body).backgroundColor"
     assert chromium.run(back) == "rgb(255, 255, 255)"
@@ -209,8 +209,11 @@ def read_runs_of(own):
         (["none", "--out", "p.html"], "No such file"),
         (["runs.jsonl", "--out", "p.txt"], "ends in .html"),
         (["runs.jsonl", "--out", "."], "ends in .html"),
-        (["runs.jsonl", "--out", "folder.html"], "is a folder"),
-        (["runs.jsonl", "--out", "no/such/p.html"], "written: no/such is no folder"),
+        (["runs.jsonl", "--out", "folder.html"], "exists and is no file"),
+        (
+            ["runs.jsonl", "--out", "no/such/p.html"],
+            "written: no/such is no folder",
+        ),
         (["runs.jsonl", "--out", "p.html", "--plots", "runs.jsonl"], "cannot hold plots"),
         ([], "RUNS is missing"),
     ],

@@ -36,8 +36,9 @@ def drawn(tmp_path, monkeypatch):
 
     monkeypatch.setattr(figure.Figure, "savefig", saved)
 
-    def draw(found, dense=None):
-        write_picture([chart_of(make_table(found), dense=dense)], tmp_path / "p.png")
+    def draw(found, level=None):
+        dense = None if level is None else (level, "dense")
+        write_picture([chart_of(make_table(found), dense)], tmp_path / "p.png")
         (axes,) = kept
         (line, *_) = axes.lines
         return axes, axes.transData.transform(line.get_xydata())

@@ -34,7 +34,4 @@ def positions(inputs: Tensor, delta: Tensor, rows: int) -> tuple[Tensor, Tensor]
 
     The batch must be the outermost dimension of both; what lies between is a position.
     """
-    return (
-        inputs.reshape(rows, -1, inputs.shape[-1]),
-        delta.reshape(rows, -1, delta.shape[-1]),
-    )
+    return (inputs.reshape(rows, -1, inputs.shape[-1]), delta.reshape(rows, -1, delta.shape[-1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import final
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 
 from chita.errors import InputError
-from chita.linalg.select import largest_magnitude
 from chita.problem.rows.rows import Rows
 
 _BLOCK = 256  # weights promoted or squared at a time: the block stays in cache
@@ -49,23 +47,6 @@ class DenseRows(Rows):
         super().__init__(data.shape[1], data.shape[0], dtype, data.device)
         self._data = data.contiguous()
         self._scale = None if scale is None else scale.to(dtype)
-
-    def stored_as(self, dtype: torch.dtype, segments: tuple[slice, ...] = ()) -> DenseRows:
-        """Return the rows rounded to another storage type.
-
-        For float16 each slice of `segments` has its own scale, a power of two that puts its
-        largest entry between 2¹⁴ and 2¹⁵: entries down to 2⁻³⁹ of the largest do not vanish.
-        """
-        if dtype != torch.float16:
-            return DenseRows(self._data.to(dtype), self._scale)
-        scale = torch.ones(self.p, dtype=self.dtype, device=self.device)
-        data = torch.empty_like(self._data, dtype=dtype)
-        for segment in segments or (slice(0, self.p),):
-            largest = float(largest_magnitude(self._data[segment]))
-            power = 2.0 ** min(126, 15 - math.frexp(largest)[1])
-            data[segment] = self._data[segment] * power
-            scale[segment] = 1 / power
-        return DenseRows(data, scale)
 
     def times(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """Return A v, or A_S v: over gathered columns, or over all of A where that is cheaper."""
@@ -125,9 +106,6 @@ class DenseRows(Rows):
         for at, block in self._blocks(None, _BLOCK):
             norms[at] = self._columns(block).square().sum(1)
         return norms
-
-    def whole_gram(self) -> None:
-        """Return None: it needs every column."""
 
     @property
     def _direct(self) -> bool:

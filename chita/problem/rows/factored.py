@@ -62,9 +62,8 @@ class FactoredRows(Rows):
         """Return the columns of consecutive weights: as factors if they are of whole outputs."""
         width = len(self._inputs)
         if segment.start % width == 0 == segment.stop % width:
-            return FactoredRows(
-                self._delta[segment.start // width : segment.stop // width], self._inputs
-            )
+            outputs = slice(segment.start // width, segment.stop // width)
+            return FactoredRows(self._delta[outputs], self._inputs)
         index = torch.arange(segment.start, segment.stop, device=self.device)
         return DenseRows(self.gather(index))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
-from typing import final
+from itertools import repeat
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from chita.layout import segments_of
+from chita.layout import segments_of, slices
 from chita.problem.rows.dense import gathered
 from chita.problem.rows.rows import Rows
 
@@ -28,37 +28,26 @@ class HStackRows(Rows):
 
     def __init__(self, parts: Sequence[Rows]) -> None:
         self._parts = list(parts)
-        ends = list(accumulate(part.p for part in self._parts))
+        self._segments = slices([part.p for part in self._parts])
         first, factored = self._parts[0], all(part.factored for part in self._parts)
-        super().__init__(first.n, ends[-1], first.dtype, first.device, factored=factored)
-        self._segments = tuple(
-            slice(end - part.p, end) for part, end in zip(self._parts, ends, strict=True)
-        )
+        p = self._segments[-1].stop
+        super().__init__(first.n, p, first.dtype, first.device, factored=factored)
 
     def times(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """Return the sum of the parts' products."""
-        if support is None:
-            products = [
-                part.times(v[segment])
-                for part, segment in zip(self._parts, self._segments, strict=True)
-            ]
-        else:
-            products = [part.times(v[at], own) for part, at, own in self._split(support)]
+        products = [part.times(v[at], own) for part, at, own in self._split(support)]
         return torch.stack(products).sum(0) if products else v.new_zeros(self.n)
 
     def transpose_times(self, z: Tensor, support: Tensor | None = None) -> Tensor:
         """Return the parts' products, one after another."""
-        if support is None:
-            return torch.cat([part.transpose_times(z) for part in self._parts])
         found = [part.transpose_times(z, own) for part, _, own in self._split(support)]
         return torch.cat(found) if found else z.new_zeros(0, dtype=self.dtype)
 
     def gather(self, index: Tensor) -> Tensor:
         """Return the parts' columns in the order of any index (k,)."""
         if bool((index[1:] < index[:-1]).any()):
-            order = (
-                index.argsort()
-            )  # parts need an ascending index; the inverse order brings it back
+            # Parts need an ascending index; the inverse order brings the columns back to this one.
+            order = index.argsort()
             return self.gather(index[order])[order.argsort()]
         found = [part.gather(own) for part, _, own in self._split(index)]
         if len(found) == 1:
@@ -115,8 +104,14 @@ class HStackRows(Rows):
             total = gram if total is None else total.add_(gram)
         return total
 
-    def _split(self, index: Tensor) -> Iterator[tuple[Rows, slice, Tensor]]:
-        """Yield parts that hold some of an ascending index: their places in it, and their own."""
+    def _split(self, index: Tensor | None) -> Iterator[tuple[Rows, slice, Any]]:
+        """Yield parts that hold some of an ascending index: their places in it, and their own.
+
+        Without an index yield every part, with its places among all weights and None.
+        """
+        if index is None:
+            yield from zip(self._parts, self._segments, repeat(None))
+            return
         places = segments_of(index, self._segments)
         for part, segment, at in zip(self._parts, self._segments, places, strict=True):
             if at.stop > at.start:

@@ -59,6 +59,3 @@ class VStackRows(Rows):
     def squared_norms(self) -> Tensor:
         """Return squared norms of the columns (p,)."""
         return torch.stack([part.squared_norms() for part in self._parts]).sum(0)
-
-    def whole_gram(self) -> None:
-        """Return None: it needs every column."""

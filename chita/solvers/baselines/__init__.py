@@ -26,13 +26,4 @@ BASELINES: dict[str, type[Solver]] = {
 }
 """Every baseline, by its name on the command line."""
 
-__all__ = [
-    "BASELINES",
-    "MFAC",
-    "OBD",
-    "SNIP",
-    "ActiveSet",
-    "BlockBSO",
-    "LocalSearch",
-    "Random",
-]
+__all__ = ["BASELINES", "MFAC", "OBD", "SNIP", "ActiveSet", "BlockBSO", "LocalSearch", "Random"]

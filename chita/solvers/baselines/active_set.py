@@ -1,4 +1,4 @@
-"""Solve among a few weights, and let others in until none wants to come."""
+"""Solve among a few weights, and let more of them in until none wants to come."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class ActiveSet(Solver):
     """Another solver on a small set of weights that grows until no weight outside wants in.
 
     With w the largest weights (or `start`), cut to the k that are allowed, and g = ∇Q(w), the
-    first active set holds them and the `share`·k largest of |w - τg|, τ the minimiser of Q along
-    g on the support. `solver` then works on the active weights only, all others held at zero,
-    from the point reached so far. A weight outside wants in if it is in P(w - τ∇Q(w)) for one of
-    τ = 1/L, 2/L, 4/L, ..., `tries` of them, L the constant of `iht` on the first active set: those
-    of the shortest such τ are let in.
+    first active set holds them and the `share`·k largest of |w - ηg|, η the minimiser of Q along
+    g on the support. `solver` then works on the active weights only, the rest held at zero,
+    from the point reached so far. A weight outside wants in if it is in P(w - η∇Q(w)) for one of
+    η = 1/L, 2/L, 4/L, ..., `tries` of them, L the constant of `iht` on the first active set: those
+    of the shortest such η are let in.
 
     Q never rises. The end is a point that thresholding steps over all weights, of all the lengths
     tried, do not lead out of the active set.
@@ -82,7 +82,10 @@ class ActiveSet(Solver):
             gradient = problem.gradient_at(weights) if gradient is None else gradient
             # Once: L of the first active set is kept for later, larger ones.
             first_step = first_step or 1 / lipschitz(part)
-            entering = self._entering(constraint, weights, gradient, active, first_step)
+            # The weights that the shortest step leading out of the active set takes in.
+            steps = (first_step * 2**doubling for doubling in range(self.tries))
+            trials = (constraint.select(weights - step * gradient) & ~active for step in steps)
+            entering = next((trial for trial in trials if bool(trial.any())), None)
             if entering is None:
                 status = found.status
                 break
@@ -97,22 +100,6 @@ class ActiveSet(Solver):
         count = min(len(mask), math.ceil(self.share * len(support)))
         largest = KeepK(size=len(mask), k=count)
         return _bounded(mask | largest.select(weights - step * gradient))
-
-    def _entering(
-        self,
-        constraint: Constraint,
-        weights: Tensor,
-        gradient: Tensor,
-        active: Tensor,
-        first_step: float,
-    ) -> Tensor | None:
-        """Return the weights (p,) that the shortest step leading out of the active set takes in."""
-        for doubling in range(self.tries):
-            step = first_step * 2**doubling
-            entering = constraint.select(weights - step * gradient) & ~active
-            if bool(entering.any()):
-                return entering
-        return None
 
 
 def _bounded(active: Tensor) -> Tensor:

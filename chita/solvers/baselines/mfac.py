@@ -23,8 +23,8 @@ _CHUNK = 1024  # columns of A at a time
 class MFAC(Solver):
     """`woodfisher` without blocks, its inverse by Sherman & Morrison's formula, row by row.
 
-    F₀ = λI and F_i = F_{i-1} + a_i a_iᵀ/n, so with v_i = F_{i-1}⁻¹a_i and τ_i = n + a_iᵀv_i,
-    F_n⁻¹ = I/λ - Σ_i v_i v_iᵀ/τ_i. The v_i are kept as coefficients over the rows, V = C A with C
+    F₀ = λI and F_i = F_{i-1} + a_i a_iᵀ/n, so with v_i = F_{i-1}⁻¹a_i and d_i = n + a_iᵀv_i,
+    F_n⁻¹ = I/λ - Σ_i v_i v_iᵀ/d_i. The v_i are kept as coefficients over the rows, V = C A with C
     lower triangular (n, n), which needs AAᵀ only. Selection and update are those of `woodfisher`,
     to the rounding of products in the rows' type.
 
@@ -49,9 +49,9 @@ class MFAC(Solver):
     """The recursion, and the diagonal: each as much as a system."""
 
     @property
-    def chosen(self) -> frozenset[str]:
+    def tunable(self) -> frozenset[str]:
         """As for `woodfisher`."""
-        return WoodFisher(update=self.update).chosen
+        return WoodFisher(update=self.update).tunable
 
     def _search(self, problem: LocalQuadratic, constraint: Constraint, start: Tensor) -> Found:
         whole = [slice(0, len(problem.w_bar))]
@@ -59,7 +59,7 @@ class MFAC(Solver):
 
 
 class _Recursion(Inverse):
-    """F_n⁻¹ as coefficients C (n, n) and denominators τ (n,)."""
+    """F_n⁻¹ as coefficients C (n, n) and denominators d (n,)."""
 
     def __init__(self, problem: LocalQuadratic) -> None:
         if problem.ridge == 0:
@@ -73,7 +73,7 @@ class _Recursion(Inverse):
         products = torch.zeros_like(gram)  # v_kᵀa_j, that is C AAᵀ
         # All in coefficients over the rows: no vector of p numbers is formed.
         for i in range(n):
-            # v_i = F_{i-1}⁻¹a_i = a_i/λ - Σ_{k<i} v_k (v_kᵀa_i)/τ_k
+            # v_i = F_{i-1}⁻¹a_i = a_i/λ - Σ_{k<i} v_k (v_kᵀa_i)/d_k
             row = self._coefficients[i]
             row -= self._coefficients[:i].T @ (products[:i, i] / self._denominators[:i])
             row[i] += 1 / self._ridge
@@ -85,7 +85,7 @@ class _Recursion(Inverse):
     @cached_property
     def diagonal(self) -> Tensor:
         index = torch.arange(self._curvature.size, device=self._coefficients.device)
-        # [F_n⁻¹]_jj = 1/λ - Σ_i (v_i)_j²/τ_i, for some columns of V = C A at a time
+        # [F_n⁻¹]_jj = 1/λ - Σ_i (v_i)_j²/d_i, for some columns of V = C A at a time
         removed = self._denominators.new_empty(len(index))
         for chunk in index.split(_CHUNK):
             inner = self._coefficients @ self._curvature.columns(chunk).double().T
@@ -94,7 +94,7 @@ class _Recursion(Inverse):
 
     def times(self, u: Tensor) -> Tensor:
         u = u.double()
-        # u/λ - Vᵀ diag(1/τ) V u with V = C A: A u, then n-vectors, then one pullback, which is
+        # u/λ - Vᵀ diag(1/d) V u with V = C A: A u, then n-vectors, then one pullback, which is
         # divided by n and so multiplied by it again.
         inner = self._coefficients @ self._curvature.image(u) / self._denominators
         pulled = self._curvature.pullback(self._coefficients.T @ inner, exact=True)
