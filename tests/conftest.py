@@ -1,4 +1,8 @@
-"""Where the real data lie, and which tests used them."""
+"""Tiers of tests, where the real data lie, and which tests used them.
+
+Units are all that is not listed here, without a marker `slow`, `gpu` or `data`: `make test`.
+`INTEGRATION` and what needs real data are `make test-integration`; `make test-all` runs everything.
+"""
 
 import os
 from pathlib import Path
@@ -11,6 +15,20 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # and so in the programs that tests start
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network for anything
 
+HERE = Path(__file__).parent
+INTEGRATION = {
+    HERE / name
+    for name in (
+        *("cli", "docs", "exports", "families", "progress", "reports", "runtimes"),
+        *("masks/test_lightning.py", "masks/test_trainer.py", "models/test_minilm.py"),
+        *("test_logger.py", "test_readme.py"),
+    )
+}
+"""Folders and files of programs, pages, files of other formats, trainers and browsers."""
+
+if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+    collect_ignore = ["test_accelerators.py"]
+
 NEEDS_DATA = "needs real data"
 DATA_TESTS: dict[str, str] = {}
 
@@ -21,8 +39,18 @@ def data_dir() -> Path:
     return Path(os.environ["CHITA_DATA"])
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Units need not even import what the other tiers do."""
+    if collection_path in INTEGRATION and "not integration" in config.option.markexpr:
+        return True
+    return None
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
+        whole = INTEGRATION & {item.path, *item.path.parents}
+        if whole or item.get_closest_marker("data"):
+            item.add_marker("integration")
         if item.get_closest_marker("data"):
             item.user_properties.append((NEEDS_DATA, True))
             if "CHITA_DATA" not in os.environ:
