@@ -70,7 +70,7 @@ def failures_as(
     """Let failures in a block become an error of one kind, "`what`: `why`. `way_out`".
 
     Files, other libraries and code of users may raise anything; `of` narrows it. Errors that were
-    raised on purpose stay as they are.
+    raised on purpose stay as they are, and so does a lack of memory.
 
     >>> with failures_as(InputError, "5x is no number", "Leave x out.", why=repr):
     ...     raise ValueError("x")
@@ -80,7 +80,7 @@ def failures_as(
     """
     try:
         yield
-    except ChitaError:
+    except (ChitaError, MemoryError):
         raise
     except of as error:
         raise kind(f"{what}: {why(error).rstrip('. ')}. {way_out}") from error

@@ -21,7 +21,7 @@ except ImportError:  # Windows has no such module; the peak is then unknown
 
 
 class Record(BaseModel):
-    """A part of a record: its fields do not change, and all that it holds are known."""
+    """Base of records and their parts: fields that are fixed, and no others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

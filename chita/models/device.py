@@ -44,4 +44,4 @@ def check_finite(name: str, weights: Mapping[str, Tensor]) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    return str(error).partition("\n")[0]

@@ -139,13 +139,13 @@ class Calibration:
         """
         sampling = self._sampling
         loss = sampling.loss_for(given.parts[0])
-        samples = StageSamples(
-            examples=self._labelled(given, stage),
-            loss=loss,
-            digest=given.digest(),
-            improved=_is_improved(sampling.fisher.weighting, loss),
-        )
         with state_kept(self._network):
+            samples = StageSamples(
+                examples=self._labelled(given, stage),
+                loss=loss,
+                digest=given.digest(),
+                improved=_is_improved(sampling.fisher.weighting, loss),
+            )
             return samples, collect_gradients(
                 self._network,
                 self._layout,

@@ -76,6 +76,7 @@ def run_layers(run: Run) -> PruneResult:
 
             layers.run(finished)
         state = stage.end(layers)
+        state.solved = layers.solved
         log.log(stages=state.records)
         checkpoint.remove()
     return run.result(network, state)
@@ -142,7 +143,6 @@ class LayerStage:
         return RunState(
             mask=mask,
             records=[_record(layers, mask, self._given.digest())],
-            solved=layers.solved,
             samples=len(self._given),
             validation=len(self._validation_loss) if self._validation_loss else 0,
             loss=self._loss.name,

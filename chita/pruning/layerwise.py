@@ -46,7 +46,8 @@ class LayerPruner:
         budget: of which every layer has its share.
         solver: of every layer's problem.
         ridge: λ as asked for, `RIDGE` for "auto".
-        call, batches, limit: as `chita.collect.chain.Chain` takes them.
+        call: runs the network on a batch.
+        batches, limit: as `chita.collect.chain.Chain` takes them.
         progress: receives every block.
         shares: of outliers, where a budget goes by them and they are known already.
 

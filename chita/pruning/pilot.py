@@ -1,11 +1,11 @@
-"""Pilot runs: the first stages, run on copies of the network, choose λ and structure for all.
+"""Prune in stages; before them pilot runs, where λ and structure are to be chosen for all.
 
-One step does not show which λ is right: half of the weights leave a network without a trace, at any
-λ. So the first stages run at one λ, from the network as it is, and the losses after them are
-compared. λ climbs downhill by factors of 4, and the structure is tried at the first λ. A pilot that
-falls behind the best by 5 % is not finished. Pilots go the whole way (τ = 1), for a λ that needs
-short steps is no good one. The best pilot is the beginning of the run, unless a step of it would
-have been shorter.
+Pilot runs are the first stages, run on copies of the network. One step does not show which λ is
+right: half of the weights leave a network without a trace, at any λ. So the first stages run at one
+λ, from the network as it is, and the losses after them are compared. λ climbs downhill by factors
+of 4, and the structure is tried at the first λ. A pilot that falls behind the best by 5 % is not
+finished. Pilots go the whole way (τ = 1), for a λ that needs short steps is no good one. The best
+pilot is the beginning of the run, unless a step of it would have been shorter.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from chita.pruning.level_costs import with_levels
 from chita.pruning.result import PruneResult
 from chita.pruning.run import Run
 from chita.pruning.stages import StageLoop
-from chita.pruning.state import Chosen, RunLog, RunState, Saved
+from chita.pruning.state import RunLog, RunState, Saved
 from chita.pruning.tuning import COARSE, FIRST_RIDGE, climb, is_better, known, tolerance
 from chita.records import TrialRecord, finite
 
@@ -93,7 +93,7 @@ def run_pilots(loop: StageLoop, state: RunState) -> RunState:
         own = sum(sum(record.seconds.values()) for record in best.state.records)
         seconds = {"pilot": max(0.0, time.perf_counter() - began - own)}
         return _preceded(best.state, trials, seconds)
-    choice = None if best is None else Chosen(ridge=best.ridge, structure=best.structure)
+    choice = None if best is None else (best.ridge, best.structure)
     spent = {"pilot": time.perf_counter() - began}
     return state.model_copy(update={"choice": choice, "trials": trials, "spent": spent})
 
@@ -131,8 +131,8 @@ class _Pilots:
         if first is None:
             return None
         ridge, structure = first.ridge, asked
-        free = self._loop.tuner.choice.structure is None
-        if free and self._better(self._loss(ridge, OUTPUTS), self._loss(ridge, FULL)):
+        _, given = self._loop.tuner.choice
+        if given is None and self._better(self._loss(ridge, OUTPUTS), self._loss(ridge, FULL)):
             structure = OUTPUTS
         ridge = climb(
             lambda r: self._loss(r, structure), ridge, (COARSE,), _CLIMBS, self._tolerance

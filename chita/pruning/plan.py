@@ -230,13 +230,14 @@ def plan_of(model: nn.Module, data: Data | None, config: PruneConfig) -> Plan:
         spent = layers_cost(network, layout, solver, cost, sampling.count, events)
     else:
         count, stored = events * config.stages.number, sum(tensor.bytes for tensor in tensors)
+        first = 0 if ruled or not collected else _FUNC_SECONDS
         collect = _collect_seconds(sampling, cost, collected)
         solve = _solve_seconds(solver, held, layout.size, kept or layout.size)
         spent = {
             "samples": held,
             "gradient_bytes": stored,
             "peak_bytes": _peak(network, sampling, cost, held, layout, ruled, stored),
-            "collect_seconds": collect and count * collect + (0 if ruled else _FUNC_SECONDS),
+            "collect_seconds": None if collect is None else first + count * collect,
             "solve_seconds": count * solve,
         }
     return Plan(

@@ -49,7 +49,7 @@ from chita.solvers.named import solver_name, solver_options
 class PruneConfig:
     """All that a run is asked for, beside network and data: the parameters of `chita.prune`.
 
-    `refit` and `apply_masks` use a part of it. Raises `InputError` where a field is of no use by
+    Other commands use a part of it. Raises `InputError` where a field is of no use by
     itself.
     """
 
@@ -135,7 +135,7 @@ class Run:
         return self.network if self.config.inplace else copied(self.network)
 
     def calibration(self, network: nn.Module) -> Calibration:
-        """Return the samples of the run, for the network to work on."""
+        """Return the samples for the network to work on; its draws begin with the first stage."""
         solver = self.config.solver
         asks = self.config.is_tuned or (bool(solver.curvatures) and solver.asks_loss)
         return Calibration(

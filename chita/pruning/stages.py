@@ -96,6 +96,7 @@ class StageLoop:
         assert self._calibration is not None
         assert self.validation_loss is not None
         config, fisher = self._run.config, self._run.config.fisher
+        # Numbers of samples that this loop settled are given, so that the copy draws the same ones.
         changed = replace(
             config,
             stages=replace(config.stages, bn_recalibrate=self._renews),
@@ -203,6 +204,7 @@ class StageLoop:
         samples, collected = self._collected(given, len(state.records))
         timer.stop("collect")
         before = self.validation_loss(w_bar) if self.validation_loss else None
+        # Gradients of earlier stages help to solve; what comes of it is predicted by fresh ones.
         fresh = StageProblem.of(w_bar, collected, self._layout, constraint)
         whole = self._history.below(collected) if collected else None
         stage = StageProblem.of(w_bar, whole, self._layout, constraint)

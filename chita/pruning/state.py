@@ -74,23 +74,14 @@ class PhaseTimer:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """What holds for all stages once it is chosen: the `ridge` λ, and the Fisher's `structure`."""
-
-    ridge: float | None
-    structure: str | None
-
-
-@final
 class RunState(BaseModel):
     """What the stages of a run have reached: all that the next one, and the record, need.
 
     Fields: `mask` (p,), True for all weights before the first stage; `began`, the network as it was
     when the gradients of the last stages were collected, where later ones use these; `records`, of
     all stages; `epochs` of training, and why it `stopped` early; `solved`, what came of each layer
-    where they are pruned one by one; `choice`, what was chosen for all stages; `trials` and
-    `spent`, what was tried and how many seconds passed by phase before the next stage, whose record
+    where they are pruned one by one; `choice`, λ and structure as chosen for all stages; `trials`
+    and `spent`, what was tried and how many seconds passed by phase before the next stage, whose record
     takes them over; the rest as in `RunRecord`, of the last stage.
     """
 
@@ -102,7 +93,7 @@ class RunState(BaseModel):
     epochs: list[EpochRecord] = []
     stopped: str | None = None
     solved: dict[str, SolvedRecord] = {}
-    choice: Chosen | None = None
+    choice: tuple[float | None, str | None] | None = None
     trials: tuple[TrialRecord, ...] = ()
     spent: dict[str, float] = {}
     backends: dict[str, str] = {}

@@ -20,7 +20,6 @@ from chita.errors import InputError, NumericalError
 from chita.problem import BlockGram, Curvature, LocalQuadratic
 from chita.pruning.config import AUTO, FULL, OUTPUTS, Quadratic, Ridge
 from chita.pruning.stage_problem import LossAt, StageProblem
-from chita.pruning.state import Chosen
 from chita.records import TrialRecord, finite
 from chita.solvers import Solution, Solver
 from chita.solvers.named import solver_name
@@ -159,13 +158,13 @@ class Tuner:
         return self._structure or FULL
 
     @property
-    def choice(self) -> Chosen:
-        """What the next stages take over."""
-        return Chosen(ridge=self._ridge, structure=self._structure)
+    def choice(self) -> tuple[float | None, str | None]:
+        """λ and structure for the next stages, None where they are to be chosen."""
+        return self._ridge, self._structure
 
-    def restore(self, choice: Chosen) -> None:
+    def restore(self, choice: tuple[float | None, str | None]) -> None:
         """Take over the `choice` of another."""
-        self._ridge, self._structure = choice.ridge, choice.structure
+        self._ridge, self._structure = choice
 
     def tune(
         self,

@@ -7,7 +7,6 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -194,8 +193,8 @@ def _short(name: str) -> str:
 
 def check_matplotlib() -> None:
     """Raise `InputError` where no plot can be made."""
-    if find_spec("matplotlib") is None:
-        raise InputError("A plot needs matplotlib: pip install matplotlib.")
+    with failures_as(InputError, "A plot needs matplotlib", "Install it: pip install matplotlib."):
+        import matplotlib.figure  # noqa: F401, PLC0415 (optional)
 
 
 def check_picture(path: Path) -> None:

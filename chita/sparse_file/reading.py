@@ -87,7 +87,7 @@ def _is_of_version_1(path: Path) -> bool:
 
 @contextmanager
 def _faults_of(path: Path) -> Iterator[None]:
-    """Let whatever a damaged file leads to become one `CheckpointError`."""
+    """Let what a damaged file leads to, in any library, become one `CheckpointError`."""
     damaged, ask = f"{path} is damaged, or no sparse file", "Copy or write it again."
     try:
         with (

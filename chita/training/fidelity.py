@@ -23,8 +23,9 @@ def fidelity(
 ) -> Score:
     """Return how alike two networks embed samples, dicts for `model(**batch)`.
 
-    It is the mean over samples of the cosine between the two embeddings; of the `neighbours`, the
-    nearest is also found by cosine. `progress` gets every batch.
+    Its value is the mean over samples of the cosine between the two embeddings. `neighbours` is the
+    share of samples, in per cent, whose nearest other sample by cosine is the same in both.
+    `progress` gets every batch.
 
     Raises `InputError` when a network gives no embeddings, or there are fewer than two samples.
     """

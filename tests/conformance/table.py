@@ -137,7 +137,7 @@ QUICK = {
 """Every solver, with less patience where a projection takes long."""
 
 
-SEARCHING = {"active-set", "active-set of bso", "cbs", "cd", "iht", "local-search"}
+SEARCHING = {"active-set", "active-set of bso", "alps", "cbs", "cd", "iht", "local-search"}
 
 
 def slow_if(slow):

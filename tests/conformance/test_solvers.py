@@ -1,14 +1,15 @@
-"""All solvers against brute force, and what theorems say of each."""
+"""Options of all solvers, and what theorems say of each."""
 
 import math
 import re
 from dataclasses import FrozenInstanceError, fields
-from itertools import combinations, pairwise
+from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
 
-from chita.constraints import Exactly, KeepK
+from chita.constraints import KeepK
 from chita.errors import InputError, NumericalError
 from chita.options import described
 from chita.problem import DenseRows, GradientGram, LocalQuadratic
@@ -26,67 +27,10 @@ from chita.solvers import (
 from chita.solvers.baselines import ActiveSet, LocalSearch
 from chita.solvers.bso import _stepped
 from chita.solvers.iht import lipschitz
-from tests.problems import INSTANCES, problem_for, random_problem, rounded
+from tests.problems import random_problem
 
 BIG = {"n": 40, "p": 300, "ridge": 0.01, "first_order": 1.0, "seed": 7}
 every_solver = pytest.mark.parametrize("name", SOLVERS)
-
-
-@every_solver
-def test_feasible_exact_honest_and_not_below_brute_force(name, subtests):
-    """On every fifth instance, beginning at another one for each solver."""
-    for instance in INSTANCES[list(SOLVERS).index(name) % 5 :: 5]:
-        with subtests.test(instance=instance):
-            check_by_brute_force(name, *instance)
-
-
-@pytest.mark.slow
-@every_solver
-def test_not_below_brute_force_on_any_instance(name, subtests):
-    for instance in INSTANCES:
-        with subtests.test(instance=instance):
-            check_by_brute_force(name, *instance)
-
-
-def check_by_brute_force(name, n, p, k, first_order, ridge, seed):
-    solver = SOLVERS[name]()
-    problem, dense = problem_for(solver, n, p, ridge=ridge, first_order=first_order, seed=seed)
-    found = solver.solve(problem, KeepK(size=p, k=k))
-    assert int(found.mask.sum()) == k
-    assert not found.weights[~found.mask].any()
-    assert found.objective == pytest.approx(dense.value(found.weights), rel=1e-9, abs=1e-11)
-    best = dense.best(k)
-    assert found.objective >= best - 1e-9 * abs(best) - 1e-11
-
-
-@every_solver
-def test_floors_and_fixed_masks_are_kept_and_not_below_brute_force(name, subtests):
-    for seed in range(6):
-        with subtests.test(seed=seed):
-            check_floors(name, seed)
-
-
-def check_floors(name, seed):
-    n, p, k = 6, 9, 4
-    solver = SOLVERS[name]()
-    problem, dense = problem_for(solver, n, p, ridge=0.1, first_order=seed % 2, seed=seed)
-    floors = KeepK(size=p, k=k, segments=(slice(0, 4), slice(4, 6), slice(6, 9)), least=(0, 1, 2))
-    fixed = Exactly(mask=torch.randperm(p, generator=torch.Generator().manual_seed(seed)) < k)
-    for constraint in (floors, fixed):
-        found = solver.solve(problem, constraint)
-        assert constraint.allows(found.mask)
-        assert not found.weights[~found.mask].any()
-        assert found.objective == pytest.approx(dense.value(found.weights), rel=1e-9, abs=1e-11)
-        masks = (torch.zeros(p).bool().index_fill(0, torch.tensor(s), True)
-                 for s in combinations(range(p), k))  # fmt: skip
-        best = min(
-            dense.value(dense.minimise_on(mask.nonzero().squeeze(1)))
-            for mask in masks
-            if constraint.allows(mask)
-        )
-        assert found.objective >= best - 1e-9 * abs(best) - 1e-11
-        if constraint is fixed and name in ("bso", "chita"):
-            assert found.objective == pytest.approx(best, rel=1e-9)
 
 
 @every_solver
@@ -98,15 +42,21 @@ def test_a_solver_is_its_options_and_frozen(name):
             setattr(solver, field.name, 1)
 
 
-def solve(solver: Solver, first_order, ridge, seed, k=60):
+@cache
+def solve(solver: Solver, first_order, ridge, seed):
+    """One solution, which several tests look at."""
     problem, _ = random_problem(40, 300, ridge=ridge, first_order=first_order, seed=seed)
-    return solver.solve(problem, KeepK(size=300, k=k))
+    return solver.solve(problem, KeepK(size=300, k=60))
 
 
-LARGER = [(s, lam, seed) for s in (0.0, 1.0) for lam in (1e-3, 0.1) for seed in range(3)]
+LARGER = [(s, lam, seed) for s in (0.0, 1.0) for lam in (1e-3, 0.1) for seed in range(2)]
+OTHERS = [(*case[:2], 2) for case in LARGER[::2]]
 
 
-@pytest.mark.parametrize(("first_order", "ridge", "seed"), LARGER)
+@pytest.mark.parametrize(
+    ("first_order", "ridge", "seed"),
+    [*LARGER, *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS)],
+)
 def test_descent_and_order(first_order, ridge, seed):
     """Theorems: each step of iht and chita lowers Q; the magnitude support is a candidate."""
     found = {
@@ -133,7 +83,7 @@ def test_magnitude_keeps_the_largest_weights_as_they_are():
 def test_exchanges_and_swaps_each_lower_q():
     """Left alone, each gains on the back-solve somewhere; together they never lose by much."""
     gains = {"exchanges": [], "swaps": []}
-    for case in LARGER:
+    for case in [*LARGER, *OTHERS]:
         start = solve(BSO(), *case).objective
         gains["exchanges"].append(start - solve(CHITA(max_swap_rounds=0), *case).objective)
         gains["swaps"].append(start - solve(CHITA(max_rounds=0), *case).objective)
@@ -179,17 +129,6 @@ def test_chita_descends_without_a_ridge_too(first_order):
     assert improved
 
 
-def test_chita_meets_the_optimum_of_most_small_problems():
-    """Of the brute-force instances with the model's own optimum known, at least two in three."""
-    met = 0
-    for n, p, k, first_order, ridge, seed in INSTANCES:
-        problem, dense = random_problem(n, p, ridge=ridge, first_order=first_order, seed=seed)
-        best = dense.best(k)
-        found = CHITA().solve(problem, KeepK(size=p, k=k)).objective
-        met += found <= best + 1e-6 * abs(best) + 1e-9
-    assert 3 * met >= 2 * len(INSTANCES), f"{met} of {len(INSTANCES)}"
-
-
 def test_bso_is_the_better_of_the_supports_of_largest_weights_and_largest_costs():
     better = 0
     for seed in range(12):
@@ -221,17 +160,6 @@ def test_brief_solves_are_of_the_same_solver_and_are_its_start():
         brief = CHITA().brief.solve(problem, constraint).objective
         assert CHITA().solve(problem, constraint).objective <= brief + 1e-12
         assert brief <= BSO().brief.solve(problem, constraint).objective + 1e-12
-
-
-@every_solver
-def test_a_bound_is_below_what_is_found_and_changes_nothing(name):
-    plain, proving = SOLVERS[name](), SOLVERS[name](bound=True)
-    problem, dense = problem_for(plain, 6, 12, ridge=0.1, first_order=0.0, seed=3)
-    constraint = KeepK(size=12, k=4)
-    found, once = proving.solve(problem, constraint), plain.solve(problem, constraint)
-    assert torch.equal(found.weights, once.weights)
-    assert once.lower_bound is None
-    assert found.lower_bound <= dense.best(4) + 1e-12
 
 
 @every_solver
@@ -284,9 +212,10 @@ def test_the_step_of_bso_is_the_best_of_those_tried():
 
 @pytest.mark.slow
 def test_iht_searches_beyond_the_first_step():
-    plain = [solve(IHT(max_doublings=0), *case) for case in LARGER]
-    found = [solve(IHT(), *case) for case in LARGER]
-    assert any(a.stats.trace != b.stats.trace for a, b in zip(found, plain, strict=True))
+    assert any(
+        solve(IHT(max_doublings=0), *case).stats.trace != solve(IHT(), *case).stats.trace
+        for case in LARGER
+    )
 
 
 def test_the_constant_of_iht_bounds_the_largest_eigenvalue():
@@ -340,19 +269,6 @@ def test_weights_that_are_not_finite_are_an_error():
         Broken().solve(problem, KeepK(size=300, k=6))
 
 
-@every_solver
-def test_float32_gives_the_objective_of_float64(name):
-    """Rows and weights rounded to float32 first: the arithmetic is what is compared."""
-    for n, p, k, first_order, ridge, seed in INSTANCES:
-        solver = SOLVERS[name]()
-        problem, _ = problem_for(
-            solver, n, p, ridge=ridge, first_order=first_order, seed=seed, dtype=torch.float32
-        )
-        exact = rounded(problem, ridge, first_order)
-        found = solver.solve(problem, KeepK(size=p, k=k))
-        assert found.objective == pytest.approx(exact.value(found.weights), rel=1e-6)
-
-
 def test_running_out_of_rounds_is_a_status():
     assert solve(CHITA(max_rounds=0), 1.0, 1e-3, 0).status == Status.ITERATION_LIMIT
     assert solve(IHT(max_iterations=1), 1.0, 1e-3, 0).status == Status.ITERATION_LIMIT
@@ -360,9 +276,9 @@ def test_running_out_of_rounds_is_a_status():
 
 
 def test_iht_leaves_the_magnitude_support_where_that_pays():
-    found = [solve(IHT(), *case) for case in LARGER]
-    start = [solve(Magnitude(), *case) for case in LARGER]
-    assert any(not torch.equal(a.mask, b.mask) for a, b in zip(found, start, strict=True))
+    assert any(
+        not torch.equal(solve(IHT(), *case).mask, solve(Magnitude(), *case).mask) for case in LARGER
+    )
 
 
 def test_a_fixed_point_of_iht_is_stationary_on_its_support():

@@ -1,5 +1,7 @@
 """N:M, blocks, and numbers per tensor: where groups lie, and exact counts."""
 
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -168,27 +170,37 @@ def test_levels_by_name_module_and_pattern():
         Quotas({"*": 0.999}, min_keep=0).bind(LAYOUT)
 
 
-@pytest.mark.parametrize(
-    ("budget", "kept"),
-    [
-        (NofM(2, 4), 8512),
-        (Blocks(2, 1, sparsity=0.75), 4256),
-        (PerLayer(0.75), 4256),
-        (PerLayer(0.75, distribution="erk"), 4256),
-        (PerOutput(0.75), 4256),
-        (Quotas({"fc*": 0.75}), 4256),
-        (Searched(Nonzeros(4256), levels={"fc*": [(0.0, 0.0), (0.75, 0.1)]}), 4256),
-        (Megabytes(0.019152), 4256),
-    ],
-)
-@pytest.mark.parametrize("solver", ["chita", "magnitude"])
-@pytest.mark.parametrize("stages", [1, 3])
-def test_every_budget_through_the_whole_path(budget, kept, solver, stages):
-    model = chita.load_model("digits-mlp")
-    calibration, _ = digits()
+OF_4256 = {
+    "blocks": Blocks(2, 1, sparsity=0.75),
+    "uniform": PerLayer(0.75),
+    "erk": PerLayer(0.75, distribution="erk"),
+    "outputs": PerOutput(0.75),
+    "quotas": Quotas({"fc*": 0.75}),
+    "levels": Searched(Nonzeros(4256), levels={"fc*": [(0.0, 0.0), (0.75, 0.1)]}),
+    "megabytes": Megabytes(0.019152),
+}
+WHOLE = [("2:4", NofM(2, 4), 8512), *((name, one, 4256) for name, one in OF_4256.items())]
+
+
+def test_every_budget_through_the_whole_path(subtests):
+    """With both solvers, of which one goes in stages, by turns."""
+    for turn, (name, budget, kept) in enumerate(WHOLE):
+        for solver, stages in (("chita", (1, 3)[turn % 2]), ("magnitude", (3, 1)[turn % 2])):
+            with subtests.test(name, solver=solver, stages=stages):
+                check_whole_path(budget, kept, solver, stages)
+
+
+@pytest.mark.slow
+def test_every_budget_in_stages_and_without(subtests):
+    for (name, budget, kept), solver, stages in product(WHOLE, ("chita", "magnitude"), (1, 3)):
+        with subtests.test(name, solver=solver, stages=stages):
+            check_whole_path(budget, kept, solver, stages)
+
+
+def check_whole_path(budget, kept, solver, stages):
     result = chita.prune(
-        model,
-        calibration,
+        chita.load_model("digits-mlp"),
+        digits()[0],
         budget=budget,
         solver=solver,
         stages=chita.Stages(stages, regrow=stages == 1),
@@ -207,7 +219,7 @@ def test_a_step_of_zero_takes_the_mask_alone():
         calibration,
         budget="2:4",
         fisher=chita.Fisher(samples=50),
-        quadratic=chita.Quadratic(step_size=0),
+        quadratic=chita.Quadratic(ridge=0.1, first_order=1, step_size=0),
     )
     dense = dict(model.named_parameters())
     for name, mask in result.masks.items():

@@ -208,6 +208,7 @@ def test_ignored_layers_keep_every_bit_under_every_method():
             digits()[0],
             sparsity=0.8,
             fisher=chita.Fisher(samples=50),
+            quadratic=chita.Quadratic(ridge=0.1),
             solver=solver,
             ignore=["fc3", "re:fc1"],
         )

@@ -12,6 +12,7 @@ from chita.models.prunable import prunable_layout, read_weights
 from chita.problem import DenseRows
 from chita.pruning import stages as module
 from chita.pruning.stage_problem import History
+from tests.pruning.cases import EITHER
 from tests.pruning.test_stages import Stop, Stopping, equal
 
 FIXED = {"quadratic": chita.Quadratic(ridge=0.02, first_order=1.0, step_size=1.0)}
@@ -88,6 +89,7 @@ def test_a_stage_solves_with_the_gradients_of_those_before(history, monkeypatch)
     options = {
         "sparsity": 0.9,
         "stages": 4,
+        "solver": "bso",
         "fisher": chita.Fisher(samples=50, samples_per_gradient=2, history=history),
         **FIXED,
     }
@@ -131,7 +133,8 @@ def test_a_stage_solves_with_the_gradients_of_those_before(history, monkeypatch)
         pytest.param("digits-mlp", "auto", 2, marks=pytest.mark.slow),
     ],
 )
-def test_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path, name, ridge, at):
+@pytest.mark.parametrize("solver", EITHER)
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path, name, ridge, at, solver):
     """The history is not in the file, but collected again where the network was."""
     calibration = digits()[0]
     model = chita.load_model(name)
@@ -139,6 +142,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path, name, ridge, at
     options = {
         "sparsity": 0.9,
         "stages": 4,
+        "solver": solver,
         "fisher": chita.Fisher(samples=60, history=2),
         "quadratic": chita.Quadratic(ridge=ridge),
     }

@@ -1,5 +1,7 @@
 """Layers of every shape on the whole path: what is reported is what their outputs show."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ import chita
 from chita.models.blocks import network_blocks
 from chita.models.prunable import prunable_layout
 from tests.families.language import FAMILIES
+from tests.pruning.cases import in_turn
 
 SHAPES = {
     "conv2d": lambda: nn.Conv2d(6, 8, 3, stride=2, padding=1),
@@ -16,6 +19,7 @@ SHAPES = {
     "conv2d depthwise": lambda: nn.Conv2d(6, 12, 5, padding=2, groups=6),
     "pointwise": lambda: nn.Conv2d(6, 20, 1),
 }
+SOLVERS = ["alps", "sparsegpt", "chita", "obc"]
 LONG = {
     "conv1d": lambda: nn.Conv1d(6, 8, 5, dilation=2),
     "conv1d of groups": lambda: nn.Conv1d(6, 8, 3, stride=2, padding=2, groups=2),
@@ -49,9 +53,21 @@ def plain(layer, x, weight=None):
         return layer._conv_forward(x, layer.weight if weight is None else weight, None)
 
 
-@pytest.mark.parametrize("solver", ["alps", "sparsegpt", "obc", "chita"])
-@pytest.mark.parametrize("name", [*SHAPES, *LONG])
-def test_convolutions_of_every_shape(name, solver):
+def test_convolutions_of_every_shape(subtests):
+    for name, solver in in_turn([*SHAPES, *LONG], SOLVERS, each=2):
+        with subtests.test(shape=name, solver=solver):
+            prune_convolution(name, solver)
+
+
+@pytest.mark.slow
+def test_every_solver_on_convolutions_of_every_shape(subtests):
+    for name, solver in itertools.product([*SHAPES, *LONG], SOLVERS):
+        with subtests.test(shape=name, solver=solver):
+            prune_convolution(name, solver)
+
+
+def prune_convolution(name, solver):
+    """What is reported of a convolution is what its outputs show."""
     torch.manual_seed(1)
     size = (24, 6, 40) if name in LONG else (24, 6, 9, 9)
     mix = torch.randn(6, 6)

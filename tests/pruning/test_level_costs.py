@@ -29,8 +29,15 @@ def validation_loss(model, calibration, name, sparsity, options):
     return run.record.stages[-1].validation_loss
 
 
-@pytest.mark.parametrize("network", ["digits-mlp", "digits-cnn"])
-@pytest.mark.parametrize("solver", ["bso", "magnitude"])
+@pytest.mark.parametrize(
+    ("solver", "network"),
+    [
+        ("bso", "digits-cnn"),
+        ("magnitude", "digits-mlp"),
+        pytest.param("bso", "digits-mlp", marks=pytest.mark.slow),
+        pytest.param("magnitude", "digits-cnn", marks=pytest.mark.slow),
+    ],
+)
 def test_a_loss_is_that_of_pruning_one_tensor(calibration, network, solver):
     model = chita.load_model(network)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -11,10 +11,11 @@ import chita
 from chita.data.digits import digits
 from chita.errors import NumericalError
 from chita.pruning.pilot import run_pilots
-from chita.pruning.state import Chosen, RunState
+from chita.pruning.state import RunState
 from chita.pruning.tuning import Tuner
 from chita.records import StageRecord
 from chita.solvers import BSO
+from tests.pruning.cases import EITHER
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +73,13 @@ def test_a_pilot_run_is_the_first_stages_of_a_run(calibration, schedule, regrow,
     assert [same(stage) for stage in found[:-1]] == [same(stage) for stage in by_hand[:-1]]
 
 
-def test_the_stages_of_a_pilot_that_wanted_a_shorter_step_are_not_taken_over(calibration):
+@pytest.mark.parametrize("solver", EITHER)
+def test_the_stages_of_a_pilot_that_wanted_a_shorter_step_are_not_taken_over(calibration, solver):
     model = chita.load_model("digits-cnn")
     options = {
         "sparsity": 0.97,
         "stages": chita.Stages(6, schedule="constant"),
+        "solver": solver,
         "fisher": chita.Fisher(samples=80, structure="full"),
         "validation": 60,
     }
@@ -121,7 +124,7 @@ class Pilot:
             loop.listed(ridge, structure),
             Tuner(chita.Quadratic(), "auto", None),
         )
-        self.choice = Chosen(ridge=ridge, structure=structure)
+        self.choice = (ridge, structure)
         self.tuner.shortened, self.network = loop.shortened, weighing(ridge)
 
     def run(self, state, until):
@@ -134,8 +137,8 @@ class Pilot:
                 StageRecord(
                     **{"sparsity": 0.5, "nnz": 1, "status": "converged", "iterations": 0},
                     **{"first_order": 1.0, "step_size": 1.0, "validation_loss": loss},
-                    ridge=self.choice.ridge,
-                    structure=self.choice.structure,
+                    ridge=self.choice[0],
+                    structure=self.choice[1],
                     seconds={},
                 )
             )
@@ -170,7 +173,7 @@ def chosen(losses, outputs=(), structure="auto"):
     loop = Loop(listed, structure)
     state = chosen_by(loop)
     assert len(state.records) == 1
-    assert loop.network.weight.item() == state.choice.ridge  # the network of the best
+    assert loop.network.weight.item() == state.choice[0]  # the network of the best
     return state.choice, loop.tried
 
 
@@ -186,7 +189,7 @@ def chosen(losses, outputs=(), structure="auto"):
 )
 def test_pilots_climb_downhill_by_clear_steps(losses, ridge):
     choice, tried = chosen(losses)
-    assert choice == Chosen(ridge=ridge, structure="full")
+    assert choice == (ridge, "full")
     assert len(tried) == len(set(tried))
     assert [structure for _, structure in tried].count("outputs") == 1
 
@@ -205,7 +208,7 @@ def test_the_structure_is_tried_at_the_first_ridge_which_climbs_from_there(
     outputs, ridge, structure
 ):
     choice, tried = chosen([3.0, 2.0, 1.0, 2.0, 3.0, 4.0], outputs)
-    assert choice == Chosen(ridge=ridge, structure=structure)
+    assert choice == (ridge, structure)
     assert tried[:2] == [(1.0, "full"), (1.0, "outputs")]
     assert {own for _, own in tried[2:]} == {structure}
 
@@ -221,7 +224,7 @@ def test_a_pilot_that_falls_behind_is_not_finished_and_not_chosen():
         4.0: [1.04, 0.9, 0.5],
         16.0: [0.5, 0.96, 0.1],
     })
-    assert state.choice == Chosen(ridge=4.0, structure="full")
+    assert state.choice == (4.0, "full")
     assert [record.validation_loss for record in state.records] == [1.04, 0.9, 0.5]
     assert [(t.ridge, t.stages, t.loss) for t in state.records[0].trials] == [
         (1.0, 3, 1.0),
@@ -233,14 +236,14 @@ def test_a_pilot_that_falls_behind_is_not_finished_and_not_chosen():
 def test_a_pilot_that_ended_early_is_not_chosen_for_its_loss_at_that_stage():
     """Losses grow from stage to stage, so the first one is no loss of the last."""
     state = after_three_stages({1.0: [1.0, 2.0, 3.0], 4.0: [1.2], 0.25: [1.2]})
-    assert state.choice.ridge == 1.0
+    assert state.choice[0] == 1.0
 
 
 @pytest.mark.parametrize("structure", ["full", "outputs"])
 def test_a_structure_that_is_given_is_the_only_one_tried(structure):
     losses = [3.0, 2.0, 1.0, 2.0, 3.0, 4.0]
     choice, tried = chosen(losses, losses, structure)
-    assert choice == Chosen(ridge=1.0, structure=structure)
+    assert choice == (1.0, structure)
     assert {own for _, own in tried} == {structure}
 
 
@@ -248,7 +251,7 @@ def test_only_the_choice_of_a_pilot_that_wanted_a_shorter_step_is_taken_over():
     losses = {1.0: 2.0, 4.0: 1.0, 16.0: 1.5, 0.25: 3.0}
     loop = Loop(lambda ridge, _: [losses[ridge]], "full", shortened=True)
     state = chosen_by(loop)
-    assert state.choice == Chosen(ridge=4.0, structure="full")
+    assert state.choice == (4.0, "full")
     assert [trial.ridge for trial in state.trials] == [1.0, 4.0, 16.0]
     assert not state.records
     assert [*state.spent] == ["pilot"]
@@ -266,7 +269,7 @@ def test_only_the_choice_of_a_pilot_that_wanted_a_shorter_step_is_taken_over():
 def test_where_the_first_ridge_cannot_be_solved_two_larger_ones_are_tried(solvable, firsts, ridge):
     loop = Loop(lambda ridge, _: [1.0 if ridge >= solvable else None], "full")
     state = chosen_by(loop)
-    assert (state.choice and state.choice.ridge) == ridge
+    assert (state.choice and state.choice[0]) == ridge
     assert loop.tried[: len(firsts)] == [(first, "full") for first in firsts]
     assert len(loop.tried) == len(firsts) + (0 if ridge is None else 2)  # and its two neighbours
 
@@ -279,9 +282,8 @@ def test_there_are_no_pilots_where_nothing_is_to_be_chosen_or_there_is_one_stage
         (model, {"stages": 1}),
         (normed, {"stages": 4, "solver": "magnitude"}),
     ):
-        stages = chita.prune(
-            network, calibration, sparsity=0.9, fisher=chita.Fisher(samples=60), **options
-        ).record.stages
+        usual = {"sparsity": 0.9, "solver": "bso", "fisher": chita.Fisher(samples=60)}
+        stages = chita.prune(network, calibration, **{**usual, **options}).record.stages
         assert not any(trial.stages for stage in stages for trial in stage.trials)
         assert "pilot" not in stages[0].seconds
 
@@ -293,6 +295,7 @@ def test_a_given_ridge_is_kept_and_s_is_one_until_the_last_stage(calibration):
         calibration,
         sparsity=0.9,
         stages=5,
+        solver="bso",
         fisher=chita.Fisher(samples=60),
         quadratic=chita.Quadratic(ridge=0.02),
     ).record.stages
@@ -303,9 +306,8 @@ def test_a_given_ridge_is_kept_and_s_is_one_until_the_last_stage(calibration):
 def test_batches_that_come_one_after_another_have_pilots_too(calibration):
     model = chita.load_model("digits-mlp")
     batches = list(calibration.batches(64))
-    stages = chita.prune(
-        model, batches, sparsity=0.9, stages=4, fisher=chita.Fisher(samples=100), validation=100
-    ).record.stages
+    options = {"solver": "bso", "fisher": chita.Fisher(samples=100), "validation": 100}
+    stages = chita.prune(model, batches, sparsity=0.9, stages=4, **options).record.stages
     assert any(trial.stages for trial in stages[0].trials)
 
 

@@ -1,5 +1,6 @@
 """`chita.prune`: exact counts, honest records, and networks left as they were."""
 
+import itertools
 from functools import partial
 
 import pytest
@@ -16,8 +17,9 @@ from chita.problem import DenseRows, GradientGram
 from chita.pruning.config import Ridge
 from chita.solvers import SOLVERS, Status
 from chita.solvers.named import make_solver
-from tests.conformance.table import BY_GRADIENTS
+from tests.conformance.table import BY_GRADIENTS, QUICK
 from tests.dense import DenseProblem
+from tests.pruning.cases import EITHER, GIVEN, NETWORKS, in_turn
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +35,8 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("solver", BY_GRADIENTS)
-@pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])
-def test_exact_counts_and_a_record_that_agrees(solver, name, calibration):
-    model = chita.load_model(name)
-    result = chita.prune(
-        model,
-        calibration,
-        sparsity=0.9,
-        solver=solver,
-        fisher=chita.Fisher(samples=100),
-        quadratic=chita.Quadratic(ridge=0.1 if solver == "cd" else "auto"),  # cd: slow at many
-    )
+def assert_exact(model, result, solver):
+    """Masks, weights and the record of a run at sparsity 0.9 agree."""
     size = prunable_layout(model).size
     kept = {key: result.model.state_dict()[key].count_nonzero() for key in result.masks}
     assert sum(map(int, kept.values())) == result.record.nnz == size - -(-size * 9 // 10)
@@ -55,6 +47,31 @@ def test_exact_counts_and_a_record_that_agrees(solver, name, calibration):
     assert result.record.solver == solver
     assert (result.objective is None) == (not SOLVERS[solver].curvatures)
     assert result.record.status in set(Status)
+
+
+def test_exact_counts_and_a_record_that_agrees(calibration, subtests):
+    for solver, name in in_turn(BY_GRADIENTS, NETWORKS):
+        with subtests.test(solver=solver, network=name):
+            model = chita.load_model(name)
+            options = {"fisher": chita.Fisher(samples=60), "quadratic": chita.Quadratic(ridge=0.1)}
+            result = chita.prune(model, calibration, sparsity=0.9, solver=QUICK[solver], **options)
+            assert_exact(model, result, solver)
+
+
+@pytest.mark.slow
+def test_exact_counts_of_every_solver_on_either_network(calibration, subtests):
+    for solver, name in itertools.product(BY_GRADIENTS, NETWORKS):
+        with subtests.test(solver=solver, network=name):
+            model = chita.load_model(name)
+            result = chita.prune(
+                model,
+                calibration,
+                sparsity=0.9,
+                solver=solver,
+                fisher=chita.Fisher(samples=100),
+                quadratic=chita.Quadratic(ridge=0.1 if solver == "cd" else "auto"),  # slow at many
+            )
+            assert_exact(model, result, solver)
 
 
 def test_the_objective_is_q_of_the_gradients_that_were_used(calibration):
@@ -83,20 +100,20 @@ def test_the_objective_is_q_of_the_gradients_that_were_used(calibration):
     assert result.objective == pytest.approx(dense.value(weights), rel=1e-9)
 
 
-def test_a_copy_is_pruned_unless_inplace_and_flags_come_back(calibration):
+@pytest.mark.parametrize("solver", EITHER)
+def test_a_copy_is_pruned_unless_inplace_and_flags_come_back(calibration, solver):
     model = chita.load_model("digits-cnn")
     model.train()
     model.bn2.eval()
     flags = [m.training for m in model.modules()]
     before = state_of(model)
-    result = chita.prune(model, calibration, sparsity=0.5, fisher=chita.Fisher(samples=50))
+    options = {"sparsity": 0.9, "solver": solver, "fisher": chita.Fisher(samples=50)}
+    result = chita.prune(model, calibration, **options)
     assert same(state_of(model), before)
     assert [m.training for m in model.modules()] == flags
     assert [m.training for m in result.model.modules()] == flags
     assert result.model is not model
-    again = chita.prune(
-        model, calibration, sparsity=0.5, fisher=chita.Fisher(samples=50), inplace=True
-    )
+    again = chita.prune(model, calibration, **options, inplace=True)
     assert again.model is model
     assert same(state_of(model), state_of(result.model))
     norms = {f"{n}.{b}" for n in ("bn1", "bn2", "bn3") for b, _ in model.bn1.named_buffers()}
@@ -113,10 +130,20 @@ def test_an_error_leaves_an_inplace_network_as_it_was(calibration):
     assert same(state_of(model), before)
 
 
-def test_same_seed_same_bits_another_seed_other_samples(calibration):
+@pytest.mark.parametrize(
+    ("solver", "quadratic"),
+    [
+        ("bso", chita.Quadratic()),
+        ("chita", GIVEN["quadratic"]),
+        pytest.param("chita", chita.Quadratic(), marks=pytest.mark.slow),
+    ],
+    ids=["tuned", "given", "default"],
+)
+def test_same_seed_same_bits_another_seed_other_samples(calibration, solver, quadratic):
     model = chita.load_model("digits-mlp")
+    options = {"sparsity": 0.9, "solver": solver, "quadratic": quadratic}
     runs = [
-        chita.prune(model, calibration, sparsity=0.9, fisher=chita.Fisher(samples=200), seed=s)
+        chita.prune(model, calibration, **options, fisher=chita.Fisher(samples=200), seed=s)
         for s in (1, 1, 2)
     ]
     assert same(state_of(runs[0].model), state_of(runs[1].model))
@@ -265,11 +292,12 @@ def test_regression_and_segmentation_work_as_classification_does():
 def test_labels_of_the_model_need_none_in_the_data_and_follow_the_seed(calibration):
     model = chita.load_model("digits-mlp")
     inputs = calibration.batch[0]
+    options = {"sparsity": 0.9, "solver": "bso"}
     results = [
         chita.prune(
             model,
             (inputs, None),
-            sparsity=0.9,
+            **options,
             fisher=chita.Fisher(samples=50, labels="model"),
             seed=seed,
         )
@@ -277,10 +305,10 @@ def test_labels_of_the_model_need_none_in_the_data_and_follow_the_seed(calibrati
     ]
     assert results[0].objective == results[1].objective != results[2].objective
     assert results[0].record.settings["labels"] == "model"
-    given = chita.prune(model, calibration, sparsity=0.9, fisher=chita.Fisher(samples=50))
+    given = chita.prune(model, calibration, **options, fisher=chita.Fisher(samples=50))
     assert given.objective != results[0].objective
     with pytest.raises(InputError, match='labels="model"'):
-        chita.prune(model, (inputs, None), sparsity=0.9, fisher=chita.Fisher(samples=50))
+        chita.prune(model, (inputs, None), **options, fisher=chita.Fisher(samples=50))
 
 
 def test_a_record_says_what_was_asked(calibration):

@@ -15,19 +15,20 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # and so in the programs that tests start
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network for anything
 
-HERE = Path(__file__).parent
 INTEGRATION = {
-    HERE / name
+    Path(__file__).parent / name
     for name in (
-        *("cli", "docs", "exports", "families", "progress", "reports", "runtimes"),
-        *("masks/test_lightning.py", "masks/test_trainer.py", "models/test_minilm.py"),
-        *("test_logger.py", "test_readme.py"),
+        *(f"tests/{n}" for n in ("cli", "docs", "exports", "families", "progress", "reports")),
+        *("tests/runtimes", "tests/masks/test_lightning.py", "tests/masks/test_trainer.py"),
+        *("tests/models/test_minilm.py", "tests/test_logger.py", "tests/test_readme.py"),
+        *(f"chita/{n}" for n in ("cli", "exports", "progress", "reports", "runtimes")),
+        *(f"chita/masks/{n}.py" for n in ("lightning", "lora", "trainer")),
     )
 }
 """Folders and files of programs, pages, files of other formats, trainers and browsers."""
 
 if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-    collect_ignore = ["test_accelerators.py"]
+    collect_ignore = ["tests/test_accelerators.py"]
 
 NEEDS_DATA = "needs real data"
 DATA_TESTS: dict[str, str] = {}
