@@ -81,8 +81,8 @@ class RunState(BaseModel):
     when the gradients of the last stages were collected, where later ones use these; `records`, of
     all stages; `epochs` of training, and why it `stopped` early; `solved`, what came of each layer
     where they are pruned one by one; `choice`, λ and structure as chosen for all stages; `trials`
-    and `spent`, what was tried and how many seconds passed by phase before the next stage, whose record
-    takes them over; the rest as in `RunRecord`, of the last stage.
+    and `spent`, what was tried and how many seconds passed by phase before the next stage, whose
+    record takes them over; the rest as in `RunRecord`, of the last stage.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
