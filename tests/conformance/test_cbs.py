@@ -10,7 +10,7 @@ import torch
 import chita
 from chita.constraints import KeepK
 from chita.data.digits import digits
-from chita.problem import GradientGram
+from chita.problem import DenseRows, GradientGram, LocalQuadratic
 from chita.solvers import CBS, Effort, Found, Solver
 from chita.solvers.cbs import Removal, _dealt
 from tests.conformance.table import BUDGETS, LAYOUT, P, gradient_gram
@@ -84,8 +84,16 @@ def test_the_update_is_the_minimum_on_the_mask_and_may_be_left_out(n, p, k, seed
 def test_rounds_end_in_float32_too():
     """E near zero, where what was added up would drift: it is taken from the image anew."""
     for seed in range(12):
-        problem, _ = random_problem(
-            4, 1500, ridge=0.1, first_order=0.0, seed=seed, dtype=torch.float32
+        generator = torch.Generator().manual_seed(seed)
+        scales = torch.logspace(-1, 0.5, 1500)[torch.randperm(1500, generator=generator)]
+        curvature = GradientGram(
+            DenseRows(torch.randn(1500, 4, generator=generator) * scales[:, None])
+        )
+        problem = LocalQuadratic(
+            w_bar=torch.randn(1500, generator=generator),
+            curvature=curvature,
+            ridge=0.1,
+            shift=curvature.constant(0.0),
         )
         found = CBS(draws=0, update=False).solve(problem, KeepK(size=1500, k=700))
         assert found.status == "converged"

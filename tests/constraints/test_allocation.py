@@ -39,9 +39,13 @@ def best(losses, costs, limits):
     return min(found, default=None)
 
 
-@pytest.mark.parametrize("seed", range(40))
-@pytest.mark.parametrize("size", [30, 10**12])
-def test_the_best_of_all_combinations(seed, size):
+def test_the_best_of_all_combinations(subtests):
+    for seed, size in itertools.product(range(40), (30, 10**12)):
+        with subtests.test(seed=seed, size=size):
+            check_best(seed, size)
+
+
+def check_best(seed, size):
     draw = random.Random(seed)
     tensors = [draw.randint(1, 5) for _ in range(5)]
     losses = [[draw.gauss(0, 10 ** draw.uniform(-4, 2)) for _ in range(n)] for n in tensors]
