@@ -4,7 +4,8 @@ Usage: python benchmarks/peers.py
 Writes benchmarks/results/peers.json. No theorem says that chita is never the worse one: it may end
 in another local minimum. `cases` are the problems that a peer solves, too; `better`, `equal` (to
 1e-7 of the objective) and `worse` count how chita compares; `margin` is the median, and `worst` the
-least, of (theirs - ours)/|theirs| in per cent.
+least, of (theirs - ours)/|theirs| in per cent. `optimum` counts the cases in which chita meets the
+optimum, among those where brute force knows it.
 """
 
 import json
@@ -53,6 +54,16 @@ def table_problems():
             yield CURVATURES[curvature](), BUDGETS[budget].bind(LAYOUT)
 
 
+def optima():
+    """How many of the problems whose optimum is known by brute force chita solves to it."""
+    met = 0
+    for n, p, k, first_order, ridge, seed in INSTANCES:
+        problem, dense = random_problem(n, p, ridge=ridge, first_order=first_order, seed=seed)
+        best = dense.best(k)
+        met += CHITA().solve(problem, KeepK(size=p, k=k)).objective <= best + EQUAL * abs(best)
+    return {"cases": len(INSTANCES), "met": met}
+
+
 def compared(problems):
     """What chita and its peers find, by peer."""
     margins = {peer: [] for peer in PEERS}
@@ -82,7 +93,9 @@ def main():
         for peer, found in peers.items():
             counts = ", ".join(f"{found[word]} {word}" for word in ("better", "equal", "worse"))
             print(f"{problems}: chita beside {peer}, {found['cases']} cases: {counts}")
-    text = json.dumps({"environment": versions(), **results}, indent=1)
+    known = optima()
+    print(f"the optimum is met in {known['met']} of {known['cases']} cases")
+    text = json.dumps({"environment": versions(), "optimum": known, **results}, indent=1)
     (RESULTS / "peers.json").write_text(text + "\n")
 
 

