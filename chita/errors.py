@@ -70,7 +70,7 @@ def failures_as(
     """Let failures in a block become an error of one kind, "`what`: `why`. `way_out`".
 
     Files, other libraries and code of users may raise anything; `of` narrows it. Errors that were
-    raised on purpose stay as they are, and so does a lack of memory.
+    raised on purpose stay as they are.
 
     >>> with failures_as(InputError, "5x is no number", "Leave x out.", why=repr):
     ...     raise ValueError("x")
@@ -80,7 +80,9 @@ def failures_as(
     """
     try:
         yield
-    except (ChitaError, MemoryError):
+    except ChitaError:
         raise
     except of as error:
-        raise kind(f"{what}: {why(error).rstrip('. ')}. {way_out}") from error
+        memory = isinstance(error, MemoryError)  # which says nothing of itself
+        reason = "it needs more memory than there is" if memory else why(error).rstrip(". ")
+        raise kind(f"{what}: {reason}. {way_out}") from error

@@ -80,6 +80,7 @@ def test_every_budget_is_met_by_the_last_event(budget, asked):
     }
     found = pruned(model, **(asked or {"solver": "chita"}), **options)
     at_once = chita.prune(model, digits()[0].first(300), solver="magnitude", **options)
+    assert found.record.nnz == sum(int(mask.sum()) for mask in found.masks.values())
     if budget != "flops=0.3":
         assert found.record.nnz == at_once.record.nnz
     if by_flops:
@@ -242,6 +243,7 @@ def test_other_settings_do_not_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(FineTuner, "epoch", stopped)
     with pytest.raises(KeyboardInterrupt):
         pruned(checkpoint=kept)
+    monkeypatch.undo()
     with pytest.raises(InputError, match=r"`training.rate` was 0.02 and is 0.03"):
         pruned(checkpoint=chita.Checkpoint(kept, resume=True), training=training(rate=0.03))
 
