@@ -48,6 +48,14 @@ def test_nearest_and_the_same_zeros(tmp_path, narrow, kind, numbers):
     assert read(tmp_path / "x.chita")["w"][2] == bytes_of(rounded)
 
 
+def test_equal_tensors_count_what_was_raised_in_each(tmp_path):
+    """They are stored once; a name that is not listed would say that nothing changed in it."""
+    tiny = torch.tensor([1.0, 1e-30, 0.0, 1e-30])
+    done = write_sparse({"a": tiny, "b": tiny.clone()}, tmp_path / "x.chita", values="float16")
+    assert done.tensors["b"] == "a"
+    assert done.raised == {"a": 2, "b": 2}
+
+
 @pytest.mark.parametrize("narrow", NARROW)
 def test_every_narrow_number_comes_back_exactly(tmp_path, narrow):
     every = torch.from_numpy(np.arange(1 << 16, dtype=np.uint16).view(np.int16))
