@@ -68,6 +68,18 @@ def optional(module: str, *, extra: str, what: str) -> Any:
         return importlib.import_module(module)  # what was built for another torch raises its own
 
 
+def is_of(thing: object, library: str, name: str | None = None) -> bool:
+    """Return whether the type of an object, or one above it, is a library's class.
+
+    `name` is that of the class, None for any. The library is not imported for that, and attributes
+    count for nothing: wrappers may answer for what is inside.
+    """
+    return any(
+        kind.__module__.partition(".")[0] == library and name in (None, kind.__name__)
+        for kind in type(thing).__mro__
+    )
+
+
 def cause(error: Exception) -> str:
     """Return what a failure of the user's code says, and where in that code it rose.
 

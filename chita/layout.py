@@ -21,12 +21,18 @@ class Axes:
     """The dimensions of a weight that run over outputs and inputs, and its number of groups.
 
     `Linear` and `ConvNd` weights are (out, in / groups, ...); transposed convolutions and
-    Hugging Face's `Conv1D` hold the inputs first.
+    Hugging Face's `Conv1D` hold the inputs first. Matrices of several experts in one tensor are
+    (experts, out, in) or (experts, in, out).
     """
 
     output: int = 0
     input: int = 1
     groups: int = 1
+
+    @property
+    def stacked(self) -> bool:
+        """Whether these are matrices in one tensor of three dimensions, one for each expert."""
+        return max(self.output, self.input) > 1
 
     def by_output(self, weight: Tensor) -> Tensor:
         """Return the weights of every output, (outputs, weights of one output).
@@ -36,6 +42,8 @@ class Axes:
                 [2, 5],
                 [3, 6]])
         """
+        if self.stacked:
+            return weight.movedim(self.output, 1).flatten(0, 1)
         if self.output == 0 or weight.ndim < 2:
             return weight.reshape(weight.shape[0] if weight.ndim else 1, -1)
         grouped: Tensor = weight.unflatten(0, (self.groups, -1)).movedim(2, 1)
@@ -43,7 +51,9 @@ class Axes:
         return rows
 
     def matrices(self, weight: Tensor) -> Tensor:
-        """Return a matrix of outputs x inputs for every group and kernel position, (m, out, in).
+        """Return a matrix of outputs x inputs for every group, kernel position or expert.
+
+        They are (m, out, in).
 
         >>> Axes().matrices(torch.arange(8).view(2, 2, 2))[0]  # of a Conv1d, its first position
         tensor([[0, 2],
@@ -51,6 +61,8 @@ class Axes:
         """
         if weight.ndim < 2:
             return weight.reshape(1, -1, 1)
+        if self.stacked:
+            return weight.movedim(self.output, 1)
         parted: Tensor = weight.unflatten(0, (self.groups, -1)).unsqueeze(-1).flatten(3)
         outputs, inputs = (1, 2) if self.output == 0 else (2, 1)
         return parted.permute(0, 3, outputs, inputs).flatten(0, 1)
@@ -129,15 +141,15 @@ class Layout:
 
     @property
     def outputs(self) -> Iterator[slice]:
-        """The weights of every output, consecutive; of a tensor that has its inputs first, all.
+        """The weights of every output, consecutive; of a matrix that has its inputs first, all.
 
         >>> layout = Layout(names=("a", "b"), shapes=((2, 3), (4,)), axes=(Axes(), Axes()))
         >>> [(output.start, output.stop) for output in layout.outputs]
         [(0, 3), (3, 6), (6, 10)]
         """
         for at, shape, axes in zip(self.segments, self.shapes, self.axes, strict=True):
-            split = len(shape) > 1 and axes.output == 0
-            width = math.prod(shape[1:]) if split else math.prod(shape)
+            whole = len(shape) < 2 or axes.output > axes.input  # of each expert, where stacked
+            width = math.prod(shape[axes.stacked if whole else axes.output + 1 :])
             for start in range(at.start, at.stop, width):
                 yield slice(start, start + width)
 
@@ -148,7 +160,7 @@ class Layout:
     def indexed(self) -> Iterator[tuple[str, Axes, Tensor]]:
         """Iterate over names, axes, and the flat indices of each tensor's weights in its shape."""
         for (name, at), shape, axes in zip(self, self.shapes, self.axes, strict=True):
-            yield name, axes, torch.arange(at.start, at.stop).view(shape)
+            yield name, axes, torch.arange(at.start, at.stop, device="cpu").view(shape)
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Copy named tensors into a new flat vector (p,).
@@ -183,7 +195,9 @@ WeightIndex = Tensor | range
 
 def as_index(index: WeightIndex) -> Tensor:
     """Return the index as a tensor (k,)."""
-    return torch.arange(index.start, index.stop) if isinstance(index, range) else index
+    return (
+        torch.arange(index.start, index.stop, device="cpu") if isinstance(index, range) else index
+    )
 
 
 def slices(counts: Sequence[int]) -> tuple[slice, ...]:

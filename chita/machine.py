@@ -101,8 +101,10 @@ class Speed:
 
 def speed() -> Speed:
     """Measure this machine for a twentieth of a second, in float32 on the CPU."""
-    matrix, vector = torch.ones(16384, 1024), torch.ones(1024)
-    square = torch.ones(768, 768)
+    matrix, vector, square = (
+        torch.ones(shape, dtype=torch.float32, device="cpu")
+        for shape in ((16384, 1024), (1024,), (768, 768))
+    )
     return Speed(
         stream=matrix.numel() * 4 / _fastest(lambda: matrix @ vector),
         flops=2 * 768**3 / _fastest(lambda: square @ square),

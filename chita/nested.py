@@ -2,49 +2,129 @@
 
 from __future__ import annotations
 
+import copy
+from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any
+from contextlib import suppress
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
+_ABSENT = object()
 _MOST, _FIRST = 8, 3  # entries of a list that are described one by one, and those of a longer one
+
+
+@final
+class Shared(Tensor):
+    """A tensor that belongs to a batch as a whole, so that the batch is never cut into samples.
+
+    To users it is a tensor: what is computed from it is of the plain type.
+    """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+
+def as_shared(tensor: Tensor) -> Tensor:
+    """Return the same tensor, as one that belongs to the batch."""
+    return tensor.as_subclass(Shared)
 
 
 def tensors(batch: Any) -> Iterator[Tensor]:
     """Iterate over the tensors of a batch, depth first."""
+    return (tensor for _, tensor in named(batch))
+
+
+def named(batch: Any, place: str = "batch") -> Iterator[tuple[str, Tensor]]:
+    """Iterate over the tensors of a batch, depth first, each with its place.
+
+    >>> [place for place, _ in named({"x": torch.zeros(2), "n": [1, torch.zeros(1)]})]
+    ["batch['x']", "batch['n'][1]"]
+    """
     if isinstance(batch, Tensor):
-        yield batch
+        yield place, batch
     elif isinstance(batch, Mapping):
-        for value in batch.values():
-            yield from tensors(value)
+        for name, value in batch.items():
+            yield from named(value, f"{place}[{name!r}]")
     elif isinstance(batch, (tuple, list)):
-        for value in batch:
-            yield from tensors(value)
+        for index, value in enumerate(batch):
+            yield from named(value, f"{place}[{index}]")
 
 
-def map_leaves(function: Callable[[Any], Any], batch: Any, *, keep_mappings: bool = False) -> Any:
+def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
     """Return the batch with `function` applied to all that is no container.
 
-    Every mapping becomes a dict unless its type is kept, as that of outputs of networks must be;
-    tuples and lists keep theirs.
+    Containers keep their types, as `replaced` says, and a `Shared` tensor stays one.
 
     >>> map_leaves(abs, {"a": (-1, 2)})
     {'a': (1, 2)}
     """
-    apply = partial(map_leaves, function, keep_mappings=keep_mappings)
     if isinstance(batch, Mapping):
-        entries = {name: apply(value) for name, value in batch.items()}
-        return type(batch)(**entries) if keep_mappings and type(batch) is not dict else entries
+        entries = {name: map_leaves(function, value) for name, value in batch.items()}
+        return replaced(batch, entries)
     if isinstance(batch, (tuple, list)):
-        return _rebuilt(batch, map(apply, batch))
-    return function(batch)
+        return _rebuilt(batch, (map_leaves(function, part) for part in batch))
+    found = function(batch)
+    shared = isinstance(batch, Shared) and isinstance(found, Tensor)
+    return as_shared(found) if shared else found
 
 
 def _rebuilt(batch: Any, parts: Iterable[Any]) -> Any:
     """Return a tuple, named tuple or list of other entries."""
     return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+
+
+def replaced(batch: Mapping[Any, Any], entries: dict[Any, Any]) -> Any:
+    """Return a mapping with other entries, of the type and with the attributes of a batch.
+
+    It is a plain dict where that type can be neither copied nor made of entries.
+
+    >>> from collections import OrderedDict
+    >>> replaced(OrderedDict(a=1), {"a": 2}) == OrderedDict(a=2)
+    True
+    """
+    if type(batch) is dict:
+        return entries
+    kind: Any = type(batch)
+    # A copy keeps attributes, but may hold some of the old entries under them.
+    makers: tuple[Callable[[], Any], ...] = (
+        lambda: _copied(batch, entries),
+        lambda: kind(entries),
+        lambda: kind(**entries),
+    )
+    for make in makers:
+        with suppress(Exception):  # a type of users may do anything
+            made = make()
+            if _has(made, entries, batch):
+                return made
+    return entries
+
+
+def _copied(batch: Mapping[Any, Any], entries: dict[Any, Any]) -> Any:
+    made: Any = copy.copy(batch)
+    if not isinstance(batch, (dict, UserDict)):  # a copy may share what it holds
+        raise TypeError
+    for name, value in entries.items():
+        made[name] = value
+    return made
+
+
+def _has(made: Any, entries: dict[Any, Any], batch: Mapping[Any, Any]) -> bool:
+    """Return whether a mapping made like a batch has these entries, as attributes too."""
+    attributes = list(getattr(made, "__dict__", {}).values())
+    for name, value in entries.items():
+        old = batch[name]
+        shown = isinstance(name, str) and getattr(batch, name, _ABSENT) is old
+        stale = value is not old and any(held is old for held in attributes)
+        if made[name] is not value or stale or (shown and getattr(made, name) is not value):
+            return False
+    return list(made) == list(entries)
+
+
+def _settings(batch: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the plain attributes of a mapping."""
+    held = getattr(batch, "__dict__", {})
+    return {name: value for name, value in held.items() if isinstance(value, (int, float, str))}
 
 
 def map_tensors(function: Callable[[Tensor], Any], batch: Any) -> Any:
@@ -55,12 +135,13 @@ def map_tensors(function: Callable[[Tensor], Any], batch: Any) -> Any:
 def count(batch: Any) -> int | None:
     """Return the number of samples, the first size that all tensors share.
 
-    None where samples cannot be separated: no tensor, sizes that differ, an object of a type
-    of its own.
+    None where samples cannot be separated: no tensor, sizes that differ, a `Shared` tensor, an
+    object of a type of its own.
     """
     if not isinstance(batch, (Tensor, Mapping, tuple, list)):
         return None
-    sizes = {len(tensor) if tensor.ndim else None for tensor in tensors(batch)}
+    parts = list(tensors(batch))
+    sizes = {len(t) if t.ndim and not isinstance(t, Shared) else None for t in parts}
     return sizes.pop() if len(sizes) == 1 else None
 
 
@@ -69,7 +150,8 @@ def joinable(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.dtype == b.dtype and a.device == b.device and a.shape[1:] == b.shape[1:]
     if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return list(a) == list(b) and all(joinable(a[name], b[name]) for name in a)
+        alike = type(a) is type(b) and list(a) == list(b) and _settings(a) == _settings(b)
+        return alike and all(joinable(a[name], b[name]) for name in a)
     if isinstance(a, (tuple, list)) and type(a) is type(b):
         return len(a) == len(b) and all(map(joinable, a, b))
     return type(a) is type(b) and (a is b or (isinstance(a, (int, float, str)) and a == b))
@@ -83,7 +165,7 @@ def joined(batches: Sequence[Any]) -> Any:
     if isinstance(first, Tensor):
         return torch.cat(list(batches))
     if isinstance(first, Mapping):
-        return {name: joined([batch[name] for batch in batches]) for name in first}
+        return replaced(first, {name: joined([batch[name] for batch in batches]) for name in first})
     if isinstance(first, (tuple, list)):
         return _rebuilt(first, map(joined, zip(*batches, strict=True)))
     return first

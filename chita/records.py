@@ -225,6 +225,8 @@ class RunRecord(Record):
         neighbours: share of samples, in per cent, whose nearest other one is the same before and
             after, where embeddings were measured.
         dropped: tensors of the checkpoint that were dropped on loading.
+        notes: lines on weights that were left out by no rule of the user's
+            (`chita.models.prunable.notes_on`).
         peak_rss_mb: peak resident memory of the process; versions: of what computed it.
     """
 
@@ -266,6 +268,7 @@ class RunRecord(Record):
     pruned_metric: float | None = None
     neighbours: float | None = None
     dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     peak_rss_mb: float | None
     versions: dict[str, str]
 

@@ -34,12 +34,12 @@ def test_tensors_come_depth_first_and_nothing_else():
     assert list(nested.tensors(Graph())) == []
 
 
-def test_containers_keep_their_type_and_mappings_become_dicts():
+def test_containers_keep_their_type():
     batch = UserDict({"p": Pair(1, [2]), "t": (3,), "o": OrderedDict(q=4)})
     mapped = nested.map_leaves(lambda leaf: leaf * 10, batch)
     assert mapped == {"p": Pair(10, [20]), "t": (30,), "o": {"q": 40}}
-    assert type(mapped) is dict
-    assert type(mapped["o"]) is dict
+    assert type(mapped) is UserDict
+    assert type(mapped["o"]) is OrderedDict
     assert type(mapped["p"]) is Pair
     assert type(mapped["p"].y) is list
     assert type(mapped["t"]) is tuple

@@ -1,4 +1,4 @@
-"""Checks of the tree's shape that no linter makes: lengths, names, and what low layers import."""
+"""Checks that no linter makes: lengths, names, what low layers import, defaults of PyTorch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ BELOW_NETWORKS = {
     "sparse_file",
     *("problem", "constraints", "solvers"),
 }
+FLOATS = {"zeros", "ones", "empty", "full", "eye", "linspace", "rand", "randn"}
+MAKERS = {
+    "device": FLOATS | {"arange", "randperm", "randint", "tensor", "as_tensor"},
+    "dtype": FLOATS,
+}
 NETWORK_LIBRARIES = ("torch.nn", "torchvision", "timm", "transformers")
 
 
@@ -32,6 +37,12 @@ def faults(path: Path) -> Iterator[str]:
             lines = body_lines(node)
             if lines > BODY_LINES:
                 yield f"{path}:{node.lineno}: the body of {node.name} has {lines} lines"
+        if path.parts[0] == "chita" and isinstance(node, ast.Call):
+            library, _, name = ast.unparse(node.func).partition(".")
+            given = {keyword.arg for keyword in node.keywords}
+            for said, makers in MAKERS.items():
+                if library == "torch" and name in makers and said not in given:
+                    yield f"{path}:{node.lineno}: torch.{name} without {said} takes a default"
     if path.parts[0] == "chita" and Path(path.parts[1]).stem in BELOW_NETWORKS:
         for name in (name for node in ast.walk(tree) for name in imported(node)):
             if name.startswith(NETWORK_LIBRARIES):
@@ -65,7 +76,10 @@ def main() -> None:
     )
     paths = [Path(line) for line in listed.stdout.splitlines() if Path(line).exists()]
     found = [fault for path in paths for fault in faults(path)]
-    print("\n".join(found) or f"{len(paths)} files: lengths, names and imports as they should be")
+    print(
+        "\n".join(found)
+        or f"{len(paths)} files: lengths, names, imports and tensors as they should be"
+    )
     sys.exit(bool(found))
 
 

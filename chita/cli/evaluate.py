@@ -20,8 +20,10 @@ def evaluate(request: EvaluateRequest) -> None:
     if session.evaluation is None:
         raise InputError(f"There are no evaluation data for {named.model}. Name them with `data`.")
     score = session.measured(session.network)
-    decided = [d.role.parameter for d in decide(session.network) if d.pruned]
-    plain = [weight for weight in decided if weight is not None]  # others are computed
+    scripted = isinstance(session.network, torch.jit.ScriptModule)  # it has no roles of weights
+    decisions = () if scripted else decide(session.network)
+    decided = [d.role.parameter for d in decisions if d.pruned]
+    plain = [weight.to_dense() for weight in decided if weight is not None]  # others are computed
     nnz = sum(int(torch.count_nonzero(weight)) for weight in plain)
     prunable = sum(weight.numel() for weight in plain)
     accuracy = score.value if is_accuracy(score.metric) else None

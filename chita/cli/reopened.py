@@ -12,7 +12,7 @@ from chita.cli.requests import BenchmarkRequest, EvaluateRequest, ExportRequest
 from chita.cli.session import Session, open_session
 from chita.data.lines import PREFIX
 from chita.errors import CheckpointError, InputError
-from chita.exports.run_folder import read_record
+from chita.exports.reading import read_record
 from chita.imports import is_import
 from chita.masks.storage import mask_file
 from chita.models.zoo import LIBRARIES, load_network

@@ -46,7 +46,7 @@ class Activations:
             tensors.append(leaf.detach().cpu())
             return _Reference(len(tensors) - 1, leaf.device)
 
-        structure = nested.map_leaves(taken, value, keep_mappings=True)
+        structure = nested.map_leaves(taken, value)
         size = sum(tensor.nbytes for tensor in tensors)
         fits = self._held + size <= self._limit
         self._held += size if fits else 0
@@ -64,7 +64,7 @@ class Activations:
         def given(leaf: Any) -> Any:
             return own[leaf.index].to(leaf.device) if isinstance(leaf, _Reference) else leaf
 
-        return nested.map_leaves(given, structure, keep_mappings=True)
+        return nested.map_leaves(given, structure)
 
     def drop(self, key: Hashable) -> None:
         """Forget the value of a key, if there is one."""

@@ -147,13 +147,8 @@ def _holders(model: nn.Module, name: str) -> list[Holder]:
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
     """Take gradients by outputs of layers only, none by parameters, for a block."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # it would pass the layers inside by
-    try:
-        with torch.enable_grad(), attributes_set(model.parameters(), "requires_grad", False):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with torch.enable_grad(), attributes_set(model.parameters(), "requires_grad", False):
+        yield
 
 
 @dataclass(kw_only=True)

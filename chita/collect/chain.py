@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from chita import nested
 from chita.collect.activations import Activations
 from chita.errors import InputError
-from chita.models.mode import forward_replaced
-
-_mapped = partial(nested.map_leaves, keep_mappings=True)  # outputs of networks
+from chita.models.mode import forward_replaced, layers_called
 
 
 @final
@@ -82,7 +80,7 @@ class Chain:
         for other in self._settled:
             if self._last[other] == now:
                 for batch in range(len(self._batches)):
-                    shapes = _mapped(_blank, self._kept.get((other, batch)))
+                    shapes = nested.map_leaves(_blank, self._kept.get((other, batch)))
                     self._kept.put((other, batch), shapes)
 
     def _outputs(self, batch: int, name: str) -> list[Any]:
@@ -91,7 +89,7 @@ class Chain:
 
         def called(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             outputs = forward(*args, **kwargs)
-            given.append(_mapped(_own, outputs))
+            given.append(nested.map_leaves(_own, outputs))
             if len(given) == self._counts[name]:
                 raise _Reached  # what comes after the block is not run
             return outputs
@@ -105,7 +103,7 @@ class Chain:
         return given
 
     def _run_on(self, batch: Any) -> None:
-        with torch.no_grad(), suppress(_Reached):
+        with torch.no_grad(), layers_called(), suppress(_Reached):
             self._run(nested.map_tensors(torch.clone, batch))
 
     def _replaying(self, name: str, given: Sequence[Any]) -> AbstractContextManager[None]:
@@ -114,7 +112,7 @@ class Chain:
 
         def called(*_args: Any, **_kwargs: Any) -> Any:
             try:
-                return _mapped(_own, next(left))
+                return nested.map_leaves(_own, next(left))
             except StopIteration:
                 raise InputError(
                     f"{name} is called more often for one batch than for another or at another "
@@ -129,7 +127,7 @@ class Chain:
         given: dict[str, list[Any]] = {name: [] for name in self._modules}
 
         def note(name: str, _module: nn.Module, _args: object, outputs: Any) -> None:
-            given[name].append(_mapped(_own, outputs))
+            given[name].append(nested.map_leaves(_own, outputs))
 
         with ExitStack() as stack:
             for name, module in self._modules.items():
@@ -187,7 +185,7 @@ class Chain:
                 for name in able:
                     outputs = given.get(name)
                     if name == poisoned:
-                        outputs = _mapped(_poisoned, outputs)
+                        outputs = nested.map_leaves(_poisoned, outputs)
                     stack.enter_context(self._replaying(name, outputs))
                 self._run_on(self._batches[0])
         except Exception:  # noqa: BLE001 (a network may do anything with NaN)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from chita import nested
 from chita.collect.backends import Backends, Factors, FactorsChanged
 from chita.collect.determinism import check_deterministic, check_modes
+from chita.collect.sample_parts import PartsCheck
 from chita.collect.store import RowStore
 from chita.data.examples import Examples
 from chita.errors import InputError, NumericalError
@@ -22,6 +23,7 @@ from chita.linalg.select import as_it_lies, largest_magnitude
 from chita.losses import LOSSES, Loss
 from chita.machine import solving_device
 from chita.models.forward import failures_named, first_not_finite
+from chita.models.mode import layers_called
 from chita.problem import Rows
 from chita.progress import Progress, Silent, track
 
@@ -33,14 +35,17 @@ class Collected:
 
     Fields: `rows`, A (n, p); `output_norms`, the e (n,) in float64 of `chita.collect.improved`,
     which are ones but for the improved Fisher, so that Aᵀe/n is the gradient of the mean loss in
-    either case; `backends`, name to one of `backends.BACKENDS`, of all tensors.
+    either case; `backends`, name to one of `backends.BACKENDS`, of all tensors; `unreached`, names
+    of those whose gradients are all zero.
     """
 
     rows: Rows
     output_norms: Tensor
     backends: dict[str, str]
+    unreached: tuple[str, ...] = ()
 
 
+@layers_called()
 def collect_gradients(
     model: nn.Module,
     layout: Layout,
@@ -100,16 +105,22 @@ def collect_gradients(
         )
         store = RowStore(layout, count, rows_type(model, layout), device, backends.factors, storage)
         check = _GradientCheck(model, loss, layout)
+        parts = PartsCheck(model, loss, samples_per_gradient)
         size = backends.chunk * samples_per_gradient
         filled, norms = 0, []
         with track(progress or Silent(), "collect gradients", count, "gradients") as shown:
             for batch in examples.batches(size):
-                norms.append(_fill(store, backends, check, batch, filled))
+                norms.append(_fill(store, backends, check, parts, batch, filled))
                 filled += len(norms[-1])
                 shown.advance(len(norms[-1]))
-        check.check_all(examples.batches(size))
+        unreached = check.check_all(examples.batches(size))
         output_norms = torch.cat(norms).to(device, torch.float64)
-        return Collected(rows=store.rows(), output_norms=output_norms, backends=backends.of)
+        return Collected(
+            rows=store.rows(),
+            output_norms=output_norms,
+            backends=backends.of,
+            unreached=unreached,
+        )
 
     with suppress(FactorsChanged):  # the rows so far are let go before new ones are collected
         return collected(fastest)
@@ -123,7 +134,12 @@ def rows_type(model: nn.Module, layout: Layout) -> torch.dtype:
 
 
 def _fill(
-    store: RowStore, backends: Backends, check: _GradientCheck, batch: Any, filled: int
+    store: RowStore,
+    backends: Backends,
+    check: _GradientCheck,
+    parts: PartsCheck,
+    batch: Any,
+    filled: int,
 ) -> Tensor:
     """Write the rows of a batch from row `filled` on, and return their output-gradient norms."""
 
@@ -139,6 +155,7 @@ def _fill(
         backends.explain(batch)
         raise
     check.batch_done(losses, batch)
+    parts.compare(losses, batch)
     return norms
 
 
@@ -150,7 +167,9 @@ class _GradientCheck:
 
     def __init__(self, model: nn.Module, loss: Loss, layout: Layout) -> None:
         self._model, self._loss = model, loss
-        self._largest = dict.fromkeys(layout.names, torch.zeros(()))
+        self._largest = dict.fromkeys(
+            layout.names, torch.zeros((), dtype=torch.float32, device="cpu")
+        )
         self._lost: list[Tensor] = []
         self._waits = model.get_parameter(layout.names[0]).device.type == "cpu"
 
@@ -166,8 +185,8 @@ class _GradientCheck:
         if self._waits:
             self._check(batch)
 
-    def check_all(self, batches: Any) -> None:
-        """All batches have been seen: raise what was found."""
+    def check_all(self, batches: Any) -> tuple[str, ...]:
+        """All batches have been seen: raise what was found; return tensors without a gradient."""
         if not self._waits and self._faulty():
             for batch in batches:
                 copied = nested.map_tensors(torch.clone, batch)
@@ -176,11 +195,13 @@ class _GradientCheck:
                 if not bool(torch.isfinite(loss)):
                     break
             self._check(batch)
-        if not any(bool(value > 0) for value in self._largest.values()):
+        unreached = tuple(name for name, value in self._largest.items() if not bool(value > 0))
+        if len(unreached) == len(self._largest):
             raise InputError(
                 "All gradients are zero: the loss does not depend on the weights to prune. Is the "
                 "forward pass under no_grad, or detached, or its loss constant?"
             )
+        return unreached
 
     def _bound(self, part: Tensor) -> Tensor:
         """Return a bound on the absolute values of a tensor's entries.

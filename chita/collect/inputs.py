@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -11,9 +11,10 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from chita.collect.plain_layer import plain_layer
 from chita.collect.rules.convolution import windows
 from chita.machine import solving_device
-from chita.models.forward import hooked
+from chita.models.mode import forward_replaced, layers_called, own_modes
 from chita.models.roles import CONVOLUTIONS, is_conv1d
 
 _CHUNK = 4096  # inputs whose products are added up in the type of the inputs
@@ -24,18 +25,21 @@ _CHUNK = 4096  # inputs whose products are added up in the type of the inputs
 class Seen:
     """The inputs of a layer: `gram`, XᵀX/N (groups, d, d) in float64, a mean over N (`count`).
 
-    An input is a token of a linear layer, or a window of a convolution. Zero where N is.
+    An input is a token of a linear layer, or a window of a convolution. Zero where N is, as it is
+    where a `fault` says why the inputs do not show what the layer gives.
     """
 
     gram: Tensor
     count: int
+    fault: str | None = None
 
 
 def sees(module: nn.Module, attribute: str) -> bool:
-    """Return whether the outputs of a layer are products of this weight with inputs that it sees.
+    """Return whether the outputs of a layer should be products of this weight with its inputs.
 
     So with linear layers, convolutions and Hugging Face's `Conv1D`; transposed convolutions add up
-    products of several inputs, and attention in one module does not call its layers.
+    products of several inputs, and attention in one module does not call its layers. A subclass may
+    compute anything: `InputGrams` compares.
     """
     plain = isinstance(module, (nn.Linear, *CONVOLUTIONS)) or is_conv1d(module)
     return plain and attribute == "weight"
@@ -51,41 +55,55 @@ class InputGrams:
 
     Products of some thousand inputs are formed in float32 (or float64, where inputs are), and added
     up in float64. Layers that are given the same tensor one after another, as queries, keys and
-    values are, share its product.
+    values are, share its product. A layer whose outputs are not Wx + b in every call has a fault.
     """
 
     def __init__(self, layers: Mapping[str, nn.Module], *, diagonal: bool = False) -> None:
         self._layers, self._diagonal = layers, diagonal
         self._sums: dict[str, Tensor] = {}
         self._counts = dict.fromkeys(layers, 0)
+        self._faults: dict[str, str] = {}
         self._last: tuple[Tensor, int, Tensor, int] | None = None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Take note of all inputs while a block runs the network."""
-        hooks = (
-            module.register_forward_pre_hook(partial(self._note, name), with_kwargs=True)
-            for name, module in self._layers.items()
-        )
-        try:
-            with hooked(hooks):
+        with layers_called(), ExitStack() as stack:
+            for name, module in self._layers.items():
+                called = partial(self._called, name, module, module.forward)
+                stack.enter_context(forward_replaced(module, called))
+            try:
                 yield
-        finally:
-            self._last = None
+            finally:
+                self._last = None
 
     def of(self, name: str) -> Seen:
         """Return what the layer of this name saw so far."""
-        count = self._counts[name]
-        if not count:
-            return Seen(gram=torch.zeros(0, 0, 0, dtype=torch.float64), count=0)
+        count, fault = self._counts[name], self._faults.get(name)
+        if not count or fault:
+            empty = torch.zeros(0, 0, 0, dtype=torch.float64, device="cpu")
+            return Seen(gram=empty, count=0, fault=fault)
         return Seen(gram=self._sums[name] / count, count=count)
 
-    def _note(
-        self, name: str, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> None:
-        inputs = args[0] if args else next(iter(kwargs.values()))
-        with torch.no_grad():
-            gram, count = self._products(module, inputs)
+    def _called(
+        self, name: str, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Run a layer; note its inputs, and whether its outputs are products with them."""
+        inputs: Any = args[0] if args else next(iter(kwargs.values()), None)
+        is_plain = None
+        if name not in self._faults:
+            with torch.no_grad(), own_modes():  # the network may set others around its layers
+                is_plain = plain_layer(module, inputs)
+                if is_plain is not None:  # noted before the layer may write into them
+                    self._note(name, module, inputs)
+        outputs = forward(*args, **kwargs)
+        with torch.no_grad(), own_modes():
+            if is_plain is None or not is_plain(outputs):
+                self._faults[name] = "computes something else than Wx + b"
+        return outputs
+
+    def _note(self, name: str, module: nn.Module, inputs: Tensor) -> None:
+        gram, count = self._products(module, inputs)
         if name in self._sums:
             self._sums[name] += gram
         else:
@@ -94,7 +112,8 @@ class InputGrams:
 
     def _products(self, module: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:
         """XᵀX of one call (groups, d, d) in float64, and N; the same tensor is not seen twice."""
-        plain = not isinstance(module, CONVOLUTIONS)
+        # Tensors of inference mode do not tell whether they were written to.
+        plain = not isinstance(module, CONVOLUTIONS) and not inputs.is_inference()
         last = self._last
         if plain and last is not None and last[0] is inputs and last[1] == inputs._version:
             return last[2], last[3]

@@ -58,11 +58,15 @@ def of_each_row(function: Callable[[Any], Any], samples_per_gradient: int, batch
 
     Each call sees only its own row. Fails where the function decides by values of its tensors.
     """
-    dims = nested.map_leaves(lambda leaf: 0 if isinstance(leaf, Tensor) else None, batch)
-    rows = nested.map_tensors(lambda t: t.clone().unflatten(0, (-1, samples_per_gradient)), batch)
+    rows = [t.clone().unflatten(0, (-1, samples_per_gradient)) for t in nested.tensors(batch)]
+
+    def of_one(*row: Tensor) -> Any:  # `torch.func` maps over tensors, not over types of users
+        left = iter(row)
+        return function(nested.map_tensors(lambda _: next(left), batch))
+
     with warnings.catch_warnings():  # what torch.func does slowly, it does right
         warnings.filterwarnings("ignore", message="There is a performance drop")
-        return vmap(function, in_dims=(dims,))(rows)
+        return vmap(of_one)(*rows)
 
 
 def by_loop(

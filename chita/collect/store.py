@@ -84,8 +84,10 @@ class RowStore:
         data = self._data[self._places[names[0]].start : self._places[names[-1]].stop]
         if self._data.dtype != torch.float16:
             return DenseRows(data)
-        counts = torch.tensor([self._places[n].stop - self._places[n].start for n in names])
-        scales = torch.tensor([2.0 ** -self._powers[n] for n in names], dtype=self._dtype)
+        spans = [self._places[n] for n in names]
+        counts = torch.tensor([span.stop - span.start for span in spans], device="cpu")
+        powers = [2.0 ** -self._powers[n] for n in names]
+        scales = torch.tensor(powers, dtype=self._dtype, device="cpu")
         return DenseRows(data, scales.repeat_interleave(counts).to(data.device))
 
     def _power(self, name: str, gradients: Tensor, place: slice, part: slice) -> int:

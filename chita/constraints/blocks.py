@@ -52,7 +52,11 @@ class WholeBlocks(Divisible):
 
     def cuts_none(self, mask: Tensor) -> bool:
         """Return whether the mask is made of whole blocks, however many."""
-        return torch.equal(self._expanded(mask[self.blocks.to(mask.device)].any(1)), mask)
+        return torch.equal(self.whole(mask), mask)
+
+    def whole(self, mask: Tensor) -> Tensor:
+        """Return all weights of the blocks that have one in the mask."""
+        return self._expanded(mask[self.blocks.to(mask.device)].any(1))
 
     def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
         """Allow none: single weights do not change sides."""

@@ -43,6 +43,10 @@ class Constraint(ABC):
     def allows(self, mask: Tensor) -> bool:
         """Return whether the mask (p,) is allowed and leaves nothing out that still fits."""
 
+    def whole(self, mask: Tensor) -> Tensor:
+        """Return the mask (p,) with all of what is kept or removed together and partly in it."""
+        return mask
+
     @abstractmethod
     def swaps(self, mask: Tensor, out: Tensor, enter: Tensor) -> Tensor:
         """Return which swaps of an allowed mask are allowed, (a, b) boolean.

@@ -122,7 +122,8 @@ class KeepKInGroups(Divisible):
         if len(self.members) != 1:
             return False
         flat = self.members[0].flatten()
-        return len(flat) == self.size and torch.equal(flat, torch.arange(self.size).to(flat))
+        count = torch.arange(self.size, dtype=flat.dtype, device=flat.device)
+        return torch.equal(flat, count)
 
     def _on(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield members and floors of groups of each size, on a device."""

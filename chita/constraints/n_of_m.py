@@ -75,7 +75,9 @@ class NofM(Budget, kw_only=False):
         """
         needs = f"{self} needs a number of inputs that {self.m} divides"
         members = tiles(layout, 1, self.m, needs)
-        least = tuple(torch.full((len(groups),), self.n) for groups in members)
+        least = tuple(
+            torch.full((len(groups),), self.n, dtype=torch.long, device="cpu") for groups in members
+        )
         return KeepKInGroups(size=layout.size, k=k, members=tuple(members), least=least)
 
 

@@ -56,5 +56,5 @@ class PerOutput(ShareBudget, kw_only=False):
             rows = axes.by_output(index)
             width = rows.shape[1]
             count = max(share_kept(self.sparsity, width), min(self.min_keep, width))
-            found.append((rows, torch.full((len(rows),), count)))
+            found.append((rows, torch.full((len(rows),), count, dtype=torch.long, device="cpu")))
         return found

@@ -99,7 +99,7 @@ class UnderFlops(Constraint):
         counts, spare = self._kept(mask)
         tensors = len(self.costs)
         # A swap changes counts by its two segments only, so that one answer is enough per pair.
-        table = torch.zeros(tensors, tensors, dtype=torch.bool)
+        table = torch.zeros(tensors, tensors, dtype=torch.bool, device="cpu")
         for i in range(tensors):
             for j in range(tensors):
                 left = spare + self.costs[i] - self.costs[j]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from chita import nested
 from chita.data.examples import Examples, as_examples
+from chita.data.shared import marked
 from chita.errors import InputError, failures_as
 from chita.imports import cause
 
@@ -53,8 +54,8 @@ def batches_of(data: Data, size: int) -> Iterator[Any]:
 
 
 NOTHING = (
-    "The data yield no batch. Give batches that can be read again and again: a DataLoader, a list, "
-    "an object whose __iter__ starts again."
+    "The data yield no batch, or None for each. Give batches that can be read again and again: a "
+    "DataLoader, a list, an object whose __iter__ starts again."
 )
 
 
@@ -95,11 +96,18 @@ def _is_set(part: Any) -> bool:
 
 
 def read(batches: Iterable[Any], iterator: Iterator[Any] | None = None) -> Iterator[Any]:
-    """Iterate over batches, by an iterator of them if given; a failure becomes an `InputError`."""
+    """Iterate over batches, by an iterator of them if given; a failure becomes an `InputError`.
+
+    A batch that is None, or holds no sample, is passed over: a `collate_fn` gives such where it
+    drops broken samples. Tensors that all samples share are marked (`chita.data.shared`).
+    """
     what = f"The {type(batches).__name__} fails while it is read"
     ask = "Read all of it once by hand to find the sample."
     with failures_as(InputError, what, ask, why=cause):
-        yield from batches if iterator is None else iterator
+        given = batches if iterator is None else iterator
+        yield from marked(
+            batch for batch in given if batch is not None and nested.count(batch) != 0
+        )
 
 
 def started(batches: Iterable[Any]) -> Iterator[Any]:

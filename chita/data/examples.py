@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from chita import nested
+from chita.data.shared import all_marked
 from chita.errors import InputError
 
 
@@ -19,7 +20,8 @@ class Examples:
 
     The first dimension of every tensor runs over samples. Consecutive batches of one structure
     are joined; those that differ (in padding, say) stay apart. A batch in which samples cannot
-    be told apart, such as a graph, counts as one sample.
+    be told apart, such as a graph, counts as one sample; so does one with a tensor that belongs to
+    no sample, as other batches show (`chita.data.shared`). A batch that is None is passed over.
 
     Raises `InputError` when there is no sample, or a tensor holds NaN or infinite values.
 
@@ -28,9 +30,10 @@ class Examples:
     """
 
     def __init__(self, *batches: Any) -> None:
-        for batch in batches:
+        given = [batch for batch in batches if batch is not None]
+        for batch in given:
             _check(batch)
-        self._join(batches)
+        self._join(all_marked(given))
 
     def _join(self, batches: Sequence[Any]) -> Examples:
         groups: list[list[Any]] = []

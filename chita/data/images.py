@@ -57,7 +57,7 @@ class ImageFolder:
 
     def batches(self, size: int) -> Iterator[Any]:
         """Iterate over consecutive decoded batches."""
-        for index in torch.arange(len(self)).split(size):
+        for index in torch.arange(len(self), device="cpu").split(size):
             yield self.take(index).batch
 
     def _decoded(self, file: PurePosixPath) -> Tensor:
@@ -77,7 +77,10 @@ class ImageFolder:
             pixels = _fitted(image.convert("RGB" if len(self.form.mean) == 3 else "L"), self.form)
         array = torch.from_numpy(np.array(pixels, dtype=np.float32) / 255)
         array = array.unsqueeze(0) if array.ndim == 2 else array.permute(2, 0, 1)
-        mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (self.form.mean, self.form.std))
+        mean, std = (
+            torch.tensor(value, dtype=torch.float32, device="cpu").view(-1, 1, 1)
+            for value in (self.form.mean, self.form.std)
+        )
         return (array - mean) / std
 
 
@@ -126,7 +129,9 @@ def image_folders(path: Path, form: ImageFormat) -> tuple[ImageFolder, ImageFold
         ImageFolder(
             archive=archive,
             files=part,
-            targets=torch.tensor([number[file.parts[depth]] for file in part], dtype=torch.int64),
+            targets=torch.tensor(
+                [number[file.parts[depth]] for file in part], dtype=torch.int64, device="cpu"
+            ),
             form=form,
         )
         for part in labelled

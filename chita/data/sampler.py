@@ -27,10 +27,12 @@ from chita.errors import InputError
 class Sampler(ABC):
     """Draws of samples without repetition, until all were drawn; then it starts again.
 
-    Field: `validation`, samples that no draw gives; None where they were not asked for.
+    Fields: `validation`, samples that no draw gives, None where they were not asked for; `given`,
+    the first batch as it was given, None where samples come one by one, or none was read yet.
     """
 
     validation: Examples | None
+    given: Any = None
 
     @abstractmethod
     def draw(self, count: int) -> Examples:
@@ -81,8 +83,9 @@ def draw(data: Data, count: int, seed: int) -> Examples:
 class _IndexedSampler(Sampler):
     def __init__(self, samples: Indexed, seed: int, validation: int) -> None:
         self._samples, self._seed = samples, seed
+        self.given = samples.parts[0] if isinstance(samples, Examples) else None
         self._generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(samples), generator=self._generator)
+        order = torch.randperm(len(samples), generator=self._generator, device="cpu")
         if validation:
             check_enough(len(order), 1, validation)
         kept = len(order) - validation
@@ -93,7 +96,7 @@ class _IndexedSampler(Sampler):
     def draw(self, count: int) -> Examples:
         check_enough(len(self._samples), count, len(self._samples) - len(self._order))
         if self._at + count > len(self._order):
-            again = torch.randperm(len(self._order), generator=self._generator)
+            again = torch.randperm(len(self._order), generator=self._generator, device="cpu")
             self._order, self._at = self._order[again], 0
         self._at += count
         return self._samples.take(self._order[self._at - count : self._at])
@@ -103,7 +106,7 @@ class _IndexedSampler(Sampler):
 
     def epoch(self, number: int, size: int) -> Iterator[Any]:
         generator = torch.Generator().manual_seed((self._seed + 1_000_003 * (number + 1)) % 2**63)
-        order = self._first[torch.randperm(len(self._first), generator=generator)]
+        order = self._first[torch.randperm(len(self._first), generator=generator, device="cpu")]
         for index in order.split(size):
             if len(index) == min(size, len(order)):
                 yield from self._samples.take(index).batches(size)
@@ -181,6 +184,7 @@ class _StreamSampler(Sampler):
                 f"A batch is {nested.described(batch)}: a single sample. Wrap a data set of single "
                 "samples in torch.utils.data.DataLoader."
             )
+        self.given = batch if self.given is None else self.given
         return batch
 
     def _check_again(self) -> None:
@@ -203,5 +207,6 @@ class _StreamSampler(Sampler):
 def _enough(found: Examples | None, count: int, validation: int) -> Examples:
     """Return what was read after the validation samples, if it is enough."""
     check_enough(validation + (0 if found is None else len(found)), count, validation)
-    assert found is not None
+    if found is None:
+        raise InputError(NOTHING)
     return found

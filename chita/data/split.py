@@ -19,7 +19,7 @@ def shuffled_split(count: int) -> tuple[Tensor, Tensor]:
         raise InputError(
             f"{count} samples are too few to hold one in {_SHARE} out for evaluation. Give more."
         )
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0), device="cpu")
     return order[count // _SHARE :].sort().values, order[: count // _SHARE].sort().values
 
 

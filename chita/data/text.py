@@ -62,7 +62,7 @@ def packed(text: str, form: TextFormat, tokenizer: Tokenizer) -> Examples:
             f"The text has {len(ids)} tokens, fewer than one sequence of {form.length}. Give more "
             "text, or shorter sequences."
         )
-    body = torch.tensor(ids[: count * inner]).view(count, inner)
+    body = torch.tensor(ids[: count * inner], device="cpu").view(count, inner)
     rows = torch.cat([_repeated(before, count), body, _repeated(after, count)], 1)
     batch = {"input_ids": rows, "attention_mask": torch.ones_like(rows)}
     return Examples({**batch, "labels": rows.clone()} if form.causal else batch)
@@ -87,7 +87,7 @@ def sentences(lines: Sequence[str], form: TextFormat, tokenizer: Tokenizer) -> E
 
 def _padded(ids: Sequence[list[int]], padding: int) -> dict[str, Tensor]:
     """Return samples as one batch, as long as the longest."""
-    rows = [torch.tensor(row, dtype=torch.int64) for row in ids]
+    rows = [torch.tensor(row, dtype=torch.int64, device="cpu") for row in ids]
     return {
         "input_ids": pad_sequence(rows, batch_first=True, padding_value=padding),
         "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
@@ -105,4 +105,4 @@ def _around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 
 def _repeated(ids: list[int], count: int) -> Tensor:
-    return torch.tensor(ids, dtype=torch.int64).expand(count, -1)
+    return torch.tensor(ids, dtype=torch.int64, device="cpu").expand(count, -1)

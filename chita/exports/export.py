@@ -15,8 +15,10 @@ from chita.exports.placing import check_export_target, files_in, put_in_place
 from chita.exports.table import KINDS
 from chita.imports import cause
 from chita.masks.fit import Masks, fit_masks
+from chita.models.mode import own_modes
 from chita.models.targets import decide
-from chita.naming import nearest, plain_name
+from chita.models.wrappers import canonical_names
+from chita.naming import nearest
 from chita.runtimes.copying import copied, once, tensors_of
 from chita.runtimes.inputs import inputs_of
 
@@ -60,6 +62,7 @@ def find_kind(name: str) -> Kind:
     return KINDS[name]
 
 
+@own_modes()
 def export(
     network: nn.Module,
     path: str | Path,
@@ -101,10 +104,11 @@ def export(
     check_export_target(kind, target, force=force)
     own = copied(network)
     fitted = zeros_as_masks(own) if masks is None else fit_masks(own, masks)[0]
+    names = canonical_names(own)
     given = None if inputs is None else inputs_of(inputs).mapped(lambda t: t.detach().cpu())
     pruned = Pruned(
         tensors=tensors_of(own),
-        masks={plain_name(name): mask.cpu() for name, mask in fitted.items()},
+        masks={names[path]: mask.cpu() for path, mask in fitted.items()},
         network=own,
         inputs=given,
         values=values,
@@ -168,8 +172,8 @@ def _written(kind: Kind, pruned: Pruned, path: Path) -> Checked:
 
 
 def zeros_as_masks(network: nn.Module) -> dict[str, Tensor]:
-    """Return masks of the prunable tensors of a network: True at all that is not zero."""
+    """Return masks of the prunable tensors of a network, by path: True at all that is not zero."""
     chosen = [decision.role for decision in decide(network) if decision.pruned]
     return {
-        role.name: role.parameter.detach() != 0 for role in chosen if role.parameter is not None
+        role.path: role.parameter.detach() != 0 for role in chosen if role.parameter is not None
     }

@@ -13,6 +13,7 @@ from torch import nn
 from chita.errors import InputError
 from chita.exports.checks import same_outputs, same_tensors
 from chita.exports.kind import Checked, Kind, Pruned
+from chita.imports import is_of
 from chita.models.hugging_face import without_bars
 from chita.runtimes.copying import tensors_of
 from chita.runtimes.inputs import reference
@@ -27,8 +28,8 @@ FILES = frozenset((*_OF_TOKENIZER, "config.json", "generation_config.json"))
 
 
 def is_hugging_face(model: nn.Module) -> bool:
-    """Return whether a network saves itself as transformers' do."""
-    return hasattr(model, "save_pretrained") and hasattr(model, "config")
+    """Return whether a network is one of transformers, and no wrapper that answers for one."""
+    return is_of(model, "transformers", "PreTrainedModel")
 
 
 def save(model: Any, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,17 +12,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from chita.errors import CheckpointError, OutputError, failures_as
+from chita.errors import CheckpointError, OutputError
 from chita.exports import hugging_face
+from chita.exports.reading import HASHES, LEVELS, MODEL, RECORD, digest
+from chita.exports.verify import verify
 from chita.files import check_file, draft_beside, flush, is_there, put, replacing, using, writing
 from chita.masks.storage import MASKS, save_masks
-from chita.naming import plain_name
+from chita.models.wrappers import plain_state
 from chita.records import LevelRecord, RunRecord
 from chita.sensitivity_record import SensitivityRecord
 
-MODEL, RECORD = "model.safetensors", "record.json"
-LEVELS = "levels.csv"  # where the loss at levels of sparsity was measured
-HASHES = "SHA256SUMS"  # of all other files, as `sha256sum -c` reads them
 OWN = {MODEL, MASKS, RECORD, LEVELS, HASHES, *hugging_face.FILES}
 
 
@@ -68,29 +66,22 @@ def write_run(
 ) -> None:
     """Write a run folder under a temporary name beside `path`, then rename it.
 
-    That of a network of transformers is also one for its `from_pretrained`.
+    That of a network of transformers is also one for its `from_pretrained`. What was written is
+    read again and verified.
 
-    Raises `OutputError` when it cannot be written; `path` is then as it was before.
+    Raises `OutputError` when it cannot be written, or its files do not agree; `path` is then as it
+    was before.
     """
     with _written(path, force=force) as draft:
         # Tied tensors are stored under each of their names, so that any loader finds them.
-        state = {plain_name(n): _stored(n, t) for n, t in model.state_dict().items()}
+        state = {name: _stored(name, tensor) for name, tensor in plain_state(model).items()}
         save_file(state, draft / MODEL, metadata={"format": "pt"})
         if hugging_face.is_hugging_face(model):
             hugging_face.save(model, draft)
-        save_masks({plain_name(name): mask for name, mask in masks.items()}, draft / MASKS)
+        save_masks(masks, draft / MASKS)
         (draft / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
         if record.levels:
             _write_levels(draft / LEVELS, record.levels)
-
-
-def read_record(folder: Path) -> RunRecord:
-    """Return the record of a run folder. Raises `CheckpointError` when there is no sound one."""
-    what, ask = f"{folder / RECORD} cannot be read as a record", "Give the file that was written."
-    with failures_as(
-        CheckpointError, what, ask, of=(OSError, ValueError), why=lambda e: str(e).splitlines()[0]
-    ):
-        return RunRecord.model_validate_json((folder / RECORD).read_text())
 
 
 def write_sensitivity(path: Path, record: SensitivityRecord, *, force: bool) -> None:
@@ -130,16 +121,27 @@ def _written(path: Path, *, force: bool) -> Iterator[Path]:
         yield draft
         hashes = [f"{digest(file)}  {file.name}\n" for file in sorted(draft.iterdir())]
         (draft / HASHES).write_text("".join(hashes))
+        if (draft / MASKS).exists():
+            _check_whole(draft, path)
         for file in draft.iterdir():
             file.chmod(0o644)
             flush(file)
         put([(draft, path)])
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _check_whole(draft: Path, path: Path) -> None:
+    """Raise `OutputError` where `chita verify` would find fault with a run folder."""
+    try:
+        faults = verify(draft).faults
+    except CheckpointError as error:
+        faults = (str(error),)
+    if faults:
+        raise OutputError(
+            f"{path} was not written, since its files do not agree: "
+            f"{'; '.join(faults).rstrip('.')}. If training filled zeros, set them again by "
+            "chita.apply_masks. If the state dict of the network leaves weights out, save it by "
+            "torch.save."
+        )
 
 
 def _write_levels(path: Path, levels: Sequence[LevelRecord]) -> None:

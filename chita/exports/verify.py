@@ -13,10 +13,10 @@ from chita.budget_options import BudgetOptions
 from chita.constraints import WholeBlocks, budget_of
 from chita.errors import InputError
 from chita.exports.checks import refilled
-from chita.exports.run_folder import HASHES, RECORD, digest, read_record
+from chita.exports.reading import HASHES, RECORD, digest, read_record
 from chita.layout import Axes, Layout
 from chita.masks.storage import is_mask_file, load_masks, mask_file
-from chita.models.checkpoint import known_name, load
+from chita.models.checkpoint import load, renamed
 from chita.options import described
 from chita.records import RunRecord
 
@@ -49,7 +49,8 @@ def verify(
 
     Args:
         path: a run folder, whose hashes, counts and pattern are checked, too; or any other folder
-            or checkpoint, of the same network trained, merged or converted further.
+            or checkpoint, of the same network trained, merged or converted further. There all
+            masked tensors may have one prefix, such as that of Lightning.
         masks: a run folder or mask file by which zeros are checked; None for the folder's own.
             With it nothing but zeros is checked, since all else may have changed.
         allow_pickle: see `chita.models.checkpoint.load`.
@@ -72,7 +73,7 @@ def verify(
     own = masks is None and (folder / RECORD).is_file()
     loaded = load_masks(_mask_file(folder, masks))
     tensors = load(folder, allow_pickle=allow_pickle)
-    named = {known_name(name, loaded) or name: tensor for name, tensor in tensors.items()}
+    named = renamed(tensors, loaded, needed=loaded)
     checked, faults = ["zeros"], list(refilled(named, loaded))
     if own:
         record = read_record(folder)

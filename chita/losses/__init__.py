@@ -30,6 +30,7 @@ LOSSES: dict[str, Loss] = {
 
 __all__ = [
     "LOSSES",
+    "CustomLoss",
     "Loss",
     "LossLike",
     "Measure",

@@ -16,6 +16,11 @@ from chita.models.forward import outputs_of
 
 IGNORED = -100  # the class that torch's losses leave out
 _FIT = "Give targets that fit."
+_OFF = 1e-2  # of a sum of probabilities, which half types round
+_OTHERS = (
+    'For values give loss="mse"; for one logit or several yes-or-no labels a function such as '
+    "lambda model, batch: binary_cross_entropy_with_logits(model(batch[0]), batch[1])."
+)
 
 
 class OutputLoss(Loss):
@@ -107,7 +112,11 @@ class OutputLoss(Loss):
 
 
 class _Classes(OutputLoss):
-    """Targets are classes (b, ...), or class probabilities shaped as the outputs."""
+    """Targets are classes (b, ...), or class probabilities shaped as the outputs.
+
+    There are two classes or more: a single logit, and values that are no probabilities, are refused
+    with the losses that take them.
+    """
 
     def counts(self, terms: Tensor, targets: Tensor) -> Tensor:
         """Return the number of positions (b,) of every sample whose class counts."""
@@ -118,7 +127,7 @@ class _Classes(OutputLoss):
 
     def score(self, outputs: Tensor, targets: Tensor) -> Measure:
         """The share of samples (or of positions) whose largest output is the target."""
-        self._check_shares(outputs, targets)
+        self._check_classes(outputs, targets)
         classes = targets.argmax(1) if targets.is_floating_point() else targets
         found = outputs.argmax(1)
         if classes.shape != found.shape:
@@ -142,15 +151,16 @@ class _Classes(OutputLoss):
         return torch.where(given == IGNORED, given, drawn)
 
     def check_outputs(self, outputs: Tensor) -> None:
-        """(batch, classes, ...)."""
-        if outputs.ndim < 2:
+        """(batch, classes, ...), of two classes or more: among one, it is always the right one."""
+        if outputs.ndim < 2 or outputs.shape[1] < 2:
             raise InputError(
-                f"{self.name} needs outputs (batch, classes, ...); got {tuple(outputs.shape)}."
+                f"{self.name} needs outputs (batch, classes, ...); got {tuple(outputs.shape)}. "
+                f"There must be two classes or more. {_OTHERS}"
             )
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Classes within 0 to C - 1, or the one that is ignored; or probabilities of all."""
-        self._check_shares(outputs, targets)
+        self._check_classes(outputs, targets)
         if targets.is_floating_point() or not targets.numel():
             return
         counted = targets[targets != IGNORED]
@@ -161,11 +171,24 @@ class _Classes(OutputLoss):
                 f"network has {classes} classes: they must lie in 0 to {classes - 1}."
             )
 
-    def _check_shares(self, outputs: Tensor, targets: Tensor) -> None:
-        """Raise `InputError` when targets are no whole numbers, and no probabilities either."""
-        if targets.is_floating_point() and targets.shape[1:] != outputs.shape[1:]:
+    def _check_classes(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise `InputError` when outputs or targets are not those of classes.
+
+        Targets are whole numbers, or probabilities: at least 0, with the sum 1 in every sample.
+        """
+        _Classes.check_outputs(self, outputs)
+        if not targets.is_floating_point():
+            return
+        if targets.shape[1:] != outputs.shape[1:]:
             why = "classes are whole numbers (targets.long()), probabilities shaped as the outputs"
             raise InputError(f"{self._failing(outputs, targets)}: {why}. {_FIT}")
+        wide = targets.double()
+        if bool((wide < -_OFF).any() | ((wide.sum(1) - 1).abs() > _OFF).any()):
+            raise InputError(
+                f"The targets, {nested.described(targets)}, are no probabilities of classes, which "
+                f"are at least 0 and sum to 1 in every sample; {self.name} takes no other values. "
+                f"{_OTHERS}"
+            )
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Classes by their probabilities, one independent draw for every position."""
@@ -235,7 +258,10 @@ class MeanSquaredError(OutputLoss):
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Normal around the outputs with variance ½, whose negative log is the square."""
-        noise = torch.randn(outputs.shape, generator=generator, dtype=torch.float64) * 0.5**0.5
+        noise = (
+            torch.randn(outputs.shape, generator=generator, dtype=torch.float64, device="cpu")
+            * 0.5**0.5
+        )
         drawn: Tensor = (outputs + noise).to(outputs.dtype)
         return drawn
 

@@ -61,7 +61,8 @@ class OwnLoss(Loss):
         if _classify(logits, labels):
             classes = CrossEntropy()
             drawn = classes.draw(logits.detach().cpu(), generator).to(labels)
-            return {**batch, "labels": classes.counted_alone(drawn, labels)}
+            own = classes.counted_alone(drawn, labels)
+            return nested.replaced(batch, {**batch, "labels": own})
         return super().relabelled(model, batch, generator)
 
     def called(self, model: nn.Module, batch: Any) -> tuple[Tensor, Any]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, final
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor, nn
 
 from chita.errors import InputError
-from chita.masks.fit import Masks, fit_masks
-from chita.models.wrappers import unwrapped
+from chita.masks.fit import Masks, fit_masks, paths_of
+from chita.models.mode import attributes_set
+from chita.models.tensors import check_places
+from chita.models.wrappers import canonical_names, unwrapped
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
@@ -19,10 +22,11 @@ _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # b
 class Enforcer:
     """Zeros that masks keep while optimizers train the other weights.
 
-    They are zero from the beginning, and again after every step of an attached optimizer. Before
-    each step their gradients are set to zero, too, so that no momentum, no second moment and no
-    statistic of a whole matrix is made of them; momentum that an optimizer has already, or loads,
-    is cleared. Weights are found by name in every step: loading a state dict changes nothing of it.
+    They are zero from the beginning, and again after every step of an attached optimizer. Their
+    gradients are set to zero as soon as a backward pass adds to them, and before each step: no norm
+    by which a trainer clips, no momentum, no second moment and no statistic of a whole matrix is
+    made of them. Momentum that an optimizer has already, or loads, is cleared. Weights are found by
+    name in every step: loading a state dict changes nothing of it.
 
     Args:
         model: the network, in whatever wrapper; its weights of the masks' names are held.
@@ -48,11 +52,15 @@ class Enforcer:
     def __init__(self, model: nn.Module, masks: Masks, *, copies: Sequence[nn.Module] = ()) -> None:
         self._network = unwrapped(model)
         fitted, _ = fit_masks(self._network, masks)
-        self.masks = fitted
+        names = canonical_names(self._network)
+        self.masks = {names[path]: mask for path, mask in fitted.items()}
+        self._paths = {names[path]: path for path in fitted}
         self._bits: dict[tuple[Any, ...], Tensor] = {}
-        self._copies = [unwrapped(copy) for copy in copies]
-        for copy in self._copies:
-            fit_masks(copy, fitted)
+        self._copies = []
+        check_places({path: self._network.get_parameter(path) for path in fitted})
+        for copy in map(unwrapped, copies):
+            fit_masks(copy, self.masks)
+            self._copies.append((copy, paths_of(copy, self.masks)))
         self._handles: list[Any] = []
         self.apply()
 
@@ -69,6 +77,8 @@ class Enforcer:
                 "parameters, or call apply() after each of its steps."
             )
         self._clear(optimizer)
+        if not self._handles:
+            self._handles = [self._watched(name) for name in self.masks]
         self._handles += [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(lambda *_: self.apply()),
@@ -86,8 +96,8 @@ class Enforcer:
         """Set the removed weights to zero, here and in the copies."""
         for name in self.masks:
             self._fill(self._weight(name), name)
-            for copy in self._copies:
-                self._fill(copy.get_parameter(name), name)
+            for copy, paths in self._copies:
+                self._fill(copy.get_parameter(paths[name]), name)
 
     @torch.no_grad()
     def refilled(self) -> dict[str, int]:
@@ -100,14 +110,31 @@ class Enforcer:
 
     @torch.no_grad()
     def mask_gradients(self) -> None:
-        """Set the gradients of the removed weights to zero, as every step does: before clipping."""
+        """Set the gradients of the removed weights to zero, as every backward pass and step do."""
         for name in self.masks:
-            gradient = self._weight(name).grad
-            if gradient is not None and gradient.layout == torch.strided:
-                self._fill(gradient, name)
+            self._mask_gradient(name, self._weight(name))
+
+    def _watched(self, name: str) -> Any:
+        """Mask the gradient of a weight whenever a backward pass has added to it.
+
+        The weight outlives the optimizers, which are what holds this object.
+        """
+        weight, reference = self._weight(name), WeakMethod(self._mask_gradient)
+
+        def added(weight: Tensor) -> None:
+            mask_gradient = reference()
+            if mask_gradient is not None:
+                mask_gradient(name, weight)
+
+        with attributes_set([weight], "requires_grad", True):  # one that is trained only later, too
+            return weight.register_post_accumulate_grad_hook(added)
+
+    def _mask_gradient(self, name: str, weight: Tensor) -> None:
+        if weight.grad is not None and weight.grad.layout == torch.strided:
+            self._fill(weight.grad, name)
 
     def _weight(self, name: str) -> nn.Parameter:
-        return self._network.get_parameter(name)
+        return self._network.get_parameter(self._paths[name])
 
     def _fill(self, tensor: Tensor, name: str) -> None:
         """Set to zero what is removed, by a product of bits, which takes NaN to zero as well.

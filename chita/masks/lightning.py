@@ -21,7 +21,7 @@ class LightningKeepZeros(lightning.Callback):
     Args:
         masks: named masks, or a run folder or file that holds them.
         network: name of the pruned network in the LightningModule, such as "net"; "" where the
-            masks name the weights as the LightningModule does.
+            masks name the weights as the LightningModule does, or fit only one network in it.
     """
 
     def __init__(self, masks: Masks, *, network: str = "") -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from chita.errors import InputError
+from chita.imports import is_of
 from chita.masks.enforce import Enforcer
 from chita.masks.fit import Masks, fit_masks
 
@@ -40,7 +41,7 @@ def merge_adapter(model: Any, masks: Masks) -> Merged:
     Raises:
         InputError: the network has no adapters that can be merged, or masks do not fit.
     """
-    if not hasattr(model, "merge_and_unload"):
+    if not is_of(model, "peft") or not hasattr(model, "merge_and_unload"):
         raise InputError(
             f"{type(model).__name__} has no adapters to merge; give what peft.get_peft_model "
             "returned."

@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 from chita.errors import InputError
 from chita.masks.fit import Masks, fit_masks
 from chita.models.targets import decide
-from chita.models.wrappers import unwrapped
+from chita.models.wrappers import canonical_names, unwrapped
 
 _SUFFIX = "_mask"
 
@@ -24,7 +24,7 @@ def to_torch_prune(model: nn.Module, masks: Masks) -> None:
     """
     network = unwrapped(model)
     fitted, _ = fit_masks(network, masks)
-    names = {d.role.name: [role.name for role in d.roles] for d in decide(network)}
+    names = {d.role.path: [role.path for role in d.roles] for d in decide(network)}
     for name, mask in fitted.items():
         for own in names[name]:
             module, _, tensor = own.rpartition(".")
@@ -54,4 +54,5 @@ def from_torch_prune(model: nn.Module) -> dict[str, Tensor]:
             f"{type(network).__name__} has no weight in the form of torch.nn.utils.prune "
             "(NAME_orig and NAME_mask)."
         )
-    return masks
+    names = canonical_names(network)
+    return {names[path]: mask for path, mask in masks.items()}

@@ -8,7 +8,6 @@ from typing import Any, final
 import torch
 from transformers import TrainerCallback
 
-from chita.errors import InputError
 from chita.masks.enforce import Enforcer
 from chita.masks.fit import Masks
 from chita.masks.storage import MASKS, save_masks
@@ -37,11 +36,6 @@ class TrainerKeepZeros(TrainerCallback):
         Raises `InputError` when the masks do not fit, or the network is wrapped by adapters.
         """
         model, optimizer = parts["model"], parts["optimizer"]
-        if hasattr(model, "merge_and_unload"):
-            raise InputError(
-                "The network has adapters, which leave its own weights as they are. Train it "
-                "without TrainerKeepZeros, then merge with chita.masks.lora.merge_adapter."
-            )
         self._enforcer = Enforcer(model, self._masks)
         while not isinstance(optimizer, torch.optim.Optimizer) or hasattr(optimizer, "optimizer"):
             optimizer = optimizer.optimizer  # accelerate's wrapper steps the one inside

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Callable, Collection, Container, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from chita.errors import CheckpointError
-from chita.naming import plain_name
+from chita.errors import CheckpointError, failures_as
+from chita.models.wrappers import canonical_names, plain_state
+from chita.naming import plain_name, plain_names, prefix_between, prefixes_between
 from chita.pickles import load_torch
 from chita.sparse_file.reading import is_sparse, read_sparse
 
@@ -25,6 +27,14 @@ KeyMap = Callable[[str], str | None]
 _ENVELOPES = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
 _WAY_OUT = "Convert it to safetensors, or, if you trust its source, set `allow_pickle`."
+_INDEX = ".index.json"
+_FILES = (
+    "model.safetensors",
+    f"model.safetensors{_INDEX}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{_INDEX}",
+)
+"""Checkpoints of a folder; of several, transformers reads the first in this order, too."""
 _SHOWN = 20  # faults listed in one message
 
 
@@ -39,19 +49,21 @@ def load(
     """Return the named tensors of a file or run folder, dense and on the CPU.
 
     Reads sparse files (`.chita`, or the index of several), to the bits that were written;
-    safetensors; and PyTorch files of nothing but tensors and plain containers. A state dict inside
-    a `state_dict`, `model_state_dict` or `model` entry is found.
+    safetensors; PyTorch files of nothing but tensors and plain containers; and several of these
+    beside their index (`model.safetensors.index.json`), as Hugging Face parts large checkpoints. A
+    state dict inside a `state_dict`, `model_state_dict` or `model` entry is found.
 
     Args:
-        path: the file, or a run folder, whose `model.safetensors` is read.
+        path: the file or index, or a folder: that of a run, or a checkpoint of Hugging Face.
         allow_pickle: also unpickle foreign objects, which **runs code stored in the file**.
         max_bytes: how much a sparse file may hold, in memory. As zeros take next to nothing in it,
             a small file may be large: where nothing is said, what is more than the memory that is
             available is refused.
 
     Raises:
-        CheckpointError: the file is absent, damaged, holds no tensors, holds some that are not
-            plain, needs `allow_pickle`, or is larger than `max_bytes`.
+        CheckpointError: the file, or one that an index names, is absent, damaged, holds no tensors,
+            holds some that are not plain, needs `allow_pickle`, or is larger than `max_bytes`; an
+            index names a file that is not beside it.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".pt") as file:
@@ -59,20 +71,15 @@ def load(
     ...     load(file.name)["weight"].tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    path = Path(path)
-    inner = path / "model.safetensors"
-    if path.is_dir() and not inner.is_file():
-        raise CheckpointError(
-            f"The folder {path} holds no {inner.name}. Give a run folder, or a checkpoint."
-        )
-    path = inner if path.is_dir() else path
+    path = _file_of(Path(path))
     if not path.is_file():
         raise CheckpointError(f"The file {path} does not exist. Give a checkpoint or a run folder.")
     if not os.access(path, os.R_OK):
         raise CheckpointError(f"The file {path} may not be read. Check its permissions.")
     if is_sparse(path):
         return read_sparse(path, max_bytes=max_bytes)
-    tensors = _read(path, allow_pickle=allow_pickle)
+    read = _read_parts if path.name.endswith(_INDEX) else _read
+    tensors = read(path, allow_pickle=allow_pickle)
     strange = [n for n, t in tensors.items() if t.layout != torch.strided or t.is_quantized]
     strange += [n for n, t in tensors.items() if t.is_meta]
     if strange:
@@ -81,6 +88,46 @@ def load(
             f"{', '.join(strange[:_SHOWN])}. Save them plain, by to_dense() or dequantize()."
         )
     return tensors
+
+
+def _file_of(path: Path) -> Path:
+    """Return the checkpoint that a folder holds, or the path itself where it is no folder."""
+    if not path.is_dir():
+        return path
+    found = next((path / name for name in _FILES if (path / name).is_file()), None)
+    if found is None:
+        raise CheckpointError(
+            f"The folder {path} holds no {', '.join(_FILES)}. Give a run folder, or a checkpoint."
+        )
+    return found
+
+
+def _read_parts(path: Path, *, allow_pickle: bool) -> dict[str, Tensor]:
+    """Return the tensors that an index places in several files beside it."""
+    ask = "Give the index that was written with the checkpoint."
+    with failures_as(CheckpointError, f"{path} cannot be read as an index", ask):
+        places = json.loads(path.read_text())["weight_map"]
+        files = sorted({*places.values()})
+        if not files:
+            raise ValueError("it names no tensors")
+        outside = [file for file in files if file != PurePath(file).name or file in ("", "..")]
+    if outside:
+        raise CheckpointError(
+            f"{path} names files that are not beside it: {', '.join(outside[:_SHOWN])}. {ask}"
+        )
+    absent = [file for file in files if not (path.parent / file).is_file()]
+    if absent:
+        raise CheckpointError(
+            f"{path} names files that are not there: {', '.join(absent[:_SHOWN])}. Copy all of the "
+            "checkpoint into one folder."
+        )
+    parts = {file: _read(path.parent / file, allow_pickle=allow_pickle) for file in files}
+    lost = [name for name, file in places.items() if name not in parts[file]]
+    if lost:
+        raise CheckpointError(
+            f"{path} names tensors that its files do not hold: {', '.join(lost[:_SHOWN])}. {ask}"
+        )
+    return {name: parts[file][name] for name, file in places.items()}
 
 
 def _read(path: Path, *, allow_pickle: bool) -> dict[str, Tensor]:
@@ -102,15 +149,16 @@ def load_weights(
 ) -> tuple[str, ...]:
     """Copy named tensors into a network's parameters and buffers, in place.
 
-    The prefixes of `DataParallel` and `torch.compile` are taken off, and a weight that
-    torch.nn.utils.prune stored in two parts is their product.
+    The prefixes of `DataParallel` and `torch.compile` are taken off, as is any that all tensors
+    share, and a weight that torch.nn.utils.prune stored in two parts is their product.
 
     Returns the checkpoint's names that the key map dropped.
 
     Raises `CheckpointError` that lists every tensor that is missing, extra, doubled, misshapen, of
     another kind of number or not finite, at once; the network is then unchanged.
     """
-    expected = model.state_dict()
+    originals = plain_names(model.state_dict())
+    expected = plain_state(model)
     blank = [n for n, t in expected.items() if is_lazy(t) or getattr(t, "is_meta", False)]
     if blank:
         raise CheckpointError(
@@ -118,23 +166,28 @@ def load_weights(
             "Make it on the CPU, and run lazy modules once."
         )
     mapped: dict[str, Tensor] = {}
-    dropped, faults = [], []
-    for name, tensor in _unpruned(tensors).items():
-        target = known_name(name, expected, key_map)
-        if target is None:
-            dropped.append(name)
-        elif target in mapped:
+    given = _unpruned(tensors, expected)
+    targets = {name: known_name(name, expected, key_map) for name in given}
+    dropped = [name for name, target in targets.items() if target is None]
+    kept = {name: target for name, target in targets.items() if target is not None}
+    prefixes = prefixes_between(kept.values(), expected)
+    off, on = prefixes[0] if len(prefixes) == 1 else ("", "")
+    faults = []
+    for name, target in kept.items():
+        target = on + target.removeprefix(off)
+        if target in mapped:
             faults.append(f"{name}: a second tensor for {target}")
         else:
-            mapped[target] = tensor
-    faults += _misfits(mapped, expected, weights=dict(model.named_parameters()).keys())
+            mapped[target] = given[name]
+    faults += _misfits(mapped, expected, weights=canonical_names(model).values())
     if faults:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise CheckpointError(
             f"The weights do not fit {type(model).__name__}: {'; '.join(faults[:_SHOWN])}{more}. "
             "Give a sound checkpoint of this architecture."
         )
-    model.load_state_dict(mapped, strict=False)
+    found = {originals[name]: tensor for name, tensor in mapped.items()}
+    model.load_state_dict(found, strict=False)
     return tuple(dropped)
 
 
@@ -148,6 +201,24 @@ def known_name(name: str, known: Container[str], key_map: KeyMap = same_name) ->
     if target is None or target in known:
         return target
     return None if target == "n_averaged" else plain_name(_WRAPPERS.sub("", target))
+
+
+def renamed(
+    tensors: Mapping[str, Tensor], known: Container[str], needed: Iterable[str]
+) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint under the names that a network or masks have for them.
+
+    `needed` are the names that must be there. Where those all have one prefix in the checkpoint, or
+    none of theirs, tensors without it are of another network and left out.
+
+    Raises `CheckpointError` when several prefixes do.
+    """
+    named = {known_name(name, known) or name: tensor for name, tensor in tensors.items()}
+    whole = named.keys() | {name.removesuffix("_orig") for name in named}  # see _unpruned
+    off, on = prefix_between(needed, whole)
+    return {
+        off + name.removeprefix(on): tensor for name, tensor in named.items() if name.startswith(on)
+    }
 
 
 def _misfits(
@@ -183,13 +254,18 @@ def _sound(tensor: Tensor, *, infinite: bool) -> bool:
     return not bool(bad.any())
 
 
-def _unpruned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors, `NAME_orig` and `NAME_mask` of torch.nn.utils.prune as a product."""
+def _unpruned(tensors: Mapping[str, Tensor], own: Container[str]) -> dict[str, Tensor]:
+    """Return the tensors, `NAME_orig` and `NAME_mask` of torch.nn.utils.prune as a product.
+
+    Those that are the network's own, by whatever prefix, stay two tensors.
+    """
     merged = dict(tensors)
     for name in tensors:
         weight = name.removesuffix("_orig")
         mask = tensors.get(f"{weight}_mask")
-        if name != weight and mask is not None and mask.shape == tensors[name].shape:
+        ends = (name, *(name[dot.end() :] for dot in re.finditer(r"\.", name)))
+        pruned = name != weight and not any(end in own for end in ends)
+        if pruned and mask is not None and mask.shape == tensors[name].shape:
             merged[weight] = merged.pop(name) * merged.pop(f"{weight}_mask")
     return merged
 

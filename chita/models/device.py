@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from chita.errors import InputError, failures_as
+from chita.models.tensors import is_plain
 
 
 def usable_device(name: str) -> torch.device:
@@ -16,7 +16,7 @@ def usable_device(name: str) -> torch.device:
     ask = "Use the `device` cpu, or install a PyTorch build for this hardware."
     with failures_as(InputError, f"The device {name!r} cannot be used here", ask, why=_first_line):
         device = torch.device(name)
-        torch.zeros(1, device=device).item()
+        torch.zeros(1, dtype=torch.float32, device=device).item()
     return device
 
 
@@ -35,7 +35,7 @@ def on_device(network: nn.Module, device: torch.device, name: str) -> nn.Module:
 
 def check_finite(name: str, weights: Mapping[str, Tensor]) -> None:
     """Raise `InputError` that lists the weights of a network with NaN or infinite values."""
-    bad = [own for own, w in weights.items() if not is_lazy(w) and not bool(w.isfinite().all())]
+    bad = [own for own, w in weights.items() if is_plain(w) and not bool(w.isfinite().all())]
     if bad:
         raise InputError(
             f"{name} has NaN or infinite values in: {', '.join(bad)}. Load sound weights, or train "

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from chita import nested
 from chita.errors import ChitaError, InputError
 from chita.imports import cause
+from chita.models.mode import layers_called
 
 
 def outputs_of(model: nn.Module, inputs: Any) -> Tensor:
@@ -46,17 +47,22 @@ def entry_of(outputs: Any, name: str) -> Any:
 
 
 def hooked(handles: Iterable[RemovableHandle]) -> ExitStack:
-    """Return a context at whose end hooks are removed; they are registered now."""
+    """Return a context in which hooks see all layers called; they are registered now."""
     stack = ExitStack()
+    stack.enter_context(layers_called())
     for handle in handles:
         stack.enter_context(handle)
     return stack
 
 
 def labelled_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Iterate over the modules of a network, each with its name and type for a message."""
+    """Iterate over the modules of a network, each with its name and type for a message.
+
+    Those of TorchScript, which take no hooks, are left out.
+    """
     for name, module in model.named_modules():
-        yield f"{name or 'the network'} ({type(module).__name__})", module
+        if not isinstance(module, torch.jit.ScriptModule):
+            yield f"{name or 'the network'} ({type(module).__name__})", module
 
 
 @contextmanager
@@ -73,7 +79,9 @@ def failures_named(model: nn.Module, batch: Any) -> Iterator[None]:
             yield module.register_forward_hook(lambda *_: path.pop() and None)
 
     try:
-        with hooked(tracked()):
+        with ExitStack() as stack:  # not `hooked`: the network runs as it is used
+            for handle in tracked():
+                stack.enter_context(handle)
             yield
     except ChitaError:
         raise

@@ -1,9 +1,9 @@
-"""Flags, forward passes and tensors of networks: changed for a block, then given back."""
+"""Modes of PyTorch, flags, forward passes and tensors: changed for a block, then given back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +11,58 @@ from torch import Tensor, nn
 
 State = dict[str, Tensor]
 """All tensors of a network."""
+
+_AUTOCAST = ("cpu", "cuda", "mps", "xpu")  # devices on which operators may be cast by themselves
+
+
+@contextmanager
+def own_modes() -> Iterator[None]:
+    """Compute in one set of modes for a block, whatever the caller has set around it.
+
+    Inference mode and autocast are off, and float32 matrices are multiplied in float32, not in
+    TF32 or bfloat16. So a call gives inside such a region what it gives outside. The network runs
+    in these modes, too; one that needs autocast enters it in its own forward pass.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for device in filter(torch.is_autocast_enabled, _AUTOCAST):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        stack.enter_context(_whole_products())
+        yield
+
+
+def _whole_products() -> AbstractContextManager[None]:
+    """Multiply float32 matrices in float32 for a block."""
+    kinds = [torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)]
+    if not any(hasattr(kind, "fp32_precision") for kind in kinds):  # PyTorch before 2.9
+        return _setting(
+            torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"
+        )
+    rounding = [k for k in kinds if getattr(k, "fp32_precision", "none") not in ("none", "ieee")]
+    return attributes_set(rounding, "fp32_precision", "ieee") if rounding else nullcontext()
+
+
+@contextmanager
+def layers_called() -> Iterator[None]:
+    """Let `nn.TransformerEncoder` and attention call their layers one by one, for a block.
+
+    PyTorch's fast path passes the layers inside by, or gives them packed inputs, so it is off
+    wherever modules are watched.
+    """
+    mha = torch.backends.mha
+    with _setting(mha.get_fastpath_enabled, mha.set_fastpath_enabled, False):
+        yield
+
+
+@contextmanager
+def _setting(read: Callable[[], Any], write: Callable[[Any], object], value: Any) -> Iterator[None]:
+    """Give a setting of PyTorch another value for a block."""
+    before = read()
+    write(value)
+    try:
+        yield
+    finally:
+        write(before)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +12,11 @@ from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.machine import solving_device
 from chita.models.device import check_finite
-from chita.models.targets import check_prunable, decide
+from chita.models.targets import FROZEN, NO_LAYER, check_prunable, decide
+from chita.models.wrappers import check_no_adapters
+
+_NOTED = 0.01  # share of a network's weights from which on it is noted that they are left out
+_NAMED = 3  # tensors that a note names
 
 
 def prunable_layout(
@@ -21,29 +26,71 @@ def prunable_layout(
 ) -> Layout:
     """Return the layout of all weights to prune, in module order; see `targets.decide`.
 
-    Biases and norms never belong to it unless named. A weight that several modules share appears
+    Biases and norms never belong to it unless named, and neither do weights that require no
+    gradient, while others do. A weight that several modules share appears
     once, under its first name as a layer's weight.
 
     Raises `InputError` when nothing is left to prune, when a rule matches nothing, or when a module
     computes its weight from other parameters (`torch.nn.utils.parametrize`,
-    `torch.nn.utils.prune`), since a change of it would be lost.
+    `torch.nn.utils.prune`), since a change of it would be lost; and for weights that are no dense
+    real tensors (`chita.models.tensors`), and TorchScript.
     """
-    decisions = [decision for decision in decide(model, targets, ignore) if decision.pruned]
+    check_no_adapters(model)
+    decisions = decide(model, targets, ignore, frozen=False)
     check_prunable(decisions)
-    if not decisions:
+    chosen = [decision.role for decision in decisions if decision.pruned]
+    if not chosen:
         raise InputError(
             f"There is nothing to prune: {type(model).__name__} has no weight of a linear, "
             "convolution, attention or recurrent layer that is not ignored. Name others with "
-            "`targets`; `chita plan` lists what there is."
+            f"`targets`; `chita plan` lists what there is.{_on_quantised(model)}"
         )
-    chosen = [decision.role for decision in decisions]
     parameters = dict(model.named_parameters(remove_duplicate=False))
     return Layout(
-        names=tuple(role.name for role in chosen),
-        shapes=tuple(tuple(parameters[role.name].shape) for role in chosen),
+        names=tuple(role.path for role in chosen),
+        shapes=tuple(tuple(parameters[role.path].shape) for role in chosen),
         axes=tuple(role.axes for role in chosen),
-        width=max(parameters[role.name].element_size() for role in chosen),
+        width=max(parameters[role.path].element_size() for role in chosen),
     )
+
+
+def _on_quantised(model: nn.Module) -> str:
+    """Return what to say of modules that keep quantised weights, nothing where there are none."""
+    kinds = {name: type(m).__module__ for name, m in model.named_modules() if hasattr(m, "weight")}
+    found = [name for name, kind in kinds.items() if ".quantized." in kind]
+    return f" {', '.join(found[:_NAMED])}: quantised; prune the network before." if found else ""
+
+
+def notes_on(
+    model: nn.Module,
+    targets: str | Sequence[str] | None = None,
+    ignore: str | Sequence[str] = (),
+) -> tuple[str, ...]:
+    """Return a line for each kind of weights that `prunable_layout` leaves out by no rule of users.
+
+    These are matrices that belong to no layer, where they hold 1 % of all or more, and weights
+    that require no gradient. Where none requires one, a line says that all are pruned.
+    """
+    decisions = [d for d in decide(model, targets, ignore, frozen=False) if len(d.shape) > 1]
+    whole = sum(math.prod(decision.shape) for decision in decisions)
+    lines = []
+    for rule, why, least in (
+        (NO_LAYER, "belong to no layer", _NOTED),
+        (FROZEN, "require no gradient", 0.0),
+    ):
+        own = [d for d in decisions if d.rule == rule and not d.role.name.endswith("bias")]
+        share = sum(math.prod(decision.shape) for decision in own) / max(whole, 1)
+        if own and share >= least:
+            names = ", ".join(decision.role.name for decision in own[:_NAMED])
+            more = f" and {len(own) - _NAMED} others" if len(own) > _NAMED else ""
+            lines.append(
+                f"not pruned: {names}{more}, which {why} and hold {share:.2%} of the network's "
+                "weights; `targets` may name them"
+            )
+    pruned = [decision for decision in decisions if decision.pruned]
+    if targets is None and pruned and all(decision.frozen for decision in pruned):
+        lines.append("no weight of a layer requires a gradient, so all of them are pruned")
+    return tuple(lines)
 
 
 def read_weights(model: nn.Module, layout: Layout) -> Tensor:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import final
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from chita.layout import Axes
+from chita.models.wrappers import canonical_names
+from chita.naming import plain_name
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -26,13 +29,15 @@ _COMPUTED = re.compile(r"(^|\.)(parametrizations\.|weight\w*_(orig|g|v)$)")
 class Role:
     """A parameter as one module holds it; a tied parameter has one role per name.
 
-    Fields: `name` in the network's state dict; `owner`, the module's name; `kinds`, the class
-    names of the owner, the most special first; `around`, those of the modules that hold it;
-    `axes`; `weight`, whether it is the weight of a layer that can be pruned, and `embedding`,
-    whether of an embedding; `parameter`, None where the module computes that weight from others.
+    Fields: `name`, see `chita.models.wrappers.canonical_names`; `path` in the network, the same
+    but inside of wrappers; `owner`, the module's path; `kinds`, the class names of the owner, the
+    most special first; `around`, those of the modules that hold it; `axes`; `weight`, whether it is
+    the weight of a layer that can be pruned, and `embedding`, whether of an embedding;
+    `parameter`, None where the module computes that weight from others.
     """
 
     name: str
+    path: str
     owner: str
     kinds: tuple[str, ...]
     around: frozenset[str]
@@ -49,20 +54,23 @@ class Role:
 
 def roles(model: nn.Module) -> Iterator[Role]:
     """Iterate over all parameters of a network in module order, tied ones under each name."""
+    names = canonical_names(model)
     for owner, module in model.named_modules(remove_duplicate=False):
         weights = dict(_weights(module))
         own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
         kinds = _kinds(module)
-        path = owner.split(".") if owner else []
-        holders = (model.get_submodule(".".join(path[:depth])) for depth in range(len(path)))
+        parts = owner.split(".") if owner else []
+        holders = (model.get_submodule(".".join(parts[:depth])) for depth in range(len(parts)))
         around = frozenset(kind for holder in holders for kind in _kinds(holder))
         for attribute in dict.fromkeys([*weights, *own]):
+            path = f"{owner}.{attribute}" if owner else attribute
             yield Role(
-                name=f"{owner}.{attribute}" if owner else attribute,
+                name=names.get(path, plain_name(path)),
+                path=path,
                 owner=owner,
                 kinds=kinds,
                 around=around,
-                axes=weights.get(attribute, Axes()),
+                axes=weights.get(attribute) or _bare_axes(module, own.get(attribute)),
                 weight=attribute in weights,
                 embedding=isinstance(module, _EMBEDDINGS),
                 parameter=own.get(attribute),
@@ -99,6 +107,18 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, Axes]]:
         for name in names:
             if _RECURRENT_WEIGHT.fullmatch(name):
                 yield name, Axes()
+
+
+def _bare_axes(module: nn.Module, parameter: Tensor | None) -> Axes:
+    """Return the axes of a parameter that is no layer's weight.
+
+    One of three dimensions is taken for matrices side by side, as Hugging Face's experts are: each
+    (out, in), as `linear` multiplies, or turned where the module says so.
+    """
+    if parameter is None or is_lazy(parameter) or parameter.ndim != 3:
+        return Axes()
+    turned = getattr(module, "is_transposed", False) is True
+    return Axes(output=2, input=1) if turned else Axes(output=1, input=2)
 
 
 def _parametrised(module: nn.Module) -> list[str]:

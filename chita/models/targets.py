@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import accumulate
@@ -15,6 +15,11 @@ from torch.nn.parameter import is_lazy
 
 from chita.errors import InputError, failures_as
 from chita.models.roles import Role, computes_others, roles
+from chita.models.tensors import check_weights
+from chita.models.wrappers import check_modules, place
+
+NO_LAYER, FROZEN = "no layer's weight", "requires no gradient: only when targeted"
+"""Rules by which a parameter is left out."""
 
 _NAME, _PATTERN, _TYPE = 3, 2, 1
 _KINDS_OF_RULES = "names, globs, re: patterns or types of modules"
@@ -41,16 +46,24 @@ class Decision:
         return next((r for r in self.roles if r.weight and not r.embedding), self.roles[0])
 
     @property
+    def frozen(self) -> bool:
+        """Whether its values are numbers that require no gradient."""
+        own = self.role.parameter
+        return own is not None and own.is_floating_point() and not own.requires_grad
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the parameter, (0,) where it has no values of its own."""
         own = self.role.parameter
-        return (0,) if own is None or is_lazy(own) else tuple(own.shape)
+        return (0,) if own is None or is_lazy(own) or own.is_nested else tuple(own.shape)
 
 
 def decide(
     model: nn.Module,
     targets: str | Sequence[str] | None = None,
     ignore: str | Sequence[str] = (),
+    *,
+    frozen: bool = True,
 ) -> tuple[Decision, ...]:
     """Return one decision for every parameter of a network, in module order.
 
@@ -59,22 +72,27 @@ def decide(
     module around it (`encoder` means `encoder.*`); or a type: the class name of its module or of
     one around it. A name beats a pattern, and a pattern a type; on equal terms `ignore` beats
     `targets`. Without `targets`, the weights of linear, convolution, attention and recurrent
-    layers are pruned, but no tensor that is also an embedding. Patterns and types reach weights
-    and embeddings; other parameters are reached by their full name only.
+    layers are pruned, but no tensor that is also an embedding. Without `frozen`, none of these that
+    requires no gradient is, unless none of them requires one. Patterns and types reach weights and
+    embeddings; one that reaches none of these reaches tensors of three dimensions, as experts are.
+    Other parameters are reached by their full name only.
 
-    Raises `InputError` that lists every rule that matches nothing.
+    Raises `InputError` that lists every rule that matches nothing, and on TorchScript.
     """
+    check_modules(model)
     rules = [(rule, True) for rule in _listed("targets", targets)]
     rules += [(rule, False) for rule in _listed("ignore", ignore)]
     groups: dict[object, list[Role]] = {}
     for role in roles(model):
         groups.setdefault(_identity(role), []).append(role)
+    listed = [role for group in groups.values() for role in group]
+    stacks = {rule for rule, _ in rules if not any(_match(rule, role) for role in listed)}
     matches = {rule: 0 for rule, _ in rules}
     decisions = []
     for group in groups.values():
         found = []
         for rule, pruned in rules:
-            strength = max(_match(rule, role) for role in group)
+            strength = max(_match(rule, role, stacks=rule in stacks) for role in group)
             if strength:
                 matches[rule] += 1
                 found.append((strength, not pruned, rule))
@@ -82,15 +100,17 @@ def decide(
     unmatched = [rule for rule, count in matches.items() if not count]
     if unmatched:
         raise _nothing_matched(unmatched, model)
+    if not frozen and targets is None and not all(d.frozen for d in decisions if d.pruned):
+        decisions = [
+            replace(d, pruned=False, rule=FROZEN) if d.pruned and d.frozen else d for d in decisions
+        ]
     return tuple(decisions)
 
 
 def _identity(role: Role) -> object:
     """Return what parameters share that are one, or that lie in the same memory."""
     own = role.parameter
-    if own is None or is_lazy(own) or own.is_meta or own.numel() == 0:
-        return role.name if own is None else id(own)
-    return own.data_ptr(), tuple(own.shape), own.stride()
+    return role.path if own is None else place(own) or id(own)
 
 
 def _decision(
@@ -105,19 +125,22 @@ def _decision(
         return Decision(roles=group, pruned=not ignored, rule=shown, overruled=overruled)
     weights = [role for role in group if role.weight]
     if not weights:
-        return Decision(roles=group, pruned=False, rule="no layer's weight")
+        return Decision(roles=group, pruned=False, rule=NO_LAYER)
     if any(role.embedding for role in group):
         return Decision(roles=group, pruned=False, rule="embedding: only when targeted")
     rule = f"default: {weights[0].kind}" if default else "no target matches"
     return Decision(roles=group, pruned=default, rule=rule)
 
 
-def _match(rule: str, role: Role) -> int:
-    """Return the level at which a rule matches, 0 where it does not."""
-    names = (role.name, role.owner)
-    if rule == role.name:
+def _match(rule: str, role: Role, *, stacks: bool = False) -> int:
+    """Return the level at which a rule matches, 0 where it does not.
+
+    `stacks` lets patterns and types match tensors of three dimensions, too.
+    """
+    names = (role.name, role.path, role.owner)
+    if rule in (role.name, role.path):
         return _NAME
-    if not role.weight:
+    if not (role.weight or (stacks and role.axes.stacked)):
         return 0
     if rule.startswith("re:"):
         return _PATTERN if any(re.match(rule[3:], name) for name in names) else 0
@@ -145,7 +168,7 @@ def _nothing_matched(unmatched: Sequence[str], model: nn.Module) -> InputError:
     """Return an error for rules that match nothing, with names that are close to them."""
     known: dict[str, None] = {}
     for role in roles(model):
-        known[role.name] = None
+        known |= dict.fromkeys((role.name, role.path))
         if role.weight:
             around = list(accumulate(role.owner.split("."), "{}.{}".format))
             known |= dict.fromkeys([*around, *role.kinds, *role.around])
@@ -161,7 +184,8 @@ def _nothing_matched(unmatched: Sequence[str], model: nn.Module) -> InputError:
 
 def check_prunable(decisions: Iterable[Decision]) -> None:
     """Raise `InputError` that names what is to be pruned and cannot be, with the way out."""
-    for decision in decisions:
+    weights = {}
+    for decision in (decision for decision in decisions if decision.pruned):
         role = decision.role
         memory = {id(r.parameter): r.name for r in decision.roles}
         if len(memory) > 1:
@@ -176,12 +200,5 @@ def check_prunable(decisions: Iterable[Decision]) -> None:
                 "'weight'), torch.nn.utils.prune.remove(module, 'weight') or "
                 "torch.nn.utils.remove_weight_norm(module); or leave the layer out with `ignore`."
             )
-        if role.parameter.is_meta or isinstance(role.parameter, nn.UninitializedParameter):
-            raise InputError(
-                f"{role.name} has no values yet. Run the network once, or load weights."
-            )
-        if not role.parameter.is_floating_point():
-            raise InputError(
-                f"{role.name} is {role.parameter.dtype}; only real numbers can be pruned. Leave "
-                "it out with `ignore`."
-            )
+        weights[role.name] = role.parameter
+    check_weights(weights)

@@ -247,7 +247,12 @@ class _BlockFactor(Factor):
     def _step(self, batch: _BlockBatch, columns: Tensor, asked: Tensor, ridge: float) -> Tensor:
         """Return -(C_b + nλI)⁻¹A_bᵀr_b for every block, (b, m), zero for what a block lacks."""
         # The Gram serves several ridges, so the factor is made in a copy. nλ is in float32 here.
-        added = torch.full(batch.there.shape, self.curvature.num_rows * ridge)
+        added = torch.full(
+            batch.there.shape,
+            self.curvature.num_rows * ridge,
+            dtype=torch.float32,
+            device=batch.there.device,
+        )
         triangles = padded_factors(batch.gram.clone(), batch.there, added)
         pulled = asked.unsqueeze(1) @ columns.mT  # (A_bᵀr_b)ᵀ, zero for what a block lacks
         return -torch.cholesky_solve(pulled.mT, triangles).squeeze(2)

@@ -124,7 +124,7 @@ class NoCurvature(Curvature):
     def pullback(self, z: Tensor, support: Tensor | None = None, *, exact: bool = False) -> Tensor:
         """Return zeros (p,) or (k,)."""
         count = self.size if support is None else len(support)
-        return torch.zeros(count, device=self._device)
+        return torch.zeros(count, dtype=torch.float32, device=self._device)
 
     def inner(self, a: Tensor, b: Tensor) -> float:
         """Return zero."""
@@ -132,7 +132,7 @@ class NoCurvature(Curvature):
 
     def diagonal(self) -> Tensor:
         """Return zeros (p,)."""
-        return torch.zeros(self.size, device=self._device)
+        return torch.zeros(self.size, dtype=torch.float32, device=self._device)
 
     def block(self, index: Tensor) -> Tensor:
         """Return zeros (k, k)."""
@@ -152,7 +152,7 @@ class _ZeroFactor(Factor):
         self._size = size
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-        return torch.zeros(self._size, device=residual.device), residual
+        return torch.zeros(self._size, dtype=torch.float32, device=residual.device), residual
 
     def cross(self, index: Tensor, ridge: float) -> Tensor:
         return torch.zeros(len(index), len(index), dtype=torch.float64, device=index.device)

@@ -17,6 +17,7 @@ from chita.data.batches import Data
 from chita.logger import Logger
 from chita.losses import LossLike
 from chita.masks.fit import Masks
+from chita.models.mode import own_modes
 from chita.progress import Progress
 from chita.progress.display import ProgressLike, progress_of
 from chita.pruning.config import Checkpoint, Fisher, Memory, Quadratic, Stages, Training
@@ -69,10 +70,14 @@ def prune(
     Args:
         model: a trained network. It is copied unless `inplace`; in either case it is run in eval
             mode, and training flags are as before at the end. `DataParallel` and compiled
-            wrappers are taken off.
+            wrappers are taken off. What the caller has set around the call has no part:
+            `torch.autocast`, inference mode and products in TF32 or bfloat16 are off. A network
+            that needs autocast enters it in its own `forward`.
         data: calibration samples: a pair (inputs, targets), a dict for `model(**batch)`,
-            `Examples`, or re-readable batches of such. Several inputs come as a tuple. Not needed
-            for solvers that look at the weights alone.
+            `Examples`, or re-readable batches of such. Several inputs come as a tuple. Samples come
+            first in every tensor; a batch with a tensor that all its samples share counts as one
+            sample. A batch that is None is passed over. Not needed for solvers that look at the
+            weights alone.
         sparsity: share of weights removed, in [0, 1): floor((1 - sparsity)·p) are kept, in exact
             decimal arithmetic. Short for `budget=chita.Sparsity(sparsity)`.
         budget: what is kept: `chita.Sparsity`, `Nonzeros`, `Megabytes`, `NofM`, `Blocks`,
@@ -103,7 +108,10 @@ def prune(
             weights of such layers but embeddings. See `chita.models.targets.decide`.
         ignore: the same of what to leave untouched.
         loss: "cross_entropy", "nll", "mse", "model" (what `model(**batch).loss` returns) or a
-            function (model, batch) -> mean loss; None for "model" with dicts, else cross-entropy.
+            function (model, batch) -> mean loss; None for "model" with dicts, else cross-entropy,
+            whose targets are classes, or probabilities of two classes or more. The function gets
+            batches of the type that the data have. Where its mean over a batch is not that over
+            the samples, as with weights of classes, a warning says how to write it.
         checkpoint: a file in which finished stages, epochs or layers are kept while a run lasts,
             or `chita.Checkpoint`, which can go on from there to the same bits.
         inplace: prune `model` itself. On an error it is left as it was.
@@ -261,6 +269,7 @@ def apply_masks(
     return perform(open_apply(model, masks, config), scorer)
 
 
+@own_modes()
 def perform(run: Run, scorer: Scorer | None = None, *, dense: Score | None = None) -> PruneResult:
     """Prune gradually, layer by layer or in stages; measure the network before and after.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from chita import nested
 from chita.collect.gradients import Collected, collect_gradients
+from chita.collect.sample_parts import check_order
 from chita.data.batches import Data, Indexed, check_enough
 from chita.data.examples import Examples, as_examples
 from chita.data.sampler import Sampler, make_sampler
@@ -110,14 +112,27 @@ class Calibration:
             raise InputError(_NO_DATA)
         self._sampling, self._network, self._layout = sampling, network, layout
         self._device = network.get_parameter(layout.names[0]).device
+        self._checked = False
         data = as_examples(data) or data
         size = len(data) if isinstance(data, Indexed) else None
         self.count, validation = _shares(sampling, size, validated=validated)
         self.sampler: Sampler = make_sampler(data, seed=sampling.seed, validation=validation)
 
     def draw(self) -> Examples:
-        """Return the samples of the next stage's gradients, as given."""
-        return self.sampler.draw(self.count * self._sampling.fisher.samples_per_gradient)
+        """Return the samples of the next stage's gradients, as given.
+
+        Raises `InputError` before the first ones where the data do not consist of samples.
+        """
+        drawn = self.sampler.draw(self.count * self._sampling.fisher.samples_per_gradient)
+        self._check_order()
+        return drawn
+
+    def _check_order(self) -> None:
+        """Check, once, that the first batch consists of samples."""
+        given, each = self.sampler.given, self._sampling.fisher.samples_per_gradient
+        if not self._checked and given is not None:
+            check_order(self._network, self._sampling.loss_for(given), given, each)
+            self._checked = True
 
     def validation_loss(self, *, renewable: bool) -> ValidationLoss | None:
         """Return the loss on the validation samples with their labels, None without any.
@@ -126,6 +141,7 @@ class Calibration:
         """
         if self.sampler.validation is None:
             return None
+        self._check_order()
         samples = self._labelled(self.sampler.validation, stage=0)
         loss = self._sampling.loss_for(samples.parts[0])
         return ValidationLoss(self._network, self._layout, samples, loss, renewable=renewable)
@@ -136,6 +152,7 @@ class Calibration:
         """Return the samples of a stage and their gradients at the present weights.
 
         `stage`, from 0, seeds labels that are drawn. The buffers of the network stay as they are.
+        The first one warns of tensors that have no gradient; later ones may have lost theirs.
         """
         sampling = self._sampling
         loss = sampling.loss_for(given.parts[0])
@@ -146,7 +163,7 @@ class Calibration:
                 digest=given.digest(),
                 improved=_is_improved(sampling.fisher.weighting, loss),
             )
-            return samples, collect_gradients(
+            collected = collect_gradients(
                 self._network,
                 self._layout,
                 samples.examples,
@@ -156,6 +173,15 @@ class Calibration:
                 improved=samples.improved,
                 progress=progress,
             )
+        if collected.unreached and stage == 0:
+            warnings.warn(
+                f"The gradients of {', '.join(collected.unreached)} are all zero on the samples, "
+                "so removing these weights seems to cost nothing. The loss does not depend on "
+                "them, or activation checkpointing with use_reentrant=True cuts their gradients "
+                "off: set it to False, or leave them out with `ignore`.",
+                stacklevel=2,
+            )
+        return samples, collected
 
     def norm_samples(self) -> Examples:
         """Return the samples for the statistics of batch norms, the same whenever asked."""

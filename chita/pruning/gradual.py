@@ -166,7 +166,6 @@ class GradualRun:
         return f"diverged in {error}; the network is as before this epoch"
 
 
-@torch.inference_mode(False)
 def run_gradual(run: Run, training: Training) -> PruneResult:
     """Prune in events and train between them; see `GradualRun`.
 
@@ -192,7 +191,8 @@ def run_gradual(run: Run, training: Training) -> PruneResult:
             event=event,
             check=check,
         )
-        done = _resumed(events, RunState.begin(network, run.layout), checkpoint, config.logger)
+        begun = RunState.begin(network, run.layout, budget, regrow=config.stages.regrow)
+        done = _resumed(events, begun, checkpoint, config.logger)
     return run.result(network, done, budget=budget, searching=searching)
 
 
@@ -262,5 +262,3 @@ def check_training(run: Run) -> None:
             "the number of `events`). Name a schedule for the stages inside an event."
         )
     check_samples(run.config.sampling, run.data)
-    if run.layerwise and not run.config.stages.regrow:
-        raise InputError("regrow=False has no part in pruning layer by layer. Leave it out.")

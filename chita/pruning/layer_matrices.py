@@ -181,7 +181,8 @@ def outlier_shares(
             weight = layer.module.get_parameter("weight").detach().flatten()
             shape = (layer.groups, layer.outputs, -1)
             size = layer.taken(weight).abs().double().view(shape)
-            norms = squares.gram.sqrt().unsqueeze(1) if squares.count else torch.zeros(1, 1, 1)
+            seen_none = squares.gram.new_zeros(1, 1, 1)
+            norms = squares.gram.sqrt().unsqueeze(1) if squares.count else seen_none
             scores.append((size * norms.to(size.device)).flatten())
         whole = torch.cat(scores)
         share = float((whole > OUTLYING * whole.mean()).double().mean())

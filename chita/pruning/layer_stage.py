@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, final
 
-import torch
 from torch import Tensor, nn
 
 from chita.constraints import Budget
@@ -51,7 +50,6 @@ def prunes_layers(solver: Solver, asked: bool | None) -> bool:
     return asked
 
 
-@torch.inference_mode(False)
 def run_layers(run: Run) -> PruneResult:
     """Prune the blocks of a network one after another; see `LayerPruner`.
 
@@ -160,6 +158,7 @@ def check_layerwise(solver: Solver, stages: Stages, fisher: Fisher, quadratic: Q
             ("step_size", quadratic.step_size not in (AUTO, 1.0)),
             ("stages", stages.number > 1),
             ("history", fisher.history > 0),
+            ("regrow", not stages.regrow),
             ("bound", solver.bound),
         )
         if given

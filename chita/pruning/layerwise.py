@@ -51,9 +51,10 @@ class LayerPruner:
         progress: receives every block.
         shares: of outliers, where a budget goes by them and they are known already.
 
-    A layer that is never called is left dense; so is one that saw fewer inputs than it has inputs
-    to weigh, where others of its block saw enough (an expert that few tokens are sent to). λ is
-    raised by factors of 10 where a system cannot be solved with it. The records show all three.
+    A layer that is never called is left dense; so is one whose outputs are not Wx + b, whatever
+    its class, and one that saw fewer inputs than it has inputs to weigh, where others of its block
+    saw enough (an expert that few tokens are sent to). λ is raised by factors of 10 where a system
+    cannot be solved with it. The records show all of this.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class LayerPruner:
             self._chain = Chain(modules, call, batches, limit)
             progress.advance(len(self._chain.order))
         self.masks = {
-            name: torch.ones(shape, dtype=torch.bool)
+            name: torch.ones(shape, dtype=torch.bool, device="cpu")
             for name, shape in zip(layout.names, layout.shapes, strict=True)
         }
         self.solved: dict[str, SolvedRecord] = {}
@@ -200,6 +201,8 @@ class LayerPruner:
 
 def _left_dense(seen: Seen, most: int) -> str | None:
     """Why a layer is not pruned, None where it is; `most` is the most that one of its block saw."""
+    if seen.fault is not None:
+        return seen.fault
     if not seen.count:
         return "saw no input"
     if not bool(seen.gram.any()):

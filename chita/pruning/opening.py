@@ -13,7 +13,9 @@ from chita.data.batches import Data
 from chita.data.examples import as_examples
 from chita.errors import InputError
 from chita.masks.fit import Masks, fit_masks
-from chita.models.prunable import prunable_layout
+from chita.models.mode import own_modes
+from chita.models.prunable import notes_on, prunable_layout
+from chita.models.tensors import check_writable
 from chita.models.wrappers import unwrapped
 from chita.pruning.calibration import check_samples
 from chita.pruning.config import AUTO, check_one_stage
@@ -22,6 +24,7 @@ from chita.pruning.layer_matrices import check_layers, check_shares, layers_of
 from chita.pruning.layer_stage import check_layerwise, prunes_layers
 from chita.pruning.run import PruneConfig, Run, layout_for
 from chita.solvers.named import solver_name
+from chita.training.batch_norm import batch_norms
 
 
 def check_config(config: PruneConfig) -> None:
@@ -41,6 +44,7 @@ def check_config(config: PruneConfig) -> None:
     check_layerwise(solver, config.stages, config.fisher, config.quadratic)
 
 
+@own_modes()
 def open_prune(model: nn.Module, data: Data | None, config: PruneConfig) -> Run:
     """Return a run of pruning, as `chita.prune` is asked for it, with everything checked.
 
@@ -64,6 +68,7 @@ def open_prune(model: nn.Module, data: Data | None, config: PruneConfig) -> Run:
         data=data,
         layerwise=layerwise,
         others={"targets": config.targets, "ignore": config.ignore},
+        notes=notes_on(network, config.targets, config.ignore),
     )
     if config.training is not None:
         check_training(run)
@@ -71,9 +76,10 @@ def open_prune(model: nn.Module, data: Data | None, config: PruneConfig) -> Run:
         check_layers(budget, layers_of(network, run.layout))
     else:
         budget.bind(run.layout)
-    return run
+    return _check_written(run)
 
 
+@own_modes()
 def open_refit(model: nn.Module, data: Data, masks: Masks, config: PruneConfig) -> Run:
     """Return a run that gives the weights of a mask their best values; see `chita.refit`."""
     check_one_stage(config.stages, config.fisher, "refitting")
@@ -88,7 +94,7 @@ def open_refit(model: nn.Module, data: Data, masks: Masks, config: PruneConfig) 
     data = as_examples(data) or data
     check_samples(config.sampling, data)
     budget = FixedMasks(masks=fitted)
-    return Run(
+    run = Run(
         command="refit",
         config=config,
         budget=budget,
@@ -98,13 +104,15 @@ def open_refit(model: nn.Module, data: Data, masks: Masks, config: PruneConfig) 
         data=data,
         others={"mask": _source(masks)},
     )
+    return _check_written(run)
 
 
+@own_modes()
 def open_apply(model: nn.Module, masks: Masks, config: PruneConfig) -> Run:
     """Return a run that sets to zero what a mask removes; see `chita.apply_masks`."""
     network = unwrapped(model)
     fitted, layout = fit_masks(network, masks)
-    return Run(
+    run = Run(
         command="apply",
         config=config,
         budget=FixedMasks(masks=fitted),
@@ -113,6 +121,7 @@ def open_apply(model: nn.Module, masks: Masks, config: PruneConfig) -> Run:
         layout=layout,
         others={"mask": _source(masks)},
     )
+    return _check_written(run)
 
 
 def _check_tuned(config: PruneConfig) -> None:
@@ -127,6 +136,21 @@ def _check_tuned(config: PruneConfig) -> None:
 def _nothing_to_do(model: nn.Module, masks: Mapping[str, Tensor]) -> bool:
     with torch.no_grad():
         return not any(bool(model.get_parameter(name)[~mask].any()) for name, mask in masks.items())
+
+
+def _check_written(run: Run) -> Run:
+    """Return the run; raise `InputError` where it would write in place what cannot be written."""
+    config, network = run.config, run.network
+    if config.inplace:
+        written: dict[str, Tensor] = dict(network.named_parameters())
+        if config.training is None:
+            written = {name: network.get_parameter(name) for name in run.layout.names}
+        if run.data is not None and config.stages.bn_recalibrate:
+            buffers = [buffer for norm in batch_norms(network) for buffer in norm.buffers()]
+            held = {id(buffer) for buffer in buffers}
+            written |= {name: b for name, b in network.named_buffers() if id(b) in held}
+        check_writable(network, written)
+    return run
 
 
 def _source(masks: Masks) -> str:

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-import torch
 from torch import nn
 
 from chita.errors import NumericalError
@@ -34,7 +33,6 @@ _CLIMBS = 4  # of λ in one direction at most
 _HOPELESS = 0.05  # share by which a pilot is behind the best after as many stages
 
 
-@torch.inference_mode(False)
 def run_stages(run: Run) -> PruneResult:
     """Prune in stages, after pilot runs where λ is to be chosen; also the path of refitting."""
     network, config = run.worked_on(), run.config
@@ -46,7 +44,7 @@ def run_stages(run: Run) -> PruneResult:
         # After the loop was made, since labels of validation may be drawn from the dense network,
         # which this overwrites.
         saved = checkpoint.load()
-        state = RunState.begin(network, run.layout)
+        state = RunState.begin(network, run.layout, budget, regrow=config.stages.regrow)
         if saved is not None:
             state = RunState.of(saved.mask, saved.done, saved.others)
         log = RunLog(config.logger, stages=len(state.records))

@@ -20,6 +20,7 @@ from chita.data.examples import Examples, as_examples
 from chita.layout import Layout
 from chita.losses import Loss, LossLike, OutputLoss
 from chita.machine import EFFICIENCY, LOADED_LATER, available_memory, resident_memory, speed
+from chita.models.mode import own_modes
 from chita.models.prunable import prunable_layout, read_weights
 from chita.models.targets import Decision, decide
 from chita.models.wrappers import unwrapped
@@ -206,6 +207,7 @@ def plan(
     return plan_of(model, data, config)
 
 
+@own_modes()
 def plan_of(model: nn.Module, data: Data | None, config: PruneConfig) -> Plan:
     """Return the plan of a run, which may have no budget; see `plan`."""
     check_config(config)
@@ -224,7 +226,8 @@ def plan_of(model: nn.Module, data: Data | None, config: PruneConfig) -> Plan:
     ruled = data is not None and isinstance(_loss(data, sampling), OutputLoss)
     factored = _factored(cost, sampling) if ruled else frozenset()
     own = None if layered else (factored, each, held * wide.itemsize)
-    tensors = tuple(_planned(d, own) for d in decide(network, config.targets, config.ignore))
+    decisions = decide(network, config.targets, config.ignore, frozen=False)
+    tensors = tuple(_planned(decision, own) for decision in decisions)
     events = 1 if config.training is None else config.training.events
     if layered:
         spent = layers_cost(network, layout, solver, cost, sampling.count, events)
@@ -281,7 +284,7 @@ def _planned(decision: Decision, held: tuple[frozenset[str], int, int] | None) -
     """What happens to one parameter; without `held` its bytes are those of a Gram matrix."""
     size = gram_bytes(decision.shape) if held is None else _bytes(decision, *held)
     return PlannedTensor(
-        name=decision.role.name,
+        name=decision.role.path,
         kind=decision.role.kind,
         shape=decision.shape,
         weights=math.prod(decision.shape),

@@ -63,7 +63,7 @@ class PruneResult:
         for name, value in (("dense", run.dense_metric), ("pruned", run.pruned_metric)):
             if run.metric is not None and value is not None:
                 summary += f"; {run.metric}, {name}: {number(run.metric, value)}"
-        return f"PruneResult({summary})"
+        return f"PruneResult({'; '.join((summary, *run.notes))})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -77,7 +77,8 @@ class PruneResult:
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write a run folder: `model.safetensors`, `masks.safetensors`, `record.json`.
 
-        Raises `OutputError` when it exists (and `force` is not set) or cannot be written.
+        Raises `OutputError` when it exists (and `force` is not set) or cannot be written, or when
+        its files do not agree, as where training has filled zeros.
         """
         write_run(Path(path), self.model, self.masks, self.record, force=force)
 

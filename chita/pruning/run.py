@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import torch
@@ -22,7 +22,7 @@ from chita.layout import Layout
 from chita.logger import Logger, check_logger
 from chita.losses import LossLike, check_loss, make_loss
 from chita.models.mode import evaluation_mode, without_cache
-from chita.models.wrappers import uncompiled
+from chita.models.wrappers import canonical_names, uncompiled
 from chita.options import plain, values_of
 from chita.progress import Progress, Silent
 from chita.pruning.calibration import Calibration, Sampling, loss_name
@@ -117,7 +117,7 @@ class Run:
     Fields: `command`, prune, refit or apply; `config`, what was asked for; `budget`, that to meet;
     `model`, as given; `network`, without wrappers; `layout`, the weights that compete; `data`, as
     samples where they are in memory; `layerwise`, whether layers are pruned one by one; `others`,
-    settings of the command beside.
+    settings of the command beside; `notes`, lines for the record on what is left out.
     """
 
     command: str
@@ -129,6 +129,7 @@ class Run:
     data: Data | None = None
     layerwise: bool = False
     others: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def worked_on(self) -> nn.Module:
         """Return the network to work on: a copy, unless it is pruned in place."""
@@ -219,6 +220,8 @@ class Run:
         """
         levels = budget.levels if isinstance(budget, Searched) else None
         last, sampling = state.records[-1], self.config.sampling
+        names = canonical_names(network)
+        layout = replace(self.layout, names=tuple(map(names.__getitem__, self.layout.names)))
         trained, seconds = None, dict(state.seconds)
         if self.config.training is not None:
             trained = TrainingRecord(epochs=tuple(state.epochs), stopped=state.stopped)
@@ -247,17 +250,23 @@ class Run:
             stages=tuple(state.records),
             training=trained,
             batch_norm=state.batch_norm,
-            layers=layer_records(self.layout, state.mask, state.backends, state.solved),
+            layers=layer_records(
+                layout,
+                state.mask,
+                {names[path]: backend for path, backend in state.backends.items()},
+                {names[path]: solved for path, solved in state.solved.items()},
+            ),
             levels=levels_of(levels or {}),
             flops=flops(self.layout, state.mask),
             dense_flops=flops(self.layout, torch.ones_like(state.mask)),
             seconds={**({"search": searching} if levels else {}), **seconds},
             data_hash=state.digest,
             model=type(network).__name__,
+            notes=self.notes,
             peak_rss_mb=peak_rss_mb(),
             versions=versions(),
         )
-        return PruneResult(model=network, masks=self.layout.unflatten(state.mask), record=record)
+        return PruneResult(model=network, masks=layout.unflatten(state.mask), record=record)
 
 
 @contextmanager

@@ -55,7 +55,9 @@ class Stages(Options, kw_only=False):
         value="NAME|S1,S2,...",
     )
     regrow: bool = option(
-        True, "Whether a weight that one stage removes may be kept by a later one."
+        True,
+        "Whether a weight that one stage removes, or that is zero before the first, may be kept by "
+        "a later one.",
     )
     bn_recalibrate: bool = option(
         True,

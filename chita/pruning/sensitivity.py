@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-import torch
 from torch import nn
 
 from chita.constraints.sparsity import check_share
@@ -17,7 +16,7 @@ from chita.data.examples import as_examples
 from chita.errors import InputError
 from chita.exports.run_folder import write_sensitivity
 from chita.losses import LossLike
-from chita.models.mode import evaluation_mode, without_cache
+from chita.models.mode import evaluation_mode, own_modes, without_cache
 from chita.models.prunable import prunable_layout
 from chita.models.wrappers import uncompiled, unwrapped
 from chita.options import plain, values_of
@@ -47,6 +46,7 @@ from chita.solvers.named import SolverLike, make_solver, solver_name, solver_opt
 class Sensitivity:
     """The growth of the loss with each tensor pruned by itself; see `SensitivityRecord`.
 
+    >>> import torch
     >>> layer = nn.Linear(2, 1, bias=False)
     >>> data = (torch.ones(8, 2), torch.ones(8, 1))
     >>> sensitivity(layer, data, sparsities=[0.5], solver="magnitude", loss="mse").levels[0].loss
@@ -140,6 +140,7 @@ def sensitivity(
 
     A weight that is zero costs nothing:
 
+    >>> import torch
     >>> layer = nn.Linear(2, 1, bias=False)
     >>> _ = layer.weight.data.copy_(torch.tensor([[2.0, 0.0]]))
     >>> data = (torch.ones(8, 2), torch.ones(8, 1))
@@ -162,7 +163,7 @@ def sensitivity(
     return sensitivity_of(model, data, config, sparsities)
 
 
-@torch.inference_mode(False)
+@own_modes()
 def sensitivity_of(
     model: nn.Module, data: Data, config: PruneConfig, sparsities: Sequence[float]
 ) -> Sensitivity:

@@ -17,11 +17,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from chita.constraints import Budget
 from chita.errors import InputError, OutputError
 from chita.files import replacing
 from chita.layout import Layout
 from chita.logger import Logger
 from chita.models.mode import State, state_of
+from chita.models.prunable import read_weights
 from chita.pruning.config import Checkpoint
 from chita.records import (
     BatchNormRecord,
@@ -77,7 +79,7 @@ class PhaseTimer:
 class RunState(BaseModel):
     """What the stages of a run have reached: all that the next one, and the record, need.
 
-    Fields: `mask` (p,), True for all weights before the first stage; `began`, the network as it was
+    Fields: `mask` (p,), before the first stage that of `begin`; `began`, the network as it was
     when the gradients of the last stages were collected, where later ones use these; `records`, of
     all stages; `epochs` of training, and why it `stopped` early; `solved`, what came of each layer
     where they are pruned one by one; `choice`, λ and structure as chosen for all stages; `trials`
@@ -105,10 +107,20 @@ class RunState(BaseModel):
     batch_norm: BatchNormRecord | None = None
 
     @classmethod
-    def begin(cls, network: nn.Module, layout: Layout) -> RunState:
-        """Return the state before a run, with all weights kept."""
+    def begin(
+        cls, network: nn.Module, layout: Layout, budget: Budget, *, regrow: bool = True
+    ) -> RunState:
+        """Return the state before a run, with all weights kept.
+
+        Without `regrow`, those that are zero count as removed, unless the budget needs them to keep
+        as many as it does. A block that is kept whole is kept while one weight of it is not zero.
+        """
         device = network.get_parameter(layout.names[0]).device
-        return cls(mask=torch.ones(layout.size, dtype=torch.bool, device=device))
+        if regrow:
+            return cls(mask=torch.ones(layout.size, dtype=torch.bool, device=device))
+        constraint = budget.bind(layout)
+        nonzero = constraint.whole(read_weights(network, layout) != 0)
+        return cls(mask=(nonzero | constraint.select(nonzero.double())).to(device))
 
     def plain(self) -> dict[str, Any]:
         """Return all but the tensors as plain data."""

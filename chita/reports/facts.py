@@ -8,8 +8,8 @@ from chita.records import BatchNormRecord, RunRecord
 
 
 def facts_of(record: RunRecord) -> list[str]:
-    """Return the objective, layers that are exceptions, and the course of the run."""
-    return [*_solution(record), *_course(record)]
+    """Return the objective, weights and layers that are exceptions, and the course of the run."""
+    return [*_solution(record), *record.notes, *_course(record)]
 
 
 def _solution(record: RunRecord) -> list[str]:

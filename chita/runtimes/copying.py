@@ -9,7 +9,8 @@ from torch.nn.parameter import is_lazy
 
 from chita.errors import InputError, failures_as
 from chita.imports import cause
-from chita.naming import plain_name
+from chita.models.tensors import is_plain
+from chita.models.wrappers import plain_state
 
 
 def copied(network: nn.Module) -> nn.Module:
@@ -28,6 +29,12 @@ def copied(network: nn.Module) -> nn.Module:
         raise InputError(
             f"{kind} has no values in {', '.join(empty)}. Call it once, or load its weights."
         )
+    packed = [name for name, tensor in network.named_parameters() if not is_plain(tensor)]
+    if packed:
+        raise InputError(
+            f"{kind} has weights that are sparse, sharded or packed: {', '.join(packed)}. Give it "
+            "with dense ones, as to_dense(), full_tensor() and dequantize() make them."
+        )
     ask = (
         "If its weights are computed (as by torch.nn.utils.prune or spectral_norm), make them "
         "plain first, such as by torch.nn.utils.prune.remove."
@@ -41,7 +48,7 @@ def tensors_of(network: nn.Module) -> dict[str, Tensor]:
 
     Raises `InputError` when it holds something else than tensors.
     """
-    state = {plain_name(name): value for name, value in network.state_dict().items()}
+    state = plain_state(network)
     strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if strange:
         raise InputError(

@@ -46,7 +46,7 @@ class Inputs:
 
     def resized(self, samples: int) -> Inputs:
         """Return the first samples, repeated where there are too few."""
-        index = torch.arange(samples) % self.samples
+        index = torch.arange(samples, device="cpu") % self.samples
         return self.mapped(lambda t: t[index.to(t.device)])
 
     def varied(self, samples: int) -> Inputs:

@@ -33,7 +33,7 @@ def layers_of(pair: NetworkPair) -> tuple[NetworkPair, ...]:
     Only those are returned that run and are called with one tensor, which the pruned network
     gives them.
     """
-    prunable = {d.role.name.rpartition(".")[0] for d in decide(pair.pruned) if d.pruned}
+    prunable = {d.role.path.rpartition(".")[0] for d in decide(pair.pruned) if d.pruned}
     layers = {
         name: module
         for name, module in pair.pruned.named_modules()

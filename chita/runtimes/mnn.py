@@ -88,12 +88,12 @@ class MnnRuntime(FileRuntime):
         for name, operator in _operators(path):
             stored = operator.get("main", {})
             if stored.get("weight"):
-                yield name, torch.tensor(stored["weight"])
+                yield name, torch.tensor(stored["weight"], dtype=torch.float32, device="cpu")
             elif "sparseParameter" in stored:
                 form = stored["quanParameter"]
-                flat = torch.zeros(form["weightSize"])
+                flat = torch.zeros(form["weightSize"], dtype=torch.float32, device="cpu")
                 # The dump rounds values, which must not look like zeros.
-                flat[torch.tensor(form["index"], dtype=torch.int64)] = 1.0
+                flat[torch.tensor(form["index"], dtype=torch.int64, device="cpu")] = 1.0
                 yield name, flat
 
     def notes(self, path: Path) -> tuple[str, ...]:

@@ -150,7 +150,7 @@ def _dealt(w_bar: Tensor, share: float, generator: torch.Generator) -> Tensor:
     p = len(w_bar)
     chunks = min(max(1, math.isqrt(p)), _MOST_CHUNKS)
     width = math.ceil(p / chunks)
-    order = torch.randperm(p, generator=generator).to(w_bar.device)
+    order = torch.randperm(p, generator=generator, device="cpu").to(w_bar.device)
     sizes = w_bar.abs()
     dealt = sizes.new_zeros(chunks * width)
     dealt[:p] = sizes[order]

@@ -143,7 +143,8 @@ def lipschitz(problem: LocalQuadratic) -> float:
     """Return 1.05 (largest eigenvalue of H + λ), an estimate from below by power iteration."""
     curvature = problem.curvature
     diagonal = curvature.diagonal()
-    noise = torch.randn(len(diagonal), generator=torch.Generator().manual_seed(0))
+    seeded = torch.Generator().manual_seed(0)
+    noise = torch.randn(len(diagonal), generator=seeded, dtype=torch.float32, device="cpu")
     # Weights with large curvature carry the leading eigenvector; random signs keep the start from
     # being orthogonal to it.
     start = diagonal.sqrt() * noise.to(diagonal)

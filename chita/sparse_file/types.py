@@ -52,6 +52,6 @@ def bits_of(tensor: Tensor) -> Bits:
 def tensor_of(bits: Bits, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
     """Return the tensor of such bits, in the same memory."""
     if not len(bits):
-        return torch.empty(shape, dtype=dtype)  # strides as of any other such tensor
+        return torch.empty(shape, dtype=dtype, device="cpu")  # strides as of any other such tensor
     signed = bits if bits.itemsize == 1 else bits.view(f"<i{bits.itemsize}")
     return torch.from_numpy(signed).view(dtype).reshape(shape)

@@ -29,9 +29,9 @@ def crop_flip(batch: Any) -> Any:
     n, _, height, width = images.shape
     up, left = height // _SHIFT, width // _SHIFT
     padded = nn.functional.pad(images, (left, left, up, up))
-    top = torch.randint(2 * up + 1, (n, 1)) + torch.arange(height)
-    side = torch.randint(2 * left + 1, (n, 1)) + torch.arange(width)
-    mirrored = torch.rand(n, 1) < 0.5
+    top = torch.randint(2 * up + 1, (n, 1), device="cpu") + torch.arange(height, device="cpu")
+    side = torch.randint(2 * left + 1, (n, 1), device="cpu") + torch.arange(width, device="cpu")
+    mirrored = torch.rand(n, 1, dtype=torch.float32, device="cpu") < 0.5
     side = torch.where(mirrored, side.flip(1), side).to(images.device)
     top = top.to(images.device)
     rows = padded.gather(2, top[:, None, :, None].expand(-1, images.shape[1], -1, padded.shape[3]))

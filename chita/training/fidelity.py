@@ -73,6 +73,7 @@ def _nearest(points: Tensor) -> Tensor:
     nearest = []
     for start in range(0, len(points), 1000):
         near = points[start : start + 1000] @ points.T
-        near[torch.arange(len(near)), torch.arange(start, start + len(near))] = -torch.inf
+        rows = torch.arange(len(near), device=near.device)
+        near[rows, start + rows] = -torch.inf
         nearest.append(near.argmax(1))
     return torch.cat(nearest)

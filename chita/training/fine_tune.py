@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from chita import nested
 from chita.data.sampler import Sampler
 from chita.errors import InputError
-from chita.losses import Loss
+from chita.losses import Loss, OutputLoss
 from chita.masks.enforce import Enforcer
 from chita.models.forward import failures_named
-from chita.models.mode import training_flags
+from chita.models.mode import inference, training_flags
 from chita.progress import Progress, track
 from chita.training.augment import crop_flip
 from chita.training.channels_last import (
@@ -98,6 +98,9 @@ class FineTuner:
         self._steps = sampler.batches(training.batch)
         self._device = self._trained[0].device
         few = sampler.some(2).to(self._device).parts[0]
+        if isinstance(loss, OutputLoss):
+            with inference(network), failures_named(network, few):
+                loss.measure(network, nested.map_tensors(torch.clone, few))
         self._channels_last = trains_in_channels_last(network, loss, few)
 
     def hold(self, masks: Mapping[str, Tensor]) -> None:
@@ -150,8 +153,6 @@ class FineTuner:
             raise
         loss.backward()
         if self._training.clip is not None:
-            if self._enforcer is not None:  # their norm is that of the weights that are trained
-                self._enforcer.mask_gradients()
             nn.utils.clip_grad_norm_(self._trained, self._training.clip)
         self._optimizer.step()
         return float(loss.detach())

@@ -108,5 +108,6 @@ def test_names_that_do_not_fit_are_refused(tmp_path):
     module = Module()
     with pytest.raises(InputError, match=r"no 'body'. Give network= one of: net"):
         fit(module, [LightningKeepZeros(masks(module), network="body")], tmp_path)
-    with pytest.raises(InputError, match="no parameter"):
-        fit(module, [LightningKeepZeros(masks(module))], tmp_path)
+    unknown = {f"other.{name}": mask for name, mask in masks(module).items()}
+    with pytest.raises(InputError, match=r"no parameter other\."):
+        fit(module, [LightningKeepZeros(unknown)], tmp_path)

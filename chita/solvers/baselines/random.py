@@ -36,5 +36,7 @@ class Random(Selection):
     def values(self, problem: LocalQuadratic) -> Tensor:
         """Return scores drawn evenly."""
         generator = torch.Generator().manual_seed(self.seed % 2**63)
-        scores = 1 - torch.rand(len(problem.w_bar), generator=generator)
+        scores = 1 - torch.rand(
+            len(problem.w_bar), generator=generator, dtype=torch.float32, device="cpu"
+        )
         return scores.to(problem.w_bar)
