@@ -34,10 +34,9 @@ lint: $(READY)      ## style, types, layers, lengths
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_shape.py
 
-mutants: $(READY)   ## change a sample of the core bit by bit; list the changes that no test notices
+mutants: $(READY)   ## change the core bit by bit; list the changes that no test notices
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mutmut==3.8.1
-	OMP_NUM_THREADS=1 $(BIN)/mutmut run
-	$(BIN)/mutmut results
+	$(BIN)/python tools/mutants.py
 
 docs: $(READY)      ## the documentation, in site/, which opens from disk; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -8,6 +8,7 @@ import torch
 
 from chita.constraints import KeepK
 from chita.errors import InputError
+from chita.options import option
 from chita.problem import (
     DenseRows,
     GradientGram,
@@ -17,11 +18,13 @@ from chita.problem import (
     Prices,
 )
 from chita.solvers import ALPS, BSO, CD, CHITA, IHT, SOLVERS, Status
-from chita.solvers.baselines import LocalSearch, Random
+from chita.solvers.baselines import ActiveSet, LocalSearch, Random
+from chita.solvers.cbs import Removal, _energy
 from chita.solvers.chita import _Exchange, _halvings
 from chita.solvers.iht import lipschitz
-from chita.solvers.named import make_solver, solver_class
-from chita.solvers.swaps import swap_round
+from chita.solvers.named import make_solver, solver_class, solver_name
+from chita.solvers.solver import Selection
+from chita.solvers.swaps import _priced, swap_round
 from tests.conformance.table import QUICK
 from tests.problems import layer_problem, problem_for, random_problem
 
@@ -50,10 +53,10 @@ def scaled(problem, factor):
 def test_no_solver_sees_the_scale_of_q(name, subtests):
     """By a power of two, so that every rounding is the same."""
     solver = QUICK[name]
-    for seed in range(3):
+    for seed in range(2):
         problem, _ = problem_for(solver, 9, 12, ridge=0.05, first_order=0.5, seed=seed)
         as_is = solver.solve(scaled(problem, 1.0), FEW)
-        for power in (-25, -12, 12, 25):
+        for power in (-25, 25):
             with subtests.test(seed=seed, power=power):
                 found = solver.solve(scaled(problem, 2.0**power), FEW)
                 assert torch.equal(found.mask, as_is.mask)
@@ -106,6 +109,8 @@ def test_a_search_that_was_cut_short_says_so():
     short = LocalSearch(max_rounds=0).solve(problem, FEW)
     assert (short.status, len(short.stats.trace)) == (Status.ITERATION_LIMIT, 1)
     assert LocalSearch().solve(problem, FEW).status is Status.CONVERGED
+    assert IHT(max_iterations=1).solve(problem, FEW).status is Status.ITERATION_LIMIT
+    assert IHT(max_iterations=1000).solve(problem, FEW).status is Status.CONVERGED
     assert ALPS(max_iterations=1).solve(layer, FEW).status is Status.ITERATION_LIMIT
     assert ALPS().solve(layer, FEW).status is Status.CONVERGED
     none = CHITA(max_rounds=0, max_swap_rounds=0).solve(problem, FEW)
@@ -114,15 +119,14 @@ def test_a_search_that_was_cut_short_says_so():
 
 
 def test_rounds_of_exchange_are_as_many_as_allowed():
-    lowered = 0
-    for seed in range(20):
-        problem, _ = random_problem(20, 12, ridge=0.05, first_order=0.5, seed=seed)
-        for rounds in (0, 1, 2):
+    for seed in range(2):
+        problem, _ = random_problem(40, 80, ridge=0.05, first_order=1.0, seed=seed)
+        found = []
+        for rounds in (0, 1, 2, 3, 100):
             solver = CHITA(max_rounds=rounds, max_swap_rounds=0, max_supports=1, tolerance=0)
-            trace = solver.solve(problem, FEW).stats.trace
-            assert len(trace) <= rounds + 1
-            lowered += rounds == 1 and len(trace) == 2
-    assert lowered  # one round is enough to gain
+            found.append(len(solver.solve(problem, KeepK(size=80, k=20)).stats.trace) - 1)
+        assert found[:4] == [0, 1, 2, 3]  # each of the first rounds gains
+        assert found[4] > 3
 
 
 def test_random_scores_are_even_between_zero_and_one():
@@ -230,3 +234,142 @@ def test_a_cycle_that_rounding_made_worse_is_taken_back(monkeypatch):
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(InputError, match=r"^Unknown solver 'chitta'\. Did you mean chita"):
         solver_class("chitta")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_active_set_grows_until_no_step_leads_out(seed, monkeypatch):
+    few = KeepK(size=60, k=5)
+    problem, dense = random_problem(20, 60, ridge=0.1, first_order=1.0, seed=seed)
+    seen, parts, original = [], [], LocalQuadratic.restrict
+
+    def watched(self, index):
+        seen.append(torch.zeros(60, dtype=torch.bool).index_fill_(0, index, True))
+        parts.append(original(self, index))
+        return parts[-1]
+
+    monkeypatch.setattr(LocalQuadratic, "restrict", watched)
+    found = ActiveSet(solver=BSO(), share=1).solve(problem, few)
+    active, first_step = seen[-1], 1 / lipschitz(parts[0])
+    assert bool(active[found.mask].all())
+    assert len(seen) > 1  # it grew
+    gradient = dense.gradient_at(found.weights)
+    for doubling in range(10):
+        moved = found.weights - first_step * 2**doubling * gradient
+        assert not bool((few.select(moved) & ~active).any())
+
+
+def test_without_rounds_of_growth_the_first_active_set_is_solved():
+    problem, dense = random_problem(20, 60, ridge=0.1, first_order=1.0, seed=1)
+    found = ActiveSet(solver=BSO(), max_rounds=0).solve(problem, KeepK(size=60, k=5))
+    assert len(found.stats.trace) == 2
+    support = found.mask.nonzero().squeeze(1).tolist()
+    assert torch.allclose(found.weights, dense.minimise_on(support))
+
+
+class Needy(Selection):
+    """Keeps the weights of largest |w̄|^power."""
+
+    power: float = option(help="The power.")
+    curvatures = ()
+
+    def values(self, problem):
+        return problem.w_bar.abs() ** self.power
+
+
+def test_a_solver_of_ones_own_has_its_place_as_a_name_and_tells_what_it_needs():
+    name = f"{__name__}:Needy"
+    assert solver_name(Needy) == solver_name(Needy(power=2.0)) == name
+    assert make_solver(name, {"power": "2"}) == Needy(power=2.0)
+    with pytest.raises(InputError, match=r"power is missing; give power=\.\.\.$"):
+        make_solver(name)
+
+
+def test_the_energy_of_a_mask_is_what_its_removals_cost_together():
+    for seed in range(3):
+        problem, dense = random_problem(9, 12, ridge=0.05, first_order=0.0, seed=seed)
+        mask = FEW.select(problem.w_bar)
+        removed = torch.where(mask, 0, problem.w_bar)
+        hessian = dense.hessian - 0.05 * torch.eye(12)
+        expected = 0.5 * float(removed @ hessian @ removed)
+        assert _energy(problem, mask) == pytest.approx(expected)
+        assert Removal(problem, mask).cost == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("first_order", "seed"), [(0.5, 0), (0.5, 1), (0.5, 17), (2.0, 55)])
+def test_one_iteration_of_thresholding_is_the_better_of_two_steps(first_order, seed):
+    """η* along the gradient on the support where that keeps it, else the better of η* and 1/L.
+
+    1/L is better in the last two.
+    """
+    problem, dense = random_problem(9, 12, ridge=0.05, first_order=first_order, seed=seed)
+    bound = float(torch.linalg.eigvalsh(dense.hessian)[-1])
+    mask = FEW.select(problem.w_bar)
+    weights = torch.where(mask, problem.w_bar, 0)
+    gradient = dense.gradient_at(weights)
+    inside = torch.where(mask, gradient, 0)
+    exact = float(inside @ inside / (inside @ dense.hessian @ inside))
+    trials = [weights - exact * inside]
+    moved = FEW.select(weights - exact * gradient)
+    if not torch.equal(moved, mask):
+        step = weights - gradient / bound
+        trials.append(torch.where(FEW.select(step), step, 0))
+    expected = min(trials, key=dense.value)
+    found = IHT(max_iterations=1, max_doublings=0, lipschitz=bound).solve(problem, FEW)
+    assert torch.allclose(found.weights, expected)
+
+
+@pytest.mark.parametrize("seed", [1, 5, 6, 7])
+def test_iterations_of_alps_are_those_of_its_formula(seed):
+    """W, D and V by themselves, with a dense inverse in each iteration."""
+    problem, dense = layer_problem(9, (1, 1, 12), ridge=0.05, seed=seed)
+    scale = dense.hessian.diagonal().rsqrt()
+    hessian = scale.unsqueeze(1) * dense.hessian * scale
+    d = problem.w_bar / scale
+    b, v, rho = hessian @ d, torch.zeros(12, dtype=torch.float64), 0.1
+    before = FEW.select(d)
+    for iteration in range(1, 9):
+        w = torch.linalg.solve(hessian + rho * torch.eye(12), b - v + rho * d)
+        mask = FEW.select(w + v / rho)
+        d = torch.where(mask, w + v / rho, 0)
+        v = v + rho * (w - d)
+        if iteration % 3 == 0:
+            moved = int((mask != before).sum())
+            assert moved  # where nothing moved, that would be the end
+            before, rho = mask, rho * (1.3 if moved >= 0.5 else 1.2)
+    found = ALPS(max_iterations=8, cg_iterations=0).solve(problem, FEW)
+    assert torch.allclose(found.weights, d * scale)
+
+
+def test_the_solver_inside_an_active_set_goes_on_from_the_point_reached(monkeypatch):
+    problem, _ = random_problem(20, 60, ridge=0.1, first_order=1.0, seed=1)
+    starts, original = [], BSO.solve
+
+    def watched(self, problem, constraint, start=None):
+        starts.append(start)
+        return original(self, problem, constraint, start)
+
+    monkeypatch.setattr(BSO, "solve", watched)
+    ActiveSet(solver=BSO(), share=1).solve(problem, KeepK(size=60, k=5))
+    assert len(starts) > 1
+    assert all(start is not None and int(start.count_nonzero()) == 5 for start in starts)
+
+
+def test_an_active_set_of_all_weights_ends_as_the_solver_inside_does():
+    problem, _ = random_problem(9, 12, ridge=0.05, first_order=0.5, seed=1)
+    for inner, status in (
+        (IHT(max_iterations=1), Status.ITERATION_LIMIT),
+        (BSO(), Status.CONVERGED),
+    ):
+        assert ActiveSet(solver=inner).solve(problem, FEW).status is status
+
+
+def test_candidates_are_the_cheapest_to_remove_and_the_most_promising():
+    problem, _ = random_problem(20, 30, ridge=0.1, first_order=1.0, seed=2)
+    mask = KeepK(size=30, k=10).select(problem.w_bar)
+    best = problem.minimise_on(mask.nonzero().squeeze(1))
+    bend = problem.curvature.diagonal() + problem.ridge
+    cost = torch.where(mask, bend * best.weights**2, torch.inf)
+    promise = torch.where(mask, 0, problem.gradient_at(best.weights) ** 2 / bend)
+    for count in (1, 4):
+        expected = {*cost.argsort()[:count].tolist(), *(-promise).argsort()[:count].tolist()}
+        assert {*_priced(problem, mask, best, count).index.tolist()} == expected

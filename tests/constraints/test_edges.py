@@ -5,7 +5,19 @@ from itertools import combinations, product
 import pytest
 import torch
 
-from chita.constraints import Blocks, Flops, KeepK, KeepKInGroups, Nonzeros, Searched, Within
+from chita.constraints import (
+    Blocks,
+    ByOutliers,
+    Flops,
+    KeepK,
+    KeepKInGroups,
+    NofM,
+    Nonzeros,
+    Quotas,
+    Searched,
+    Within,
+)
+from chita.constraints.allocation import Capacity, allocate
 from chita.constraints.apportion import apportion
 from chita.constraints.blocks import WholeBlocks
 from chita.constraints.flops import _rounded_up
@@ -104,6 +116,16 @@ def test_a_restriction_under_flops_has_what_the_kept_weights_leave(share):
             mask[list(kept)] = True
             mask[index] = own
             assert small.allows(own) == whole.allows(mask)
+
+
+def test_ties_under_flops_keep_the_lower_index():
+    constraint = Flops(1, weights=Nonzeros(30), min_keep=0).bind(layout_of((40, 40), (1, 1)))
+    kept = constraint.select(torch.ones(80)).nonzero().squeeze(1)
+    assert kept.tolist() == list(range(30))
+    free = Flops(0.5, weights=Nonzeros(5), min_keep=0).bind(layout_of((4, 6), (3, 0)))
+    mask = free.select(torch.ones(10))
+    assert free.allows(mask)
+    assert int(mask.sum()) == 5
 
 
 GROUPS = KeepKInGroups(
@@ -209,3 +231,66 @@ def test_numbers_between_bounds_are_those_of_one_level(seed):
     found = apportion(total, shares, most, least)
     assert sum(found) == total
     assert all(abs(n - x) < 1 + 1e-6 for n, x in zip(found, at(high), strict=True))
+
+
+def test_on_the_way_quotas_and_patterns_keep_their_form():
+    layout = Layout(names=("a", "b"), shapes=((4, 2), (2, 4)), axes=(Axes(), Axes()))
+    stage = Quotas({"a": 0.75, "b": 0.25}, min_keep=0).on_the_way(0.25, layout)
+    assert stage.bind(layout).least == (5, 7)  # half of the way to 2 and to 6
+    half = NofM(1, 2).on_the_way(0.4, layout).on_the_way(0.25, layout)
+    assert half.kept(layout) == 12
+    bound = half.bind(layout)
+    assert [int(own.sum()) for own in bound.least] == [4, 4]
+
+
+def test_equal_shares_of_outliers_are_one_share():
+    layout = layout_of((10, 20), (1, 1))
+    assert ByOutliers(0.5, shares={"a": 0.2, "b": 0.2}).bind(layout).least == (5, 10)
+
+
+def test_sparsities_spread_by_the_spread_whatever_the_smallest_share_is():
+    layout = layout_of((100, 100), (1, 1))
+    for low, high in ((0.0, 0.1), (0.1, 0.3)):
+        least = ByOutliers(0.5, shares={"a": high, "b": low}, spread=0.08).bind(layout).least
+        assert least == (58, 42)
+
+
+@pytest.mark.parametrize("cuts", [(4,), (2, 5)])
+def test_every_weight_has_one_place_in_the_groups_of_its_part(cuts):
+    generator = torch.Generator().manual_seed(len(cuts))
+    parts = [
+        own.sort().values
+        for own in torch.tensor_split(torch.randperm(8, generator=generator), cuts)
+    ]
+    split = GROUPS.split(parts)
+    assert sum(own.k for own in split) == GROUPS.k
+    for own in split:
+        places = torch.cat([members.flatten() for members in own.members])
+        assert int(places.min()) >= -1
+        assert places[places >= 0].sort().values.tolist() == list(range(own.size))
+    allowed = [[mask for mask in masks(own.size) if own.allows(mask)] for own in split]
+    for chosen in product(*allowed):
+        mask = torch.zeros(8, dtype=torch.bool)
+        for part, own in zip(parts, chosen, strict=True):
+            mask[part] = own
+        assert GROUPS.allows(mask)
+
+
+def test_of_equal_remainders_the_first_parts_get_one_more():
+    members = torch.arange(80).view(2, 40)
+    groups = KeepKInGroups(size=80, k=60, members=(members,), least=(torch.tensor([30, 30]),))
+    # Two weights of each group in each of twenty parts, of which 1.5 are kept.
+    parts = [torch.cat([row[2 * i : 2 * i + 2] for row in members]) for i in range(20)]
+    least = [torch.cat(own.least).tolist() for own in groups.split(parts)]
+    assert least == [[2, 2]] * 10 + [[1, 1]] * 10
+
+
+def test_levels_that_fit_no_two_limits_at_once_are_refused():
+    """Each limit alone is met by one of the two levels, and both by none."""
+    levels = [[0.0, 1.0]]
+    costs = [[[4, 1]], [[1, 4]]]
+    limits = [Capacity(most=2, of="weights"), Capacity(most=2, of="bytes")]
+    with pytest.raises(InputError, match="No combination of the levels"):
+        allocate(levels, costs, limits)
+    assert allocate(levels, costs[:1], limits[:1]) == (1,)
+    assert allocate(levels, costs[1:], limits[1:]) == (0,)
