@@ -58,6 +58,11 @@ class OutputError(ChitaError, OSError):
     """
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, of which some have many or none."""
+    return str(error).partition("\n")[0]
+
+
 @contextmanager
 def failures_as(
     kind: type[ChitaError],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 
 from chita.errors import CheckpointError
@@ -35,6 +35,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     known = list(known)
     return f"{guessed(name, known)}Known: {', '.join(known)}."
+
+
+def listed(items: Sequence[str], most: int, separator: str = ", ") -> str:
+    """Return the first items of a message, and how many more there are.
+
+    >>> listed(["a", "b", "c"], 2), listed(["a is x", "b is y"], 1, "; ")
+    ('a, b and 1 more', 'a is x; and 1 more')
+    """
+    shown = separator.join(items[:most])
+    if len(items) <= most:
+        return shown
+    return f"{shown}{separator.rstrip(', ')} and {len(items) - most} more"
 
 
 def plain_name(name: str) -> str:

@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 
 from chita.errors import CheckpointError, failures_as
 from chita.models.wrappers import canonical_names, plain_state
-from chita.naming import plain_name, plain_names, prefix_between, prefixes_between
+from chita.naming import listed, plain_name, plain_names, prefix_between, prefixes_between
 from chita.pickles import load_torch
 from chita.sparse_file.reading import is_sparse, read_sparse
 
@@ -181,9 +181,8 @@ def load_weights(
             mapped[target] = given[name]
     faults += _misfits(mapped, expected, weights=canonical_names(model).values())
     if faults:
-        more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise CheckpointError(
-            f"The weights do not fit {type(model).__name__}: {'; '.join(faults[:_SHOWN])}{more}. "
+            f"The weights do not fit {type(model).__name__}: {listed(faults, _SHOWN, '; ')}. "
             "Give a sound checkpoint of this architecture."
         )
     found = {originals[name]: tensor for name, tensor in mapped.items()}

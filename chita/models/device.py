@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from chita.errors import InputError, failures_as
+from chita.errors import InputError, failures_as, first_line
 from chita.models.tensors import is_plain
 
 
 def usable_device(name: str) -> torch.device:
     """Return a device. Raises `InputError` where it cannot be used here."""
     ask = "Use the `device` cpu, or install a PyTorch build for this hardware."
-    with failures_as(InputError, f"The device {name!r} cannot be used here", ask, why=_first_line):
+    with failures_as(InputError, f"The device {name!r} cannot be used here", ask, why=first_line):
         device = torch.device(name)
         torch.zeros(1, dtype=torch.float32, device=device).item()
     return device
@@ -27,7 +27,7 @@ def on_device(network: nn.Module, device: torch.device, name: str) -> nn.Module:
     """
     what = f"{name} cannot be brought to the device {device}"  # no memory there, no values here
     ask = "Give a network whose weights have values, or another `device`."
-    with failures_as(InputError, what, ask, why=_first_line):
+    with failures_as(InputError, what, ask, why=first_line):
         network = network.to(device)
     check_finite(name, dict(network.named_parameters()))
     return network
@@ -41,7 +41,3 @@ def check_finite(name: str, weights: Mapping[str, Tensor]) -> None:
             f"{name} has NaN or infinite values in: {', '.join(bad)}. Load sound weights, or train "
             "again."
         )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from chita.errors import InputError
+from chita.naming import listed
 
 _MOST = 5  # names in a message
 _COPY = "Leave `inplace` out, or give copy.deepcopy of the network"
@@ -32,7 +33,8 @@ def check_weights(weights: Mapping[str, Tensor]) -> None:
             kind = what.format(kind=type(first).__name__, layout=first.layout, dtype=first.dtype)
             verb = verb if len(found) == 1 else {"is": "are", "has": "have"}[verb]
             raise InputError(
-                f"{_listed(found)} {verb} {kind}. {ask} Or leave out with `ignore` what is named."
+                f"{listed(found, _MOST)} {verb} {kind}. {ask} Or leave out with `ignore` what is "
+                "named."
             )
 
 
@@ -41,8 +43,8 @@ def check_places(written: Mapping[str, Tensor]) -> None:
     found = [name for name, tensor in written.items() if _repeats(tensor)]
     if found:
         raise InputError(
-            f"{_listed(found)}: several entries lie in one place of memory, as expand() makes "
-            f"them. {_COPY}, or give each its own place by clone()."
+            f"{listed(found, _MOST)}: several entries lie in one place of memory, as expand() "
+            f"makes them. {_COPY}, or give each its own place by clone()."
         )
 
 
@@ -55,8 +57,8 @@ def check_writable(model: nn.Module, written: Mapping[str, Tensor]) -> None:
     found = [name for name, tensor in written.items() if tensor.is_inference()]
     if found:
         raise InputError(
-            f"{_listed(found)}: made under torch.inference_mode(), outside of which nothing can "
-            f"be written there. {_COPY}, or build the network outside that mode."
+            f"{listed(found, _MOST)}: made under torch.inference_mode(), outside of which nothing "
+            f"can be written there. {_COPY}, or build the network outside that mode."
         )
     check_places(written)
     for pair in sharing(dict(model.named_parameters())):
@@ -119,11 +121,6 @@ def _repeats(tensor: Tensor) -> bool:
     """Return whether several entries lie in one place, as in tensors that were expanded."""
     first, behind = _span(tensor)
     return (behind - first) // tensor.itemsize < tensor.numel()
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _MOST
-    return ", ".join(names[:_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 _KINDS: tuple[tuple[Callable[[Tensor], bool], str, str, str], ...] = (

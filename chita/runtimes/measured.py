@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from chita.records import Record
 from chita.runtimes.timing import Timing
 
 _PLAIN = 1.995  # ratio from which one decimal is enough
 _MARGIN = 0.03  # by which medians differ at least where one is called faster
 
 
-class _PlainData(BaseModel):
-    """Data that do not change, and whose fields are all known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Pair(_PlainData):
+class Pair(Record):
     """Dense and pruned in one runtime, in seconds of a call, measured in turns."""
 
     dense: Timing
@@ -40,7 +35,7 @@ class Pair(_PlainData):
         return self.speedup <= 1 / (1 + _MARGIN) and self.dense.high < self.pruned.low
 
 
-class Size(_PlainData):
+class Size(Record):
     """Bytes of a kind of file: dense and pruned, plain and compressed by zstd (None: not here)."""
 
     name: str
@@ -50,7 +45,7 @@ class Size(_PlainData):
     pruned_zstd: int | None = None
 
 
-class RuntimeResult(_PlainData):
+class RuntimeResult(Record):
     """Dense and pruned in one runtime.
 
     Fields: `pair`, None if it was `skipped`, for that reason; `why_not`, why no gain is to be
@@ -64,7 +59,7 @@ class RuntimeResult(_PlainData):
     why_not: str = ""
     note: str = ""
     difference: float | None = None
-    layers: dict[str, Pair] = {}
+    layers: dict[str, Pair] = Field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
@@ -81,7 +76,7 @@ class RuntimeResult(_PlainData):
         return f"{self.name}: no gain, {ratio:.2f} ×{note}"
 
 
-class MeasuredLayer(_PlainData):
+class MeasuredLayer(Record):
     """A layer measured by itself: its name, weight's shape, and per cent of zeros in it."""
 
     name: str
@@ -89,7 +84,7 @@ class MeasuredLayer(_PlainData):
     zeros: float
 
 
-class Benchmark(_PlainData):
+class Benchmark(Record):
     """Dense against pruned, side by side on one thread.
 
     Fields: `model`; `batch`, samples of a call, of these `shapes` by input; `runtimes`, `layers`

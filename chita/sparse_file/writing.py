@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from chita.errors import InputError, OutputError
 from chita.files import draft_beside, flush, is_there, writing
+from chita.naming import listed
 from chita.sparse_file.coding import Coding, smallest
 from chita.sparse_file.metadata import KEY, VALUES, SparseMetadata, StoredTensor
 from chita.sparse_file.narrowing import narrowed, unfit
@@ -113,8 +114,8 @@ def _check(tensors: Mapping[str, Tensor], narrow: str | None) -> None:
     ]
     if faults:
         raise InputError(
-            f"A sparse file does not hold these: {_listed(faults)}. Give plain dense tensors with "
-            "values, under names."
+            f"A sparse file does not hold these: {listed(faults, _LISTED, '; ')}. Give plain dense "
+            "tensors with values, under names."
         )
     if narrow is None:
         return
@@ -125,8 +126,8 @@ def _check(tensors: Mapping[str, Tensor], narrow: str | None) -> None:
     ]
     if faults:
         raise InputError(
-            f"The values cannot be stored in {narrow}: {_listed(faults)}. Store them in "
-            "bfloat16, which reaches as far as float32, or in their own types (values=None)."
+            f"The values cannot be stored in {narrow}: {listed(faults, _LISTED, '; ')}. Store them "
+            "in bfloat16, which reaches as far as float32, or in their own types (values=None)."
         )
 
 
@@ -143,11 +144,6 @@ def _bad(name: object, tensor: object) -> Iterator[str]:
         yield f"its type is {tensor.dtype}"
     elif tensor.dtype == torch.bool and (bits_of(tensor) > 1).any():
         yield "it holds bytes that are neither False nor True"
-
-
-def _listed(faults: Sequence[str]) -> str:
-    more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
-    return f"{'; '.join(faults[:_LISTED])}{more}"
 
 
 def shown(name: str) -> str:
