@@ -109,7 +109,7 @@ class CHITA(Solver):
             failures += 1
             exchange.turn()
         status = Status.CONVERGED if failures == 2 else Status.ITERATION_LIMIT
-        if problem.ridge == 0:  # prices divide by λ
+        if problem.ridge == 0 or self.max_swap_rounds == 0:  # prices divide by λ
             return Found.at(best, mask, status, trace)
         for _ in range(self.max_swap_rounds):
             swapped = swap_round(problem, constraint, mask, best, self.candidates, 0.0)

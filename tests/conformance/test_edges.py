@@ -251,6 +251,7 @@ def test_an_active_set_grows_until_no_step_leads_out(seed, monkeypatch):
     found = ActiveSet(solver=BSO(), share=1).solve(problem, few)
     active, first_step = seen[-1], 1 / lipschitz(parts[0])
     assert bool(active[found.mask].all())
+    assert bool(seen[0][few.select(problem.w_bar)].all())  # it holds the start
     assert len(seen) > 1  # it grew
     gradient = dense.gradient_at(found.weights)
     for doubling in range(10):

@@ -92,6 +92,26 @@ def test_exchanges_and_swaps_each_lower_q():
         assert max(found) > 0
 
 
+@pytest.mark.parametrize("first_order", [0.0, 1.0])
+def test_no_exchange_in_either_metric_lowers_q_at_the_end(first_order):
+    """M = 1 and M = diag(H) + λ, each step and its halves, by dense algebra."""
+    ridge, keep = 0.05, KeepK(size=40, k=10)
+    for seed in range(6):
+        problem, dense = random_problem(20, 40, ridge=ridge, first_order=first_order, seed=seed)
+        solver = CHITA(max_swap_rounds=0, tolerance=0.0)
+        found = solver.solve(problem, keep)
+        assert found.status is Status.CONVERGED
+        gradient = torch.where(found.mask, 0, dense.gradient_at(found.weights))
+        diagonal = dense.hessian.diagonal()
+        for metric in (torch.ones(40), diagonal / diagonal.mean()):
+            for halving in range(20):
+                step = solver.longest_step / ridge * 0.5**halving
+                moved = metric * found.weights - step * gradient
+                support = keep.select(moved / metric.sqrt()).nonzero().squeeze(1).tolist()
+                least = dense.value(dense.minimise_on(support))
+                assert least >= found.objective - 1e-9, (seed, halving)
+
+
 def test_the_optimum_of_a_diagonal_problem_is_found():
     """Where H is diagonal the best k weights are those of largest (h + λ) w̄².
 
