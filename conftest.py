@@ -20,6 +20,7 @@ INTEGRATION = {
     for name in (
         *(f"tests/{n}" for n in ("cli", "docs", "exports", "families", "progress", "reports")),
         *("tests/runtimes", "tests/masks/test_lightning.py", "tests/masks/test_trainer.py"),
+        *("tests/masks/test_adapters.py", "tests/masks/test_clipping.py"),
         *("tests/models/test_hugging_face.py", "tests/models/test_minilm.py"),
         *("tests/test_logger.py", "tests/test_readme.py"),
         *(f"chita/{n}" for n in ("cli", "exports", "progress", "reports", "runtimes")),
