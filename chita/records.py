@@ -115,7 +115,7 @@ class StageRecord(Record):
         trace: Q at the start and after each iteration, as the solver kept it, None where it was
             not finite.
         data_hash: SHA-256 of the samples of its gradients.
-        seconds: wall clock by phase: collect, choose, solve, and batch_norm.
+        seconds: wall clock by phase: collect, choose, solve, batch_norm; by layers also order.
         memory_mb: the peak of the process's resident memory by the end of each phase, in MB.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from chita import nested
 from chita.collect.activations import Activations
+from chita.collect.order import Order, Reached, Run, run_quietly
 from chita.errors import InputError
-from chita.models.mode import forward_replaced, layers_called
+from chita.models.mode import forward_replaced
 
 
 @final
@@ -30,30 +31,28 @@ class Chain:
         run: calls the network on a batch.
         batches: of the calibration data, each as the network takes it.
         limit: bytes of outputs kept in memory (`Activations`).
+        found: how the network calls its blocks (`find_order`).
 
     Fields: `order`, the names of the blocks in the order in which the network first calls them;
     those that it does not call are left out.
 
-    The first batch gives that order. A block that is called again after a later one has begun is
-    never settled, and so is run. What a settled block gave is kept as long as a later one gets it
-    directly: whether it does is found by putting NaN in its place.
+    A block that is called again after a later one has begun is never settled, and so is run. What a
+    settled block gave is kept as long as a later one gets it directly.
     """
 
     def __init__(
         self,
         modules: Mapping[str, nn.Module],
-        run: Callable[[Any], object],
+        run: Run,
         batches: Sequence[Any],
         limit: int,
+        found: Order,
     ) -> None:
         self._modules = modules
         self._run = run
         self._batches = batches
         self._kept = Activations(limit)
-        calls, given = self._first_run(limit)
-        self.order = tuple(dict.fromkeys(calls))
-        self._counts = {name: calls.count(name) for name in self.order}
-        self._last = self._last_needed(calls, given)
+        self.order, self._counts, self._last = tuple(found.counts), found.counts, found.last
         self._settled: list[str] = []
 
     def passes(self, name: str) -> Iterator[None]:
@@ -91,7 +90,7 @@ class Chain:
             outputs = forward(*args, **kwargs)
             given.append(nested.map_leaves(_own, outputs))
             if len(given) == self._counts[name]:
-                raise _Reached  # what comes after the block is not run
+                raise Reached  # what comes after the block is not run
             return outputs
 
         with ExitStack() as stack:
@@ -99,12 +98,8 @@ class Chain:
                 stack.enter_context(self._replaying(other, self._kept.get((other, batch))))
             module = self._modules[name]
             stack.enter_context(forward_replaced(module, partial(called, module.forward)))
-            self._run_on(self._batches[batch])
+            run_quietly(self._run, self._batches[batch])
         return given
-
-    def _run_on(self, batch: Any) -> None:
-        with torch.no_grad(), layers_called(), suppress(_Reached):
-            self._run(nested.map_tensors(torch.clone, batch))
 
     def _replaying(self, name: str, given: Sequence[Any]) -> AbstractContextManager[None]:
         """Let a block give what it gave before, call by call, for a block of code."""
@@ -120,81 +115,6 @@ class Chain:
                 ) from None
 
         return forward_replaced(self._modules[name], called)
-
-    def _first_run(self, limit: int) -> tuple[list[str], Activations]:
-        """Return the blocks as the first batch calls them, and the outputs of each, by name."""
-        calls: list[str] = []
-        given: dict[str, list[Any]] = {name: [] for name in self._modules}
-
-        def note(name: str, _module: nn.Module, _args: object, outputs: Any) -> None:
-            given[name].append(nested.map_leaves(_own, outputs))
-
-        with ExitStack() as stack:
-            for name, module in self._modules.items():
-                begun = module.register_forward_pre_hook(lambda *_, name=name: calls.append(name))
-                stack.enter_context(begun)
-                stack.enter_context(module.register_forward_hook(partial(note, name)))
-            self._run_on(self._batches[0])
-        kept = Activations(limit)
-        for name in dict.fromkeys(calls):
-            kept.put(name, given[name])
-        return calls, kept
-
-    def _last_needed(self, calls: Sequence[str], given: Activations) -> dict[str, int]:
-        """Return the last block that gets each one's outputs directly, by its place in `order`.
-
-        Without those that are called again after a later one has begun.
-        """
-        first = {name: calls.index(name) for name in self.order}
-        ends = {name: len(calls) - 1 - calls[::-1].index(name) for name in self.order}
-        able = [
-            name
-            for i, name in enumerate(self.order)
-            if all(ends[name] < first[later] for later in self.order[i + 1 :])
-        ]
-        always = len(self.order)
-        # Masks may hold NaN by themselves: blocks that they reach say nothing.
-        plain = self._reached_by(None, able, given) or set()
-        found = {}
-        for name in able:
-            # Integers have no NaN, so that such outputs are kept for good.
-            whole = all(t.is_floating_point() for t in nested.tensors(given.get(name)))
-            reached = self._reached_by(name, able, given) if whole else None
-            places = [self.order.index(other) for other in (reached or set()) - plain]
-            found[name] = always if reached is None else max([-1, *places])
-        return found
-
-    def _reached_by(
-        self, poisoned: str | None, able: Sequence[str], given: Activations
-    ) -> set[str] | None:
-        """Return the blocks whose arguments hold NaN when one gives only that; None if it fails.
-
-        All `able` blocks are replayed, so that NaN gets no further than the next of them.
-        """
-        reached: set[str] = set()
-
-        def note(name: str, _module: nn.Module, args: Any, kwargs: Any) -> None:
-            if any(bool(torch.isnan(t).any()) for t in nested.tensors((args, kwargs))):
-                reached.add(name)
-
-        try:
-            with ExitStack() as stack:
-                for name, module in self._modules.items():
-                    hook = partial(note, name)
-                    stack.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
-                for name in able:
-                    outputs = given.get(name)
-                    if name == poisoned:
-                        outputs = nested.map_leaves(_poisoned, outputs)
-                    stack.enter_context(self._replaying(name, outputs))
-                self._run_on(self._batches[0])
-        except Exception:  # noqa: BLE001 (a network may do anything with NaN)
-            return None
-        return reached
-
-
-class _Reached(BaseException):
-    """The block that was to be run has been run."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +135,3 @@ def _own(leaf: Any) -> Any:
     if isinstance(leaf, _Blank):
         return torch.zeros(leaf.shape, dtype=leaf.dtype, device=leaf.device)
     return leaf.clone() if isinstance(leaf, Tensor) else leaf
-
-
-def _poisoned(leaf: Any) -> Any:
-    return torch.full_like(leaf, torch.nan) if isinstance(leaf, Tensor) else leaf

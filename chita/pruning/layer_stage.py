@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any, final
 
 from torch import Tensor, nn
 
+from chita.collect.order import Order
 from chita.constraints import Budget
 from chita.data.examples import Examples
 from chita.errors import InputError
@@ -63,7 +67,7 @@ def run_layers(run: Run) -> PruneResult:
         stage = LayerStage(network, run, calibration, given, progress=config.progress)
         saved = checkpoint.load()
         with state_kept(network):
-            layers = stage.begin(run.budget, None if saved is None else saved.done["shares"])
+            layers = stage.begin(run.budget, {} if saved is None else saved.done)
             if saved is not None:
                 _restore(layers, layout, saved.mask, saved.done)
             log = RunLog(config.logger, layers=len(layers.solved))
@@ -114,14 +118,15 @@ class LayerStage:
             if loss and (config.sampling.validation or _has_targets(loss)):
                 self._validation_loss = loss
 
-    def begin(self, budget: Budget, shares: dict[str, float] | None = None) -> LayerPruner:
-        """Return what prunes the layers; `shares` of outliers where they are known."""
+    def begin(self, budget: Budget, done: Mapping[str, Any] = MappingProxyType({})) -> LayerPruner:
+        """Return what prunes the layers, by what an earlier run found out of the network."""
         return LayerPruner(
             self._network,
             self._layout,
             call=lambda batch: _call(self._network, batch, self._loss),
             batches=[*self._given.to(self._device).batches(_BATCH)],
-            shares=shares,
+            shares=done.get("shares"),
+            order=Order(**done["order"]) if "order" in done else None,
             budget=budget,
             solver=self._config.solver,
             ridge=self._config.quadratic.ridge,
@@ -193,7 +198,12 @@ def _call(network: nn.Module, batch: Any, loss: Loss) -> None:
 def _saved(layers: LayerPruner, layout: Layout) -> Saved:
     """Return what was reached, for a checkpoint."""
     done = {name: solved.model_dump(mode="json") for name, solved in layers.solved.items()}
-    plain = {"solved": done, "seconds": layers.timer.seconds, "shares": layers.shares}
+    plain = {
+        "solved": done,
+        "seconds": layers.timer.seconds,
+        "shares": layers.shares,
+        "order": asdict(layers.order),
+    }
     return Saved(mask=layout.flatten(layers.masks), done=plain, others={})
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from chita.collect.chain import Chain
 from chita.collect.inputs import InputGrams, Seen
+from chita.collect.order import Order, find_order
 from chita.constraints import Budget, ByOutliers, Constraint
 from chita.errors import NumericalError
 from chita.layout import Layout
@@ -50,6 +51,7 @@ class LayerPruner:
         batches, limit: as `chita.collect.chain.Chain` takes them.
         progress: receives every block.
         shares: of outliers, where a budget goes by them and they are known already.
+        order: of the blocks, where it is known already.
 
     A layer that is never called is left dense; so is one whose outputs are not Wx + b, whatever
     its class, and one that saw fewer inputs than it has inputs to weigh, where others of its block
@@ -70,6 +72,7 @@ class LayerPruner:
         limit: int,
         progress: Progress,
         shares: dict[str, float] | None = None,
+        order: Order | None = None,
     ) -> None:
         self._network = network
         self._solver, self._progress, self._batches = solver, progress, batches
@@ -85,15 +88,20 @@ class LayerPruner:
         constraints = constraints_of(budget, layers)
         self._constraints = dict(zip(self._layers, constraints, strict=True))
         modules = {name: network.get_submodule(name) for name in self._blocks}
-        with track(progress, "order of blocks", len(modules), "blocks"):
-            self._chain = Chain(modules, call, batches, limit)
-            progress.advance(len(self._chain.order))
+        self.timer = PhaseTimer({"order": 0.0, "collect": 0.0, "solve": 0.0})
+        if order is None:
+            with (
+                self.timer.phase("order"),
+                track(progress, "order of blocks", len(modules), "blocks"),
+            ):
+                order = find_order(modules, call, batches[0], lambda: progress.advance(1))
+        self.order = order
+        self._chain = Chain(modules, call, batches, limit, order)
         self.masks = {
             name: torch.ones(shape, dtype=torch.bool, device="cpu")
             for name, shape in zip(layout.names, layout.shapes, strict=True)
         }
         self.solved: dict[str, SolvedRecord] = {}
-        self.timer = PhaseTimer({"collect": 0.0, "solve": 0.0})
 
     def run(self, finished: Callable[[LayerPruner], None] = lambda _: None) -> None:
         """Prune all layers that `solved` lacks; `finished` is called after each block."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from chita.collect.activations import Activations
 from chita.collect.chain import Chain
+from chita.collect.order import find_order
 from chita.errors import InputError
 
 
@@ -54,6 +55,11 @@ class Tower(nn.Module):
         return self.head(z)
 
 
+def chain_of(modules, run, batches, limit):
+    """A chain of blocks in the order in which the first batch calls them."""
+    return Chain(modules, run, batches, limit, find_order(modules, run, batches[0]))
+
+
 def spilled(activations):
     """The number of values in files."""
     return sum(isinstance(tensors, Path) for _, tensors in activations._values.values())
@@ -87,7 +93,7 @@ def test_every_unit_sees_what_it_would_in_the_changed_network(limit):
     torch.manual_seed(1)
     model = Tower()
     batches = [torch.randn(3, 5, 4), torch.randn(2, 5, 4)]
-    chain = Chain(blocks(model), model, batches, limit)
+    chain = chain_of(blocks(model), model, batches, limit)
     assert chain.order == tuple(blocks(model))
     most = 0
     for name in chain.order:
@@ -107,7 +113,7 @@ def test_every_unit_sees_what_it_would_in_the_changed_network(limit):
 
 def test_settled_units_are_not_run_again():
     model = Tower()
-    chain = Chain(blocks(model), model, [torch.randn(3, 5, 4)], 10**9)
+    chain = chain_of(blocks(model), model, [torch.randn(3, 5, 4)], 10**9)
     for module in model.modules():
         module.runs = 0
     for name in chain.order:
@@ -118,7 +124,7 @@ def test_settled_units_are_not_run_again():
 
 def test_outputs_that_no_later_unit_gets_are_dropped():
     model = Tower()
-    chain = Chain(blocks(model), model, [torch.randn(3, 5, 4)], 10**9)
+    chain = chain_of(blocks(model), model, [torch.randn(3, 5, 4)], 10**9)
     held = []
     for name in chain.order:
         [*chain.settle(name)]
@@ -146,7 +152,7 @@ def test_a_unit_that_is_called_twice_keeps_both_outputs_or_is_run():
 
 
 def check_twice(model, batch):
-    chain = Chain({"a": model.a, "b": model.b}, model, [batch], 10**9)
+    chain = chain_of({"a": model.a, "b": model.b}, model, [batch], 10**9)
     for name in chain.order:
         block = getattr(model, name)
         seen = inputs_of(block, lambda name=name: [*chain.passes(name)])
@@ -162,7 +168,7 @@ def check_twice(model, batch):
 def test_units_that_are_not_called_are_left_out_and_forward_is_as_before():
     model = Tower()
     model.spare = nn.Linear(2, 2)
-    chain = Chain({**blocks(model), "spare": model.spare}, model, [torch.randn(3, 5, 4)], 0)
+    chain = chain_of({**blocks(model), "spare": model.spare}, model, [torch.randn(3, 5, 4)], 0)
     assert "spare" not in chain.order
     [*chain.settle("blocks.0")]
     assert all("forward" not in module.__dict__ for module in model.modules())
@@ -181,7 +187,7 @@ def test_a_unit_that_is_called_more_often_at_another_time_is_named():
             return self.b(x)[0]
 
     model = Moody()
-    chain = Chain({"a": model.a, "b": model.b}, model, [torch.randn(3, 6)], 10**9)
+    chain = chain_of({"a": model.a, "b": model.b}, model, [torch.randn(3, 6)], 10**9)
     [*chain.settle("a")]
     model.more = True
     with pytest.raises(InputError, match="a is called more often"):

@@ -245,6 +245,8 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, at):
     assert file.exists() == (at >= 4)  # four layers make a block
     counted = []
     monkeypatch.setattr(ALPS, "solve", lambda s, *a, **k: counted.append(0) or solve(s, *a, **k))
+    if at >= 4:  # the order of blocks is in the file
+        monkeypatch.setattr("chita.pruning.layerwise.find_order", None)
     again = chita.prune(model, batch, checkpoint=chita.Checkpoint(file, resume=True), **options)
     assert len(counted) == (4 if at >= 4 else 8)
     assert not file.exists()

@@ -1,0 +1,212 @@
+"""The order in which a network calls its blocks, and how long what each gives is needed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from chita import nested
+from chita.data.examples import cut
+from chita.errors import InputError
+from chita.models.mode import forward_replaced, layers_called
+
+_LENGTHS = (16, 8)  # tokens of a sequence that is tried in place of a longer one
+
+Run = Callable[[Any], object]
+"""Calls the network on a batch."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """The blocks that a network calls, in the order of their first calls.
+
+    Fields: `counts`, the calls of each for one batch; `last`, of each that can be replayed, the
+    place in the order of the last block that gets its outputs directly: -1 for none, the number of
+    blocks where its outputs are to be kept for good. A block that is called again after a later one
+    has begun cannot be replayed.
+    """
+
+    counts: dict[str, int]
+    last: dict[str, int]
+
+
+@final
+class Reached(BaseException):
+    """What was to be run has been run."""
+
+
+def find_order(
+    modules: Mapping[str, nn.Module],
+    run: Run,
+    batch: Any,
+    advance: Callable[[], None] = lambda: None,
+) -> Order:
+    """Return the order of blocks, seen on one short sample of a batch.
+
+    Whether a later block gets a block's outputs is found by putting NaN in their place, which takes
+    one pass for each block; all others are replayed, and a pass ends with the last of them.
+
+    Text is cut to 16 tokens. The whole batch is taken where blocks are called more often for two
+    samples, or for more tokens, and where one sample does not reach all of them.
+
+    Args:
+        modules: the blocks, name to module; none within another.
+        run: calls the network on a batch.
+        batch: as the network takes it.
+        advance: is called for each block.
+    """
+    probe, calls = _probe(modules, run, batch)
+    given = _outputs(modules, run, probe, len(calls))
+    order = tuple(dict.fromkeys(calls))
+    first = {name: calls.index(name) for name in order}
+    ends = {name: len(calls) - 1 - calls[::-1].index(name) for name in order}
+    able = [
+        name
+        for i, name in enumerate(order)
+        if all(ends[name] < first[later] for later in order[i + 1 :])
+    ]
+    reached_by = partial(_reached_by, modules, run, probe, given, able, len(calls))
+    # Masks may hold NaN by themselves: blocks that they reach say nothing.
+    plain = reached_by(None) or set()
+    last = {}
+    for name in able:
+        # Integers have no NaN, so that such outputs are kept for good.
+        whole = all(t.is_floating_point() for t in nested.tensors(given[name]))
+        reached = reached_by(name) if whole else None
+        places = [order.index(other) for other in (reached or set()) - plain]
+        last[name] = len(order) if reached is None else max([-1, *places])
+        advance()
+    return Order(counts={name: calls.count(name) for name in order}, last=last)
+
+
+def run_quietly(run: Run, batch: Any) -> None:
+    """Run a network on a copy of a batch, without gradients, until it ends or raises `Reached`."""
+    with torch.no_grad(), layers_called(), suppress(Reached):
+        run(nested.map_tensors(torch.clone, batch))
+
+
+def _probe(modules: Mapping[str, nn.Module], run: Run, batch: Any) -> tuple[Any, list[str]]:
+    """Return the least that shows the calls of a batch, and these calls."""
+    one, two = next(cut(batch, 1)), next(cut(batch, 2))
+    for probe, other in (_shortened(one, two), (one, two)):
+        # Where the least does not run, all of it may; its warnings are not those of the run.
+        with suppress(InputError), warnings.catch_warnings(action="ignore"):
+            calls = [] if probe is None else _calls(modules, run, probe)
+            if set(calls) == set(modules) and calls == _calls(modules, run, other):
+                return probe, calls
+    return batch, _calls(modules, run, batch)
+
+
+def _shortened(one: Any, two: Any) -> tuple[Any, Any]:
+    """Return one sample and two with shorter sequences, None where none is seen or is padded."""
+    ids = one.get("input_ids") if isinstance(one, Mapping) else None
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.shape[1] <= max(_LENGTHS):
+        return None, None
+    size, shown = ids.shape[1], one.get("attention_mask")
+    if isinstance(shown, Tensor) and not bool(shown[..., : max(_LENGTHS)].all()):
+        return None, None
+
+    def cut_to(length: int, tensor: Tensor) -> Tensor:
+        for axis in range(1, tensor.ndim):
+            if tensor.shape[axis] == size:
+                tensor = tensor.narrow(axis, 0, length)
+        return tensor
+
+    longer, shorter = (partial(cut_to, length) for length in _LENGTHS)
+    return nested.map_tensors(longer, one), nested.map_tensors(shorter, two)
+
+
+def _calls(modules: Mapping[str, nn.Module], run: Run, batch: Any) -> list[str]:
+    """Return the names of the blocks as a batch calls them."""
+    calls: list[str] = []
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            begun = module.register_forward_pre_hook(lambda *_, name=name: calls.append(name))
+            stack.enter_context(begun)
+        run_quietly(run, batch)
+    return calls
+
+
+@contextmanager
+def _ended(modules: Mapping[str, nn.Module], calls: int) -> Iterator[None]:
+    """End passes of a block of code after so many calls of modules."""
+    left = calls
+
+    def called(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise Reached
+
+    with ExitStack() as stack:
+        for module in modules.values():
+            stack.enter_context(module.register_forward_hook(called))
+        yield
+
+
+def _outputs(
+    modules: Mapping[str, nn.Module], run: Run, batch: Any, calls: int
+) -> dict[str, list[Any]]:
+    """Return what each block gives for a batch, call by call."""
+    given: dict[str, list[Any]] = {name: [] for name in modules}
+
+    def note(name: str, _module: nn.Module, _args: object, outputs: Any) -> None:
+        given[name].append(nested.map_tensors(torch.clone, outputs))
+
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            stack.enter_context(module.register_forward_hook(partial(note, name)))
+        stack.enter_context(_ended(modules, calls))
+        run_quietly(run, batch)
+    return given
+
+
+def _reached_by(
+    modules: Mapping[str, nn.Module],
+    run: Run,
+    batch: Any,
+    given: Mapping[str, Sequence[Any]],
+    able: Sequence[str],
+    calls: int,
+    poisoned: str | None,
+) -> set[str] | None:
+    """Return the blocks whose arguments hold NaN when one gives only that; None if it fails.
+
+    All `able` blocks are replayed, so that NaN gets no further than the next of them.
+    """
+    reached: set[str] = set()
+
+    def note(name: str, _module: nn.Module, args: Any, kwargs: Any) -> None:
+        if any(bool(torch.isnan(t).any()) for t in nested.tensors((args, kwargs))):
+            reached.add(name)
+
+    try:
+        with ExitStack() as stack:
+            for name, module in modules.items():
+                hook = partial(note, name)
+                stack.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
+            for name in able:
+                made = _poisoned if name == poisoned else torch.clone
+                replayed = partial(_next, iter(given[name]), made)
+                stack.enter_context(forward_replaced(modules[name], replayed))
+            stack.enter_context(_ended(modules, calls))
+            run_quietly(run, batch)
+    except Exception:  # noqa: BLE001 (a network may do anything with NaN)
+        return None
+    return reached
+
+
+def _next(outputs: Iterator[Any], made: Callable[[Tensor], Tensor], *_: Any, **__: Any) -> Any:
+    return nested.map_tensors(made, next(outputs))
+
+
+def _poisoned(tensor: Tensor) -> Tensor:
+    return torch.full_like(tensor, torch.nan)
