@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, final
@@ -20,6 +21,8 @@ from chita.layout import Layout, Operations
 from chita.losses import Loss
 from chita.models.forward import hooked
 from chita.models.mode import evaluation_mode, state_kept
+
+_MASK = "attention_mask"
 
 
 @final
@@ -41,18 +44,21 @@ class Cost:
 def sample_cost(model: nn.Module, loss: Loss, sample: Any) -> Cost | None:
     """Return the cost of a batch of one sample, from shapes only (on the meta device).
 
-    None where the network looks at values, which shapes do not tell.
+    None where the network looks at values, which shapes do not tell. An attention mask that hides
+    nothing is left out then, as transformers look whether it does.
     """
-    try:
-        # `memo` stands for what is copied already: copies of the tensors are on the meta device
-        # from the beginning, so that no memory is taken for them.
-        state = [*model.parameters(), *model.buffers()]
-        memo = {id(tensor): _on_meta(tensor) for tensor in state}
-        shell = copy.deepcopy(model, memo)
-        batch = nested.map_tensors(lambda t: t.to("meta"), sample)
-        return _counted(shell, lambda: loss.mean(shell, batch))
-    except Exception:  # noqa: BLE001 (user code on a device that it was not written for)
-        return None
+    unmasked = _unmasked(sample)
+    for given in (sample,) if unmasked is None else (sample, unmasked):
+        # User code may do anything on a device that it was not written for.
+        with suppress(Exception):
+            # `memo` stands for what is copied already: copies of the tensors are on the meta device
+            # from the beginning, so that no memory is taken for them.
+            state = [*model.parameters(), *model.buffers()]
+            memo = {id(tensor): _on_meta(tensor) for tensor in state}
+            shell = copy.deepcopy(model, memo)
+            batch = nested.map_tensors(lambda t: t.to("meta"), given)
+            return _counted(shell, partial(loss.mean, shell, batch))
+    return None
 
 
 def with_operations(
@@ -88,6 +94,14 @@ def with_operations(
     pruned = sum(e * count for e, count in zip(each, layout.counts, strict=True))
     operations = Operations(each=each, fixed=max(0, -(-cost.flops // 2) - pruned))
     return replace(layout, operations=operations)
+
+
+def _unmasked(sample: Any) -> Any | None:
+    """Return a sample without an attention mask of ones, None where there is none."""
+    mask = sample.get(_MASK) if isinstance(sample, Mapping) else None
+    if not isinstance(mask, Tensor) or not bool((mask == 1).all()):
+        return None
+    return {name: value for name, value in sample.items() if name != _MASK}
 
 
 def _counted(model: nn.Module, run: Callable[[], object]) -> Cost:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from chita.collect.cost import with_operations
+from chita.collect.cost import sample_cost, with_operations
 from chita.errors import InputError
-from chita.losses import LOSSES
+from chita.losses import LOSSES, make_loss
 from chita.models.prunable import prunable_layout
 
 
@@ -109,3 +109,25 @@ def test_a_weight_without_a_product_is_refused():
 
     with pytest.raises(InputError, match=r"no product with idle.weight"):
         operations(Idle(), 4)
+
+
+def test_a_mask_that_hides_nothing_is_not_looked_at():
+    class Looks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(4, 3)
+
+        def forward(self, x, attention_mask=None):
+            if attention_mask is not None and not bool(attention_mask.all()):
+                x = x * attention_mask.unsqueeze(-1)
+            return self.inner(x)
+
+    def loss_of(model, batch):
+        return model(**batch).mean()
+
+    batch = {"x": torch.ones(1, 5, 4), "attention_mask": torch.ones(1, 5)}
+    cost = sample_cost(Looks(), make_loss(loss_of, batch), batch)
+    assert cost is not None
+    assert cost.flops == 2 * 5 * 4 * 3
+    batch["attention_mask"][0, 0] = 0
+    assert sample_cost(Looks(), make_loss(loss_of, batch), batch) is None
