@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from chita import nested
 from chita.collect.activations import Activations
-from chita.collect.order import Order, Reached, Run, run_quietly
+from chita.collect.order import Order, Reached, RunBatch, run_quietly
 from chita.errors import InputError
 from chita.models.mode import forward_replaced
 
@@ -43,7 +43,7 @@ class Chain:
     def __init__(
         self,
         modules: Mapping[str, nn.Module],
-        run: Run,
+        run: RunBatch,
         batches: Sequence[Any],
         limit: int,
         found: Order,

@@ -97,7 +97,7 @@ def with_operations(
 
 
 def _unmasked(sample: Any) -> Any | None:
-    """Return a sample without an attention mask of ones, None where there is none."""
+    """Return a sample without an attention mask of ones, None if it has no such mask."""
     mask = sample.get(_MASK) if isinstance(sample, Mapping) else None
     if not isinstance(mask, Tensor) or not bool((mask == 1).all()):
         return None

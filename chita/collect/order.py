@@ -19,7 +19,7 @@ from chita.models.mode import forward_replaced, layers_called
 
 _LENGTHS = (16, 8)  # tokens of a sequence that is tried in place of a longer one
 
-Run = Callable[[Any], object]
+RunBatch = Callable[[Any], object]
 """Calls the network on a batch."""
 
 
@@ -45,7 +45,7 @@ class Reached(BaseException):
 
 def find_order(
     modules: Mapping[str, nn.Module],
-    run: Run,
+    run: RunBatch,
     batch: Any,
     advance: Callable[[], None] = lambda: None,
 ) -> Order:
@@ -87,13 +87,13 @@ def find_order(
     return Order(counts={name: calls.count(name) for name in order}, last=last)
 
 
-def run_quietly(run: Run, batch: Any) -> None:
+def run_quietly(run: RunBatch, batch: Any) -> None:
     """Run a network on a copy of a batch, without gradients, until it ends or raises `Reached`."""
     with torch.no_grad(), layers_called(), suppress(Reached):
         run(nested.map_tensors(torch.clone, batch))
 
 
-def _probe(modules: Mapping[str, nn.Module], run: Run, batch: Any) -> tuple[Any, list[str]]:
+def _probe(modules: Mapping[str, nn.Module], run: RunBatch, batch: Any) -> tuple[Any, list[str]]:
     """Return the least that shows the calls of a batch, and these calls."""
     one, two = next(cut(batch, 1)), next(cut(batch, 2))
     for probe, other in (_shortened(one, two), (one, two)):
@@ -124,7 +124,7 @@ def _shortened(one: Any, two: Any) -> tuple[Any, Any]:
     return nested.map_tensors(longer, one), nested.map_tensors(shorter, two)
 
 
-def _calls(modules: Mapping[str, nn.Module], run: Run, batch: Any) -> list[str]:
+def _calls(modules: Mapping[str, nn.Module], run: RunBatch, batch: Any) -> list[str]:
     """Return the names of the blocks as a batch calls them."""
     calls: list[str] = []
     with ExitStack() as stack:
@@ -153,7 +153,7 @@ def _ended(modules: Mapping[str, nn.Module], calls: int) -> Iterator[None]:
 
 
 def _outputs(
-    modules: Mapping[str, nn.Module], run: Run, batch: Any, calls: int
+    modules: Mapping[str, nn.Module], run: RunBatch, batch: Any, calls: int
 ) -> dict[str, list[Any]]:
     """Return what each block gives for a batch, call by call."""
     given: dict[str, list[Any]] = {name: [] for name in modules}
@@ -171,7 +171,7 @@ def _outputs(
 
 def _reached_by(
     modules: Mapping[str, nn.Module],
-    run: Run,
+    run: RunBatch,
     batch: Any,
     given: Mapping[str, Sequence[Any]],
     able: Sequence[str],
