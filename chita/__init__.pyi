@@ -3,6 +3,7 @@ from . import solvers as solvers
 from .constraints import Blocks as Blocks
 from .constraints import ByOutliers as ByOutliers
 from .constraints import Flops as Flops
+from .constraints import MaxLoss as MaxLoss
 from .constraints import Megabytes as Megabytes
 from .constraints import NofM as NofM
 from .constraints import Nonzeros as Nonzeros

@@ -23,6 +23,12 @@ class BudgetOptions(Options):
         at_least=0,
         below=1,
     )
+    max_loss: float | None = option(
+        None,
+        "The most that may be lost, in place of `sparsity`, which is searched for: points of an "
+        "accuracy, or per cent of another measure, on validation samples.",
+        above=0,
+    )
     nnz: int | None = option(None, "Number of weights to keep.", at_least=1)
     megabytes: float | None = option(
         None,

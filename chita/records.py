@@ -192,6 +192,31 @@ class BatchNormRecord(Record):
     taken: bool = True
 
 
+class LossTrial(Record):
+    """A sparsity that was tried, what was lost by it with its standard error, and the seconds.
+
+    None where the measure is not finite; one group of samples has no standard error.
+    """
+
+    sparsity: float
+    lost: float | None
+    standard_error: float | None
+    seconds: float
+
+
+class SearchRecord(Record):
+    """A search for the largest sparsity that loses `max_loss` at most of a `metric`.
+
+    `unit`: points of an accuracy, or per cent; `samples`: of validation; `trials`: in their order.
+    """
+
+    max_loss: float
+    unit: str
+    metric: str
+    samples: int
+    trials: tuple[LossTrial, ...]
+
+
 class RunRecord(Record):
     """One pruning run.
 
@@ -214,6 +239,7 @@ class RunRecord(Record):
         batch_norm: what estimating its statistics again did, None where that was not done.
         layers: the counts of each tensor, which sum to nnz and prunable.
         levels: the table of losses that a choice of levels by tensor was made from.
+        search: for the sparsity, where what may be lost was given.
         flops, dense_flops: of one sample's forward pass, after and before, two for a multiply-add;
             None where they were not counted.
         seconds: wall clock by phase.
@@ -256,6 +282,7 @@ class RunRecord(Record):
     batch_norm: BatchNormRecord | None = None
     layers: tuple[LayerRecord, ...]
     levels: tuple[LevelRecord, ...] = ()
+    search: SearchRecord | None = None
     flops: int | None = None
     dense_flops: int | None = None
     seconds: dict[str, float]

@@ -7,6 +7,7 @@ from chita.constraints.fixed import Exactly, FixedMasks
 from chita.constraints.flops import Flops
 from chita.constraints.groups import KeepKInGroups
 from chita.constraints.keep_k import KeepK
+from chita.constraints.max_loss import MaxLoss
 from chita.constraints.megabytes import Megabytes
 from chita.constraints.n_of_m import AtLeastNofM, NofM
 from chita.constraints.outliers import ByOutliers
@@ -29,6 +30,7 @@ __all__ = [
     "Flops",
     "KeepK",
     "KeepKInGroups",
+    "MaxLoss",
     "Megabytes",
     "NofM",
     "Nonzeros",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from chita.constraints.allocation import SEARCHED, Searched, Total
 from chita.constraints.blocks import Blocks
 from chita.constraints.constraint import Budget
 from chita.constraints.flops import Flops, Weights
+from chita.constraints.max_loss import MaxLoss
 from chita.constraints.megabytes import Megabytes
 from chita.constraints.n_of_m import NofM
 from chita.constraints.outliers import OUTLIERS, ByOutliers
@@ -107,6 +109,8 @@ def budget_of(words: BudgetOptions) -> Budget:
     >>> budget_of(BudgetOptions(flops=0.3, nnz=5000, min_keep=0)).words
     {'flops': 0.3, 'nnz': 5000, 'min_keep': 0}
     """
+    if words.max_loss is not None:
+        return _searched(words)
     how = words.per_layer
     if isinstance(how, str) and how not in _SHARED:
         how = read_levels(how)
@@ -133,6 +137,21 @@ def budget_of(words: BudgetOptions) -> Budget:
     return _total(words)
 
 
+def _searched(words: BudgetOptions) -> MaxLoss:
+    """Return the budget of a loss, with words for where the weights lie."""
+    taken = {"max_loss", "blocks", "per_layer"}
+    refused = [name for name in words.given if name not in taken]
+    if refused or words.per_layer == SEARCHED:
+        raise InputError(
+            f"`max_loss` searches for the sparsity and was given with {_listed(refused)}. Leave "
+            "one of them out."
+            if refused
+            else "`max_loss` searches for one sparsity, `per_layer` search for many. Give one."
+        )
+    like = budget_of(replace(words, max_loss=None, sparsity=0.5))
+    return MaxLoss(words.max_loss or 0.0, like=like)
+
+
 def _is_searched(how: str | Mapping[str, Any] | None) -> bool:
     """Return whether the levels of tensors are chosen by their losses."""
     if isinstance(how, Mapping):
@@ -148,8 +167,9 @@ def _total(words: BudgetOptions) -> Total:
         return Flops(words.flops, min_keep=words.min_keep)
     if len(given) != 1:
         raise InputError(
-            "Give one of `sparsity` (share removed, such as 0.9), `nnz` (weights kept) and "
-            f"`megabytes` (what these take); got {_listed(given) or 'none'}."
+            "Give one of `sparsity` (share removed, such as 0.9), `nnz` (weights kept), "
+            "`megabytes` (what these take) and `max_loss` (what may be lost); got "
+            f"{_listed(given) or 'none'}."
         )
     weights = _TOTALS[given[0]](vars(words)[given[0]], min_keep=words.min_keep)
     if words.flops is None:

@@ -12,7 +12,7 @@ from typing import cast
 
 from torch import nn
 
-from chita.constraints import Budget, as_budget
+from chita.constraints import Budget, MaxLoss, as_budget
 from chita.data.batches import Data
 from chita.logger import Logger
 from chita.losses import LossLike
@@ -23,6 +23,7 @@ from chita.progress.display import ProgressLike, progress_of
 from chita.pruning.config import Checkpoint, Fisher, Memory, Quadratic, Stages, Training
 from chita.pruning.gradual import run_gradual
 from chita.pruning.layer_stage import run_layers
+from chita.pruning.max_loss import run_max_loss
 from chita.pruning.opening import open_apply, open_prune, open_refit
 from chita.pruning.pilot import run_stages
 from chita.pruning.result import PruneResult
@@ -98,7 +99,7 @@ def prune(
             solver does. See `chita.pruning.layerwise`.
         memory: how much memory a run may take: `chita.Memory`.
         validation: samples that make no gradient, by whose loss "auto" chooses; None for half as
-            many as a stage's gradients take, at most 2,000 and a fifth of the data.
+            many as the gradients take, at most 2,000 and a fifth of the data.
         evaluation: other samples, on which the network is measured before and after as
             `chita.evaluate` does by `loss`; the record then has `metric`, `dense_metric`,
             `pruned_metric` and, with `training`, that of every event and epoch.
@@ -304,6 +305,8 @@ def perform(run: Run, scorer: Scorer | None = None, *, dense: Score | None = Non
 
 
 def _work(run: Run) -> PruneResult:
+    if isinstance(run.budget, MaxLoss):
+        return run_max_loss(run, _work)
     if run.config.training is not None:
         return run_gradual(run, run.config.training)
     return run_layers(run) if run.layerwise else run_stages(run)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from chita.constraints import FixedMasks
+from chita.constraints import FixedMasks, MaxLoss
 from chita.data.batches import Data
 from chita.data.examples import as_examples
 from chita.errors import InputError
@@ -22,6 +22,7 @@ from chita.pruning.config import AUTO, check_one_stage
 from chita.pruning.gradual import check_training
 from chita.pruning.layer_matrices import check_layers, check_shares, layers_of
 from chita.pruning.layer_stage import check_layerwise, prunes_layers
+from chita.pruning.max_loss import check_max_loss
 from chita.pruning.run import PruneConfig, Run, layout_for
 from chita.solvers.named import solver_name
 from chita.training.batch_norm import batch_norms
@@ -29,6 +30,7 @@ from chita.training.batch_norm import batch_norms
 
 def check_config(config: PruneConfig) -> None:
     """Raise `InputError` for options that together no network and no data could make usable."""
+    check_max_loss(config)
     solver = config.solver
     layers = prunes_layers(solver, config.layerwise)
     if solver.bound and not solver.curvatures:
@@ -56,7 +58,7 @@ def open_prune(model: nn.Module, data: Data | None, config: PruneConfig) -> Run:
     network = unwrapped(model)
     layout = prunable_layout(network, config.targets, config.ignore)
     data = as_examples(data) or data
-    if config.solver.curvatures:
+    if config.solver.curvatures or isinstance(budget, MaxLoss):
         check_samples(config.sampling, data)
     run = Run(
         command="prune",

@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from chita.collect.backends import chunk_rows, worth_factoring
 from chita.collect.cost import Cost, sample_cost
 from chita.collect.gradients import rows_type
-from chita.constraints import Budget, Constraint, UnderFlops, as_budget
+from chita.constraints import Budget, Constraint, MaxLoss, UnderFlops, as_budget
 from chita.data.batches import Data, Indexed, batches_of
 from chita.data.examples import Examples, as_examples
 from chita.layout import Layout
@@ -170,7 +170,7 @@ def plan(
         model: the network.
         data: one sample of it gives the time of the gradients.
         sparsity: as in `prune`; without it and `budget`, nothing is said of what is kept.
-        budget: as in `prune`; what a search of levels takes is not foreseen, and `Flops` needs
+        budget: as in `prune`; what searches take is not foreseen, and `Flops` needs
             data.
         solver: as in `prune`.
         stages: as in `prune`; times are those of all.
@@ -263,10 +263,11 @@ def _budgeted(
     if budget is None:
         return layout, None, ()
     layout = layout_for(budget, layout, network, data, config.loss)
+    kept = None if isinstance(budget, MaxLoss) else budget.kept(layout)
     if layered:
         check_layers(budget, layers_of(network, layout))
-        return layout, budget.kept(layout), ()
-    return layout, budget.kept(layout), _limits(budget.bind(layout), network, layout)
+        return layout, kept, ()
+    return layout, kept, _limits(budget.bind(layout), network, layout)
 
 
 def _trained(training: Training | None, data: Data | None, cost: Cost | None) -> float | None:

@@ -14,6 +14,7 @@ from torch import nn
 from chita import nested
 from chita.budget_options import BudgetOptions
 from chita.collect.cost import with_operations
+from chita.collect.gradients import Collected
 from chita.constraints import Budget, Searched
 from chita.data.batches import Data, Indexed, batches_of
 from chita.data.examples import Examples
@@ -25,7 +26,7 @@ from chita.models.mode import evaluation_mode, without_cache
 from chita.models.wrappers import canonical_names, uncompiled
 from chita.options import plain, values_of
 from chita.progress import Progress, Silent
-from chita.pruning.calibration import Calibration, Sampling, loss_name
+from chita.pruning.calibration import Calibration, Sampling, StageSamples, loss_name
 from chita.pruning.config import (
     Checkpoint,
     Fisher,
@@ -110,6 +111,22 @@ class PruneConfig:
 
 
 @final
+class FirstGradients:
+    """The samples and gradients of a first stage, collected once for runs of the same network."""
+
+    def __init__(self) -> None:
+        self._found: tuple[StageSamples, Collected] | None = None
+
+    def get(
+        self, collect: Callable[[], tuple[StageSamples, Collected]]
+    ) -> tuple[StageSamples, Collected]:
+        """Return them; `collect` is called the first time."""
+        if self._found is None:
+            self._found = collect()
+        return self._found
+
+
+@final
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A run that was checked and not begun, on a network and data.
@@ -117,7 +134,8 @@ class Run:
     Fields: `command`, prune, refit or apply; `config`, what was asked for; `budget`, that to meet;
     `model`, as given; `network`, without wrappers; `layout`, the weights that compete; `data`, as
     samples where they are in memory; `layerwise`, whether layers are pruned one by one; `others`,
-    settings of the command beside; `notes`, lines for the record on what is left out.
+    settings of the command beside; `notes`, lines for the record on what is left out; `first`,
+    gradients of the first stage, of trials that are compared on the validation samples.
     """
 
     command: str
@@ -130,6 +148,7 @@ class Run:
     layerwise: bool = False
     others: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    first: FirstGradients | None = None
 
     def worked_on(self) -> nn.Module:
         """Return the network to work on: a copy, unless it is pruned in place."""
@@ -144,7 +163,7 @@ class Run:
             self.data,
             network,
             self.layout,
-            validated=asks and not self.layerwise,
+            validated=(asks and not self.layerwise) or self.first is not None,
         )
 
     def checkpoint_file(

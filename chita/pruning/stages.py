@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, final
 
 from torch import nn
@@ -192,8 +193,10 @@ class StageLoop:
     ) -> tuple[StageSamples | None, Collected | None]:
         if given is None or self._calibration is None:
             return None, None
-        place = self._place(stage, again=again)
-        return self._calibration.collect(given, self._drawn + stage, place)
+        place, at = self._place(stage, again=again), self._drawn + stage
+        collect = partial(self._calibration.collect, given, at, place)
+        first = self._run.first if at == 0 else None  # of the network as it is before the run
+        return collect() if first is None else first.get(collect)
 
     def _run_stage(
         self, state: RunState, given: Examples | None, constraint: Constraint, timer: PhaseTimer

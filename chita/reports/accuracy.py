@@ -13,7 +13,7 @@ from chita.metrics import number
 RunLine = Mapping[str, Any]
 """One run: `run`, name to value of what was varied, and the fields of `chita prune --json`."""
 
-COLUMNS = ("flops", "pattern", "sparsity", "nnz", "megabytes")
+COLUMNS = ("flops", "pattern", "sparsity", "nnz", "megabytes", "max_loss")
 """Budgets that name columns: the first one given does."""
 
 AGAINST = ("budget", "flops")

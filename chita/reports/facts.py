@@ -9,7 +9,22 @@ from chita.records import BatchNormRecord, RunRecord
 
 def facts_of(record: RunRecord) -> list[str]:
     """Return the objective, weights and layers that are exceptions, and the course of the run."""
-    return [*_solution(record), *record.notes, *_course(record)]
+    return [*_searched(record), *_solution(record), *record.notes, *_course(record)]
+
+
+def _searched(record: RunRecord) -> list[str]:
+    """What was lost at the sparsity that was found, of what was allowed."""
+    search = record.search
+    if search is None:
+        return []
+    asked = f"of {search.max_loss:.3g} {search.unit} allowed, on {search.samples:,} validation "
+    asked += f"samples; {counted(len(search.trials), 'trial')}"
+    borne = [t for t in search.trials if t.lost is not None and t.lost <= search.max_loss]
+    if not borne:
+        return [f"no sparsity that was tried loses as little; {asked}"]
+    best = max(borne, key=lambda trial: trial.sparsity)
+    error = "" if best.standard_error is None else f" ± {best.standard_error:.2g}"
+    return [f"{search.metric}: lost {best.lost:.3g}{error} {asked}"]
 
 
 def _solution(record: RunRecord) -> list[str]:

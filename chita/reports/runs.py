@@ -69,6 +69,7 @@ class _Budgeted(BaseModel):
     sparsity: float | None = None
     nnz: float | None = None
     megabytes: float | None = None
+    max_loss: float | None = None
 
 
 class _Varied(_Budgeted):

@@ -15,6 +15,7 @@ from chita.constraints import (
     ByOutliers,
     FixedMasks,
     Flops,
+    MaxLoss,
     Megabytes,
     NofM,
     Nonzeros,
@@ -64,6 +65,11 @@ SAID = {
     "search & megabytes=1.5 & min_keep=2": (
         Searched(Megabytes(1.5, min_keep=2)),
         {"per_layer": "search", "megabytes": 1.5, "min_keep": 2},
+    ),
+    "max_loss=1.5": (MaxLoss(1.5), {"max_loss": 1.5, "min_keep": 1}),
+    "max_loss=2 & 4x1 & min_keep=3": (
+        MaxLoss(2, like=Blocks(4, 1, sparsity=0.5, min_keep=3)),
+        {"max_loss": 2.0, "blocks": "4x1", "min_keep": 3},
     ),
     "search & flops=1 & nnz=50": (
         Searched(Flops(1) & Nonzeros(50)),
