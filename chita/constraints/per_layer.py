@@ -14,6 +14,7 @@ from chita.constraints.keep_k import KeepK
 from chita.constraints.sparsity import ShareBudget, check_share, share_kept
 from chita.errors import InputError
 from chita.layout import Layout
+from chita.naming import plain_name
 from chita.options import option, shared
 
 T = TypeVar("T")
@@ -145,8 +146,10 @@ def of_tensors(rules: Mapping[str, T], layout: Layout) -> dict[str, T]:
 
 
 def _matches(rule: str, name: str) -> bool:
-    owner = name.rpartition(".")[0]
-    return rule in (name, owner) or fnmatchcase(name, rule) or fnmatchcase(owner, rule)
+    """Return whether a rule names a tensor or its module, with the marks of wrappers or without."""
+    full = (name, plain_name(name))
+    names = (*full, *(each.rpartition(".")[0] for each in full))
+    return any(rule == each or fnmatchcase(each, rule) for each in names)
 
 
 def exactly(layout: Layout, quotas: Sequence[int]) -> KeepK:

@@ -14,12 +14,13 @@ from torch.nn.parameter import is_lazy
 from chita.collect.backends import chunk_rows, worth_factoring
 from chita.collect.cost import Cost, sample_cost
 from chita.collect.gradients import rows_type
+from chita.collect.inputs import all_seen
 from chita.constraints import Budget, Constraint, MaxLoss, UnderFlops, as_budget
 from chita.data.batches import Data, Indexed, batches_of
 from chita.data.examples import Examples, as_examples
 from chita.layout import Layout
 from chita.losses import Loss, LossLike, OutputLoss
-from chita.machine import EFFICIENCY, LOADED_LATER, available_memory, resident_memory, speed
+from chita.machine import LOADED_LATER, available_memory, resident_memory
 from chita.models.mode import own_modes
 from chita.models.prunable import prunable_layout, read_weights
 from chita.models.targets import Decision, decide
@@ -29,17 +30,21 @@ from chita.pruning.config import Fisher, Memory, Quadratic
 from chita.pruning.layer_matrices import check_layers, gram_bytes, layers_cost, layers_of
 from chita.pruning.layer_stage import prunes_layers
 from chita.pruning.opening import check_config
+from chita.pruning.predicted import (
+    collect_seconds,
+    evaluate_seconds,
+    solve_seconds,
+    train_seconds,
+)
 from chita.pruning.run import PruneConfig, layout_for
 from chita.pruning.schedule import Stages, as_stages
 from chita.records import peak_rss_mb
 from chita.reports.notebook import as_html
-from chita.solvers import Solver
 from chita.solvers.named import SolverLike, make_solver
 from chita.training.recipe import Training
 
 _FUNC_LOADED = 70e6  # those of torch.func
 _FUNC_SECONDS = 1.0  # the first call of it
-_STARTED = 0.02  # seconds of checks, and of choosing ways
 
 
 @final
@@ -87,9 +92,10 @@ class Plan:
     `peak_bytes`, predicted peak memory of the process; `free_bytes`, available now, None where
     unknown; `collect_seconds`, None where no sample shows what the network costs, and
     `solve_seconds`, both predicted from a measured speed of this machine; `train_seconds`, of all
-    epochs, 0 without training and None where samples cannot be counted. With `layerwise`,
+    epochs, 0 without training and None where samples cannot be counted; `evaluate_seconds`, of
+    measuring the network, 0 where nothing is measured and None as before. With `layerwise`,
     layers are pruned one by one: `samples` are then what they see, and bytes those of Gram
-    matrices.
+    matrices. `by_layers` is whether that could be done.
 
     >>> found = plan(nn.Linear(3, 2), solver="magnitude")
     >>> [(tensor.name, tensor.pruned) for tensor in found.tensors]
@@ -107,7 +113,9 @@ class Plan:
     collect_seconds: float | None
     solve_seconds: float
     train_seconds: float | None = 0.0
+    evaluate_seconds: float | None = 0.0
     layerwise: bool = False
+    by_layers: bool = False
 
     def __repr__(self) -> str:
         """One line: what competes, and what it takes."""
@@ -132,7 +140,10 @@ class Plan:
         summary += (
             f"{'samples' if self.layerwise else 'gradients'}, {self.gradient_bytes / 1e6:,.1f} MB; "
         )
-        seconds = (self.collect_seconds, self.solve_seconds, self.train_seconds)
+        seconds = (
+            *(self.collect_seconds, self.solve_seconds),
+            *(self.train_seconds, self.evaluate_seconds),
+        )
         known = [part for part in seconds if part is not None]
         least = "" if len(known) == len(seconds) else "more than "
         return f"{summary}peak {self.peak_bytes / 1e6:,.0f} MB, {least}{sum(known):.1f} s"
@@ -156,6 +167,7 @@ def plan(
     layerwise: bool | None = None,
     memory: Memory = Memory(),
     validation: int | None = None,
+    evaluation: Data | None = None,
     targets: str | Sequence[str] | None = None,
     ignore: str | Sequence[str] = (),
     loss: LossLike = None,
@@ -180,6 +192,7 @@ def plan(
         layerwise: as in `prune`. Bytes are then those of Gram matrices.
         memory: as `quadratic`.
         validation: as `quadratic`.
+        evaluation: as in `prune`.
         targets: as in `prune`.
         ignore: as in `prune`.
         loss: as in `prune`.
@@ -204,12 +217,21 @@ def plan(
         ignore=ignore,
         loss=loss,
     )
-    return plan_of(model, data, config)
+    return plan_of(model, data, config, evaluation)
 
 
 @own_modes()
-def plan_of(model: nn.Module, data: Data | None, config: PruneConfig) -> Plan:
-    """Return the plan of a run, which may have no budget; see `plan`."""
+def plan_of(
+    model: nn.Module,
+    data: Data | None,
+    config: PruneConfig,
+    evaluation: Data | None = None,
+    measured: int | None = None,
+) -> Plan:
+    """Return the plan of a run, which may have no budget; see `plan`.
+
+    The network is measured on so many samples of the evaluation data at most, None for all.
+    """
     check_config(config)
     network, solver, sampling = unwrapped(model), config.solver, config.sampling
     layered = prunes_layers(solver, config.layerwise)
@@ -221,8 +243,10 @@ def plan_of(model: nn.Module, data: Data | None, config: PruneConfig) -> Plan:
     held = collected * (1 + min(config.fisher.history, config.stages.number - 1))
     wide = rows_type(network, layout)
     each = held * (sampling.storage or wide).itemsize  # bytes per weight
-    needed = collected or layered or config.training
-    cost = _cost(network, data, sampling) if needed else None
+    whole = evaluation if data is None else data
+    used = _used(evaluation, measured)
+    needed = collected or layered or config.training or used != 0
+    cost = _cost(network, whole, sampling) if needed else None
     ruled = data is not None and isinstance(_loss(data, sampling), OutputLoss)
     factored = _factored(cost, sampling) if ruled else frozenset()
     own = None if layered else (factored, each, held * wide.itemsize)
@@ -234,8 +258,8 @@ def plan_of(model: nn.Module, data: Data | None, config: PruneConfig) -> Plan:
     else:
         count, stored = events * config.stages.number, sum(tensor.bytes for tensor in tensors)
         first = 0 if ruled or not collected else _FUNC_SECONDS
-        collect = _collect_seconds(sampling, cost, collected)
-        solve = _solve_seconds(solver, held, layout.size, kept or layout.size)
+        collect = collect_seconds(sampling, cost, collected)
+        solve = solve_seconds(solver, held, layout.size, kept or layout.size)
         spent = {
             "samples": held,
             "gradient_bytes": stored,
@@ -249,8 +273,10 @@ def plan_of(model: nn.Module, data: Data | None, config: PruneConfig) -> Plan:
         kept=kept,
         limits=limits,
         free_bytes=available_memory(),
-        train_seconds=_trained(config.training, data, cost),
+        train_seconds=train_seconds(config.training, data, cost),
+        evaluate_seconds=evaluate_seconds(used, config.training, cost),
         layerwise=layered,
+        by_layers=all_seen(network, layout),
         **spent,
     )
 
@@ -270,22 +296,11 @@ def _budgeted(
     return layout, kept, _limits(budget.bind(layout), network, layout)
 
 
-def _trained(training: Training | None, data: Data | None, cost: Cost | None) -> float | None:
-    """Seconds of all epochs, a backward pass being two forward ones."""
-    if training is None:
-        return 0.0
-    indexed = as_examples(data) or data
-    if cost is None or not isinstance(indexed, Indexed):
-        return None
-    samples = training.epochs * len(indexed)
-    return 3 * cost.flops * samples / (EFFICIENCY * speed().flops)
-
-
 def _planned(decision: Decision, held: tuple[frozenset[str], int, int] | None) -> PlannedTensor:
     """What happens to one parameter; without `held` its bytes are those of a Gram matrix."""
     size = gram_bytes(decision.shape) if held is None else _bytes(decision, *held)
     return PlannedTensor(
-        name=decision.role.path,
+        name=decision.role.name,
         kind=decision.role.kind,
         shape=decision.shape,
         weights=math.prod(decision.shape),
@@ -319,6 +334,14 @@ def _limits(constraint: Constraint, model: nn.Module, layout: Layout) -> tuple[L
     return places, operations
 
 
+def _used(evaluation: Data | None, measured: int | None) -> int | None:
+    """The samples that the network is measured on, None where that is not known."""
+    indexed = as_examples(evaluation) or evaluation
+    if evaluation is None or not isinstance(indexed, Indexed):
+        return 0 if evaluation is None else measured
+    return len(indexed) if measured is None else min(measured, len(indexed))
+
+
 def _cost(model: nn.Module, data: Data | None, sampling: Sampling) -> Cost | None:
     if data is None:
         return None
@@ -345,26 +368,6 @@ def _bytes(decision: Decision, factored: frozenset[str], each: int, each_factor:
     if decision.role.owner in factored and worth_factoring(shape):
         return sum(shape) * each_factor
     return math.prod(shape) * each
-
-
-def _collect_seconds(sampling: Sampling, cost: Cost | None, n: int) -> float | None:
-    """Seconds of collecting n gradients, None where no sample shows what the network costs."""
-    if not n or cost is None:
-        return None if n else 0.0
-    samples = n * sampling.fisher.samples_per_gradient
-    return _STARTED + 3 * cost.flops * samples / (EFFICIENCY * speed().flops)
-
-
-def _solve_seconds(solver: Solver, n: int, p: int, k: int) -> float:
-    """Seconds of a solve by n gradients of p weights, of which k are kept."""
-    if not n:
-        return 0.0
-    machine = speed()
-    stream = 4 * n * p / machine.stream
-    # A Gram on the smaller side, and a Cholesky factorisation of it in float64.
-    small, large = sorted((n, k))
-    system = 2 * small**2 * large / machine.flops + small**3 / 3 / (machine.flops / 4)
-    return solver.effort.streams * stream + solver.effort.systems * system
 
 
 def _peak(

@@ -18,7 +18,7 @@ from chita.exports.run_folder import write_sensitivity
 from chita.losses import LossLike
 from chita.models.mode import evaluation_mode, own_modes, without_cache
 from chita.models.prunable import prunable_layout
-from chita.models.wrappers import uncompiled, unwrapped
+from chita.models.wrappers import canonical_names, uncompiled, unwrapped
 from chita.options import plain, values_of
 from chita.problem import GradientGram
 from chita.progress.display import ProgressLike, progress_of
@@ -180,7 +180,8 @@ def sensitivity_of(
     samples, weighting = found.samples, None
     if samples is not None:
         weighting = "improved" if samples.improved else "empirical"
-    tensors = zip(layout.names, layout.shapes, layout.counts, strict=True)
+    names = canonical_names(network)
+    tensors = zip(map(names.__getitem__, layout.names), layout.shapes, layout.counts, strict=True)
     record = SensitivityRecord(
         solver=solver_name(config.solver),
         options=solver_options(config.solver),
@@ -196,7 +197,7 @@ def sensitivity_of(
         dense_loss=found.dense,
         sparsities=tried,
         tensors=tuple(TensorRecord(name=n, shape=s, weights=c) for n, s, c in tensors),
-        levels=levels_of(found.levels),
+        levels=levels_of({names[path]: levels for path, levels in found.levels.items()}),
         seconds={**found.seconds, "total": time.perf_counter() - began},
         peak_rss_mb=peak_rss_mb(),
         versions=versions(),

@@ -133,6 +133,19 @@ def test_paths_and_names_are_both_rules():
         assert list(magnitude(model, ignore=rule).masks) == NAMES[1:]
 
 
+def test_plans_tables_and_levels_have_these_names():
+    model = network(checkpoint_wrapper)
+    planned = chita.plan(model, sparsity=0.5, solver="magnitude").tensors
+    assert [tensor.name for tensor in planned if tensor.pruned] == NAMES
+    data = (torch.randn(20, 6), torch.arange(20) % 3)
+    found = chita.sensitivity(model, data, solver="magnitude", sparsities=[0.5], validation=5)
+    assert [tensor.name for tensor in found.record.tensors] == NAMES
+    assert {level.tensor for level in found.record.levels} == {*NAMES}
+    budget = chita.Quotas({NAMES[0]: 0.25, "0._checkpoint_wrapped_module.0": 0.5, "1": 0.5})
+    result = chita.prune(model, solver="magnitude", budget=budget)
+    assert [layer.kept for layer in result.layers] == [24, 12]
+
+
 def test_the_form_of_torch_prune_has_the_same_names():
     model = network(compiled)
     masks = magnitude(network()).masks
