@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from chita import nested
 from chita.collect.activations import Activations
-from chita.collect.order import Order, Reached, RunBatch, run_quietly
+from chita.collect.order import Order, Reached, RunBatch, calls_of, run_quietly
 from chita.errors import InputError
 from chita.models.mode import forward_replaced
 
@@ -52,7 +53,8 @@ class Chain:
         self._run = run
         self._batches = batches
         self._kept = Activations(limit)
-        self.order, self._counts, self._last = tuple(found.counts), found.counts, found.last
+        self.order, self._last = tuple(found.counts), found.last
+        self._counts = _counts(modules, run, batches, found)
         self._settled: list[str] = []
 
     def passes(self, name: str) -> Iterator[None]:
@@ -89,7 +91,7 @@ class Chain:
         def called(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             outputs = forward(*args, **kwargs)
             given.append(nested.map_leaves(_own, outputs))
-            if len(given) == self._counts[name]:
+            if len(given) == self._counts[batch][name]:
                 raise Reached  # what comes after the block is not run
             return outputs
 
@@ -115,6 +117,23 @@ class Chain:
                 ) from None
 
         return forward_replaced(self._modules[name], called)
+
+
+def _counts(
+    modules: Mapping[str, nn.Module], run: RunBatch, batches: Sequence[Any], found: Order
+) -> list[Mapping[str, int]]:
+    """Return the calls of each block for each batch: a pass for each other shape of samples."""
+    known: dict[tuple[Any, ...], Mapping[str, int]] = {_shapes(batches[0]): found.counts}
+    for batch in batches:
+        if _shapes(batch) not in known:
+            known[_shapes(batch)] = Counter(calls_of(modules, run, batch))
+    return [known[_shapes(batch)] for batch in batches]
+
+
+def _shapes(batch: Any) -> tuple[Any, ...]:
+    """Return the shapes of the tensors, those of single samples where they can be told apart."""
+    first = 0 if nested.count(batch) is None else 1
+    return tuple(tuple(tensor.shape[first:]) for tensor in nested.tensors(batch))
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, final
 
 import torch
@@ -52,7 +53,8 @@ def find_order(
     """Return the order of blocks, seen on one short sample of a batch.
 
     Whether a later block gets a block's outputs is found by putting NaN in their place, which takes
-    one pass for each block; all others are replayed, and a pass ends with the last of them.
+    one pass for each block; all others are replayed, and a pass ends with the last of them. Where
+    blocks act on others besides by what they give, none is ever replayed.
 
     Text is cut to 16 tokens. The whole batch is taken where blocks are called more often for two
     samples, or for more tokens, and where one sample does not reach all of them.
@@ -63,8 +65,8 @@ def find_order(
         batch: as the network takes it.
         advance: is called for each block.
     """
-    probe, calls = _probe(modules, run, batch)
-    given = _outputs(modules, run, probe, len(calls))
+    probe, other, calls = _probe(modules, run, batch)
+    taken, given = _seen(modules, run, probe, len(calls))
     order = tuple(dict.fromkeys(calls))
     first = {name: calls.index(name) for name in order}
     ends = {name: len(calls) - 1 - calls[::-1].index(name) for name in order}
@@ -73,6 +75,15 @@ def find_order(
         for i, name in enumerate(order)
         if all(ends[name] < first[later] for later in order[i + 1 :])
     ]
+    if other is not None:
+        # What blocks do besides giving outputs is now that of another sample; where it reaches
+        # others, replayed blocks do not show it, so that all are to be run.
+        _seen(modules, run, other, len(calls))
+        replayed: list[Any] = []
+        with suppress(Exception):  # user code may fail on what belongs to another sample
+            settled = {name: given[name] for name in able}
+            replayed, _ = _seen(modules, run, probe, len(calls), settled)
+        able = able if _same(taken, replayed) else []
     reached_by = partial(_reached_by, modules, run, probe, given, able, len(calls))
     # Masks may hold NaN by themselves: blocks that they reach say nothing.
     plain = reached_by(None) or set()
@@ -93,16 +104,20 @@ def run_quietly(run: RunBatch, batch: Any) -> None:
         run(nested.map_tensors(torch.clone, batch))
 
 
-def _probe(modules: Mapping[str, nn.Module], run: RunBatch, batch: Any) -> tuple[Any, list[str]]:
-    """Return the least that shows the calls of a batch, and these calls."""
-    one, two = next(cut(batch, 1)), next(cut(batch, 2))
-    for probe, other in (_shortened(one, two), (one, two)):
+def _probe(
+    modules: Mapping[str, nn.Module], run: RunBatch, batch: Any
+) -> tuple[Any, Any | None, list[str]]:
+    """Return the least that shows the calls of a batch, the same of another sample, the calls."""
+    two = next(cut(batch, 2))
+    one, *others = cut(two, 1)
+    for probe, more in (_shortened(one, two), (one, two)):
         # Where the least does not run, all of it may; its warnings are not those of the run.
         with suppress(InputError), warnings.catch_warnings(action="ignore"):
-            calls = [] if probe is None else _calls(modules, run, probe)
-            if set(calls) == set(modules) and calls == _calls(modules, run, other):
-                return probe, calls
-    return batch, _calls(modules, run, batch)
+            calls = [] if probe is None else calls_of(modules, run, probe)
+            if set(calls) == set(modules) and calls == calls_of(modules, run, more):
+                short = _shortened(others[0], two)[0] if others and probe is not one else None
+                return probe, short or next(iter(others), None), calls
+    return batch, None, calls_of(modules, run, batch)
 
 
 def _shortened(one: Any, two: Any) -> tuple[Any, Any]:
@@ -124,7 +139,7 @@ def _shortened(one: Any, two: Any) -> tuple[Any, Any]:
     return nested.map_tensors(longer, one), nested.map_tensors(shorter, two)
 
 
-def _calls(modules: Mapping[str, nn.Module], run: RunBatch, batch: Any) -> list[str]:
+def calls_of(modules: Mapping[str, nn.Module], run: RunBatch, batch: Any) -> list[str]:
     """Return the names of the blocks as a batch calls them."""
     calls: list[str] = []
     with ExitStack() as stack:
@@ -152,21 +167,49 @@ def _ended(modules: Mapping[str, nn.Module], calls: int) -> Iterator[None]:
         yield
 
 
-def _outputs(
-    modules: Mapping[str, nn.Module], run: RunBatch, batch: Any, calls: int
-) -> dict[str, list[Any]]:
-    """Return what each block gives for a batch, call by call."""
+def _seen(
+    modules: Mapping[str, nn.Module],
+    run: RunBatch,
+    batch: Any,
+    calls: int,
+    replayed: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+) -> tuple[list[Any], dict[str, list[Any]]]:
+    """Return the arguments of all calls in order, and by block what it gives, call by call.
+
+    The blocks `replayed` are not run and give that.
+    """
+    taken: list[Any] = []
     given: dict[str, list[Any]] = {name: [] for name in modules}
+
+    def note_arguments(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        taken.append(nested.map_tensors(torch.clone, (args, kwargs)))
 
     def note(name: str, _module: nn.Module, _args: object, outputs: Any) -> None:
         given[name].append(nested.map_tensors(torch.clone, outputs))
 
     with ExitStack() as stack:
         for name, module in modules.items():
+            stack.enter_context(module.register_forward_pre_hook(note_arguments, with_kwargs=True))
             stack.enter_context(module.register_forward_hook(partial(note, name)))
+        for name, outputs in replayed.items():
+            stack.enter_context(_replaying(modules[name], outputs))
         stack.enter_context(_ended(modules, calls))
         run_quietly(run, batch)
-    return given
+    return taken, given
+
+
+def _same(taken: Sequence[Any], replayed: Sequence[Any]) -> bool:
+    """Return whether the tensors among arguments are the same; NaN is NaN."""
+    ours, theirs = ([*nested.tensors([*listed])] for listed in (taken, replayed))
+    return len(ours) == len(theirs) and all(
+        torch.equal(a, b)
+        or (
+            a.shape == b.shape
+            and a.is_floating_point()
+            and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+        )
+        for a, b in zip(ours, theirs, strict=True)
+    )
 
 
 def _reached_by(
@@ -195,8 +238,7 @@ def _reached_by(
                 stack.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
             for name in able:
                 made = _poisoned if name == poisoned else torch.clone
-                replayed = partial(_next, iter(given[name]), made)
-                stack.enter_context(forward_replaced(modules[name], replayed))
+                stack.enter_context(_replaying(modules[name], given[name], made))
             stack.enter_context(_ended(modules, calls))
             run_quietly(run, batch)
     except Exception:  # noqa: BLE001 (a network may do anything with NaN)
@@ -204,8 +246,14 @@ def _reached_by(
     return reached
 
 
-def _next(outputs: Iterator[Any], made: Callable[[Tensor], Tensor], *_: Any, **__: Any) -> Any:
-    return nested.map_tensors(made, next(outputs))
+def _replaying(
+    module: nn.Module,
+    outputs: Sequence[Any],
+    made: Callable[[Tensor], Tensor] = torch.clone,
+) -> AbstractContextManager[None]:
+    """Let a block give outputs, call by call, for a block of code."""
+    left = iter(outputs)
+    return forward_replaced(module, lambda *_, **__: nested.map_tensors(made, next(left)))
 
 
 def _poisoned(tensor: Tensor) -> Tensor:

@@ -222,3 +222,58 @@ def test_files_are_gone_with_their_owner():
     del kept
     gc.collect()
     assert not folder.exists()
+
+
+def test_blocks_that_leave_something_behind_are_run_again():
+    """What a block stores for another one is that of the batch at hand."""
+
+    class Stores(nn.Module):
+        def __init__(self, memory):
+            super().__init__()
+            self.inner, self.memory = nn.Linear(4, 4), memory
+
+        def forward(self, x):
+            self.memory["skip"] = h = self.inner(x)
+            return torch.relu(h)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.memory = {}
+            self.a, self.b, self.head = Stores(self.memory), Stores({}), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.b(self.a(x)) + self.memory["skip"])
+
+    model, batches = Net(), [torch.randn(3, 4), 9 * torch.randn(3, 4)]
+    modules = {"a": model.a, "b": model.b, "head": model.head}
+    chain = chain_of(modules, model, batches, 10**9)
+    for name in ("a", "b"):
+        list(chain.settle(name))
+    seen = inputs_of(model.head, lambda: [*chain.passes("head")])
+    expected = inputs_of(model.head, lambda: [model(batch) for batch in batches])
+    for ours, theirs in zip(seen, expected, strict=True):
+        assert torch.equal(ours[0], theirs[0])
+
+
+@pytest.mark.parametrize("lengths", [(2, 5, 5), (5, 2)])
+def test_every_batch_has_as_many_calls_as_its_length_asks_for(lengths):
+    class Cell(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.step, self.out = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            h = torch.zeros(len(x), 4)
+            for t in range(x.shape[1]):
+                h = torch.tanh(x[:, t] + self.step(h))
+            return self.out(h)
+
+    model, batches = Cell(), [torch.randn(3, length, 4) for length in lengths]
+    chain = chain_of({"step": model.step, "out": model.out}, model, batches, 10**9)
+    for module, name in ((model.step, "step"), (model.out, "out")):
+        seen = inputs_of(module, lambda name=name: [*chain.passes(name)])
+        expected = inputs_of(module, lambda: [model(batch) for batch in batches])
+        assert len(seen) == len(expected)
+        assert all(torch.equal(a[0], b[0]) for a, b in zip(seen, expected, strict=True))
+        list(chain.settle(name))
