@@ -55,6 +55,7 @@ def main():
             "peak_mb": [round(plan["peak_bytes"] / 1e6), record["peak_rss_mb"]],
             "collect_seconds": [plan["collect_seconds"], record["seconds"]["collect"]],
             "solve_seconds": [plan["solve_seconds"], record["seconds"]["solve"]],
+            "evaluate_seconds": [plan["evaluate_seconds"], record["seconds"]["evaluate"]],
         }
         found.append(row)
         print(row, flush=True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import sysconfig
 import traceback
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from chita.errors import InputError, failures_as
@@ -63,9 +67,35 @@ def optional(module: str, *, extra: str, what: str) -> Any:
 
     Raises `InputError` when it cannot be imported.
     """
-    what = f"{what} needs {module.partition('.')[0]}"
-    with failures_as(InputError, what, f"Install the extra: pip install 'chita[{extra}]'."):
+    library = module.partition(".")[0]
+    ask = f"Install it: {install(extra, [library])}."
+    with failures_as(InputError, f"{what} needs {library}", ask):
         return importlib.import_module(module)  # what was built for another torch raises its own
+
+
+def install(extra: str, libraries: Sequence[str]) -> str:
+    """Return the command that installs what an extra of this package names.
+
+    It names the libraries themselves, so it works however the package was installed; those given
+    are for a copy of its source that was not.
+    """
+    try:
+        named = _required(extra)
+    except PackageNotFoundError:
+        named = [*libraries]
+    return f"pip install {' '.join(map(quote, named))}"
+
+
+def _required(extra: str) -> list[str]:
+    """The requirements of an extra, also those of the extras it takes in."""
+    found: list[str] = []
+    for line in requires(_PACKAGE) or ():
+        requirement, _, marker = map(str.strip, line.partition(";"))
+        inner = re.fullmatch(rf"{_PACKAGE}\[(.*)\]", requirement)
+        if re.fullmatch(rf"extra == ['\"]{extra}['\"]", marker):
+            parts = map(_required, inner[1].split(",")) if inner else [[requirement]]
+            found += [own for part in parts for own in part]
+    return list(dict.fromkeys(found))
 
 
 def is_of(thing: object, library: str, name: str | None = None) -> bool:
@@ -104,4 +134,5 @@ def _is_own(file: str) -> bool:
     )
 
 
+_PACKAGE = "chita"
 _OTHERS = (str(Path(__file__).parent), *map(sysconfig.get_path, ("stdlib", "platstdlib")))

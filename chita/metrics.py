@@ -14,6 +14,17 @@ def number(metric: str, value: float) -> str:
     return f"{value:.2f}" if is_accuracy(metric) else f"{value:.4g}"
 
 
+def measured_on(metric: str, samples: int | None, of: int | None) -> str:
+    """Return on which part of the samples a metric was measured, nothing where on all.
+
+    >>> measured_on("perplexity", 64, 1219)
+    ' on 64 of 1,219 sequences'
+    """
+    if samples is None or of is None or samples == of:
+        return ""
+    return f" on {samples:,} of {of:,} {'sequences' if metric == 'perplexity' else 'samples'}"
+
+
 def is_accuracy(metric: str) -> bool:
     """Return whether a metric is an accuracy in per cent."""
     return metric.endswith("per cent")

@@ -248,6 +248,7 @@ class RunRecord(Record):
         model, data: what was pruned and with what, as named by the user.
         repeat: the command line that does the same again, None for a run from Python.
         metric, dense_metric, pruned_metric: the measure, before and after, where evaluated.
+        evaluated, evaluated_of: samples that they were measured on, and that there are.
         neighbours: share of samples, in per cent, whose nearest other one is the same before and
             after, where embeddings were measured.
         dropped: tensors of the checkpoint that were dropped on loading.
@@ -293,6 +294,8 @@ class RunRecord(Record):
     metric: str | None = None
     dense_metric: float | None = None
     pruned_metric: float | None = None
+    evaluated: int | None = None
+    evaluated_of: int | None = None
     neighbours: float | None = None
     dropped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, dataclass_transform, final, get_args, get_type_hints
@@ -25,13 +25,15 @@ class Part:
     """What a request takes of a group.
 
     Fields: `only` these options, if any are named; `without` these; `positional`, those without a
-    flag; `shown`, whether the command line has them, or only run files, and nothing comes of them.
+    flag; `shown`, whether the command line has them, or only run files, and nothing comes of them;
+    `unset`, what missing values come to, None for what the options say.
     """
 
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     positional: tuple[str, ...] = ()
     shown: bool = True
+    unset: str | None = None
 
 
 def part(*only: str, **fields: Any) -> Any:
@@ -71,6 +73,8 @@ class Group:
         """Return its options that the request takes."""
         for entry in described(self.kind):
             listed = not self.part.only or entry.name in self.part.only
+            if self.part.unset and entry.default is None:
+                entry = replace(entry, spec=replace(entry.spec, unset=self.part.unset))
             if listed and entry.name not in self.part.without:
                 yield Leaf(group=self, entry=entry)
 

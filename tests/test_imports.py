@@ -1,5 +1,6 @@
 import importlib
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 import chita
 from chita.data.batches import batches_of
 from chita.errors import InputError
-from chita.imports import called, imported, is_import
+from chita.imports import called, imported, install, is_import
 
 SOURCE = """
 import json, torch
@@ -51,6 +52,24 @@ def here(tmp_path, monkeypatch):
     yield tmp_path
     for name in [name for name in sys.modules if "_of_test" in name]:
         del sys.modules[name]
+
+
+@pytest.mark.parametrize("absent", [False, True])
+def test_what_to_install_is_what_an_extra_names(monkeypatch, absent):
+    def told(name):
+        if absent:
+            raise PackageNotFoundError(name)
+        return [
+            "torch>=2.6",
+            "chita[mnn]; extra == 'all'",
+            "zstandard<1; extra == 'all'",
+            "MNN; extra == 'mnn'",
+            "zstandard<1; extra == 'mnn'",
+        ]
+
+    monkeypatch.setattr("chita.imports.requires", told)
+    expected = "pip install one two" if absent else "pip install MNN 'zstandard<1'"
+    assert install("all", ["one", "two"]) == expected
 
 
 @pytest.mark.parametrize(

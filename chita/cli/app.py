@@ -9,11 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
-from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
+from cyclopts.exceptions import MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
 from chita.cli import requests
 from chita.cli.feedback import Feedback
 from chita.cli.generated import command, flagged, usage
+from chita.cli.wishes import answer_to
 from chita.errors import ChitaError
 from chita.settings import Request
 
@@ -128,4 +129,8 @@ def _usage(error: CycloptsError) -> str:
         told = f"{flag} requires a value."
     elif isinstance(error, UnusedCliTokensError):
         told = f"Unexpected arguments: {' '.join(error.unused_tokens or ())}."
+    elif isinstance(error, UnknownOptionError):
+        given = (error.token.keyword or error.token.value).partition("=")[0]
+        answer = answer_to(given)
+        told = f"There is no {given}. {answer}" if answer else told
     return f"{told} See {' '.join(['chita', *(error.command_chain or ())])} --help."

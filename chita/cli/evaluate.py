@@ -19,14 +19,22 @@ def evaluate(request: EvaluateRequest) -> None:
     session = open_session(request)
     if session.evaluation is None:
         raise InputError(f"There are no evaluation data for {named.model}. Name them with `data`.")
-    score = session.measured(session.network)
+    score = None if session.count == 0 else session.measured(session.network)
     scripted = isinstance(session.network, torch.jit.ScriptModule)  # it has no roles of weights
     decisions = () if scripted else decide(session.network)
     decided = [d.role.parameter for d in decisions if d.pruned]
     plain = [weight.to_dense() for weight in decided if weight is not None]  # others are computed
     nnz = sum(int(torch.count_nonzero(weight)) for weight in plain)
     prunable = sum(weight.numel() for weight in plain)
-    accuracy = score.value if is_accuracy(score.metric) else None
-    found = {"accuracy": accuracy, "metric": score.metric, "value": score.value}
-    line = f"{named.model}: {score}; {nnz:,} of {prunable:,} prunable weights are not zero"
-    request.report.show({**found, "nnz": nnz, "prunable": prunable}, lambda: say(stdout, line))
+    found = {
+        "accuracy": score.value if score and is_accuracy(score.metric) else None,
+        "metric": score and score.metric,
+        "value": score and score.value,
+        "evaluated": score and score.samples,
+        "evaluated_of": score and score.of,
+        "nnz": nnz,
+        "prunable": prunable,
+    }
+    zeros = f"{nnz:,} of {prunable:,} prunable weights are not zero"
+    line = f"{named.model}: {score or 'nothing was measured'}; {zeros}"
+    request.report.show(found, lambda: say(stdout, line))

@@ -34,10 +34,11 @@ class SweepRun:
 def key_of(settings: dict[str, Any]) -> str:
     """Return the key of the settings in a line of results, with defaults for what is newer.
 
-    What can no longer be read is no run of today.
+    What can no longer be read is no run of today. Lines from before `evaluate` are of all samples.
     """
     try:
-        return SweepRun(varied={}, request=request_of(PruneRequest, settings)).key
+        known = {"evaluate": "all", **settings}
+        return SweepRun(varied={}, request=request_of(PruneRequest, known)).key
     except InputError:
         return json.dumps(settings, sort_keys=True)
 

@@ -60,6 +60,20 @@ class DataOptions(Options):
     )
 
 
+class EvaluationOptions(Options):
+    """The samples that the network is measured on."""
+
+    evaluate: int | str | None = option(
+        None,
+        "Samples that the network is measured on, drawn evenly by `seed`: a number, 0 for no "
+        "measure, or all.",
+        at_least=0,
+        choices=("all",),
+        value="N",
+        unset="64 sequences of text, 2,000 of other samples",
+    )
+
+
 class SelectionOptions(Options):
     """The tensors to prune."""
 

@@ -16,6 +16,8 @@ def plan(request: PlanRequest) -> None:
     """Show the plan of a run."""
     config = config_of(request, needs_budget=False)
     session = open_session(request, needs_data=False, needs_weights=False)
-    found = plan_of(session.network, session.calibration, session.completed(config))
+    config = session.completed(config)
+    measured = session.evaluation, session.count
+    found = plan_of(session.network, session.calibration, config, *measured)
     data, name, every = asdict(found), request.network.model, request.report.all_layers
     request.report.show(data, lambda: show_plan(name, data, stdout, all_layers=every))

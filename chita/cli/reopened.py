@@ -15,11 +15,10 @@ from chita.errors import CheckpointError, InputError
 from chita.exports.reading import read_record
 from chita.imports import is_import
 from chita.masks.storage import mask_file
+from chita.models.hugging_face import CONFIG
 from chita.models.zoo import LIBRARIES, load_network
 from chita.options import values_of
 from chita.settings import request_of
-
-_CONFIG = "config.json"
 
 
 def run_folder(run: Path) -> Path:
@@ -51,8 +50,8 @@ def request_of_run(run: Path, request: ExportRequest | BenchmarkRequest) -> Eval
     if code:
         options = " ".join(f"--{name} {named[name]}" for name in code)
         raise InputError(
-            f"{run} names code of your own, which is not run because a file says so. If you trust "
-            f"it, add: {options}"
+            f"Give {options}: code of your own named in a file is not run unasked, and {run} "
+            "names it."
         )
     if "model" not in named and "model" not in asked:
         raise InputError(
@@ -61,7 +60,7 @@ def request_of_run(run: Path, request: ExportRequest | BenchmarkRequest) -> Eval
         )
     found: dict[str, Any] = {**named, "weights": run, **asked}
     if str(found["model"]).startswith("hf:") and "model" not in asked:
-        found["model"] = f"hf:{run}" if (run / _CONFIG).is_file() else found["model"]
+        found["model"] = f"hf:{run}" if (run / CONFIG).is_file() else found["model"]
     return request_of(EvaluateRequest, found)
 
 

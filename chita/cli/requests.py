@@ -9,12 +9,15 @@ from chita.pruning.schedule import Stages
 from chita.settings import Request, part
 from chita.training.recipe import Training
 
+_OF_RUN = "that of the run"
+
 
 class Pruning(Request):
     """The options that a run and its plan have in common."""
 
     network: own.NetworkOptions
     data: own.DataOptions
+    evaluation: own.EvaluationOptions
     budget: BudgetOptions
     selection: own.SelectionOptions
     solver: own.SolverOptions
@@ -61,6 +64,7 @@ class RefitRequest(Request):
     mask: own.MaskOptions
     network: own.NetworkOptions
     data: own.DataOptions
+    evaluation: own.EvaluationOptions
     stages: Stages = part("bn_recalibrate")
     fisher: Fisher = part(without=("history",))
     quadratic: Quadratic
@@ -75,6 +79,8 @@ class ApplyRequest(Request):
     mask: own.MaskOptions
     network: own.NetworkOptions
     data: own.DataOptions
+    evaluation: own.EvaluationOptions
+    run: RunOptions = part("seed")
     output: own.OutputOptions = part(without=("resume",))
     report: own.ReportOptions = part(without=("tensorboard",))
 
@@ -84,6 +90,8 @@ class EvaluateRequest(Request):
 
     network: own.NetworkOptions
     data: own.DataOptions
+    evaluation: own.EvaluationOptions
+    run: RunOptions = part("seed")
     report: own.ReportOptions = part("json", "quiet", "log_format")
 
 
@@ -119,8 +127,8 @@ class ExportRequest(Request):
     """Write a run for some program, read it again, and compare it with the pruned network."""
 
     export: own.ExportOptions = part(positional=("run",))
-    network: own.ReopenedOptions
-    data: own.DataOptions = part(without=("loss",))
+    network: own.ReopenedOptions = part(unset=_OF_RUN)
+    data: own.DataOptions = part(without=("loss",), unset=_OF_RUN)
     report: own.ReportOptions = part("json", "quiet", "log_format")
 
 
@@ -128,8 +136,8 @@ class BenchmarkRequest(Request):
     """Measure dense against pruned where they will run: one thread, side by side, and files."""
 
     benchmark: own.BenchmarkOptions = part(positional=("run",))
-    network: own.ReopenedOptions
-    data: own.DataOptions = part(without=("loss",))
+    network: own.ReopenedOptions = part(unset=_OF_RUN)
+    data: own.DataOptions = part(without=("loss",), unset=_OF_RUN)
     report: own.ReportOptions = part("json", "quiet", "log_format")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, final
 
@@ -16,6 +16,7 @@ from chita.cli.options import NetworkOptions
 from chita.cli.repeat import command_of
 from chita.cli.requests import LoadingRequest, PruneRequest, SensitivityRequest, WritingRequest
 from chita.data.batches import Data, batches_of
+from chita.data.drawn import drawn
 from chita.data.examples import Examples
 from chita.data.lines import is_text
 from chita.data.sets import load_dataset
@@ -28,7 +29,8 @@ from chita.models.device import on_device, usable_device
 from chita.models.hugging_face import tokenizer_of
 from chita.models.targets import decide
 from chita.models.zoo import find_model, load_network
-from chita.progress import Progress
+from chita.progress import Placed, Progress
+from chita.pruning.api import Scorer
 from chita.pruning.result import PruneResult
 from chita.pruning.run import PruneConfig
 from chita.records import RunRecord, peak_rss_mb
@@ -37,7 +39,7 @@ from chita.reports.terminal import show_run
 from chita.runtimes.inputs import Inputs, sampled_inputs
 from chita.settings import Request, settings_of
 from chita.text_format import TextFormat
-from chita.training.evaluate import Score, evaluate
+from chita.training.evaluate import Score, evaluate, usual_count
 from chita.training.fidelity import fidelity
 
 _Form = TypeVar("_Form", ImageFormat, TextFormat)
@@ -49,9 +51,10 @@ class Session:
     """A network and its data, loaded as the options name them.
 
     Fields: `network`; `dropped`, tensors of its checkpoint that were left out; `calibration` and
-    `evaluation`, None where there are none; `data`, the name of both; `loss`; `progress`;
-    `embeds`, whether the network is judged by its embeddings, beside those of the dense one;
-    `began`, when it began to be loaded.
+    `evaluation`, None where there are none; `asked`, on how many samples networks are measured, and
+    the `seed` that draws them; `data`, the name of both; `loss`; `progress`; `embeds`, whether the
+    network is judged by its embeddings, beside those of the dense one; `began`, when it began to be
+    loaded.
     """
 
     named: NetworkOptions
@@ -59,6 +62,8 @@ class Session:
     dropped: tuple[str, ...]
     calibration: Data | None
     evaluation: Data | None
+    asked: int | str | None
+    seed: int
     data: str | None
     loss: LossLike
     progress: Progress
@@ -66,24 +71,46 @@ class Session:
     began: float
 
     @property
-    def score(self) -> Callable[[nn.Module], Score] | None:
-        """Function that measures a network on the evaluation data, None without such."""
-        return None if self.evaluation is None else self.measured
+    def score(self) -> Scorer | None:
+        """Function that measures a network on the evaluation data, None where nothing does."""
+        return None if self.count == 0 else self.measured
 
-    def measured(self, network: nn.Module) -> Score:
-        """Return how good a network is on the evaluation data, which there must be."""
+    @cached_property
+    def count(self) -> int | None:
+        """Samples to measure a network on, if there are as many; None for all, 0 for none."""
+        if self.evaluation is None:
+            return 0
+        if isinstance(self.asked, str):
+            return None
+        return usual_count(self.evaluation) if self.asked is None else self.asked
+
+    @cached_property
+    def _drawn(self) -> tuple[Data, int | None]:
+        """The samples to measure a network on, and how many there are, None for all of them."""
         assert self.evaluation is not None
-        if not self.embeds:
-            return evaluate(network, self.evaluation, loss=self.loss, progress=self.progress)
-        data = self.evaluation
-        if network is self.network:  # alike to itself: two samples show that there are embeddings
-            data = Examples(next(batches_of(data, 2)))
-        return fidelity(self.network, network, data, self.progress)
+        if self.count is None:
+            return self.evaluation, None
+        return drawn(self.evaluation, self.count, self.seed)
+
+    def measured(self, network: nn.Module, name: str = "") -> Score:
+        """Return how good a network is on the evaluation data, which there must be.
+
+        `name` is that of the network in the progress: dense, pruned.
+        """
+        data, total = self._drawn
+        if self.embeds:
+            if network is self.network:  # alike to itself: two samples show it has embeddings
+                data = Examples(next(batches_of(data, 2)))
+            score = fidelity(self.network, network, data, self.progress)
+        else:
+            shown = Placed(self.progress, after=f" {name}".rstrip())
+            score = evaluate(network, data, loss=self.loss, progress=shown)
+        return score if total is None else replace(score, of=total)
 
     def completed(self, config: PruneConfig) -> PruneConfig:
         """Return a config with the loss, the progress and what measures a network."""
         score = self.score
-        measure = None if score is None else lambda network: score(network).value
+        measure = None if score is None else lambda network: score(network, "").value
         return replace(config, loss=self.loss, progress=self.progress, measure=measure)
 
     def calibrated(self, because: str = "") -> Data:
@@ -163,6 +190,8 @@ def open_session(
         dropped=dropped,
         calibration=calibration,
         evaluation=evaluation,
+        asked=None if isinstance(request, SensitivityRequest) else request.evaluation.evaluate,
+        seed=request.run.seed,
         data=name,
         loss=loss,
         progress=feedback.progress(),

@@ -100,9 +100,11 @@ def _work_off(
 
 def _dense(run: SweepRun, known: Mapping[str, Any]) -> Score | None:
     """Return the score of the dense network, if a run of it on the same data has measured it."""
-    own, names = settings_of(run.request), [leaf.name for leaf in leaves(EvaluateRequest)]
+    own, names = settings_of(run.request), {leaf.name for leaf in leaves(EvaluateRequest)}
+    names -= {"seed"} if own["evaluate"] == "all" else set()
     for line in known.values():
-        same = all(line["settings"].get(name) == own.get(name) for name in names)
+        theirs = {"evaluate": "all", **line["settings"]}
+        same = all(theirs.get(name) == own.get(name) for name in names)
         if same and line.get("dense_metric") is not None:
             return Score(metric=line["metric"], value=line["dense_metric"], count=1)
     return None

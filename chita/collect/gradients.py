@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from chita import nested
 from chita.collect.backends import Backends, Factors, FactorsChanged
 from chita.collect.determinism import check_deterministic, check_modes
+from chita.collect.inputs import all_seen
 from chita.collect.sample_parts import PartsCheck
 from chita.collect.store import RowStore
 from chita.data.examples import Examples
@@ -103,7 +104,8 @@ def collect_gradients(
         backends = Backends(
             model, layout, loss, examples, samples_per_gradient, fastest, improved=improved
         )
-        store = RowStore(layout, count, rows_type(model, layout), device, backends.factors, storage)
+        kind, layers = rows_type(model, layout), all_seen(model, layout)
+        store = RowStore(layout, count, kind, device, backends.factors, storage, layers=layers)
         check = _GradientCheck(model, loss, layout)
         parts = PartsCheck(model, loss, samples_per_gradient)
         size = backends.chunk * samples_per_gradient

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from chita.collect.plain_layer import plain_layer
 from chita.collect.rules.convolution import windows
+from chita.layout import Layout
 from chita.machine import solving_device
 from chita.models.mode import forward_replaced, layers_called, own_modes
 from chita.models.roles import CONVOLUTIONS, is_conv1d
@@ -45,12 +46,18 @@ def sees(module: nn.Module, attribute: str) -> bool:
     return plain and attribute == "weight"
 
 
+def all_seen(model: nn.Module, layout: Layout) -> bool:
+    """Return whether all tensors of a layout could be pruned layer by layer."""
+    places = (name.rpartition(".") for name in layout.names)
+    return all(sees(model.get_submodule(owner), own) for owner, _, own in places)
+
+
 @final
 class InputGrams:
     """Gram matrices of the inputs of layers, added up while the network runs.
 
     Args:
-        layers: name to module, each of which `sees`.
+        layers: name to the modules of one weight, each of which `sees`.
         diagonal: add up the diagonals only, (groups, d).
 
     Products of some thousand inputs are formed in float32 (or float64, where inputs are), and added
@@ -58,7 +65,9 @@ class InputGrams:
     values are, share its product. A layer whose outputs are not Wx + b in every call has a fault.
     """
 
-    def __init__(self, layers: Mapping[str, nn.Module], *, diagonal: bool = False) -> None:
+    def __init__(
+        self, layers: Mapping[str, Sequence[nn.Module]], *, diagonal: bool = False
+    ) -> None:
         self._layers, self._diagonal = layers, diagonal
         self._sums: dict[str, Tensor] = {}
         self._counts = dict.fromkeys(layers, 0)
@@ -69,9 +78,10 @@ class InputGrams:
     def watching(self) -> Iterator[None]:
         """Take note of all inputs while a block runs the network."""
         with layers_called(), ExitStack() as stack:
-            for name, module in self._layers.items():
-                called = partial(self._called, name, module, module.forward)
-                stack.enter_context(forward_replaced(module, called))
+            for name, modules in self._layers.items():
+                for module in modules:
+                    called = partial(self._called, name, module, module.forward)
+                    stack.enter_context(forward_replaced(module, called))
             try:
                 yield
             finally:

@@ -31,6 +31,7 @@ class RowStore:
         device: where the rows lie.
         factors: name to (out, in) of the tensors whose rows come as outer products.
         storage: a narrower type for the matrix; in float16 every tensor has its own scale.
+        layers: whether the tensors could be pruned layer by layer, which is then the advice.
 
     Raises `InputError` where memory is too short for them.
     """
@@ -43,6 +44,8 @@ class RowStore:
         device: torch.device,
         factors: Mapping[str, tuple[int, int]],
         storage: torch.dtype | None = None,
+        *,
+        layers: bool = False,
     ) -> None:
         self._layout, self._dtype = layout, dtype
         empty = partial(torch.empty, dtype=dtype, device=device)
@@ -50,7 +53,8 @@ class RowStore:
         counts = dict(zip(layout.names, layout.counts, strict=True))
         dense = {name: own for name, own in counts.items() if name not in factors}
         self._places = dict(zip(dense, slices(list(dense.values())), strict=True))
-        self._data = _room(sum(dense.values()), count, storage or dtype, device)
+        _check_room(sum(dense.values()), count, storage or dtype, device, layers=layers)
+        self._data = large_matrix(sum(dense.values()), count, storage or dtype, device)
         self._powers: dict[str, int] = {}
 
     def write(self, name: str, start: int, gradients: Tensor | tuple[Tensor, Tensor]) -> None:
@@ -102,14 +106,17 @@ class RowStore:
         return self._powers[name]
 
 
-def _room(p: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return a matrix (p, n), refused where memory is too short for it."""
+def _check_room(
+    p: int, count: int, dtype: torch.dtype, device: torch.device, *, layers: bool
+) -> None:
+    """Raise `InputError` where memory is too short for a matrix (p, n)."""
     needed = p * count * dtype.itemsize
     free = available_memory() if device.type == "cpu" else None
-    if free is not None and needed > free:
-        raise InputError(
-            f"{count} rows of {p} weights need {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of "
-            "memory are available. Lower `samples`, keep them in `storage` bfloat16, or prune "
-            "fewer layers at a time with `targets`."
-        )
-    return large_matrix(p, count, dtype, device)
+    if free is None or needed <= free:
+        return
+    ask = "Pruning layer by layer takes the memory of one block: `solver` alps, sparsegpt or wanda."
+    raise InputError(
+        f"{count} rows of {p} weights need {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of "
+        f"memory are available. {f'{ask} Or lower' if layers else 'Lower'} `samples`, keep them in "
+        "`storage` bfloat16, or prune fewer layers at a time with `targets`."
+    )

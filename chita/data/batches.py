@@ -70,6 +70,11 @@ def readable(data: Any) -> Iterable[Any]:
             f"The data are a tuple of two sets of samples, {nested.described(data)}. If they are "
             "(calibration, evaluation), give only the first; two batches go into a list."
         )
+    if isinstance(data, tuple) and len(data) > 2 and all(isinstance(p, Tensor) for p in data):
+        raise InputError(
+            f"The data are {nested.described(data)}; give a pair. Several inputs go into a tuple, "
+            "before the targets: ((a, b), targets). Several batches go into a list."
+        )
     if isinstance(data, tuple) and any(hasattr(part, "__array__") for part in data):
         raise InputError(
             f"The data are {nested.described(data)}; give tensors of as many samples in each, made "

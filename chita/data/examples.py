@@ -88,9 +88,9 @@ class Examples:
         for part in self.parts:
             whole = nested.count(part) is None or size_of(part) <= left
             if left > 0:
-                kept.append(part if whole else _slice(part, 0, left))
+                kept.append(part if whole else sliced(part, 0, left))
             if left <= 0 or not whole:
-                others.append(part if left <= 0 else _slice(part, left, size_of(part)))
+                others.append(part if left <= 0 else sliced(part, left, size_of(part)))
             left -= size_of(part)
         return Examples._of(*kept), Examples._of(*others) if others else None
 
@@ -131,7 +131,7 @@ def cut(batch: Any, size: int) -> Iterator[Any]:
         yield batch
     else:
         for start in range(0, size_of(batch), size):
-            yield _slice(batch, start, start + size)
+            yield sliced(batch, start, start + size)
 
 
 def as_examples(data: object) -> Examples | None:
@@ -160,7 +160,8 @@ def size_of(part: Any) -> int:
     return 1 if count is None else count
 
 
-def _slice(part: Any, start: int, stop: int) -> Any:
+def sliced(part: Any, start: int, stop: int) -> Any:
+    """Return the samples from start to stop of a batch whose samples can be told apart."""
     return nested.map_tensors(lambda t: t[start:stop], part)
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import final
 
-from safetensors.torch import load_file, save_file
-
 from chita.exports.checks import same_tensors
 from chita.exports.kind import Checked, Kind, Pruned
+from chita.models.stored import read_stored, write_stored
 
 
 @final
@@ -22,8 +21,7 @@ class Dense(Kind):
 
     def write(self, pruned: Pruned, path: Path) -> Checked:
         """Write all tensors; they are compared to the bit."""
-        own = {name: tensor.clone().contiguous() for name, tensor in pruned.tensors.items()}
-        save_file(own, path, metadata={"format": "pt"})
-        found = load_file(path)
+        write_stored(pruned.tensors, path)
+        found = read_stored(path)
         same_tensors(pruned.tensors, found)
         return Checked(nnz=pruned.nnz_in(found))

@@ -16,10 +16,11 @@ from chita.exports.table import KINDS
 from chita.imports import cause
 from chita.masks.fit import Masks, fit_masks
 from chita.models.mode import own_modes
+from chita.models.stored import once
 from chita.models.targets import decide
 from chita.models.wrappers import canonical_names
 from chita.naming import nearest
-from chita.runtimes.copying import copied, once, tensors_of
+from chita.runtimes.copying import copied, tensors_of
 from chita.runtimes.inputs import inputs_of
 
 
@@ -120,8 +121,8 @@ def write_kind(kind: Kind, pruned: Pruned, path: Path, *, force: bool) -> Export
     """Write, check, and put in place; see `export`."""
     if pruned.values is not None and kind.name != "sparse":
         raise InputError(
-            f"`values` is {pruned.values!r}, but {kind.name} keeps the tensors' own types. Export "
-            "as sparse, or convert the network first."
+            f"`values` is {pruned.values!r}, but {kind.name} keeps the tensors' own types. Leave "
+            "it out, or export as sparse."
         )
     if kind.needs_network and (pruned.network is None or pruned.inputs is None):
         raise InputError(
@@ -147,7 +148,7 @@ def write_kind(kind: Kind, pruned: Pruned, path: Path, *, force: bool) -> Export
         path=path,
         files=tuple(path.parent / file for file in files),
         bytes=size,
-        dense_bytes=sum(t.nbytes for t in once(dict(pruned.tensors)).values()),
+        dense_bytes=sum(t.nbytes for t in once(pruned.tensors).values()),
         nnz=checked.nnz,
         prunable=sum(mask.numel() for mask in pruned.masks.values()),
         difference=checked.difference,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
@@ -30,6 +31,12 @@ FILES = frozenset((*_OF_TOKENIZER, "config.json", "generation_config.json"))
 def is_hugging_face(model: nn.Module) -> bool:
     """Return whether a network is one of transformers, and no wrapper that answers for one."""
     return is_of(model, "transformers", "PreTrainedModel")
+
+
+def tied_names(model: Any) -> Collection[str]:
+    """Return the names that `from_pretrained` ties to others and does not look for in a file."""
+    found: Collection[str] = getattr(model, "all_tied_weights_keys", ())
+    return found
 
 
 def save(model: Any, folder: Path) -> None:

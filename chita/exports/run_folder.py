@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from chita.errors import CheckpointError, OutputError
@@ -18,6 +16,7 @@ from chita.exports.reading import HASHES, LEVELS, MODEL, RECORD, digest
 from chita.exports.verify import verify
 from chita.files import check_file, draft_beside, flush, is_there, put, replacing, using, writing
 from chita.masks.storage import MASKS, save_masks
+from chita.models.stored import write_stored
 from chita.models.wrappers import plain_state
 from chita.records import LevelRecord, RunRecord
 from chita.sensitivity_record import SensitivityRecord
@@ -73,10 +72,11 @@ def write_run(
     was before.
     """
     with _written(path, force=force) as draft:
-        # Tied tensors are stored under each of their names, so that any loader finds them.
-        state = {name: _stored(name, tensor) for name, tensor in plain_state(model).items()}
-        save_file(state, draft / MODEL, metadata={"format": "pt"})
-        if hugging_face.is_hugging_face(model):
+        state = {name: _tensor(name, value) for name, value in plain_state(model).items()}
+        known = hugging_face.is_hugging_face(model)
+        tied = hugging_face.tied_names(model) if known else None
+        write_stored(state, draft / MODEL, tied=tied)
+        if known:
             hugging_face.save(model, draft)
         save_masks(masks, draft / MASKS)
         (draft / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
@@ -151,10 +151,10 @@ def _write_levels(path: Path, levels: Sequence[LevelRecord]) -> None:
         table.writerows(level.model_dump().values() for level in levels)
 
 
-def _stored(name: str, value: object) -> Tensor:
+def _tensor(name: str, value: object) -> Tensor:
     if not isinstance(value, Tensor):
         raise OutputError(
             f"{name} in the state dict is a {type(value).__name__}, which safetensors cannot hold. "
             "Save the network with torch.save, or remove that extra state."
         )
-    return value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return value

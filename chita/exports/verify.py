@@ -17,6 +17,7 @@ from chita.exports.reading import HASHES, RECORD, digest, read_record
 from chita.layout import Axes, Layout
 from chita.masks.storage import is_mask_file, load_masks, mask_file
 from chita.models.checkpoint import load, renamed
+from chita.models.foreign import told_of
 from chita.options import described
 from chita.records import RunRecord
 
@@ -97,8 +98,9 @@ def _mask_file(folder: Path, masks: str | Path | None) -> Path:
     file = mask_file(given)
     if not is_mask_file(file):
         raise InputError(
-            f"{given} holds no masks to check zeros by. Name the run folder that the network comes "
-            "from, or its masks.safetensors, as `mask`."
+            told_of(given)
+            or f"{given} holds no masks to check zeros by. Name the run folder that the network "
+            "comes from, or its masks.safetensors, as `mask`."
         )
     return file
 

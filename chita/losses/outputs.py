@@ -284,6 +284,7 @@ def split(batch: Any, *, labelled: bool = True) -> tuple[Any, Any]:
             '(inputs, targets), or draw them from the network with labels="model".'
         )
     raise InputError(
-        f"A batch is {nested.described(batch)}; this loss takes pairs (inputs, targets). For "
-        "batches of another structure give loss=callable(model, batch)."
+        f"A batch is {nested.described(batch)}; this loss takes pairs (inputs, targets), "
+        "where several inputs are a tuple: ((a, b), targets). For batches of another structure "
+        "give loss=callable(model, batch)."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
@@ -23,7 +23,7 @@ class Merged:
     squared norm of its update that fell on removed weights and is not in the result.
     """
 
-    model: nn.Module
+    model: nn.Module = field(repr=False)
     lost: dict[str, float]
 
 

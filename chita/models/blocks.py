@@ -38,6 +38,22 @@ def network_blocks(model: nn.Module, tensors: Sequence[str]) -> tuple[NetworkBlo
     return tuple(NetworkBlock(name=name, tensors=tuple(own)) for name, own in blocks.items())
 
 
+def holders(model: nn.Module, tensor: str) -> tuple[str, ...]:
+    """Return the names of all modules that hold a parameter themselves.
+
+    >>> model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    >>> model["b"].weight = model["a"].weight
+    >>> holders(model, "a.weight")
+    ('a', 'b')
+    """
+    parameter = model.get_parameter(tensor)
+    return tuple(
+        name
+        for name, module in model.named_modules()
+        if any(own is parameter for own in module._parameters.values())
+    )
+
+
 def _block(model: nn.Module, owner: str) -> str:
     path = owner.split(".") if owner else []
     for depth in range(1, len(path)):

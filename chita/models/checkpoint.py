@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from chita.errors import CheckpointError, failures_as
+from chita.models.foreign import told_of
+from chita.models.stored import read_stored
 from chita.models.wrappers import canonical_names, plain_state
 from chita.naming import listed, plain_name, plain_names, prefix_between, prefixes_between
 from chita.pickles import load_torch
@@ -132,7 +133,7 @@ def _read_parts(path: Path, *, allow_pickle: bool) -> dict[str, Tensor]:
 
 def _read(path: Path, *, allow_pickle: bool) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        return read_stored(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Check the path.") from None
     except SafetensorError as error:
@@ -141,7 +142,11 @@ def _read(path: Path, *, allow_pickle: bool) -> dict[str, Tensor]:
                 f"{path} is not a readable safetensors file: {error}. Write it again, for example "
                 "with safetensors.torch.save_file."
             ) from None
-    return _state_dict(load_torch(path, way_out=_WAY_OUT, allow_pickle=allow_pickle), path)
+    try:
+        content = load_torch(path, way_out=_WAY_OUT, allow_pickle=allow_pickle)
+    except CheckpointError as error:
+        raise CheckpointError(told_of(path) or str(error)) from None
+    return _state_dict(content, path)
 
 
 def load_weights(

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from chita.models.stored import once
+
 State = dict[str, Tensor]
 """All tensors of a network."""
 
@@ -164,11 +166,11 @@ def inference(model: nn.Module) -> Iterator[None]:
 
 
 def state_of(model: nn.Module) -> State:
-    """Return a copy of all tensors of a network, in plain memory."""
+    """Return a copy of all tensors of a network, in plain memory; tied ones under one name."""
+    tensors = {n: value for n, value in model.state_dict().items() if isinstance(value, Tensor)}
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in model.state_dict().items()
-        if isinstance(tensor, Tensor)
+        for name, tensor in once(tensors).items()
     }
 
 

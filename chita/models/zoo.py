@@ -14,7 +14,8 @@ from chita.image_format import ImageFormat
 from chita.imports import called, cause, is_import
 from chita.models.checkpoint import load, load_weights
 from chita.models.digits import DigitsCNN, DigitsMLP
-from chita.models.hugging_face import hugging_face_model
+from chita.models.foreign import told_of
+from chita.models.hugging_face import CONFIG, hugging_face_model
 from chita.models.named import NamedModel
 from chita.models.paper import key_map, mlpnet, mobilenet_v1, resnet20, resnet50
 from chita.models.vision import timm_model, torchvision_model
@@ -95,6 +96,14 @@ def find_model(name: str) -> NamedModel:
             trained=lambda: _network(name),
             about="of your own",
             own=True,
+        )
+    if (Path(name) / CONFIG).is_file():
+        raise InputError(f"{name} is a folder with a network of Hugging Face. Give hf:{name}.")
+    if name and Path(name).exists():
+        raise InputError(
+            told_of(Path(name))
+            or f"{name} is a path, and `model` is the name of a network. Give that, and the path "
+            "as `weights` if it holds them."
         )
     raise InputError(
         f"Unknown model {name!r}. {nearest(name, MODELS)} Or give package.module:function, "

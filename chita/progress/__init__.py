@@ -50,15 +50,16 @@ class Silent:
 class Placed:
     """Progress of a part of a run, passed on with its `place` in the run before each task.
 
-    The time left of a part is not that of the run, so it is not passed on.
+    `after` stands after each. The time left of a part is not that of the run, so it is not passed
+    on.
     """
 
-    def __init__(self, progress: Progress, place: str) -> None:
-        self._progress, self._place = progress, place
+    def __init__(self, progress: Progress, place: str = "", after: str = "") -> None:
+        self._progress, self._place, self._after = progress, place, after
 
     def start(self, task: str, total: int, unit: str) -> None:
         """Begin the task with its place."""
-        self._progress.start(f"{self._place}{task}", total, unit)
+        self._progress.start(self._placed(task), total, unit)
 
     def advance(self, amount: int) -> None:
         """Pass the advance on."""
@@ -72,7 +73,10 @@ class Placed:
         """Pass the values on, without the time left."""
         own = {name: value for name, value in values.items() if name != RUN_SECONDS_LEFT}
         if own:
-            self._progress.report(f"{self._place}{task}", own)
+            self._progress.report(self._placed(task), own)
+
+    def _placed(self, task: str) -> str:
+        return f"{self._place}{task}{self._after}"
 
 
 @contextmanager

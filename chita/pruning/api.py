@@ -18,7 +18,7 @@ from chita.logger import Logger
 from chita.losses import LossLike
 from chita.masks.fit import Masks
 from chita.models.mode import own_modes
-from chita.progress import Progress
+from chita.progress import Placed, Progress
 from chita.progress.display import ProgressLike, progress_of
 from chita.pruning.config import Checkpoint, Fisher, Memory, Quadratic, Stages, Training
 from chita.pruning.gradual import run_gradual
@@ -34,8 +34,8 @@ from chita.solvers import BSO, Magnitude
 from chita.solvers.named import SolverLike, make_solver
 from chita.training.evaluate import Score, evaluate
 
-Scorer = Callable[[nn.Module], Score]
-"""Measures how good a network is."""
+Scorer = Callable[[nn.Module, str], Score]
+"""Measures how good a network is, which a word names for the progress: dense, pruned."""
 
 
 def prune(
@@ -140,7 +140,7 @@ def prune(
     shown = progress_of(progress)
     scorer = _scorer(evaluation, loss, shown)
     if measure is None and scorer is not None:
-        measure = lambda network: scorer(network).value  # noqa: E731
+        measure = lambda network: scorer(network, "").value  # noqa: E731
     config = PruneConfig(
         budget=as_budget(budget, sparsity),
         solver=make_solver(solver, seed=seed),
@@ -284,16 +284,18 @@ def perform(run: Run, scorer: Scorer | None = None, *, dense: Score | None = Non
     if scorer is None:
         return _work(run)
     began = time.perf_counter()
-    dense = dense or scorer(run.model)
+    dense = dense or scorer(run.model, "dense")
     measuring = time.perf_counter() - began
     result = _work(run)
     worked = time.perf_counter()
-    pruned = scorer(result.model)
+    pruned = scorer(result.model, "pruned")
     ended = time.perf_counter()
     return result.described(
         metric=dense.metric,
         dense_metric=dense.value,
         pruned_metric=pruned.value,
+        evaluated=pruned.samples,
+        evaluated_of=pruned.of,
         neighbours=pruned.neighbours,
         peak_rss_mb=peak_rss_mb(),
         seconds={
@@ -316,7 +318,9 @@ def _scorer(data: Data | None, loss: LossLike, progress: Progress) -> Scorer | N
     """Return what measures as `chita.evaluate` does by the loss, None without data."""
     if data is None:
         return None
-    return lambda network: evaluate(network, data, loss=loss, progress=progress)
+    return lambda network, name: evaluate(
+        network, data, loss=loss, progress=Placed(progress, after=f" {name}".rstrip())
+    )
 
 
 def _checkpoint(checkpoint: Checkpoint | str | Path | None) -> Checkpoint | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -14,7 +15,7 @@ from chita import nested
 from chita.collect.gradients import Collected, collect_gradients
 from chita.collect.sample_parts import check_order
 from chita.data.batches import Data, Indexed, check_enough
-from chita.data.examples import Examples, as_examples
+from chita.data.examples import Examples, as_examples, size_of
 from chita.data.sampler import Sampler, make_sampler
 from chita.errors import InputError, NumericalError
 from chita.layout import Layout
@@ -27,7 +28,8 @@ from chita.progress import Progress
 from chita.pruning.config import GRADIENTS, VALIDATION, Fisher, RunOptions
 from chita.pruning.schedule import NORM_SAMPLES
 from chita.records import BatchNormRecord, finite
-from chita.training.batch_norm import batch_norms, batch_statistics, equal_batches, recalibrate
+from chita.training.batch_norm import batch_norms, batch_statistics, recalibrate
+from chita.training.together import Together
 
 _STORAGE = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LABELLED_AT_ONCE = 100  # samples
@@ -218,13 +220,20 @@ class Calibration:
         sampling, given = self._sampling, given.to(self._device)
         if sampling.fisher.labels == "data":
             return given
-        generator = torch.Generator().manual_seed((sampling.seed + stage) % 2**63)
-        loss, parts = sampling.loss_for(given.parts[0]), []
+        seed = (sampling.seed + stage) % 2**63
+        loss, generator = sampling.loss_for(given.parts[0]), torch.Generator().manual_seed(seed)
+
+        def labelled(part: Any, drawing: torch.Generator) -> Any:
+            with failures_named(self._network, part):
+                return loss.relabelled(self._network, part, drawing)
+
+        # The sample that shows what one takes is labelled by a generator of its own.
+        tried = lambda part: labelled(part, torch.Generator())  # noqa: E731
+        together = Together(self._network, tried, most=_LABELLED_AT_ONCE)
+        draw = partial(labelled, drawing=generator)
         with state_kept(self._network):
-            for part in given.batches(_LABELLED_AT_ONCE):
-                with failures_named(self._network, part):
-                    parts.append(loss.relabelled(self._network, part, generator))
-        return Examples(*parts)
+            whole = given.batches(_LABELLED_AT_ONCE)
+            return Examples(*(made for part in whole for _, made in together.each(part, draw)))
 
 
 @final
@@ -251,6 +260,8 @@ class ValidationLoss:
     ) -> None:
         self._network, self._layout, self._samples = network, layout, samples
         self._loss, self._renewable = loss, renewable
+        least = 2 if renewable else 1
+        self._together = Together(network, self._mean, most=_MEASURED_AT_ONCE, least=least)
 
     @property
     def name(self) -> str:
@@ -275,22 +286,25 @@ class ValidationLoss:
 
     def check(self) -> None:
         """Raise `InputError`, which names the module, where the network or the loss fails."""
-        sample = nested.map_tensors(torch.clone, next(self._samples.batches(1)))
+        sample = next(self._samples.batches(1))
         with (
             state_kept(self._network),
             torch.no_grad(),
             failures_named(self._network, sample),
         ):
-            self._loss.mean(self._network, sample)
+            self._mean(sample)
 
     def present(self) -> float:
         """Return the loss of the network as it is, its batch norms with their own statistics."""
-        total = 0.0
         with state_kept(self._network), torch.no_grad():
-            for batch in equal_batches(self._samples, _MEASURED_AT_ONCE):
-                loss = float(self._loss.mean(self._network, nested.map_tensors(torch.clone, batch)))
-                total += loss * (nested.count(batch) or 1)
-        return total / len(self._samples)
+            return self._together.whole(self._over_all)
+
+    def _over_all(self) -> float:
+        batches = self._together.equal(self._samples)
+        return sum(self._mean(batch) * size_of(batch) for batch in batches) / len(self._samples)
+
+    def _mean(self, batch: Any) -> float:
+        return float(self._loss.mean(self._network, nested.map_tensors(torch.clone, batch)))
 
 
 def lower(loss: float, other: float) -> float:

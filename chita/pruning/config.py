@@ -62,7 +62,7 @@ class Fisher(Options):
 
     samples: int | None = option(
         None,
-        "Gradients n to collect in every stage.",
+        "Gradients n to collect, in every stage where there are several.",
         at_least=1,
         unset=f"{GRADIENTS}, or what the data give",
     )
@@ -195,8 +195,7 @@ class RunOptions(Options):
         None,
         "Samples that make no gradient, by whose loss auto chooses.",
         at_least=0,
-        unset=f"half as many as a stage's gradients take, at most {VALIDATION} and a fifth of the "
-        "data",
+        unset=f"half as many as the gradients take, at most {VALIDATION} and a fifth of the data",
     )
     seed: int = option(0, "Seed of the draw of samples and labels.", at_least=0)
 

@@ -18,7 +18,7 @@ from chita.constraints import Budget, ByOutliers, Constraint, Divisible, Searche
 from chita.errors import InputError
 from chita.layout import Axes, Layout
 from chita.machine import EFFICIENCY, LOADED_LATER, resident_memory, speed
-from chita.models.blocks import NetworkBlock, network_blocks
+from chita.models.blocks import NetworkBlock, holders, network_blocks
 from chita.progress import Progress, Silent, track
 from chita.solvers import Solver
 
@@ -32,14 +32,14 @@ OUTLYING = 5.0
 @final
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A weight as a layer's matrix: `name`, the `module` that owns it, its canonical layout.
+    """A weight as a layer's matrix: `name`, the `modules` that multiply by it, its own layout.
 
-    In `canonical`, one tensor, outputs come first: (outputs, inputs of a group, *kernel). `turned`
-    marks a matrix that is stored with its inputs first.
+    Several layers may hold one weight. In `canonical`, one tensor, outputs come first: (outputs,
+    inputs of a group, *kernel). `turned` marks a matrix that is stored with its inputs first.
     """
 
     name: str
-    module: nn.Module
+    modules: tuple[nn.Module, ...]
     canonical: Layout
     turned: bool
 
@@ -72,6 +72,8 @@ def layers_of(model: nn.Module, layout: Layout) -> list[Layer]:
     for name, shape, axes in zip(layout.names, layout.shapes, layout.axes, strict=True):
         owner, _, attribute = name.rpartition(".")
         module = model.get_submodule(owner)
+        modules = map(model.get_submodule, holders(model, name))
+        seeing = tuple(module for module in modules if sees(module, attribute))
         if not sees(module, attribute):
             unfit.append(f"{name} ({type(module).__name__})")
             continue
@@ -82,7 +84,7 @@ def layers_of(model: nn.Module, layout: Layout) -> list[Layer]:
             axes=(Axes(groups=axes.groups),),
             width=layout.width,
         )
-        found.append(Layer(name=name, module=module, canonical=canonical, turned=turned))
+        found.append(Layer(name=name, modules=seeing, canonical=canonical, turned=turned))
     if unfit:
         names = ", ".join(name.split(" ")[0] for name in unfit)
         raise InputError(
@@ -164,7 +166,7 @@ def outlier_shares(
         batches: of calibration data; all are run once, through the whole dense network.
         progress: receives every batch.
     """
-    seen = InputGrams({name: layer.module for name, layer in layers.items()}, diagonal=True)
+    seen = InputGrams({name: layer.modules for name, layer in layers.items()}, diagonal=True)
     with (
         seen.watching(),
         torch.no_grad(),
@@ -178,7 +180,7 @@ def outlier_shares(
         scores = []
         for name in block.tensors:
             layer, squares = layers[name], seen.of(name)
-            weight = layer.module.get_parameter("weight").detach().flatten()
+            weight = layer.modules[0].get_parameter("weight").detach().flatten()
             shape = (layer.groups, layer.outputs, -1)
             size = layer.taken(weight).abs().double().view(shape)
             seen_none = squares.gram.new_zeros(1, 1, 1)

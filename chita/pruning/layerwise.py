@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from chita.collect.chain import Chain
-from chita.collect.inputs import InputGrams, Seen
+from chita.collect.inputs import InputGrams, Seen, sees
 from chita.collect.order import Order, find_order
 from chita.constraints import Budget, ByOutliers, Constraint
-from chita.errors import NumericalError
+from chita.errors import InputError, NumericalError
 from chita.layout import Layout
-from chita.models.blocks import NetworkBlock, network_blocks
+from chita.models.blocks import NetworkBlock, holders, network_blocks
 from chita.models.prunable import read_weights, write_weights
+from chita.naming import listed
 from chita.problem import InputGram, LocalQuadratic
 from chita.progress import RUN_SECONDS_LEFT, Progress, track
 from chita.pruning.config import AUTO, Ridge
@@ -32,6 +33,7 @@ RIDGE = "0.01x"
 _RAISED = 10.0  # by which λ grows where a system cannot be solved
 _LEAST = 1e-6  # of the mean diagonal, to which it is raised at first
 _TRIES = 8
+_SHOWN = 5  # layers in a message
 
 
 @final
@@ -87,6 +89,7 @@ class LayerPruner:
             budget = replace(budget, shares=self.shares)
         constraints = constraints_of(budget, layers)
         self._constraints = dict(zip(self._layers, constraints, strict=True))
+        self._outside = _held_outside(network, self._blocks)
         modules = {name: network.get_submodule(name) for name in self._blocks}
         self.timer = PhaseTimer({"order": 0.0, "collect": 0.0, "solve": 0.0})
         if order is None:
@@ -128,6 +131,22 @@ class LayerPruner:
         for block in self._blocks.values():
             for tensor in block.tensors:
                 self.solved.setdefault(tensor, SolvedRecord(inputs=0, skipped="is never called"))
+        self._check_pruned()
+
+    def _check_pruned(self) -> None:
+        """Raise `InputError` where weights were to be removed, and all layers were left dense."""
+        reasons = {name: solved.skipped for name, solved in self.solved.items()}
+        asked = any(not self._keeps_all(name) for name in reasons)
+        if asked and all(reason is not None for reason in reasons.values()):
+            said = [f"{name} {reason}" for name, reason in reasons.items()]
+            raise InputError(
+                f"No layer can be pruned layer by layer: {listed(said, _SHOWN, '; ')}. Give more "
+                "samples, or a solver that prunes by gradients, such as chita."
+            )
+
+    def _keeps_all(self, name: str) -> bool:
+        mask = self.masks[name].flatten()
+        return self._constraints[name]().allows(mask)
 
     def _is_done(self, block: NetworkBlock) -> bool:
         return self.solved.keys() >= set(block.tensors)
@@ -139,7 +158,7 @@ class LayerPruner:
         return len({tuple(self.masks[name].shape for name in names) for names in blocks}) == 1
 
     def _prune(self, block: NetworkBlock, task: str) -> None:
-        grams = InputGrams({name: self._layers[name].module for name in block.tensors})
+        grams = InputGrams({name: self._layers[name].modules for name in block.tensors})
         with (
             self.timer.phase("collect"),
             grams.watching(),
@@ -161,7 +180,7 @@ class LayerPruner:
 
     def _solve(self, layer: Layer, seen: Seen, most: int) -> SolvedRecord:
         """Prune one layer, and return its record."""
-        reason = _left_dense(seen, most)
+        reason = self._outside.get(layer.name) or _left_dense(seen, most)
         if reason is not None:
             return SolvedRecord(inputs=seen.count, skipped=reason)
         own = Layout(
@@ -205,6 +224,21 @@ class LayerPruner:
                     raise
                 ridge = max(_RAISED * ridge, _LEAST * mean)
         raise AssertionError
+
+
+def _held_outside(network: nn.Module, blocks: Mapping[str, NetworkBlock]) -> dict[str, str]:
+    """Return the weights that layers outside their block hold, too, each with the reason.
+
+    Their inputs there are not those that the block shows.
+    """
+    found = {}
+    for block in blocks.values():
+        for tensor in block.tensors:
+            for name in holders(network, tensor):
+                around = block.name in ("", name) or name.startswith(f"{block.name}.")
+                if not around and sees(network.get_submodule(name), "weight"):
+                    found[tensor] = f"is also the weight of {name}, which runs elsewhere"
+    return found
 
 
 def _left_dense(seen: Seen, most: int) -> str | None:

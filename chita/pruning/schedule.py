@@ -61,8 +61,8 @@ class Stages(Options, kw_only=False):
     )
     bn_recalibrate: bool = option(
         True,
-        f"Estimate the statistics of batch norms after every stage, from {NORM_SAMPLES} samples, "
-        "and keep them unless that raises the validation loss.",
+        f"Estimate the statistics of batch norms again when weights changed (after every stage), "
+        f"from {NORM_SAMPLES} samples, and keep them unless that raises the validation loss.",
     )
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from chita.errors import InputError
-from chita.metrics import number
+from chita.metrics import measured_on, number
 
 RunLine = Mapping[str, Any]
 """One run: `run`, name to value of what was varied, and the fields of `chita prune --json`."""
@@ -33,6 +33,11 @@ def flops_share(line: RunLine) -> float | None:
     if line.get("flops") is None or not line.get("dense_flops"):
         return None
     return float(line["flops"] / line["dense_flops"])
+
+
+def part_of(line: RunLine) -> str:
+    """Return on which part of the samples a run was measured, nothing where on all."""
+    return measured_on(line.get("metric") or "", line.get("evaluated"), line.get("evaluated_of"))
 
 
 def dense_level(lines: Iterable[RunLine]) -> tuple[float, str] | None:
@@ -65,12 +70,13 @@ class Cell:
 class Table:
     """Runs in rows and columns.
 
-    Fields: `metric`; `against`, what the columns are: budgets, or shares of FLOPs that are left, to
-    two decimals; `columns`; `rows`, what else was varied; `cells`, by row and column, where there
-    are runs.
+    Fields: `metric`; `on`, on which part of the samples it was measured, in words; `against`, what
+    the columns are: budgets, or shares of FLOPs that are left, to two decimals; `columns`; `rows`,
+    what else was varied; `cells`, by row and column, where there are runs.
     """
 
     metric: str
+    on: str
     against: str
     columns: tuple[str, ...]
     rows: tuple[str, ...]
@@ -111,8 +117,10 @@ def make_table(lines: Sequence[RunLine], against: str = "budget") -> Table:
             row, column = f"{row}, {' and '.join(budgets_of(line))}", f"flops {share:.2f}"
         groups.setdefault((row, column), []).append(line)
     columns = dict.fromkeys(column for _, column in groups)
+    first = next((line for found in groups.values() for line in found), {"metric": ""})
     return Table(
-        metric=next((line["metric"] for found in groups.values() for line in found), ""),
+        metric=first["metric"],
+        on=part_of(first),
         against=against,
         columns=tuple(sorted(columns, key=order_of)),
         rows=tuple(dict.fromkeys(row for row, _ in groups)),
@@ -139,7 +147,7 @@ def _texts(table: Table, cell: Cell) -> dict[str, str | None]:
     """Return the texts of a cell by the titles of their tables, None where they are not known."""
     near, memory = cell.neighbours, cell.memory
     return {
-        f"{table.metric}, mean ± standard deviation over seeds:": table.text(cell),
+        f"{table.metric}{table.on}, mean ± standard deviation over seeds:": table.text(cell),
         _NEIGHBOURS: None if near is None else f"{near:.1f}",
         "Seconds of a run, loading and evaluation left out, mean:": f"{cell.seconds:.1f}",
         _MEMORY: None if memory is None else f"{memory:.0f}",

@@ -6,7 +6,8 @@ from chita.metrics import is_accuracy
 from chita.records import RunRecord
 
 _SAME = {
-    *("metric", "dense_metric", "pruned_metric", "neighbours", "sparsity", "nnz", "prunable"),
+    *("metric", "dense_metric", "pruned_metric", "evaluated", "evaluated_of", "neighbours"),
+    *("sparsity", "nnz", "prunable"),
     *("flops", "dense_flops", "objective", "lower_bound", "ridge", "first_order", "step_size"),
     *("solver", "seconds", "peak_rss_mb", "seed", "repeat", "versions"),
 }

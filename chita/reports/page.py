@@ -105,8 +105,8 @@ def page_of(report: Report) -> str:
 
 def _subject(runs: Sequence[Reported]) -> str:
     """Return the network, the data, the measure and the number of runs in words."""
-    metric, model, weights, data, loss, *form, prunable = runs[0].subject
-    measured = metric and f"measured by {metric}"
+    metric, model, weights, data, loss, *form, part, prunable = runs[0].subject
+    measured = metric and f"measured by {metric}{part}"
     named = (model, weights and f"weights {weights}", data and f"on {data}", loss, *form)
     return ", ".join(filter(None, (*named, f"{int(prunable):,} prunable weights", measured)))
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from chita.errors import InputError, OutputError, failures_as
 from chita.files import check_file, replacing, writing
+from chita.imports import optional
 from chita.reports.chart import Axis, Chart
 from chita.reports.shade import DARK, Shades
 
@@ -193,8 +194,7 @@ def _short(name: str) -> str:
 
 def check_matplotlib() -> None:
     """Raise `InputError` where no plot can be made."""
-    with failures_as(InputError, "A plot needs matplotlib", "Install it: pip install matplotlib."):
-        import matplotlib.figure  # noqa: F401, PLC0415 (optional)
+    optional("matplotlib", extra="report", what="A plot")
 
 
 def check_picture(path: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chita.errors import InputError
 from chita.records import RunRecord
-from chita.reports.accuracy import COLUMNS, row_of
+from chita.reports.accuracy import COLUMNS, part_of, row_of
 from chita.reports.flat_record import flat_record
 from chita.sensitivity_record import SensitivityRecord
 
@@ -50,7 +50,7 @@ class Reported:
         known = [given.get(name) for name in _SUBJECT]
         known[0] = known[0] or (self.record and self.record.model)
         words = ("" if value is None else str(value) for value in known)
-        return (self.metric or "", *words, str(self.line["prunable"]))
+        return (self.metric or "", *words, part_of(self.line), str(self.line["prunable"]))
 
     @property
     def metric(self) -> str | None:
@@ -99,6 +99,8 @@ class _Line(BaseModel):
     metric: str | None = None
     dense_metric: float | None = None
     pruned_metric: float | None = None
+    evaluated: int | None = None
+    evaluated_of: int | None = None
     peak_rss_mb: float | None = None
     flops: float | None = None
     dense_flops: float | None = None

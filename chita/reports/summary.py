@@ -8,7 +8,7 @@ from typing import final
 
 from chita.metrics import is_accuracy, more_is_better, number
 from chita.records import RunRecord
-from chita.reports.accuracy import Cell, Table, flops_share, make_table
+from chita.reports.accuracy import Cell, Table, flops_share, make_table, part_of
 from chita.reports.facts import counted, facts_of
 from chita.reports.runs import Reported
 
@@ -75,7 +75,7 @@ def _lost(run: Reported) -> Iterator[str]:
     worse = dense - pruned if more_is_better(metric) else pruned - dense
     change = number(metric, abs(worse)) + (" points" if is_accuracy(metric) else "")
     moved = f"{change} {'worse' if worse > 0 else 'better'}" if before != after else "as before"
-    yield f"{metric}: {before} before, {after} after, {moved}."
+    yield f"{metric}{part_of(line)}: {before} before, {after} after, {moved}."
     if line.get("neighbours") is not None:
         yield f"The nearest neighbour is the same for {line['neighbours']:.1f} % of the samples."
     record = run.record
@@ -90,9 +90,11 @@ def _surprise(record: RunRecord) -> Iterator[str]:
         return
     true = last.validation_loss - last.loss_before
     where = " in the last stage" if len(record.stages) > 1 else ""
+    predicted, found = (("rise" if x > 0 else "fall", abs(x)) for x in (last.predicted, true))
+    fell = {"rise": "rose", "fall": "fell"}[found[0]]
     yield (
-        f"By its gradients the loss was to change by {last.predicted:+.3g}{where}; on validation "
-        f"samples it changed by {true:+.3g}."
+        f"The gradients predicted that the loss would {predicted[0]} by {predicted[1]:.3g}{where}; "
+        f"on validation samples it {fell} by {found[1]:.3g}."
     )
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from chita.metrics import number
+from chita.metrics import measured_on, number
 from chita.progress.lines import say
 from chita.records import RunRecord, TensorRecord
 from chita.reports import accuracy
@@ -91,7 +91,10 @@ def _measures(record: RunRecord) -> list[str]:
     if record.metric and record.dense_metric is not None and record.pruned_metric is not None:
         dense = number(record.metric, record.dense_metric)
         pruned = number(record.metric, record.pruned_metric)
-        lines.append(f"{record.metric}: {dense} dense, {pruned} pruned")
+        on = measured_on(record.metric, record.evaluated, record.evaluated_of)
+        lines.append(f"{record.metric}: {dense} dense, {pruned} pruned{on}")
+    elif record.settings.get("evaluate") == 0:
+        lines.append("nothing was measured, as --evaluate 0 asks")
     if record.neighbours is not None:
         lines.append(f"the same nearest neighbour: {record.neighbours:.2f} % of samples")
     if record.flops is not None and record.dense_flops:
@@ -137,13 +140,20 @@ def show_plan(
         f"predicted peak memory {plan['peak_bytes'] / 1e6:,.0f} MB{available}",
         f"predicted time: {_predicted(plan)}",
     ]
+    short = free is not None and plan["peak_bytes"] > free
+    if short and plan["by_layers"] and plan["samples"] and not layerwise:
+        lines.append(
+            "That is more than there is. Layer by layer it takes the memory of one block: "
+            "--solver alps, sparsegpt or wanda. Or lower --samples."
+        )
     say(console, "\n".join(lines))
 
 
 def _predicted(plan: Mapping[str, Any]) -> str:
     seen = "inputs" if plan["layerwise"] else "gradients"
     times = {seen: plan["collect_seconds"], "solve": plan["solve_seconds"]}
-    times |= {"training": plan["train_seconds"]} if plan["train_seconds"] != 0 else {}
+    for name, field in (("training", "train_seconds"), ("evaluation", "evaluate_seconds")):
+        times |= {name: plan[field]} if plan[field] != 0 else {}
     return ", ".join(
         f"{name} {'unknown without samples' if time is None else f'about {time:.1f} s'}"
         for name, time in times.items()
@@ -280,4 +290,4 @@ def print_sweep(found: accuracy.Table, console: Console) -> None:
     columns = {names.pop() if len(names) == 1 else "": LEFT}
     columns |= {column.split()[-1]: RIGHT for column in found.columns}
     rows = found.texts({place: found.text(cell) for place, cell in found.cells.items()})
-    print_table(console, columns, rows, title=found.metric)
+    print_table(console, columns, rows, title=f"{found.metric}{found.on}")

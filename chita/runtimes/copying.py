@@ -56,12 +56,3 @@ def tensors_of(network: nn.Module) -> dict[str, Tensor]:
             "hold them. Remove that extra state."
         )
     return {name: tensor.detach() for name, tensor in state.items()}
-
-
-def once(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors without those that are another one under a second name."""
-    seen: dict[tuple[object, ...], str] = {}
-    for name, tensor in tensors.items():
-        place = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
-        seen.setdefault(place if tensor.numel() else (name,), name)
-    return {name: tensors[name] for name in seen.values()}

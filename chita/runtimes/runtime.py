@@ -13,6 +13,7 @@ from typing import ClassVar, final
 from torch import Tensor, nn
 
 from chita.errors import InputError
+from chita.imports import install
 from chita.runtimes.compare import TOLERANCE
 from chita.runtimes.exporter import write_onnx
 from chita.runtimes.inputs import Inputs
@@ -59,7 +60,7 @@ class Runtime(ABC):
         if absent:
             raise InputError(
                 f"{self.name} needs {', '.join(absent)}, which cannot be imported here. Install "
-                f"the extra: pip install 'chita[{self.extra}]'."
+                f"it: {install(self.extra, absent)}."
             )
 
     @abstractmethod

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from chita.errors import InputError
-from chita.runtimes.copying import once, tensors_of
+from chita.models.stored import once, write_stored
+from chita.runtimes.copying import tensors_of
 from chita.runtimes.measured import Size
 from chita.sparse_file.writing import write_sparse
 
@@ -19,7 +19,7 @@ _LEVEL = 9  # of zstd, from 1 to 22
 
 
 _WRITERS: dict[str, tuple[str, Callable[[dict[str, Tensor], Path], object]]] = {
-    "safetensors": (".safetensors", save_file),
+    "safetensors": (".safetensors", write_stored),
     "sparse file": (".chita", write_sparse),
     "sparse file, float16": (".chita", partial(write_sparse, values="float16")),
 }
@@ -54,7 +54,7 @@ def size_of(name: str, dense: Sequence[Path], pruned: Sequence[Path]) -> Size:
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
-    return {name: t.clone().contiguous() for name, t in once(tensors_of(network)).items()}
+    return {name: t.contiguous() for name, t in once(tensors_of(network)).items()}
 
 
 def _compressed(files: Sequence[Path]) -> int | None:

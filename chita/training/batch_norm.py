@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from chita import nested
-from chita.data.examples import Examples, cut
+from chita.data.examples import Examples, size_of
 from chita.errors import NumericalError
 from chita.losses import Loss
 from chita.models.forward import failures_named
 from chita.models.mode import attributes_set, evaluation_mode, state_kept
 from chita.progress import Progress, Silent, track
+from chita.training.together import Together
 
 _BATCH = 250
 
@@ -41,8 +41,8 @@ def recalibrate(
     """Estimate the running statistics from samples, in place; all else is in eval mode.
 
     Means and variances (unbiased, within a batch) are averaged over batches of one size, about
-    250 samples. `progress` gets every batch. Return what puts the statistics of before back;
-    on an error they are not touched.
+    250 samples, or as many as memory allows (`Together`). `progress` gets every batch. Return what
+    puts the statistics of before back; on an error they are not touched.
 
     Raises `NumericalError`, which names the batch norm, where they are not finite.
     """
@@ -50,8 +50,6 @@ def recalibrate(
     buffers = [buffer for norm in norms for buffer in norm.buffers()]
     # Without a momentum, statistics of batches are averaged with equal weights.
     with state_kept(model), attributes_set(norms, "momentum", None):
-        for norm in norms:
-            norm.reset_running_stats()
         _run(model, samples, loss, progress or Silent())
         _check_finite(model, norms)
         fresh = [buffer.clone() for buffer in buffers]
@@ -61,18 +59,26 @@ def recalibrate(
 
 
 def _run(model: nn.Module, samples: Examples, loss: Loss, progress: Progress) -> None:
-    """Show the network all samples, its batch norms in training mode."""
-    with (
-        evaluation_mode(model),
-        attributes_set(batch_norms(model), "training", True),
-        torch.no_grad(),
-        track(progress, "batch norms", len(samples), "samples") as shown,
-    ):
-        for batch in equal_batches(samples, _BATCH):
-            copied = nested.map_tensors(torch.clone, batch)
-            with failures_named(model, batch):
-                loss.run(model, copied)  # targets, if any, do not matter
-            shown.advance(nested.count(batch) or 1)
+    """Show the network all samples, its batch norms in training mode, with no statistics before."""
+    norms = batch_norms(model)
+
+    def shown_to(batch: Any) -> None:
+        copied = nested.map_tensors(torch.clone, batch)
+        with failures_named(model, batch):
+            loss.run(model, copied)  # targets, if any, do not matter
+
+    together = Together(model, shown_to, most=_BATCH, least=2)
+
+    def estimated() -> None:
+        for norm in norms:
+            norm.reset_running_stats()
+        with track(progress, "batch norms", len(samples), "samples") as shown:
+            for batch in together.equal(samples):
+                shown_to(batch)
+                shown.advance(size_of(batch))
+
+    with evaluation_mode(model), attributes_set(norms, "training", True), torch.no_grad():
+        together.whole(estimated)
 
 
 def _write(buffers: list[Tensor], values: list[Tensor]) -> None:
@@ -96,10 +102,3 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     norms = attributes_set(batch_norms(model), "training", True)
     with state_kept(model), evaluation_mode(model), norms:
         yield
-
-
-def equal_batches(samples: Examples, size: int) -> Iterator[Any]:
-    """Iterate over batches of about `size` samples, of one size within every part."""
-    for part in samples.parts:
-        count = nested.count(part) or 1
-        yield from cut(part, math.ceil(count / math.ceil(count / size)))

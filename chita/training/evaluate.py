@@ -10,17 +10,18 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from chita.data.batches import Data
-from chita.data.examples import Examples, as_examples
+from chita.data.batches import Data, batches_of
+from chita.data.examples import Examples, as_examples, size_of
 from chita.errors import InputError
 from chita.losses import LossLike, Measure, check_loss, make_loss
-from chita.metrics import number
+from chita.metrics import measured_on, number
 from chita.models.wrappers import unwrapped
 from chita.progress.display import ProgressLike, progress_of
 from chita.training.passes import run_over
 
 _BATCH = 500  # samples that run together
 _TOKENS = 2048  # the same of text, whose outputs may be as many as words for each token
+_SEQUENCES, _SAMPLES = 64, 2000  # on which a command measures a network
 _LARGEST = 700.0  # of a mean whose exponential is a number
 
 
@@ -29,6 +30,7 @@ _LARGEST = 700.0  # of a mean whose exponential is a number
 class Score:
     """A measured `value` of a `metric`, which is named with its unit, over `count` units.
 
+    `samples` were run, `of` all that there are; None where that is not known.
     `neighbours`, of embeddings only: the share of samples, in per cent, whose nearest other sample
     is the same for both networks (`chita.training.fidelity`).
 
@@ -40,9 +42,12 @@ class Score:
     value: float
     count: int
     neighbours: float | None = None
+    samples: int | None = None
+    of: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.metric}: {number(self.metric, self.value)}"
+        part = measured_on(self.metric, self.samples, self.of)
+        return f"{self.metric}: {number(self.metric, self.value)}{part}"
 
 
 def evaluate(
@@ -70,10 +75,11 @@ def evaluate(
     shown = progress_of(progress)
     model, data = unwrapped(model), as_examples(data) or data
 
-    def measured(batch: Any) -> Measure:
-        return make_loss(loss, batch).measure(model, batch)
+    def measured(batch: Any) -> tuple[Measure, int]:
+        return make_loss(loss, batch).measure(model, batch), size_of(batch)
 
-    measures = run_over(model, data, _together(data), measured, task="evaluate", progress=shown)
+    found = run_over(model, data, _together(data), measured, task="evaluate", progress=shown)
+    measures, sizes = zip(*found, strict=True)
     count = sum(measure.count for measure in measures)
     if not count:
         raise InputError("The evaluation data hold no labelled sample; give targets.")
@@ -81,13 +87,30 @@ def evaluate(
     if all(measure.log for measure in measures):
         value = math.exp(min(value, _LARGEST))
     names = {measure.name for measure in measures}
-    return Score(metric=" / ".join(sorted(names)), value=value, count=count)
+    samples = sum(sizes)
+    metric = " / ".join(sorted(names))
+    return Score(metric=metric, value=value, count=count, samples=samples, of=samples)
+
+
+def usual_count(data: Data) -> int:
+    """Return on how many samples a command measures a network where it is not told.
+
+    That is 64 sequences of text, of which each token is predicted, and 2,000 of other samples.
+    """
+    with torch.random.fork_rng(devices=[]):  # from which a loader takes seeds
+        batch = next(batches_of(data, 1))
+    labels = batch.get("labels") if isinstance(batch, Mapping) else None
+    text = isinstance(labels, torch.Tensor) and labels.ndim == 2 and _tokens(batch) is not None
+    return _SEQUENCES if text else _SAMPLES
 
 
 def _together(data: Data) -> int:
-    """Return how many samples run at a time."""
-    batch = data.parts[0] if isinstance(data, Examples) else None
+    """Return how many samples run at a time at most."""
+    tokens = _tokens(data.parts[0]) if isinstance(data, Examples) else None
+    return _BATCH if tokens is None else max(1, min(_BATCH, _TOKENS // max(1, tokens)))
+
+
+def _tokens(batch: Any) -> int | None:
+    """Return how many tokens a sequence of a batch has, None of other samples."""
     ids = batch.get("input_ids") if isinstance(batch, Mapping) else None
-    if not isinstance(ids, torch.Tensor) or ids.ndim != 2:
-        return _BATCH
-    return max(1, min(_BATCH, _TOKENS // max(1, ids.shape[1])))
+    return ids.shape[1] if isinstance(ids, torch.Tensor) and ids.ndim == 2 else None

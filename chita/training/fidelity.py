@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from chita.data.batches import Data
 from chita.errors import InputError
 from chita.metrics import COSINE
-from chita.progress import Progress, Silent
+from chita.progress import Placed, Progress, Silent
 from chita.training.evaluate import Score
 from chita.training.passes import run_over
 
@@ -29,7 +29,9 @@ def fidelity(
 
     Raises `InputError` when a network gives no embeddings, or there are fewer than two samples.
     """
-    theirs, ours = (embeddings(model, data, progress) for model in (dense, pruned))
+    shown = progress or Silent()
+    theirs = embeddings(dense, data, Placed(shown, after=" dense"))
+    ours = embeddings(pruned, data, Placed(shown, after=" pruned"))
     if len(ours) < 2:
         raise InputError("One sample has no neighbour. Give at least two.")
     same = _nearest(theirs) == _nearest(ours)
@@ -38,6 +40,8 @@ def fidelity(
         value=float((theirs * ours).sum(1).mean()),
         count=len(ours),
         neighbours=100 * float(same.double().mean()),
+        samples=len(ours),
+        of=len(ours),
     )
 
 
@@ -50,7 +54,7 @@ def embeddings(model: nn.Module, data: Data, progress: Progress | None = None) -
     Raises `InputError` when the network returns none.
     """
     embedded = partial(_embedded, model)
-    found = run_over(model, data, _BATCH, embedded, task="embed", progress=progress or Silent())
+    found = run_over(model, data, _BATCH, embedded, task="evaluate", progress=progress or Silent())
     return nn.functional.normalize(torch.cat(found).cpu(), dim=1)
 
 

@@ -322,7 +322,7 @@ def test_the_folder_one_stands_in_is_not_replaced(monkeypatch):
         assert "the folder you are in" in refused(*PRUNE, "--out", out, "--force", idle=True)
 
 
-@pytest.mark.parametrize("step", ["save_file", "save_masks", "write_text"])
+@pytest.mark.parametrize("step", ["write_stored", "save_masks", "write_text"])
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_disk_that_fills_up(monkeypatch, step, existing):
     out = "run" if existing else "new/run"

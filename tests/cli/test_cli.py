@@ -23,6 +23,8 @@ from tests.program import chita as invoked
 FIELDS = [
     *("dense_accuracy", "accuracy", "metric", "dense_metric", "pruned_metric"),
     *(
+        "evaluated",
+        "evaluated_of",
         "neighbours",
         "sparsity",
         "nnz",
@@ -243,6 +245,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
 def test_the_papers_network_from_the_command_line(data_dir, tmp_path):
     weights = data_dir / "checkpoints" / "mlpnet_mnist.safetensors"
     common = ["--model", "mlpnet", "--weights", weights, "--data-dir", data_dir, "--json"]
+    common += ["--evaluate", "all"]
     done = run_chita("prune", *common, "--nnz", 3235, "--solver", "magnitude")
     printed = json.loads(done.stdout)
     assert round(printed["dense_accuracy"], 2) == 93.97
@@ -257,6 +260,7 @@ def test_the_papers_network_from_the_command_line(data_dir, tmp_path):
 @pytest.mark.slow
 def test_the_papers_pickle_from_the_command_line(data_dir, tmp_path):
     common = ["--model", "mlpnet", "--weights", "", "--data-dir", data_dir, "--json"]
+    common += ["--evaluate", "all"]
     pickle = data_dir / "checkpoints" / "mnist_25_epoch_93.97.ckpt"
     common[3] = pickle
     assert "--allow-pickle" in refused("evaluate", *common)

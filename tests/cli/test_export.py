@@ -65,7 +65,7 @@ def test_tensors_alone_need_no_network_and_no_data(run, tmp_path):
     masks, read = load_masks(run / "masks.safetensors"), chita.load(tmp_path / "net.chita")
     assert all(torch.equal(read[name] != 0, mask) for name, mask in masks.items())
     more = ("export", copy, "--out", tmp_path / "net.onnx", "--to", "onnx")
-    assert "If you trust it, add: --model gone:network" in refused(*more)
+    assert "Give --model gone:network: code" in refused(*more)
     assert "No module named 'gone'" in refused(*more, "--model", "gone:network")
 
 
@@ -85,7 +85,7 @@ def test_a_run_of_transformers(tmp_path):
         assert done.exit_code == 0, done.output
         shutil.rmtree(tmp_path / "dense")
         arguments = ("export", tmp_path / "run", "--to", "hf", "--out", tmp_path / "hf", "--json")
-        assert "add: --data text:data" in refused(*arguments)
+        assert "Give --data text:data: code" in refused(*arguments)
         done = invoked(*arguments, "--data", "text:data")
         assert done.exit_code == 0, done.output
     finally:

@@ -44,7 +44,8 @@ def without_times(text):
 
 def test_quiet_leaves_results_alone():
     plain, quiet = told(*PRUNE, "--json"), told(*PRUNE, "--json", "--quiet", "--out", "run")
-    assert "evaluate: 500 of 500 samples, " in plain.stderr
+    for network in ("dense", "pruned"):
+        assert f"evaluate {network}: 500 of 500 samples, " in plain.stderr
     assert quiet.stderr == ""
     assert without_times(quiet.stdout) == without_times(plain.stdout)
     assert "Written: " in told(*PRUNE, "--out", "other").stderr
@@ -163,7 +164,7 @@ def test_commands_with_masks_data_and_no_settings(monkeypatch):
     refit = ("--samples", 40, "--ridge", 0.1, "--first-order", 0, "--step-size", 1)
     for arguments, task in (
         (("refit", "--mask", "half.masks", *refit, "--structure", "full"), "solve"),
-        (("apply", "--mask", "half.masks"), "evaluate"),
+        (("apply", "--mask", "half.masks"), "evaluate pruned"),
         (("evaluate",), "evaluate"),
         (("demo",), "digits-mlp, magnitude"),
         (("plan", "--nnz", 900), None),

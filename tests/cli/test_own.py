@@ -226,6 +226,7 @@ def test_resnet20_on_jpegs_from_a_zip(data_dir):
     common = [
         *("--model", "resnet20", "--data", data_dir / "cifar10-q75.zip"),
         *("--weights", data_dir / "checkpoints" / "resnet20_cifar10q75.safetensors"),
+        *("--evaluate", "all"),
     ]
     assert round(printed("evaluate", *common)["accuracy"], 2) == 88.34
 

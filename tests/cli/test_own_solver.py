@@ -75,8 +75,7 @@ def test_its_options_are_listed_and_wrong_ones_refused():
     assert "Largest" in done.stderr
 
 
-def test_it_runs_in_a_sweep(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+def test_it_runs_in_a_sweep():
     Path("grid.toml").write_text(f'sparsity = 0.5\n[sweep]\nsolver = ["{NAME}", "magnitude"]\n')
     done = invoke("sweep", "grid.toml", "--out", "runs.jsonl", "--jobs", 1)
     assert done.exit_code == 0, done.output

@@ -369,5 +369,9 @@ def test_a_forward_without_gradients_is_refused():
 def test_rows_without_room_are_refused_before_any_work(monkeypatch):
     model, examples = CASES["mlp"][0]().double(), samples((4,))
     monkeypatch.setattr(store, "available_memory", lambda: 100)
-    with pytest.raises(InputError, match="6 rows of 35 weights need"):
-        rows_of(model, prunable_layout(model), examples)
+    layout, alps = prunable_layout(model), "Pruning layer by layer .* alps.* Or lower `samples`"
+    with pytest.raises(InputError, match=f"6 rows of 35 weights need .* {alps}"):
+        rows_of(model, layout, examples)
+    monkeypatch.setattr("chita.collect.inputs.sees", lambda module, name: False)
+    with pytest.raises(InputError, match=r"memory are available\. Lower `samples`"):
+        rows_of(model, layout, examples)

@@ -68,7 +68,7 @@ def test_the_gram_is_the_mean_over_all_tokens_of_all_batches(name, monkeypatch):
     monkeypatch.setattr("chita.collect.inputs._CHUNK", 7)
     module = LINEAR[name]
     batches = [torch.randn(2, 6, 5), torch.randn(9, 5), torch.randn(5)]
-    grams = InputGrams({name: module})
+    grams = InputGrams({name: [module]})
     with grams.watching(), torch.no_grad():
         module(batches[0])
         module(x=batches[1]) if name == "Conv1D" else module(input=batches[1])
@@ -85,7 +85,7 @@ def test_the_gram_is_the_mean_over_all_tokens_of_all_batches(name, monkeypatch):
 
 def test_convolutions_have_a_gram_for_each_group():
     module, shape = CONVOLUTIONS["2d, groups"]
-    grams = InputGrams({"c": module})
+    grams = InputGrams({"c": [module]})
     inputs = torch.randn(shape)
     with grams.watching(), torch.no_grad():
         module(inputs)
@@ -99,7 +99,7 @@ def test_convolutions_have_a_gram_for_each_group():
 def test_many_small_sums_do_not_drift():
     """A million inputs far from zero: sums in float32 alone would lose their last digits."""
     module = nn.Linear(2, 1)
-    grams = InputGrams({"l": module})
+    grams = InputGrams({"l": [module]})
     x = torch.rand(50_000, 2) + 10
     with grams.watching(), torch.no_grad():
         for _ in range(20):
@@ -109,7 +109,7 @@ def test_many_small_sums_do_not_drift():
 
 
 def test_what_was_not_called_saw_nothing():
-    seen = InputGrams({"l": nn.Linear(2, 1)}).of("l")
+    seen = InputGrams({"l": [nn.Linear(2, 1)]}).of("l")
     assert (seen.count, seen.gram.numel()) == (0, 0)
 
 
@@ -126,7 +126,7 @@ def test_what_sees_its_inputs():
 
 def test_one_tensor_for_several_layers_is_multiplied_once(monkeypatch):
     a, b, c = nn.Linear(4, 2), nn.Linear(4, 3), nn.Linear(4, 3)
-    grams = InputGrams({"a": a, "b": b, "c": c})
+    grams = InputGrams({"a": [a], "b": [b], "c": [c]})
     seen = []
     parts = inputs_module._parts
     monkeypatch.setattr(inputs_module, "_parts", lambda *x: seen.append(0) or parts(*x))

@@ -368,3 +368,10 @@ def test_samples_are_not_changed_by_what_is_added_to_the_batch_given():
     examples = Examples(batch)
     batch["y"] = torch.arange(5)
     assert len(examples) == 3
+
+
+def test_inputs_beside_each_other_are_told_to_go_into_a_pair():
+    x, mask, y = torch.ones(5, 2), torch.ones(5, 3), torch.zeros(5)
+    with pytest.raises(InputError, match=r"give a pair.*before the targets: \(\(a, b\), targets\)"):
+        list(batches_of((x, mask, y), 2))
+    assert len(list(batches_of(((x, mask), y), 2))) == 3

@@ -24,11 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 from tests.program import chita
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 PAGES = {str(path.relative_to(DOCS)): path for path in sorted(DOCS.rglob("*.md"))}
+RENAMED_BY_TRANSFORMERS = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing`:FutureWarning"  # which peft asks for
+)
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<note>(?:not run|needs data|slow)[^\n]*?) -->\n\n?)?"
     r"^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$",

@@ -7,7 +7,8 @@ import runpy
 
 import pytest
 
-from tests.docs.page import ROOT, in_folder
+from chita.exports.verify import verify
+from tests.docs.page import RENAMED_BY_TRANSFORMERS, ROOT, in_folder
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -71,6 +72,19 @@ def test_two_of_four(tmp_path):
     text = printed("two_of_four", tmp_path)
     assert text.count("2:4: True") == 3
     assert scores(text)["chita"] >= scores(text)["magnitude"]
+
+
+@RENAMED_BY_TRANSFORMERS
+def test_lora_under_masks(tmp_path):
+    pytest.importorskip("peft")
+    text = printed("lora_under_masks", tmp_path)
+    found = re.findall(r"^(\w[\w ]+?) +perplexity +([\d.]+), ([\d,]+) removed", text, re.MULTILINE)
+    perplexity = {name: float(value) for name, value, _ in found}
+    filled = {name: int(count.replace(",", "")) for name, _, count in found}
+    assert perplexity["with an adapter"] < perplexity["merged under masks"] < perplexity["pruned"]
+    assert perplexity["dense"] < perplexity["pruned"]
+    assert [name for name, count in filled.items() if count] == ["dense", "merged plainly"]
+    assert not verify(tmp_path / "merged", tmp_path / "pruned").faults
 
 
 def test_own_training_loop(tmp_path):

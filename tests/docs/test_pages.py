@@ -15,7 +15,16 @@ from chita.cli.app import COMMANDS
 from chita.cli.grid import read_grid
 from chita.settings import leaves
 from chita.solvers import SOLVERS
-from tests.docs.page import DOCS, PAGES, ROOT, Reader, blocks_of, in_folder, prose_of
+from tests.docs.page import (
+    DOCS,
+    PAGES,
+    RENAMED_BY_TRANSFORMERS,
+    ROOT,
+    Reader,
+    blocks_of,
+    in_folder,
+    prose_of,
+)
 from tests.text import saved, written
 
 README = (ROOT / "README.md").read_text()
@@ -23,6 +32,7 @@ LONG = {f"tasks/{name}.md" for name in ("export", "fine_tuning", "flops", "two_f
 every_page = pytest.mark.parametrize("name", PAGES)
 
 
+@RENAMED_BY_TRANSFORMERS
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in PAGES]
 )
@@ -127,6 +137,16 @@ def test_all_that_is_public_is_told():
         "chita.records.RunRecord",
         "chita.sensitivity_record.SensitivityRecord",
     ])
+
+
+def test_the_table_of_extras_is_that_of_the_package():
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", PAGES["index.md"].read_text(), re.MULTILINE)
+    assert [name for name, _ in rows] == [*told["optional-dependencies"]]
+    for name, libraries in rows[:-1]:
+        own = ",".join(told["optional-dependencies"][name])
+        expected = re.sub(r"chita\[(.*?)\]", r"\1", own).replace("[python]", "").split(",")
+        assert re.findall(r"[\w-]+", libraries.replace(" and ", " ")) == expected
 
 
 # README is run by tests/test_readme.py; here, what that leaves.

@@ -189,7 +189,7 @@ def test_a_dense_file_that_changed_a_bit_is_not_kept(tmp_path, monkeypatch):
         tensors["0.bias"][0] += 1
         save_file(tensors, path, metadata=metadata)
 
-    monkeypatch.setattr("chita.exports.dense.save_file", changed)
+    monkeypatch.setattr("chita.models.stored.save_file", changed)
     with pytest.raises(OutputError, match=r"0\.bias was not read back"):
         chita.export(perceptron(), tmp_path / "net.safetensors", "dense")
     assert not list(tmp_path.iterdir())

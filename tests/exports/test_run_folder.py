@@ -2,13 +2,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, load_model, save_file
 from torch import nn
 
 import chita
 from chita.errors import OutputError
 from chita.exports import run_folder
+from chita.exports.verify import verify
 from chita.masks.storage import load_masks
+from chita.pruning.config import Checkpoint
+from chita.pruning.state import CheckpointFile, Saved
 from chita.records import RunRecord
 
 
@@ -31,13 +34,43 @@ def test_any_loader_opens_it(tmp_path, result):
     assert sum(int(mask.sum()) for mask in masks.values()) == record.nnz
 
 
-def test_tied_weights_are_stored_under_both_names(tmp_path):
+def tied():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model[1].weight = model[0].weight
-    chita.prune(model, budget=chita.Nonzeros(3), solver="magnitude").save(tmp_path / "run")
-    state = load_file(tmp_path / "run" / "model.safetensors")
-    assert torch.equal(state["0.weight"], state["1.weight"])
-    assert int(state["0.weight"].count_nonzero()) == 3
+    return model
+
+
+def test_tied_weights_are_stored_once_and_read_under_both_names(tmp_path):
+    result = chita.prune(tied(), budget=chita.Nonzeros(3), solver="magnitude")
+    result.save(tmp_path / "run")
+    result.export(tmp_path / "dense.safetensors", "dense")
+    inputs = torch.randn(3, 4)
+    expected = result.model(inputs)
+    for path in (tmp_path / "run" / "model.safetensors", tmp_path / "dense.safetensors"):
+        assert load_file(path).keys() == {"0.weight", "0.bias", "1.bias"}
+        state = chita.load(path)
+        assert state["1.weight"] is state["0.weight"]
+        assert int(state["0.weight"].count_nonzero()) == 3
+        for network in (tied(), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))):
+            network.load_state_dict(state)
+            assert torch.equal(network(inputs), expected)
+        again = tied()
+        load_model(again, path)  # safetensors' own
+        assert torch.equal(again(inputs), expected)
+    assert not verify(tmp_path / "run").faults
+
+
+def test_an_unfinished_run_keeps_tied_weights_once(tmp_path):
+    network, checkpoint = tied(), Checkpoint(tmp_path / "a.unfinished")
+    file = CheckpointFile(checkpoint, settings={}, network=network)
+    file.save(lambda: Saved(mask=torch.ones(16, dtype=torch.bool), done=[], others={}))
+    names = load_file(checkpoint.path).keys()
+    assert {n for n in names if n.endswith("weight")} == {"state.0.weight"}
+
+
+def test_metadata_of_others_name_no_tensors(tmp_path):
+    save_file({"w": torch.ones(2)}, tmp_path / "a.safetensors", {"author": "x", "w": "w"})
+    assert chita.load(tmp_path / "a.safetensors").keys() == {"w"}
 
 
 def test_an_existing_run_is_replaced_only_by_force(tmp_path, result):
@@ -77,7 +110,7 @@ def test_a_parent_that_is_a_file(tmp_path, result):
         result.save(tmp_path / "file" / "run")
 
 
-@pytest.mark.parametrize("step", ["save_file", "save_masks", "flush", "put"])
+@pytest.mark.parametrize("step", ["write_stored", "save_masks", "flush", "put"])
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_failure_leaves_things_as_they_were(tmp_path, result, monkeypatch, step, existing):
     if existing:

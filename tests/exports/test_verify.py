@@ -1,6 +1,7 @@
 """`verify` finds what others did to a pruned network."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import chita
-from chita.errors import CheckpointError, InputError
+from chita.errors import CheckpointError, ChitaError, InputError
+from chita.exports.table import KINDS
 from chita.exports.verify import verify
 from chita.masks.storage import load_masks, save_masks
 from tests.program import chita as invoke
@@ -92,6 +94,52 @@ def test_a_checkpoint_trained_further_is_checked_by_the_masks_of_its_run(tmp_pat
     state["module.2.weight"] += 1
     torch.save(state, tmp_path / "refilled.pt")
     assert verify(tmp_path / "refilled.pt", run / "masks.safetensors").faults
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("net.onnx", "is an ONNX graph"),
+        ("net.mnn", "is a graph of MNN"),
+        ("net.xml", "is a graph of OpenVINO"),
+        ("net.bin", "is the weights of a graph of OpenVINO"),
+        ("net.gguf", "is a GGUF file"),
+        ("net.pt", "is a TorchScript archive"),
+    ],
+)
+def test_files_of_other_programs_are_told_for_what_they_are(tmp_path, name, told):
+    network, path = chita.load_model("digits-mlp"), tmp_path / name
+    result = chita.prune(network, sparsity=0.8, solver="magnitude")
+    result.save(tmp_path / "run")
+    if path.suffix == ".gguf":
+        path.write_bytes(b"GGUF" + bytes(64))
+    elif path.suffix == ".pt":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
+    else:
+        kind = {".onnx": "onnx", ".mnn": "mnn"}.get(path.suffix, "openvino")
+        result.export(path.with_suffix(KINDS[kind].suffix), kind, inputs=torch.randn(2, 64))
+    assert path.is_file()
+    read = (
+        lambda: verify(path, tmp_path / "run"),
+        lambda: verify(path),
+        lambda: chita.load(path),
+        lambda: chita.load_model("digits-mlp", path),
+        lambda: chita.load_model(str(path)),
+        lambda: chita.apply_masks(network, path),
+    )
+    for attempt in read:
+        with pytest.raises(ChitaError, match=told) as refused:
+            attempt()
+        assert str(path) in str(refused.value)
+        assert "Give the run folder" in str(refused.value)
+
+
+def test_a_checkpoint_in_a_file_of_another_name_is_read(tmp_path):
+    torch.save({"w": torch.ones(2)}, tmp_path / "net.bin")
+    (tmp_path / "net.xml").write_text("")
+    assert chita.load(tmp_path / "net.bin").keys() == {"w"}
 
 
 def test_bad_input_is_refused(tmp_path):

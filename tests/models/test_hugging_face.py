@@ -6,10 +6,12 @@ import re
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import chita
 from chita.data.text import sentences, text_data
 from chita.errors import InputError
+from chita.exports.verify import verify
 from chita.masks.storage import load_masks
 from chita.models.hugging_face import hugging_face_model, tokenizer_of
 from chita.training.fidelity import embeddings, fidelity
@@ -59,6 +61,27 @@ def test_from_path_and_text_to_a_folder_that_loads_anywhere(tmp_path, kind):
         assert record["pruned_metric"] > 1
 
 
+@pytest.mark.parametrize("by", ["transformers", "hand"])
+def test_a_tied_head_takes_no_more_room_than_from_pretrained_needs(tmp_path, by):
+    folder = saved("decoder", tmp_path / "model")
+    network = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    if by == "hand":  # which no configuration tells: both names are needed
+        network = type(network)(
+            transformers.GPT2Config.from_pretrained(folder, tie_word_embeddings=False)
+        )
+        network.lm_head.weight = network.transformer.wte.weight
+    result = chita.prune(network.eval(), sparsity=0.5, solver="magnitude")
+    result.save(tmp_path / "run")
+    read = load_file(tmp_path / "run" / "model.safetensors")
+    dense = load_file(folder / "model.safetensors")
+    assert read.keys() - dense.keys() == ({"lm_head.weight"} if by == "hand" else set())
+    assert not verify(tmp_path / "run").faults
+    again = type(network).from_pretrained(tmp_path / "run").eval()
+    ids = torch.arange(12).reshape(2, 6)
+    with torch.no_grad():
+        assert torch.equal(again(ids).logits, result.model(ids).logits)
+
+
 def test_perplexity_is_that_of_all_tokens_told(tmp_path):
     spec = hugging_face_model(str(saved("decoder", tmp_path / "model")))
     model = spec.trained()
@@ -102,6 +125,12 @@ def test_fidelity_is_one_to_itself_and_falls(tmp_path):
     ("arguments", "words"),
     [
         (["--model", "hf:nowhere", "--data", "text"], "hf:nowhere cannot be read"),
+        (
+            ["--model", "hf:./modle", "--data", "text"],
+            "there is no such folder. Did you mean model?",
+        ),
+        (["--model", "model", "--data", "text"], "Give hf:model."),
+        (["--model", "text", "--data", "text"], "Give that, and the path as --weights"),
         (["--model", "hf:model", "--data", "text", "--length", "4"], "length"),
         (["--model", "hf:model", "--data", "few.txt"], "fewer than one sequence of 32"),
         (["--model", "digits-mlp", "--data", "text"], "comes with no tokenizer"),
@@ -117,6 +146,28 @@ def test_what_cannot_be_used_is_one_message(tmp_path, monkeypatch, arguments, wo
     done = invoke("prune", *arguments, "--sparsity", "0.5", "--solver", "alps")
     assert done.exit_code == 2, done.output
     assert words in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("name", ["nowhere", "some/where", "./nowhere", "/a/b", "~/c", "a/b/c"])
+def test_no_hub_is_asked_for_a_path_or_without_a_connection(monkeypatch, name):
+    def refuse(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("chita.models.hugging_face.getproxies", dict)
+    monkeypatch.setattr("socket.create_connection", refuse)
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", pytest.fail)
+    with pytest.raises(InputError, match=f"hf:{name} cannot be read: "):
+        hugging_face_model(name)
+
+
+def test_what_is_kept_from_the_hub_is_found_without_a_connection(tmp_path, monkeypatch):
+    kept = tmp_path / "models--some--where"
+    saved("decoder", kept / "snapshots" / "abc")
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert hugging_face_model("some/where").text.name == str(kept / "snapshots" / "abc")
 
 
 def test_data_sets_calibrate_by_name_and_as_a_loader(tmp_path):

@@ -149,7 +149,7 @@ def test_every_network_of_the_table_can_be_built():
 @pytest.mark.parametrize("library", sorted(LIBRARIES.keys() - {"hf"}))
 def test_a_library_that_is_absent(library, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(InputError, match=rf"{library}:resnet18 needs {library}.*chita\[vision\]"):
+    with pytest.raises(InputError, match=rf"{library}:resnet18 needs {library}.*torchvision timm"):
         load_model(f"{library}:resnet18")
 
 

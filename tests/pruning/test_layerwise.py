@@ -48,7 +48,7 @@ def one_after_another(model, layout, batch, sparsity, solver, ridge=0.01):
     for handle in handles:
         handle.remove()
     for name in dict.fromkeys(order):
-        modules = {tensor: layers[tensor].module for tensor in blocks[name].tensors}
+        modules = {tensor: layers[tensor].modules[0] for tensor in blocks[name].tensors}
         for tensor, x in inputs_of(model, modules, batch).items():
             layer, weight = layers[tensor], modules[tensor].weight
             turned = layer.turned
@@ -312,10 +312,10 @@ def test_owl_keeps_more_where_outliers_are():
     }
     blocks = network_blocks(model, list(layers))
     shares = outlier_shares(layers, blocks, lambda b: model(**b), [batch])
-    seen = inputs_of(model, {name: layer.module for name, layer in layers.items()}, batch)
+    seen = inputs_of(model, {name: layer.modules[0] for name, layer in layers.items()}, batch)
     for block in blocks:
         scores = torch.cat([
-            (layers[n].module.weight.T.abs() * seen[n].square().mean(0).sqrt()).flatten()
+            (layers[n].modules[0].weight.T.abs() * seen[n].square().mean(0).sqrt()).flatten()
             for n in block.tensors
         ])
         expected = float((scores > 5 * scores.mean()).double().mean())
@@ -332,3 +332,55 @@ def test_owl_needs_layers_to_measure():
 def test_owl_spreads_within_bounds(spread):
     with pytest.raises(InputError, match=r"give a number from 0 to 0\.5"):
         ByOutliers(0.5, spread=spread)
+
+
+LEFT = torch.arange(8) < 4
+
+
+class Pair(nn.Module):
+    """Two layers of one weight, whose inputs lie in different places."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = (nn.Linear(8, 8, bias=False) for _ in range(2))
+        self.b.weight = self.a.weight
+
+    def forward(self, x):
+        return torch.tanh(self.a(x * LEFT) + self.b(x * ~LEFT))
+
+
+def test_a_weight_of_several_layers_is_judged_by_the_inputs_of_all():
+    pair, x = Pair(), torch.randn(64, 8)
+    data = (x, torch.zeros(64).long())
+    options = {"solver": "wanda", "budget": chita.PerOutput(0.5)}
+    with pytest.raises(InputError, match=r"is also the weight of 0\.b, which runs elsewhere"):
+        chita.prune(nn.Sequential(pair), data, **options)
+    model = Blocks(pair)
+    result = chita.prune(model, data, **options)
+    assert result.layers[0].solved.inputs == 2 * 64
+    both = torch.cat([x * LEFT, x * ~LEFT])
+    scores = pair.a.weight.detach().abs() * both.square().mean(0).sqrt()
+    for row, mask in zip(scores, result.masks["blocks.0.a.weight"], strict=True):
+        assert set(row.topk(4).indices.tolist()) == set(mask.nonzero().flatten().tolist())
+
+
+class Blocks(nn.Module):
+    """A list of one block."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.blocks = nn.ModuleList([block])
+
+    def forward(self, x):
+        return self.blocks[0](x)
+
+
+def test_where_no_layer_can_be_pruned_it_is_an_error():
+    class Cosine(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) / x.norm()
+
+    model = nn.Sequential(Cosine(6, 6), nn.Tanh())
+    data = (torch.randn(30, 6), torch.zeros(30).long())
+    with pytest.raises(InputError, match=r"No layer can be pruned.*0\.weight computes something"):
+        chita.prune(model, data, solver="wanda", sparsity=0.5)

@@ -9,15 +9,15 @@ from chita.collect.cost import sample_cost
 from chita.data.digits import digits
 from chita.errors import InputError
 from chita.losses import LOSSES
-from chita.machine import Speed
-from chita.pruning import layer_matrices, plan
+from chita.machine import EFFICIENCY, Speed
+from chita.pruning import layer_matrices, predicted
 
 
 @pytest.fixture
 def known_speed(monkeypatch):
     """A machine whose speed is not measured."""
     known = Speed(stream=1e10, flops=1e11)
-    for module in (plan, layer_matrices):
+    for module in (predicted, layer_matrices):
         monkeypatch.setattr(module, "speed", lambda: known)
 
 
@@ -133,6 +133,21 @@ def test_a_plan_of_layers_and_one_of_training():
     assert trained.collect_seconds == pytest.approx(3 * once.collect_seconds)  # three events
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data.batch))
     assert chita.plan(model, loader, **options).train_seconds is None
+
+
+@pytest.mark.usefixtures("known_speed")
+def test_measuring_dense_and_pruned_is_counted():
+    model, (data, evaluation) = chita.load_model("digits-mlp"), digits()
+    asked = {"sparsity": 0.5, "solver": "magnitude"}
+    flops = 2 * sum(weight.numel() for weight in model.parameters() if weight.ndim == 2)
+    found = chita.plan(model, evaluation=evaluation, **asked)
+    seconds = 2 * len(evaluation) * flops / (EFFICIENCY * 1e11)
+    assert found.evaluate_seconds == pytest.approx(seconds)
+    assert chita.plan(model, data, **asked).evaluate_seconds == 0
+    training = chita.Training(epochs=6, events=3)
+    trained = chita.plan(model, data, evaluation=evaluation, training=training, **asked)
+    assert trained.evaluate_seconds == pytest.approx(seconds * (2 + 3 + 6) / 2)
+    assert chita.plan(model, evaluation=[evaluation.batch], **asked).evaluate_seconds is None
 
 
 @pytest.mark.usefixtures("known_speed")

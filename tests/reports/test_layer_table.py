@@ -105,3 +105,17 @@ def test_a_plan_of_equal_blocks():
     assert whole.count("default: Linear") == BLOCKS
     few = dataclasses.replace(found, tensors=found.tensors[:4])
     assert printed(show_plan, "few", asdict(few)).count("default: Linear") == 2
+
+
+def test_a_plan_beyond_memory_advises_layer_by_layer_where_that_can_be():
+    small = {"free_bytes": 10}
+    linear, bare = nn.Linear(8, 8), nn.RNN(8, 8)
+    for network, solver, free, advised in (
+        (linear, "chita", small, True),
+        (linear, "chita", {"free_bytes": 10**18}, False),
+        (linear, "alps", small, False),
+        (linear, "magnitude", small, False),
+        (bare, "chita", small, False),
+    ):
+        found = dataclasses.replace(chita.plan(network, solver=solver), **free)
+        assert ("--solver alps" in printed(show_plan, "net", asdict(found))) == advised

@@ -8,7 +8,7 @@ from scipy import stats
 from chita.records import LayerRecord, SolvedRecord
 from chita.reports.runs import Reported, reported
 from chita.reports.summary import comparison_summary, summary_of
-from tests.reports.records import line, record
+from tests.reports.records import line, record, stage
 
 
 def told(own):
@@ -24,7 +24,7 @@ def test_a_run_tells_what_it_gained_lost_and_did_not_gain():
         "30.0 % of its FLOPs, if zeros are skipped",
         "3 outputs of layers keep no weight, so the input",
         "95.00 before, 91.50 after, 3.50 points worse",
-        "change by +0.4 in the last stage; on validation samples it changed by +0.5",
+        "would rise by 0.4 in the last stage; on validation samples it rose by 0.5.",
         "nothing was timed",
         "holds zeros as it holds any number",
         "collect 2.00 s, solve 4.00 s, evaluate 1.00 s, total 8.00 s",
@@ -32,6 +32,11 @@ def test_a_run_tells_what_it_gained_lost_and_did_not_gain():
         "no mask has an objective below 0.3: gap 25.00%",
     ):
         assert part in words, part
+
+
+def test_a_loss_that_falls_is_told_to_fall():
+    words = told(record(stages=(stage(0.5, 0.5, 0.4, -0.0496),)))
+    assert "would fall by 0.0496; on validation samples it fell by 0.1." in words
 
 
 @pytest.mark.parametrize(

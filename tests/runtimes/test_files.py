@@ -10,6 +10,7 @@ from torch import nn
 import chita
 from chita.errors import InputError, OutputError
 from chita.exports.table import KINDS
+from chita.imports import install
 from chita.runtimes.compare import difference
 from chita.runtimes.inputs import inputs_of, reference
 from chita.runtimes.mnn import MnnRuntime, stored_sparse
@@ -191,5 +192,5 @@ def test_a_network_that_cannot_be_traced_is_one_error(tmp_path):
 @every
 def test_a_runtime_that_is_not_installed_says_how(runtime, monkeypatch):
     monkeypatch.setattr("chita.runtimes.runtime.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=rf"pip install 'chita\[{runtime.extra}\]'"):
+    with pytest.raises(InputError, match=f"Install it: {install(runtime.extra, [])}"):
         runtime.check()

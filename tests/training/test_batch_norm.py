@@ -5,7 +5,7 @@ from torch import nn
 from chita.data.examples import Examples
 from chita.errors import NumericalError
 from chita.losses import LOSSES, make_loss
-from chita.training.batch_norm import batch_norms, batch_statistics, equal_batches, recalibrate
+from chita.training.batch_norm import batch_norms, batch_statistics, recalibrate
 
 CROSS = LOSSES["cross_entropy"]
 
@@ -105,11 +105,3 @@ def test_with_the_statistics_of_a_batch_it_is_as_if_recalibrated():
 def test_norms_without_running_statistics_are_left_out():
     norms = nn.BatchNorm2d(2, track_running_stats=False), nn.SyncBatchNorm(2), nn.LayerNorm(2)
     assert not batch_norms(nn.Sequential(*norms))
-
-
-@pytest.mark.parametrize("count", [1, 250, 251, 1000, 1003])
-def test_batches_are_of_one_size(count):
-    sizes = [len(y) for _, y in equal_batches(samples(count), 250)]
-    assert sum(sizes) == count
-    assert max(sizes) <= 250
-    assert max(sizes) - min(sizes) <= len(sizes)

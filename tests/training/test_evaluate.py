@@ -6,7 +6,7 @@ from torch import nn
 
 from chita.data.examples import Examples
 from chita.errors import InputError
-from chita.training.evaluate import evaluate
+from chita.training.evaluate import evaluate, usual_count
 
 
 def test_accuracy_over_several_batches_is_a_count():
@@ -75,6 +75,15 @@ def test_text_runs_in_few_sequences_at_a_time():
 
     ids = torch.randint(7, (20, 600))
     score = evaluate(Teller(), {"input_ids": ids, "labels": ids})
-    assert sizes == [3] * 6 + [2]
+    assert sizes == [1] + [3] * 6 + [2]  # one shows what each takes
     assert score.metric == "perplexity"
     assert score.value == pytest.approx(math.exp(2))
+
+
+def test_text_is_measured_on_fewer_samples_by_default():
+    ids = torch.randint(7, (3, 5))
+    told = {"input_ids": ids, "labels": ids}
+    assert usual_count(told) == usual_count([told]) == 64
+    classified = {"input_ids": ids, "labels": torch.zeros(3).long()}
+    for other in (classified, {"input_ids": ids}, (torch.zeros(2, 3), torch.zeros(2))):
+        assert usual_count(other) == 2000
