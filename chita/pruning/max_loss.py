@@ -201,7 +201,9 @@ def _lost(dense: Sequence[Measure], pruned: Sequence[Measure]) -> tuple[float, f
         sum(measure.total for measure in measures) / sum(measure.count for measure in measures)
         for measures in (dense, pruned)
     )
-    changes = [p.total / p.count - d.total / d.count for d, p in zip(dense, pruned, strict=True)]
+    # Where memory ran out in one pass only, its groups are others, and tell no error.
+    pairs = zip(dense, pruned, strict=True) if len(dense) == len(pruned) else ()
+    changes = [p.total / p.count - d.total / d.count for d, p in pairs if d.count and p.count]
     spread = math.nan if len(changes) < 2 else statistics.stdev(changes) / math.sqrt(len(changes))
     if is_accuracy(dense[0].name):
         return before - after, spread

@@ -139,6 +139,8 @@ def test_what_is_lost_is_in_points_or_per_cent():
     assert lost == pytest.approx(10.0)
     before, after = (measures("perplexity", v, log=True) for v in ((3, 3), (3, 3.3)))
     assert _lost(before, after)[0] == pytest.approx(100 * (math.exp(0.2) - 1))
+    cut = [*after[:1], *after[1:] * 2]  # as where memory ran out in one pass
+    assert math.isnan(_lost(before, cut)[1])
 
 
 @pytest.mark.parametrize(
