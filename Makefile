@@ -55,10 +55,13 @@ bench: $(READY)     ## measure, and write benchmarks/results/
 	$(BIN)/python benchmarks/solver_page.py
 	$(BIN)/python benchmarks/start.py
 
-reproduce: $(READY) ## run the sweep reproduce/$(NAME).toml on the data in $(CHITA_DATA)
+reproduce: $(READY) ## run reproduce/$(NAME).toml again, on the data in $(CHITA_DATA), and compare
+	mkdir -p reproduce/again
 	cd "$(CHITA_DATA)" && PYTHONPATH="$(CURDIR)/reproduce" "$(CURDIR)/$(BIN)/chita" sweep \
-		"$(CURDIR)/reproduce/$(NAME).toml" --jobs 1 --out "$(CURDIR)/reproduce/$(NAME).jsonl" \
-		--table "$(CURDIR)/reproduce/$(NAME).md" $(if $(PLOT),--plot "$(CURDIR)/reproduce/$(NAME).png") \
+		"$(CURDIR)/reproduce/$(NAME).toml" --jobs 1 --out "$(CURDIR)/reproduce/again/$(NAME).jsonl" \
+		--compare "$(CURDIR)/reproduce/$(NAME).jsonl" $(foreach row,$(ONLY),--only $(row)) \
+		--table "$(CURDIR)/reproduce/again/$(NAME).md" \
+		$(if $(PLOT),--plot "$(CURDIR)/reproduce/again/$(NAME).png") \
 		$(if $(AGAINST),--against $(AGAINST))
 
 clean:          ## remove what the targets made

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from chita.cli.requests import PruneRequest
 from chita.errors import InputError
+from chita.naming import nearest
 from chita.reports.accuracy import COLUMNS, row_of
 from chita.settings import attempted, read_toml, request_of, settings_of, sifted
 
@@ -68,6 +69,34 @@ def read_grid(path: Path) -> list[SweepRun]:
         raise InputError(" ".join(dict.fromkeys(problems)))
     _check_distinct(runs.values())
     return list(runs.values())
+
+
+def chosen(runs: Sequence[SweepRun], only: Iterable[str]) -> list[SweepRun]:
+    """Return the runs in which what is varied has one of the values asked for, such as seed=1.
+
+    Raises `InputError` on an option that is not varied, and on a value that no run has.
+    """
+    asked: dict[str, list[str]] = {}
+    for text in only:
+        name, _, value = (part.strip() for part in text.partition("="))
+        asked.setdefault(name, []).append(value)
+    for name, values in asked.items():
+        known = dict.fromkeys(_text(run, name) for run in runs if name in run.varied)
+        if not known:
+            names = dict.fromkeys(name for run in runs for name in run.varied)
+            raise InputError(f"`only` names {name!r}, which is not varied. {nearest(name, names)}")
+        for value in values:
+            if value not in known:
+                raise InputError(
+                    f"`only` is {name}={value}, and no run has that. {nearest(value, known)}"
+                )
+    return [run for run in runs if all(_text(run, n) in values for n, values in asked.items())]
+
+
+def _text(run: SweepRun, name: str) -> str:
+    """Return a value as it is written after the equals sign, nothing where it is not varied."""
+    value = run.varied.get(name, "")
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _check_distinct(runs: Iterable[SweepRun]) -> None:

@@ -201,6 +201,16 @@ class SweepOptions(Options):
         at_least=1,
         unset="one per core",
     )
+    only: tuple[str, ...] = option(
+        (),
+        "Do only the runs in which an option of [sweep] has this value: solver=chita. May be "
+        "repeated; several values of one option are alternatives.",
+    )
+    compare: Path | None = option(
+        None,
+        "Earlier results of the same sweep: the table of now is shown with the difference from "
+        "theirs.",
+    )
     table: Path | None = option(None, "Markdown file to write at the end.")
     plot: Path | None = option(
         None,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import replace
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chita.cli.feedback import Feedback, stdout
-from chita.cli.grid import SweepRun, key_of, read_grid
+from chita.cli.grid import SweepRun, chosen, key_of, read_grid
 from chita.cli.options import ReportOptions, SweepOptions
 from chita.cli.prune import config_of, prune_by
 from chita.cli.requests import EvaluateRequest, PruneRequest, SweepRequest
@@ -26,7 +26,7 @@ from chita.reports.accuracy import as_markdown, dense_level, make_table
 from chita.reports.comparison_charts import chart_of
 from chita.reports.curves import curves as curves_of
 from chita.reports.flat_record import flat_record
-from chita.reports.lines import append_line, read_lines
+from chita.reports.lines import append_line, read_earlier, read_lines
 from chita.reports.picture import write_picture
 from chita.reports.terminal import print_sweep
 from chita.settings import leaves, request_of, settings_of
@@ -37,19 +37,24 @@ from chita.workers import each_done
 def sweep(request: SweepRequest) -> None:
     """Do the runs that are not done, and show them all in a table."""
     asked, feedback = request.sweep, request.report.feedback
-    runs = read_grid(asked.grid)
+    every = read_grid(asked.grid)
+    runs = chosen(every, asked.only)
+    earlier = read_earlier(asked.compare) if asked.compare else []
     for run in runs:
         check_config(config_of(run.request))
     lines = read_lines(asked.out)
     varied = {run.key: run.varied for run in runs}
-    keyed = ((key_of(line["settings"]), line) for line in lines)
-    known = {key: {**line, "run": varied[key]} for key, line in keyed if key in varied}
+    known = _known(lines, varied)
     left = [run for run in runs if "error" in known.get(run.key, {"error": ""})]
     if len(left) < len(runs):
         feedback.notice(f"{len(runs) - len(left)} of {len(runs)} runs are done in {asked.out}.")
     failed = _work_off(left, known, asked, feedback)
     found = make_table([known[run.key] for run in runs if run.key in known], asked.against)
     print_sweep(found, stdout)
+    if asked.compare:
+        known_then = _known(earlier, {run.key: run.varied for run in every})
+        before = make_table([*known_then.values()], asked.against)
+        print_sweep(found, stdout, before, str(asked.compare))
     if asked.table:
         write_text(asked.table, as_markdown(found))
     if asked.plot:
@@ -61,6 +66,12 @@ def sweep(request: SweepRequest) -> None:
             f"{len(failed)} of {len(runs)} runs failed. The first: {failed[0]} The others are in "
             f"{asked.out}; the same command tries those that failed again."
         )
+
+
+def _known(lines: Iterable[dict[str, Any]], varied: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the last line of each run of a sweep, by its key, with what it varies today."""
+    keyed = ((key_of(line["settings"]), line) for line in lines)
+    return {key: {**line, "run": varied[key]} for key, line in keyed if key in varied}
 
 
 def _work_off(

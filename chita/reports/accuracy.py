@@ -95,6 +95,19 @@ class Table:
         spread = "" if cell.spread is None else f" ± {number(self.metric, cell.spread)}"
         return f"{number(self.metric, cell.mean)}{spread}"
 
+    def difference(self, place: tuple[str, str], before: Table) -> str:
+        """Return by how much a cell differs from that of an earlier table, with the spread there.
+
+        That is "new" where the other table lacks it.
+        """
+        cell, then = self.cells[place], before.cells.get(place)
+        if then is None:
+            return "new"
+        change = cell.mean - then.mean
+        sign = "-" if change < 0 else "+"
+        spread = "" if then.spread is None else f" (± {number(self.metric, then.spread)})"
+        return f"{sign}{number(self.metric, abs(change))}{spread}"
+
 
 def make_table(lines: Sequence[RunLine], against: str = "budget") -> Table:
     """Return the table of runs: a column for each budget, a row for all else but the seed.

@@ -20,13 +20,28 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     with failures_as(InputError, what, ask, of=(OSError, ValueError)):
         content = path.read_bytes() if path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
-        lines = [json.loads(line) for line in whole.splitlines()]
-        if not all(isinstance(line, dict) and {"run", "settings"} <= line.keys() for line in lines):
-            raise ValueError("a line is no run of a sweep")
+        lines = _runs(whole)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             if len(whole) < len(content):
                 file.truncate(len(whole))
+    return lines
+
+
+def read_earlier(path: Path) -> list[dict[str, Any]]:
+    """Return the runs of a file that stays as it is.
+
+    Raises `InputError` when it cannot be read, or holds something else.
+    """
+    what, ask = f"{path} cannot be read as results of a sweep", "Give a file that a sweep wrote."
+    with failures_as(InputError, what, ask, of=(OSError, ValueError)):
+        return _runs(path.read_bytes())
+
+
+def _runs(content: bytes) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in content.splitlines()]
+    if not all(isinstance(line, dict) and {"run", "settings"} <= line.keys() for line in lines):
+        raise ValueError("a line is no run of a sweep")
     return lines
 
 

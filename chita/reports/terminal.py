@@ -282,12 +282,24 @@ def _ms(seconds: float) -> str:
     return f"{1000 * seconds:.3g}"
 
 
-def print_sweep(found: accuracy.Table, console: Console) -> None:
-    """Print the table of a sweep, if any run is in it."""
+def print_sweep(
+    found: accuracy.Table,
+    console: Console,
+    before: accuracy.Table | None = None,
+    source: str = "",
+) -> None:
+    """Print the table of a sweep, if any run is in it; or by how much it differs from one before.
+
+    `source` says where that one stands.
+    """
     if not found.rows:
         return
     names = {column.split()[0] for column in found.columns}
     columns = {names.pop() if len(names) == 1 else "": LEFT}
     columns |= {column.split()[-1]: RIGHT for column in found.columns}
-    rows = found.texts({place: found.text(cell) for place, cell in found.cells.items()})
-    print_table(console, columns, rows, title=f"{found.metric}{found.on}")
+    texts = {place: found.text(cell) for place, cell in found.cells.items()}
+    title = f"{found.metric}{found.on}"
+    if before is not None:
+        texts = {place: found.difference(place, before) for place in found.cells}
+        title += f": difference from {source} (± its spread over seeds)"
+    print_table(console, columns, found.texts(texts), title=title)
