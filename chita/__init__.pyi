@@ -39,6 +39,7 @@ from .pruning.result import PruneResult as PruneResult
 from .pruning.schedule import Stages as Stages
 from .pruning.sensitivity import Sensitivity as Sensitivity
 from .pruning.sensitivity import sensitivity as sensitivity
+from .reports.figure import plot as plot
 from .runtimes.benchmark import benchmark as benchmark
 from .runtimes.csr import use_sparse as use_sparse
 from .runtimes.measured import Benchmark as Benchmark

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 import re
+import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,10 @@ _ON_PAGE: Any = {
     **dict.fromkeys(_INKED, _INK),
 }
 _LONG = 44  # letters of a name that are written
+_MEASURED = 12  # ticks at most that stand where something was measured
+_APART = 2.6  # sizes of a letter between two ticks at least
+_FOLDED = 26  # letters of the name of an axis in a line
+_DIRECT = 6  # lines at most whose names stand at their ends
 _WRITTEN = 12  # columns at most whose cells have room for a number
 
 
@@ -63,36 +70,112 @@ def picture_of(charts: Sequence[Chart], kind: str, look: Any = None) -> bytes:
 
     Raises `InputError` without matplotlib, `ValueError` for a kind that it does not know.
     """
+    file = io.BytesIO()
+    with _looking(charts, look):
+        stamp = {"Date": None} if kind == "svg" else None
+        _figure(charts, _WIDTH, _legend).savefig(file, dpi=150, format=kind, metadata=stamp)
+    return file.getvalue()
+
+
+def figure_of(chart: Chart, width: float) -> Any:
+    """Return a chart as a figure of matplotlib, so many inches wide, with its letters in points.
+
+    At most six lines have their names at their ends; more have a legend.
+
+    Raises `InputError` without matplotlib.
+    """
+    with _looking([chart], {"font.size": 8 if width < _WIDTH else 9}):
+        figure = _figure([chart], width, _legend if len(chart.series) > _DIRECT else _no_legend)
+        _fitted(figure)
+        if len(chart.series) <= _DIRECT:
+            _name_ends(figure, chart)
+        figure.draw_without_rendering()
+    return figure
+
+
+@contextmanager
+def _looking(charts: Sequence[Chart], look: Any) -> Iterator[None]:
+    """Draw in our own style for a block. Raises `InputError` without matplotlib."""
     check_matplotlib()
     from cycler import cycler  # noqa: PLC0415 (optional)
     from matplotlib import rc_context, rcParams  # noqa: PLC0415 (optional)
-    from matplotlib.figure import Figure  # noqa: PLC0415 (optional)
 
     own: Any = {
-        "axes.prop_cycle": cycler(linestyle=["-", "--"]) * rcParams["axes.prop_cycle"],
+        # As many looks as lines are drawn: none stands for two of them.
+        "axes.prop_cycle": cycler(linestyle=["-", "--", ":", "-."]) * rcParams["axes.prop_cycle"],
         "svg.hashsalt": charts[0].key,  # the same bits each time; no two charts share an id
         **{"font.size": 9, "legend.frameon": False, "text.parse_math": False},
         **(look or {}),
     }
-    legends = [_legend(chart) for chart in charts]
-    heights = [
-        _HEIGHT + _ROW * (max(0, chart.rows - 10) + lines)
-        for chart, (lines, _) in zip(charts, legends, strict=True)
-    ]
-    file = io.BytesIO()
     with rc_context(own), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # letters that no font has, names without room
-        figure = Figure(figsize=(_WIDTH * len(charts), max(heights)), layout="constrained")
-        parts = figure.subfigures(1, len(charts), squeeze=False)[0]
-        for part, chart, (lines, columns) in zip(parts, charts, legends, strict=True):
-            axes = part.subplots()
-            axes.set_title(chart.title, fontsize="medium")
-            {"points": _points, "bars": _bars, "heat": _heat}[chart.kind](axes, chart)
-            if lines:
-                part.legend(loc="outside lower center", ncols=columns)
-        stamp = {"Date": None} if kind == "svg" else None
-        figure.savefig(file, dpi=150, format=kind, metadata=stamp)
-    return file.getvalue()
+        yield
+
+
+def _figure(
+    charts: Sequence[Chart], width: float, legend: Callable[[Chart], tuple[int, int]]
+) -> Any:
+    """Return charts side by side, each so many inches wide."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 (optional)
+
+    legends = [legend(chart) for chart in charts]
+    heights = [
+        min(_HEIGHT, 0.75 * width) + _ROW * (max(0, chart.rows - 10) + lines)
+        for chart, (lines, _) in zip(charts, legends, strict=True)
+    ]
+    figure = Figure(figsize=(width * len(charts), max(heights)), layout="constrained")
+    parts = figure.subfigures(1, len(charts), squeeze=False)[0]
+    for part, chart, (lines, columns) in zip(parts, charts, legends, strict=True):
+        axes = part.subplots()
+        axes.set_title(chart.title, fontsize="medium")
+        {"points": _points, "bars": _bars, "heat": _heat}[chart.kind](axes, chart)
+        if lines:
+            part.legend(loc="outside lower center", ncols=columns)
+    return figure
+
+
+def _no_legend(_: Chart) -> tuple[int, int]:
+    return 0, 1
+
+
+def _fitted(figure: Any) -> None:
+    """Fold long names of axes, and leave out ticks that would touch others."""
+    from matplotlib import ticker  # noqa: PLC0415 (optional)
+
+    (axes,) = figure.subfigs[0].axes
+    for own in (axes.xaxis, axes.yaxis):
+        own.set_label_text(textwrap.fill(own.get_label_text(), _FOLDED))
+    figure.draw_without_rendering()
+    ticks = axes.xaxis.get_majorticklocs()
+    apart = _APART * axes.xaxis.label.get_size() * figure.dpi / 72
+    kept: list[float] = []
+    for tick in ticks if axes.xaxis.get_inverted() else ticks[::-1]:  # the sparsest one stays
+        places = [axes.transData.transform((x, 1.0))[0] for x in (tick, *kept[-1:])]
+        if len(places) == 1 or abs(places[0] - places[1]) >= apart:
+            kept.append(tick)
+    axes.xaxis.set_major_locator(ticker.FixedLocator(kept))
+
+
+def _name_ends(figure: Any, chart: Chart) -> None:
+    """Write the name of each line beside the plot, at the height of its end, none over another."""
+    (axes,) = figure.subfigs[0].axes
+    edge, ends = axes.get_xlim()[1], []
+    for drawn, own in zip(axes.containers, chart.series, strict=True):
+        last = max(range(len(own.x)), key=lambda at: float(own.x[at]))
+        height = _on_scale(chart.y, own.y)[last]
+        ends.append((height, own.name, drawn.lines[0].get_color()))
+    if chart.level is not None:
+        (height,) = _on_scale(chart.y, chart.level[:1])
+        ends.append((height, chart.level[1], "grey"))
+    least = 1.2 * figure.dpi * axes.xaxis.label.get_size() / 72  # between two lines of text
+    places = sorted((axes.transData.transform((edge, y))[1], y, *look) for y, *look in ends)
+    placed = -math.inf
+    for pixel, y, name, color in places:
+        placed = max(pixel, placed + least)
+        axes.annotate(
+            name, (edge, y), (4, (placed - pixel) * 72 / figure.dpi), textcoords="offset points",
+            color=color, va="center", annotation_clip=False,
+        )  # fmt: skip
 
 
 def inline_svg(chart: Chart) -> str:
@@ -116,6 +199,8 @@ def _legend(chart: Chart) -> tuple[int, int]:
 
 
 def _points(axes: Any, chart: Chart) -> None:
+    from matplotlib import ticker  # noqa: PLC0415 (optional)
+
     for own in chart.series:
         x, y = _on_scale(chart.x, own.x), _on_scale(chart.y, own.y)
         axes.errorbar(x, y, yerr=own.spread, marker="o", markersize=4, capsize=2, label=own.name)
@@ -126,6 +211,9 @@ def _points(axes: Any, chart: Chart) -> None:
         axes.axhline(level, color="grey", linestyle=":", label=chart.level[1])
     for letter, axis in (("x", chart.x), ("y", chart.y)):
         _scale(axes, letter, axis)
+    measured = sorted({place for own in chart.series for place in _on_scale(chart.x, own.x)})
+    if chart.x.scale in _MOST and len(measured) <= _MEASURED:
+        axes.xaxis.set_major_locator(ticker.FixedLocator(measured))
     axes.grid(alpha=0.3)
 
 
@@ -140,7 +228,8 @@ def _scale(axes: Any, letter: str, axis: Axis) -> None:
     from matplotlib import ticker  # noqa: PLC0415 (optional)
 
     own = getattr(axes, f"{letter}axis")
-    own.set_label_text(axis.label)
+    stretched = axis.scale not in ("linear", "count")
+    own.set_label_text(f"{axis.label} (log scale)" if stretched else axis.label)
     if axis.scale == "count":
         own.set_major_locator(ticker.MaxNLocator(integer=True))
     elif axis.scale == "missing":  # nothing missing has no logarithm, so it is linear below 1
