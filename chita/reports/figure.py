@@ -28,12 +28,12 @@ class Recorded(Protocol):
         """The record of the run."""
 
 
-Run = Recorded | RunRecord | str | Path
+Plotted = Recorded | RunRecord | str | Path
 """A result, its record, or the path of a run folder, a record or the results of a sweep."""
 
 
 def plot(
-    records: Run | Sequence[Run],
+    records: Plotted | Sequence[Plotted],
     *,
     series: Sequence[str] | None = None,
     width: float = 5.6,
@@ -77,7 +77,7 @@ def plot(
     return figure_of(replace(chart, title=""), width)
 
 
-def _read(given: Run) -> Sequence[Reported]:
+def _read(given: Plotted) -> Sequence[Reported]:
     """Return the runs that something stands for."""
     if isinstance(given, (str, Path)):
         return read_runs([Path(given)]).runs
