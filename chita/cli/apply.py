@@ -18,5 +18,5 @@ def apply(request: ApplyRequest) -> None:
     session = open_session(request, needs_data=False)
     masks = session.masks(request.mask.mask)
     config = session.completed(PruneConfig(solver=Magnitude()))
-    result = perform(open_apply(session.network, masks, config), session.score)
+    result = perform(open_apply(session.network, masks, config), session.score, check=session.check)
     show_result(recorded(session, result, request), request)

@@ -57,7 +57,7 @@ def prune_by(
     if checkpoint and output.force and not checkpoint.resume:
         checkpoint.path.unlink(missing_ok=True)
     try:
-        result = perform(run, session.score, dense=dense)
+        result = perform(run, session.score, dense=dense, check=session.check)
     except KeyboardInterrupt:
         if checkpoint and checkpoint.path.exists():
             request.report.feedback.notice(

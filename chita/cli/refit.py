@@ -26,5 +26,5 @@ def refit(request: RefitRequest) -> None:
         seed=request.run.seed,
     )
     run = open_refit(session.network, data, masks, session.completed(config))
-    result = perform(run, session.score)
+    result = perform(run, session.score, check=session.check)
     show_result(recorded(session, result, request), request)

@@ -15,7 +15,7 @@ from chita.cli.feedback import stdout
 from chita.cli.options import NetworkOptions
 from chita.cli.repeat import command_of
 from chita.cli.requests import LoadingRequest, PruneRequest, SensitivityRequest, WritingRequest
-from chita.data.batches import Data, batches_of
+from chita.data.batches import Data, a_few, batches_of
 from chita.data.drawn import drawn
 from chita.data.examples import Examples
 from chita.data.lines import is_text
@@ -91,6 +91,14 @@ class Session:
         if self.count is None:
             return self.evaluation, None
         return drawn(self.evaluation, self.count, self.seed)
+
+    def check(self, network: nn.Module) -> None:
+        """Measure a network on a few samples, which raises where it cannot be measured."""
+        few = a_few(self._drawn[0])
+        if self.embeds:
+            fidelity(network, network, few)
+        else:
+            evaluate(network, few, loss=self.loss)
 
     def measured(self, network: nn.Module, name: str = "") -> Score:
         """Return how good a network is on the evaluation data, which there must be.

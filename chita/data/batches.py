@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from chita import nested
-from chita.data.examples import Examples, as_examples
+from chita.data.examples import Examples, as_examples, cut
 from chita.data.shared import marked
 from chita.errors import InputError, failures_as
 from chita.imports import cause
@@ -51,6 +52,16 @@ def batches_of(data: Data, size: int) -> Iterator[Any]:
         yield batch
     if empty:
         raise InputError(NOTHING)
+
+
+def a_few(data: Data) -> Examples:
+    """Return the first two samples of data, or the first one that cannot be told apart.
+
+    Torch's generator is left alone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        batch = next(iter(batches_of(data, 2)))
+    return Examples(next(cut(batch, 2)))
 
 
 NOTHING = (

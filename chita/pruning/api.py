@@ -13,7 +13,7 @@ from typing import cast
 from torch import nn
 
 from chita.constraints import Budget, MaxLoss, as_budget
-from chita.data.batches import Data
+from chita.data.batches import Data, a_few
 from chita.logger import Logger
 from chita.losses import LossLike
 from chita.masks.fit import Masks
@@ -161,7 +161,8 @@ def prune(
         progress=shown,
         logger=logger,
     )
-    return perform(open_prune(model, data, config), scorer)
+    run = open_prune(model, data, config)
+    return perform(run, scorer, check=_check(evaluation, loss))
 
 
 def refit(
@@ -232,7 +233,8 @@ def refit(
         inplace=inplace,
         progress=shown,
     )
-    return perform(open_refit(model, data, masks, config), scorer)
+    run = open_refit(model, data, masks, config)
+    return perform(run, scorer, check=_check(evaluation, loss))
 
 
 def apply_masks(
@@ -267,30 +269,42 @@ def apply_masks(
     shown = progress_of(progress)
     scorer = _scorer(evaluation, loss, shown)
     config = PruneConfig(solver=Magnitude(), inplace=inplace, progress=shown)
-    return perform(open_apply(model, masks, config), scorer)
+    return perform(open_apply(model, masks, config), scorer, check=_check(evaluation, loss))
 
 
 @own_modes()
-def perform(run: Run, scorer: Scorer | None = None, *, dense: Score | None = None) -> PruneResult:
-    """Prune gradually, layer by layer or in stages; measure the network before and after.
+def perform(
+    run: Run,
+    scorer: Scorer | None = None,
+    *,
+    dense: Score | None = None,
+    check: Callable[[nn.Module], object] = lambda _: None,
+) -> PruneResult:
+    """Prune gradually, layer by layer or in stages; measure the network as it was and as it is.
 
-    Seconds by phase are then also those of `evaluate`, and of all together, `total`.
+    Both are measured at the end, where what the data show to be unusable was refused by the first
+    steps of the work; a network that is pruned in place is measured before it, too. Seconds by
+    phase are then also those of `evaluate`, and of all together, `total`.
 
     Args:
-        run: opened, so all that can be refused was refused.
+        run: opened, so all that can be refused without data was refused.
         scorer: None measures nothing.
         dense: what the network measures, where that is known.
+        check: measures a network on a few samples, and raises where it cannot be measured.
     """
     if scorer is None:
-        return _work(run)
+        return _finished(run, _work(run))
     began = time.perf_counter()
-    dense = dense or scorer(run.model, "dense")
+    check(run.model)
+    if run.config.inplace:
+        dense = dense or scorer(run.model, "dense")
     measuring = time.perf_counter() - began
     result = _work(run)
     worked = time.perf_counter()
+    dense = dense or scorer(run.model, "dense")
     pruned = scorer(result.model, "pruned")
     ended = time.perf_counter()
-    return result.described(
+    result = result.described(
         metric=dense.metric,
         dense_metric=dense.value,
         pruned_metric=pruned.value,
@@ -304,6 +318,14 @@ def perform(run: Run, scorer: Scorer | None = None, *, dense: Score | None = Non
             "total": ended - began,
         },
     )
+    return _finished(run, result)
+
+
+def _finished(run: Run, result: PruneResult) -> PruneResult:
+    """Delete the file of finished parts: all is done, the measuring too."""
+    if run.config.checkpoint is not None:
+        run.config.checkpoint.path.unlink(missing_ok=True)
+    return result
 
 
 def _work(run: Run) -> PruneResult:
@@ -312,6 +334,11 @@ def _work(run: Run) -> PruneResult:
     if run.config.training is not None:
         return run_gradual(run, run.config.training)
     return run_layers(run) if run.layerwise else run_stages(run)
+
+
+def _check(data: Data | None, loss: LossLike) -> Callable[[nn.Module], object]:
+    """Return what measures a network on a few samples, where there are data."""
+    return lambda network: None if data is None else evaluate(network, a_few(data), loss=loss)
 
 
 def _scorer(data: Data | None, loss: LossLike, progress: Progress) -> Scorer | None:

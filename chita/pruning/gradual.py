@@ -210,7 +210,6 @@ def _resumed(
 
     done = events.run(begun, {} if saved is None else saved.others, finished)
     log.log(stages=done.records)  # an event whose epoch diverged
-    checkpoint.remove()
     return done
 
 

@@ -80,7 +80,6 @@ def run_layers(run: Run) -> PruneResult:
         state = stage.end(layers)
         state.solved = layers.solved
         log.log(stages=state.records)
-        checkpoint.remove()
     return run.result(network, state)
 
 

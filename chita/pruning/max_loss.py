@@ -122,7 +122,6 @@ class _Search:
         seconds = sum(trial.seconds for trial in self._trials)
         if self._best is not None:  # whose own time is one of the trials'
             seconds = max(0.0, seconds - sum(best.seconds.values()))
-        self._file.remove()
         return best.described(
             search=self._record(),
             settings={**best.record.settings, **self._run.settings},

@@ -56,7 +56,6 @@ def run_stages(run: Run) -> PruneResult:
             )
 
         state = run_loop(loop, state, finished)
-        checkpoint.remove()
     return run.result(network, state, budget=budget, searching=searching)
 
 

@@ -241,11 +241,6 @@ class CheckpointFile:
                 f"{self._path} could not be written: {error}. Free space, or choose another place."
             ) from error
 
-    def remove(self) -> None:
-        """Delete the file: the run is done."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-
     def _check_settings(self, found: dict[str, str]) -> None:
         before = json.loads(found["settings"])
         if before.pop("network") != self._settings["network"]:
