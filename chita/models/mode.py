@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from chita.models.stored import once
-
 State = dict[str, Tensor]
 """All tensors of a network."""
 
@@ -165,21 +163,36 @@ def inference(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters and buffers by their paths, tied ones under one name.
+
+    A state dict may leave some out, rename or convert them, as its network wishes.
+    """
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
 def state_of(model: nn.Module) -> State:
-    """Return a copy of all tensors of a network, in plain memory; tied ones under one name."""
-    tensors = {n: value for n, value in model.state_dict().items() if isinstance(value, Tensor)}
+    """Return a copy of all parameters and buffers of a network, in plain memory."""
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in once(tensors).items()
+        for name, tensor in tensors_of(model).items()
     }
+
+
+def restore(model: nn.Module, state: State) -> None:
+    """Give parameters and buffers the values of a state, in place."""
+    with torch.no_grad():
+        for name, tensor in tensors_of(model).items():
+            if name in state:
+                tensor.copy_(state[name])
 
 
 @contextmanager
 def at_state(model: nn.Module, state: State) -> Iterator[None]:
     """Give a network other tensors for a block, then those that it had."""
     now = state_of(model)
-    model.load_state_dict(state, strict=False)  # extra state is no tensor
+    restore(model, state)
     try:
         yield
     finally:
-        model.load_state_dict(now, strict=False)
+        restore(model, now)

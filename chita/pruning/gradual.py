@@ -18,7 +18,7 @@ from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.logger import Logger
 from chita.losses import make_loss
-from chita.models.mode import state_kept, state_of
+from chita.models.mode import restore, state_kept, state_of
 from chita.progress import RUN_SECONDS_LEFT, Placed, Progress
 from chita.pruning.calibration import check_samples
 from chita.pruning.layer_matrices import check_layers, layers_of
@@ -110,7 +110,7 @@ class GradualRun:
                 highest = max((e.loss for e in state.epochs), default=0.0)
                 loss = self._fine_tuner.epoch(epoch, highest)
             except Diverged as error:
-                self._network.load_state_dict(good, strict=False)
+                restore(self._network, good)
                 state.stopped = self._stopped(epoch, error)
                 return state
             spent = time.perf_counter() - began

@@ -11,7 +11,7 @@ from functools import partial
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from chita.constraints import MaxLoss
 from chita.data.batches import Indexed, batches_of
@@ -19,6 +19,7 @@ from chita.data.examples import size_of
 from chita.errors import InputError
 from chita.losses import Measure
 from chita.metrics import is_accuracy
+from chita.models.mode import restore, tensors_of
 from chita.progress import Placed
 from chita.pruning.config import VALIDATION
 from chita.pruning.result import PruneResult
@@ -71,7 +72,7 @@ def run_max_loss(run: Run, prune: Callable[[Run], PruneResult]) -> PruneResult:
     best = search.best()
     if not run.config.inplace:
         return best
-    _copy(best.model, run.network)
+    restore(run.network, tensors_of(best.model))
     return replace(best, model=run.network)
 
 
@@ -151,7 +152,7 @@ class _Search:
         )
         self._trials.append(trial)
         if lost <= self._budget.max_loss:
-            _copy(result.model, self._network)
+            restore(self._network, tensors_of(result.model))
             self._best = replace(result, model=self._network)
         self._file.save(self._saved)
         return trial
@@ -223,13 +224,3 @@ def _validation(run: Run) -> int:
     used = sampling.count * sampling.fisher.samples_per_gradient
     wanted = max(_LEAST, min(VALIDATION, used // 2))
     return max(1, min(wanted, max(size - used, size // 5)))
-
-
-def _tensors(network: nn.Module) -> list[Tensor]:
-    return [*network.parameters(), *network.buffers()]
-
-
-def _copy(source: nn.Module, into: nn.Module) -> None:
-    with torch.no_grad():
-        for own, found in zip(_tensors(into), _tensors(source), strict=True):
-            own.copy_(found)

@@ -19,6 +19,7 @@ from typing import final
 from torch import nn
 
 from chita.errors import NumericalError
+from chita.models.mode import restore, tensors_of
 from chita.pruning.config import FULL, OUTPUTS
 from chita.pruning.level_costs import with_levels
 from chita.pruning.result import PruneResult
@@ -86,7 +87,7 @@ def run_pilots(loop: StageLoop, state: RunState) -> RunState:
     best = pilots.chosen()
     trials = tuple(pilots.trials)
     if best is not None and not best.shortened:
-        loop.network.load_state_dict(best.network.state_dict())
+        restore(loop.network, tensors_of(best.network))
         own = sum(sum(record.seconds.values()) for record in best.state.records)
         seconds = {"pilot": max(0.0, time.perf_counter() - began - own)}
         return _preceded(best.state, trials, seconds)

@@ -22,7 +22,7 @@ from chita.errors import InputError, OutputError
 from chita.files import replacing
 from chita.layout import Layout
 from chita.logger import Logger
-from chita.models.mode import State, state_of
+from chita.models.mode import State, restore, state_of, tensors_of
 from chita.models.prunable import read_weights
 from chita.pruning.config import Checkpoint
 from chita.records import (
@@ -214,7 +214,7 @@ class CheckpointFile:
             {n.removeprefix(kind): t for n, t in state.items() if n.startswith(kind)}
             for kind in (_STATE, _OTHERS)
         )
-        self._network.load_state_dict(found, strict=False)  # extra state is no tensor
+        restore(self._network, found)
         return Saved(mask=mask.to(device), done=json.loads(self._found["done"]), others=others)
 
     def save(self, content: Callable[[], Saved]) -> None:
@@ -282,11 +282,10 @@ def _differences(before: dict[str, Any], now: dict[str, Any], of: str = "") -> I
 def _digest(network: nn.Module) -> str:
     """Return the SHA-256 of all weights and buffers."""
     total = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        if isinstance(value, torch.Tensor):
-            flat = value.detach().cpu().contiguous().reshape(-1)
-            total.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
-            total.update(flat.view(torch.uint8).numpy().data)
+    for name, value in tensors_of(network).items():
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        total.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
+        total.update(flat.view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

@@ -138,7 +138,8 @@ class _Watched(TorchDispatchMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._own = {_storage(t) for t in (*model.parameters(), *model.buffers())}
+        own = (*model.parameters(), *model.buffers())
+        self._own = {_storage(tensor) for tensor in own if tensor.layout == torch.strided}
         self.most = 0
 
     @classmethod
@@ -150,7 +151,8 @@ class _Watched(TorchDispatchMode):
         held: dict[int, int] = {}
         for leaf in tree_leaves((args, kwargs, out)):
             # What is expanded holds less than it shows.
-            if isinstance(leaf, Tensor) and _storage(leaf) not in self._own:
+            plain = isinstance(leaf, Tensor) and leaf.layout == torch.strided
+            if plain and _storage(leaf) not in self._own:
                 held[_storage(leaf)] = min(leaf.nbytes, leaf.untyped_storage().nbytes())
         self.most = max(self.most, sum(held.values()))
         return out

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_model
 
 import chita
 from chita import nested
@@ -49,7 +49,7 @@ def round_trip(name, folder):
     )
     result.save(folder)
     fresh = family.build()
-    fresh.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+    load_model(fresh, Path(folder) / "model.safetensors")
     pairs = zip(outputs(family, result.model, batch), outputs(family, fresh, batch), strict=True)
     return result, all(torch.equal(a, b) for a, b in pairs)
 
