@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -319,6 +319,16 @@ def known_values(record: BaseModel, names: Sequence[str]) -> dict[str, float]:
     """Return the numbers of a record under these names, without those that are not known."""
     found = ((name, getattr(record, name)) for name in names)
     return {name: float(value) for name, value in found if value is not None}
+
+
+def with_total(seconds: Mapping[str, float], total: float) -> dict[str, float]:
+    """Return seconds by phase, then those of all `other` steps, and of all together, `total`.
+
+    >>> with_total({"solve": 3.0}, 4.0)
+    {'solve': 3.0, 'other': 1.0, 'total': 4.0}
+    """
+    phases = {phase: took for phase, took in seconds.items() if phase not in ("other", "total")}
+    return {**phases, "other": max(0.0, total - sum(phases.values())), "total": total}
 
 
 def peak_rss_mb() -> float | None:

@@ -29,17 +29,17 @@ from chita.models.device import on_device, usable_device
 from chita.models.hugging_face import tokenizer_of
 from chita.models.targets import decide
 from chita.models.zoo import find_model, load_network
-from chita.progress import Placed, Progress
+from chita.progress import Placed, Progress, track
 from chita.pruning.api import Scorer
 from chita.pruning.result import PruneResult
 from chita.pruning.run import PruneConfig
-from chita.records import RunRecord, peak_rss_mb
+from chita.records import RunRecord, peak_rss_mb, with_total
 from chita.reports.flat_record import flat_record
 from chita.reports.terminal import show_run
 from chita.runtimes.inputs import Inputs, sampled_inputs
 from chita.settings import Request, settings_of
 from chita.text_format import TextFormat
-from chita.training.evaluate import Score, evaluate, usual_count
+from chita.training.evaluate import Score, check_evaluation, evaluate, usual_count
 from chita.training.fidelity import fidelity
 
 _Form = TypeVar("_Form", ImageFormat, TextFormat)
@@ -54,7 +54,7 @@ class Session:
     `evaluation`, None where there are none; `asked`, on how many samples networks are measured, and
     the `seed` that draws them; `data`, the name of both; `loss`; `progress`; `embeds`, whether the
     network is judged by its embeddings, beside those of the dense one; `began`, when it began to be
-    loaded.
+    loaded, and `loading`, the seconds that took.
     """
 
     named: NetworkOptions
@@ -69,6 +69,7 @@ class Session:
     progress: Progress
     embeds: bool
     began: float
+    loading: float
 
     @property
     def score(self) -> Scorer | None:
@@ -93,12 +94,12 @@ class Session:
         return drawn(self.evaluation, self.count, self.seed)
 
     def check(self, network: nn.Module) -> None:
-        """Measure a network on a few samples, which raises where it cannot be measured."""
-        few = a_few(self._drawn[0])
+        """Raise `InputError` where a network cannot be measured, as a few samples show."""
+        data = self._drawn[0]
         if self.embeds:
-            fidelity(network, network, few)
+            fidelity(network, network, a_few(data))
         else:
-            evaluate(network, few, loss=self.loss)
+            check_evaluation(network, data, self.loss)
 
     def measured(self, network: nn.Module, name: str = "") -> Score:
         """Return how good a network is on the evaluation data, which there must be.
@@ -136,12 +137,13 @@ class Session:
 
     def described(self, request: Request, seconds: Mapping[str, float]) -> dict[str, Any]:
         """Return what a record says of it: what was asked for, memory, and `seconds` in all."""
+        phases = {"load": self.loading, **seconds}
         return {
             "model": self.named.model,
             "data": self.data,
             "dropped": self.dropped,
             "peak_rss_mb": peak_rss_mb(),
-            "seconds": {**seconds, "total": time.perf_counter() - self.began},
+            "seconds": with_total(phases, time.perf_counter() - self.began),
             "settings": settings_of(request),
         }
 
@@ -205,6 +207,7 @@ def open_session(
         progress=feedback.progress(),
         embeds=spec.text is not None and not spec.text.causal and loss is None and texts,
         began=began,
+        loading=time.perf_counter() - began,
     )
 
 
@@ -213,7 +216,9 @@ def recorded(session: Session, result: PruneResult, request: WritingRequest) -> 
     described = session.described(request, result.seconds)
     result = result.described(**described, repeat=command_of(result.record.command, request))
     if request.output.out:
-        result.save(request.output.out, force=request.output.force)
+        with track(session.progress, "write and verify", 1, "folder") as shown:
+            result.save(request.output.out, force=request.output.force)
+            shown.advance(1)
     return result.record
 
 

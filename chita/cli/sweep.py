@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -19,15 +20,16 @@ from chita.cli.options import ReportOptions, SweepOptions
 from chita.cli.prune import config_of, prune_by
 from chita.cli.requests import EvaluateRequest, PruneRequest, SweepRequest
 from chita.errors import ChitaError
-from chita.files import write_text
+from chita.files import check_file, write_text
 from chita.progress import RUN_SECONDS_LEFT, Progress, track
 from chita.pruning.opening import check_config
 from chita.reports.accuracy import as_markdown, dense_level, make_table
 from chita.reports.comparison_charts import chart_of
+from chita.reports.curves import check_trained
 from chita.reports.curves import curves as curves_of
 from chita.reports.flat_record import flat_record
 from chita.reports.lines import append_line, read_earlier, read_lines
-from chita.reports.picture import write_picture
+from chita.reports.picture import check_picture, write_picture
 from chita.reports.terminal import print_sweep
 from chita.settings import leaves, request_of, settings_of
 from chita.training.evaluate import Score
@@ -43,6 +45,11 @@ def sweep(request: SweepRequest) -> None:
     for run in runs:
         check_config(config_of(run.request))
     lines = read_lines(asked.out)
+    if asked.table:
+        check_file(asked.table, force=True)
+    for picture in filter(None, (asked.plot, asked.curves)):
+        check_picture(picture)
+    check_trained(not asked.curves or any(run.request.training for run in runs))
     varied = {run.key: run.varied for run in runs}
     known = _known(lines, varied)
     left = [run for run in runs if "error" in known.get(run.key, {"error": ""})]
@@ -84,9 +91,11 @@ def _work_off(
     report = ReportOptions(quiet=True, log_format="json" if feedback.json else "text")
     jobs = min(asked.jobs or os.cpu_count() or 1, max(1, len(left)))
     failed: list[str] = []
-    began = time.perf_counter()
+    began: dict[str, float] = {}
+    took: list[tuple[SweepRun, float]] = []
 
     def arguments(run: SweepRun) -> tuple[Any, ...]:
+        began[run.key] = time.perf_counter()
         return run.key, _dense(run, known), _unfinished(asked.out, run), report
 
     try:
@@ -94,12 +103,17 @@ def _work_off(
             closing(each_done(left, _pruned, arguments, jobs)) as results,
             track(feedback.progress(), "sweep", len(left), "runs") as progress,
         ):
+            waiting = list(left)
             for place, (run, outcome) in enumerate(results, start=1):
+                waiting.remove(run)
                 line = {"run": run.varied, "settings": json.loads(run.key), **outcome}
                 known[run.key] = line
                 append_line(asked.out, line)
-                failed += [line["error"]] if "error" in line else []
-                rest = (time.perf_counter() - began) / place * (len(left) - place)
+                if "error" in line:
+                    failed.append(line["error"])
+                else:
+                    took.append((run, time.perf_counter() - began[run.key]))
+                rest = sum(expected_seconds(run, took) for run in waiting) / jobs
                 _report(progress, feedback, line, f"run {place} of {len(left)}", rest)
     except BrokenProcessPool:
         raise ChitaError(
@@ -119,6 +133,22 @@ def _dense(run: SweepRun, known: Mapping[str, Any]) -> Score | None:
         if same and line.get("dense_metric") is not None:
             return Score(metric=line["metric"], value=line["dense_metric"], count=1)
     return None
+
+
+def expected_seconds(run: SweepRun, took: Sequence[tuple[SweepRun, float]]) -> float:
+    """Return the mean seconds of the runs done that are most like one to come, 0 without any.
+
+    Most alike are those of which the most options that the sweep varies have the same value, of
+    one solver first.
+    """
+
+    def likeness(other: SweepRun) -> tuple[bool, int]:
+        same = [name for name, value in run.varied.items() if other.varied.get(name) == value]
+        return run.request.solver == other.request.solver, len(same)
+
+    most = max((likeness(other) for other, _ in took), default=None)
+    alike = [seconds for other, seconds in took if likeness(other) == most]
+    return statistics.fmean(alike) if alike else 0.0
 
 
 def _unfinished(out: Path, run: SweepRun) -> Path | None:
@@ -152,5 +182,5 @@ def _report(
         feedback.notice(f"{own}: {line['error']}")
         return
     measured = line.get("pruned_metric")
-    values = {} if measured is None else {"metric": measured}
-    progress.report(own, {**values, RUN_SECONDS_LEFT: left})
+    values = {} if measured is None else {line["metric"]: measured}
+    progress.report(own, {**values, **({RUN_SECONDS_LEFT: left} if left else {})})

@@ -104,7 +104,7 @@ class BatchedBackward:
         hooks = (module.register_forward_hook(recorder.note) for module in recorder.names)
         with _frozen(self._model), affine_norms(self._model), hooked(hooks):
             inputs, targets = split(batch)
-            outputs = outputs_of(self._model, nested.map_tensors(self._copied, inputs))
+            outputs = outputs_of(self._model, nested.copied(inputs, self._copied))
             # δ of the sum of all rows' losses. Samples share nothing in eval mode, so that the
             # part of δ that belongs to a row's samples is that of its own loss.
             losses, delta = self._loss.gradient(outputs, targets, self._samples_per_gradient)

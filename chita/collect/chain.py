@@ -150,7 +150,7 @@ def _blank(leaf: Any) -> Any:
 
 
 def _own(leaf: Any) -> Any:
-    """A copy of a tensor, which the network may then write to; zeros for a blank."""
+    """A copy, which the network may then write to; zeros for a blank."""
     if isinstance(leaf, _Blank):
         return torch.zeros(leaf.shape, dtype=leaf.dtype, device=leaf.device)
-    return leaf.clone() if isinstance(leaf, Tensor) else leaf
+    return nested.copied(leaf)

@@ -76,7 +76,7 @@ def with_operations(
     if cost is None and not needed:
         return layout
     if cost is None:
-        batch = nested.map_tensors(torch.clone, sample)
+        batch = nested.copied(sample)
         with state_kept(model):
             cost = _counted(model, lambda: loss.mean(model, batch))
     used = [cost.by_weight.get(name, 0) for name in layout.names]

@@ -50,7 +50,7 @@ def check_deterministic(model: nn.Module, loss: Loss, batch: Any) -> None:
     Catches dropout that ignores eval mode.
     """
     with torch.no_grad():
-        first, second = (loss.mean(model, nested.map_tensors(torch.clone, batch)) for _ in range(2))
+        first, second = (loss.mean(model, nested.copied(batch)) for _ in range(2))
         if not torch.equal(first, second) and bool(torch.isfinite(first).all()):
             raise InputError(
                 f"{type(model).__name__} gives two outputs for the same inputs, so its gradients "

@@ -93,7 +93,7 @@ def collect_gradients(
     sample = next(examples.batches(samples_per_gradient))
     for part, first in zip(examples.parts, examples.firsts(samples_per_gradient), strict=True):
         with failures_named(model, first):
-            loss.check(model, nested.map_tensors(torch.clone, first), part)
+            loss.check(model, nested.copied(first), part)
     with failures_named(model, sample):
         check_deterministic(model, loss, sample)
 
@@ -191,7 +191,7 @@ class _GradientCheck:
         """All batches have been seen: raise what was found; return tensors without a gradient."""
         if not self._waits and self._faulty():
             for batch in batches:
-                copied = nested.map_tensors(torch.clone, batch)
+                copied = nested.copied(batch)
                 with torch.no_grad():
                     loss = self._loss.mean(self._model, copied)
                 if not bool(torch.isfinite(loss)):
@@ -224,7 +224,7 @@ class _GradientCheck:
     def _check(self, batch: Any) -> None:
         lost = int(torch.stack(self._lost).sum())
         if lost:
-            copied = nested.map_tensors(torch.clone, batch)
+            copied = nested.copied(batch)
             place = first_not_finite(self._model, lambda: self._loss.mean(self._model, copied))
             raise NumericalError(
                 f"The loss of {lost} rows is not finite; the first value that is not finite comes "

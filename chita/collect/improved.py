@@ -49,9 +49,7 @@ def output_norms_by_rows(
             each = of_each_row(lambda x: outputs_of(model, x), samples_per_gradient, inputs)
             outputs = each.flatten(0, 1)
         else:
-            parts = (
-                nested.map_tensors(torch.clone, part) for part in cut(inputs, samples_per_gradient)
-            )
+            parts = (nested.copied(part) for part in cut(inputs, samples_per_gradient))
             outputs = torch.cat([outputs_of(model, part) for part in parts])
     losses, gradient = loss.gradient(outputs, targets, samples_per_gradient)
     return output_norms_of(gradient, len(losses))

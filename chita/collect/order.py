@@ -66,6 +66,8 @@ def find_order(
         advance: is called for each block.
     """
     probe, other, calls = _probe(modules, run, batch)
+    if not calls:
+        return Order(counts={}, last={})
     taken, given = _seen(modules, run, probe, len(calls))
     order = tuple(dict.fromkeys(calls))
     first = {name: calls.index(name) for name in order}
@@ -101,7 +103,7 @@ def find_order(
 def run_quietly(run: RunBatch, batch: Any) -> None:
     """Run a network on a copy of a batch, without gradients, until it ends or raises `Reached`."""
     with torch.no_grad(), layers_called(), suppress(Reached):
-        run(nested.map_tensors(torch.clone, batch))
+        run(nested.copied(batch))
 
 
 def _probe(
@@ -182,10 +184,10 @@ def _seen(
     given: dict[str, list[Any]] = {name: [] for name in modules}
 
     def note_arguments(_module: nn.Module, args: Any, kwargs: Any) -> None:
-        taken.append(nested.map_tensors(torch.clone, (args, kwargs)))
+        taken.append(nested.copied((args, kwargs)))
 
     def note(name: str, _module: nn.Module, _args: object, outputs: Any) -> None:
-        given[name].append(nested.map_tensors(torch.clone, outputs))
+        given[name].append(nested.copied(outputs))
 
     with ExitStack() as stack:
         for name, module in modules.items():
@@ -253,7 +255,7 @@ def _replaying(
 ) -> AbstractContextManager[None]:
     """Let a block give outputs, call by call, for a block of code."""
     left = iter(outputs)
-    return forward_replaced(module, lambda *_, **__: nested.map_tensors(made, next(left)))
+    return forward_replaced(module, lambda *_, **__: nested.copied(next(left), made))
 
 
 def _poisoned(tensor: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from chita import nested
-from chita.data.examples import cut
+from chita.data.examples import cut, size_of
 from chita.errors import InputError
 from chita.losses import CustomLoss, Loss
 from chita.models.mode import inference
@@ -40,12 +40,14 @@ def check_order(model: nn.Module, loss: Loss, batch: Any, samples_per_gradient: 
 
     def rolled(*fixed: str) -> Tensor | None:
         left = iter(places)
-        return _loss(
-            model, loss, nested.map_tensors(lambda t: turned(t, next(left) in fixed), batch)
-        )
+        order = torch.arange(size_of(batch), device="cpu").roll(samples_per_gradient)
 
-    def turned(tensor: Tensor, stays: bool) -> Tensor:
-        return tensor.clone() if stays else tensor.roll(samples_per_gradient, 0)
+        def turned(leaf: Any) -> Any:
+            all_stay = len(fixed) == len(places)
+            stays = next(left) in fixed if isinstance(leaf, Tensor) else all_stay
+            return leaf if stays else nested.taken(leaf, order)
+
+        return _loss(model, loss, nested.map_leaves(turned, batch))
 
     given, share = rolled(*places), _rounding(model)
     if not _differ(given, rolled(), share) or _differ(given, rolled(*places), share):
@@ -108,7 +110,7 @@ _CANCELLED = (
 def _loss(model: nn.Module, loss: Loss, batch: Any) -> Tensor | None:
     """Return the loss of a batch, None where it fails or is not finite."""
     with suppress(Exception), inference(model):  # code of users may raise anything
-        found = loss.mean(model, nested.map_tensors(torch.clone, batch)).detach()
+        found = loss.mean(model, nested.copied(batch)).detach()
         return found if bool(found.isfinite()) else None
     return None
 

@@ -36,7 +36,8 @@ def by_vmap(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return gradients (r, ...) by name, and losses (r,), of the r rows of a batch, all at a time.
 
-    The network may write into its inputs.
+    The network may write into its inputs. Fails where values of samples that are in no tensor are
+    used.
     """
     wanted = {f"model.{name}": weight.detach() for name, weight in weights.items()}
     taken = {id(weight) for weight in weights.values()}
@@ -45,7 +46,7 @@ def by_vmap(
     fixed = {name: tensor.detach() for name, tensor in state if id(tensor) not in taken}
 
     def row_loss(changed: dict[str, Tensor], row: Any) -> Tensor:
-        return cast(Tensor, functional_call(module, {**fixed, **changed}, (row,)))
+        return cast(Tensor, functional_call(module, {**fixed, **changed}, (_hidden(row),)))
 
     gradients, losses = of_each_row(
         lambda row: grad_and_value(row_loss)(wanted, row), samples_per_gradient, batch
@@ -69,6 +70,24 @@ def of_each_row(function: Callable[[Any], Any], samples_per_gradient: int, batch
         return vmap(of_one)(*rows)
 
 
+def _hidden(row: Any) -> Any:
+    return nested.map_leaves(
+        lambda leaf: _Unseen() if isinstance(leaf, nested.PerSample) else leaf, row
+    )
+
+
+class _Unseen:
+    """Stands for what `torch.func` cannot map over; to use it raises."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise TypeError("torch.func maps over tensors only.")
+
+    def _used(self, *_: object) -> Any:
+        raise TypeError("torch.func maps over tensors only.")
+
+    __bool__ = __eq__ = __repr__ = __hash__ = _used
+
+
 def by_loop(
     module: LossModule, weights: Mapping[str, Tensor], samples_per_gradient: int, batch: Any
 ) -> tuple[dict[str, Tensor], Tensor]:
@@ -79,7 +98,7 @@ def by_loop(
     thawed = attributes_set(weights.values(), "requires_grad", True)
     with torch.enable_grad(), thawed, failures_named(module.model, rows[0]):
         for i, row in enumerate(rows):
-            loss = module(nested.map_tensors(torch.clone, row))
+            loss = module(nested.copied(row))
             losses.append(loss.detach())
             if not loss.requires_grad:
                 continue

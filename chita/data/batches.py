@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,6 +92,11 @@ def readable(data: Any) -> Iterable[Any]:
             f"The data are {nested.described(data)}; give tensors of as many samples in each, made "
             "from arrays by torch.as_tensor."
         )
+    if isinstance(data, Mapping) and not any(True for _ in nested.tensors(data)):
+        raise InputError(
+            f"The data are {nested.described(data)}, without a tensor; give tensors of as many "
+            "samples in each, made from arrays by torch.as_tensor, or a single loader."
+        )
     if isinstance(data, (Tensor, str, bytes)) or not isinstance(data, Iterable):
         raise InputError(
             f"The data are a {type(data).__name__}; give a pair (inputs, targets) of tensors, or "
@@ -122,8 +128,18 @@ def read(batches: Iterable[Any], iterator: Iterator[Any] | None = None) -> Itera
     with failures_as(InputError, what, ask, why=cause):
         given = batches if iterator is None else iterator
         yield from marked(
-            batch for batch in given if batch is not None and nested.count(batch) != 0
+            _checked(batch) for batch in given if batch is not None and nested.count(batch) != 0
         )
+
+
+def _checked(batch: Any) -> Any:
+    """Return a batch, unless it is an array by itself."""
+    if isinstance(batch, np.ndarray):
+        raise InputError(
+            f"A batch is an array {batch.shape} by itself. Give a pair (inputs, targets) of "
+            "tensors, made from arrays by torch.as_tensor, or batches of such pairs."
+        )
+    return batch
 
 
 def started(batches: Iterable[Any]) -> Iterator[Any]:

@@ -68,7 +68,7 @@ def _of_batches(data: Data, count: int, generator: torch.Generator) -> tuple[Dat
                     torch.rand((), generator=generator, dtype=torch.float64, device="cpu")
                 )
                 if len(kept) < count or number > kept[0][0]:
-                    own = nested.map_tensors(torch.clone, sample)  # no view of its batch
+                    own = nested.copied(sample)  # no view of its batch
                     add = heapq.heappush if len(kept) < count else heapq.heapreplace
                     add(kept, (number, total, own))
                 total += 1

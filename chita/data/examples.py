@@ -74,7 +74,7 @@ class Examples:
     def take(self, index: Tensor) -> Examples:
         """Return the samples named by index (k,), in that order."""
         if len(self.parts) == 1 and nested.count(self.batch) is not None:
-            return Examples._of(nested.map_tensors(lambda t: t[index.to(t.device)], self.batch))
+            return Examples._of(nested.taken(self.batch, index))
         singles = list(self.batches(1))
         return Examples._of(*(singles[i] for i in index.tolist()))
 
@@ -122,6 +122,8 @@ class Examples:
             for tensor in nested.tensors(part):
                 flat = tensor.detach().cpu().contiguous().reshape(-1)
                 total.update(flat.view(torch.uint8).numpy().data)
+            for place, row in nested.rows(part, size_of(part)):
+                total.update(f"{place}={list(row)};".encode())
         return total.hexdigest()
 
 
@@ -162,7 +164,7 @@ def size_of(part: Any) -> int:
 
 def sliced(part: Any, start: int, stop: int) -> Any:
     """Return the samples from start to stop of a batch whose samples can be told apart."""
-    return nested.map_tensors(lambda t: t[start:stop], part)
+    return nested.taken(part, slice(start, stop))
 
 
 def _moved(leaf: Any, device: torch.device | str) -> Any:

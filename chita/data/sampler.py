@@ -21,7 +21,10 @@ from chita.data.batches import (
     started,
 )
 from chita.data.examples import Examples, as_examples, size_of
+from chita.data.generators import continued, sources_of, states_of
 from chita.errors import InputError
+
+_COMPARED = 64  # validation samples of two readings
 
 
 class Sampler(ABC):
@@ -117,11 +120,24 @@ class _IndexedSampler(Sampler):
 
 @final
 class _StreamSampler(Sampler):
-    """A sampler that reads on where it stopped, as does torch's own generator."""
+    """A sampler that reads on where it stopped, as does torch's own generator.
 
-    def __init__(self, batches: Iterable[Any], seed: int, validation: int) -> None:
+    Where samples are kept for validation, so do the other generators of the loader. Each reading
+    then begins as that of `before`, which made this sampler.
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[Any],
+        seed: int,
+        validation: int,
+        before: _StreamSampler | None = None,
+    ) -> None:
         self._batches, self._seed, self._count = batches, seed, validation
         self._checked = self._fresh = False
+        self._sources = sources_of(batches) if validation else []
+        self._begun: list[Any] = states_of(self._sources) if before is None else before._begun
+        self._kept: str | None = None if before is None else before._kept
         self.validation = self._start()
 
     def draw(self, count: int) -> Examples:
@@ -136,13 +152,13 @@ class _StreamSampler(Sampler):
         return found
 
     def some(self, count: int) -> Examples:
-        other = _StreamSampler(self._batches, self._seed, self._count)
+        other = _StreamSampler(self._batches, self._seed, self._count, self)
         return _enough(other._read(count), 1, self._count)
 
     def epoch(self, number: int, size: int) -> Iterator[Any]:
         # Another order would give other samples for validation.
         seed = self._seed if self._count else (self._seed + number) % 2**63
-        other = _StreamSampler(self._batches, seed, self._count)
+        other = _StreamSampler(self._batches, seed, self._count, self)
         yield from other._left
         while (batch := other._next()) is not None:
             yield from Examples(batch).parts
@@ -151,16 +167,29 @@ class _StreamSampler(Sampler):
         return sum(1 for _ in self.epoch(0, size))
 
     def _start(self) -> Examples | None:
-        """Begin to read, and return the samples for validation."""
+        """Begin to read, and return the samples for validation.
+
+        Raises `InputError` where they are not those of the reading before.
+        """
         self._left: tuple[Any, ...] = ()  # what was read beyond the samples that were asked for
         self._fresh = True  # nothing was drawn since
         self._state = torch.Generator().manual_seed(self._seed).get_state()
+        self._states = list(self._begun)
         with self._seeded():
             self._iterator = started(self._batches)
         self._reading = read(self._batches, self._iterator)
         if not self._count:
             return None
-        return _enough(self._read(self._count), self._count, 0)
+        validation = _enough(self._read(self._count), self._count, 0)
+        digest = validation.first(_COMPARED).digest()
+        if self._kept not in (None, digest):
+            raise InputError(
+                f"The {type(self._batches).__name__} begins with other samples at each reading, so "
+                f"that `validation` samples, {self._count}, cannot be kept apart. Give a loader "
+                "whose order is fixed, samples at once, or `validation=0`."
+            )
+        self._kept = digest
+        return validation
 
     def _read(self, count: int) -> Examples | None:
         """Return the next `count` samples, or those that are left, if any."""
@@ -198,7 +227,7 @@ class _StreamSampler(Sampler):
 
     @contextmanager
     def _seeded(self) -> Iterator[None]:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), continued(self._sources, self._states):
             torch.default_generator.set_state(self._state)
             yield
             self._state = torch.default_generator.get_state()

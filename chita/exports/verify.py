@@ -16,7 +16,7 @@ from chita.exports.checks import refilled
 from chita.exports.reading import HASHES, RECORD, digest, read_record
 from chita.layout import Axes, Layout
 from chita.masks.storage import is_mask_file, load_masks, mask_file
-from chita.models.checkpoint import load, renamed
+from chita.models.checkpoint import load, renamed, unpruned
 from chita.models.foreign import told_of
 from chita.options import described
 from chita.records import RunRecord
@@ -73,7 +73,7 @@ def verify(
     folder = Path(path)
     own = masks is None and (folder / RECORD).is_file()
     loaded = load_masks(_mask_file(folder, masks))
-    tensors = load(folder, allow_pickle=allow_pickle)
+    tensors = unpruned(load(folder, allow_pickle=allow_pickle), loaded)
     named = renamed(tensors, loaded, needed=loaded)
     checked, faults = ["zeros"], list(refilled(named, loaded))
     if own:

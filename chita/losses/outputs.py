@@ -100,7 +100,7 @@ class OutputLoss(Loss):
         """The inputs with `draw`n targets."""
         inputs, given = split(batch, labelled=False)
         with torch.no_grad():
-            outputs = outputs_of(model, nested.map_tensors(torch.clone, inputs))
+            outputs = outputs_of(model, nested.copied(inputs))
         outputs = outputs.detach()  # a network may enable gradients itself
         self.check_outputs(outputs)
         drawn = self.draw(outputs.cpu(), generator).to(outputs.device)
@@ -168,7 +168,8 @@ class _Classes(OutputLoss):
         if len(counted) and (int(counted.min()) < 0 or int(counted.max()) >= classes):
             raise InputError(
                 f"The targets run from {int(counted.min())} to {int(counted.max())}, but the "
-                f"network has {classes} classes: they must lie in 0 to {classes - 1}."
+                f"network has {classes} classes: they must lie in 0 to {classes - 1}, "
+                f"or be {IGNORED}, the class that is left out."
             )
 
     def _check_classes(self, outputs: Tensor, targets: Tensor) -> None:

@@ -171,7 +171,7 @@ def load_weights(
             "Make it on the CPU, and run lazy modules once."
         )
     mapped: dict[str, Tensor] = {}
-    given = _unpruned(tensors, expected)
+    given = unpruned(tensors, expected)
     targets = {name: known_name(name, expected, key_map) for name in given}
     dropped = [name for name, target in targets.items() if target is None]
     kept = {name: target for name, target in targets.items() if target is not None}
@@ -218,7 +218,7 @@ def renamed(
     Raises `CheckpointError` when several prefixes do.
     """
     named = {known_name(name, known) or name: tensor for name, tensor in tensors.items()}
-    whole = named.keys() | {name.removesuffix("_orig") for name in named}  # see _unpruned
+    whole = named.keys() | {name.removesuffix("_orig") for name in named}  # see unpruned
     off, on = prefix_between(needed, whole)
     return {
         off + name.removeprefix(on): tensor for name, tensor in named.items() if name.startswith(on)
@@ -258,7 +258,7 @@ def _sound(tensor: Tensor, *, infinite: bool) -> bool:
     return not bool(bad.any())
 
 
-def _unpruned(tensors: Mapping[str, Tensor], own: Container[str]) -> dict[str, Tensor]:
+def unpruned(tensors: Mapping[str, Tensor], own: Container[str]) -> dict[str, Tensor]:
     """Return the tensors, `NAME_orig` and `NAME_mask` of torch.nn.utils.prune as a product.
 
     Those that are the network's own, by whatever prefix, stay two tensors.

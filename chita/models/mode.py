@@ -187,10 +187,16 @@ def restore(model: nn.Module, state: State) -> None:
                 tensor.copy_(state[name])
 
 
+def changed_since(model: nn.Module, before: State) -> State:
+    """Return those tensors of a state, on the network's device, that the network has otherwise."""
+    now = tensors_of(model)
+    return {name: kept for name, kept in before.items() if not torch.equal(kept, now[name])}
+
+
 @contextmanager
 def at_state(model: nn.Module, state: State) -> Iterator[None]:
     """Give a network other tensors for a block, then those that it had."""
-    now = state_of(model)
+    now = {name: tensor for name, tensor in state_of(model).items() if name in state}
     restore(model, state)
     try:
         yield

@@ -52,6 +52,8 @@ class LocalQuadratic:
             empty where all belong together. Q does not depend on them.
         loss: the true mean loss at weights (p,) on samples that made no row; None where there are
             none, and in a restricted problem. Asking it may leave these weights in the network.
+        evaluated: is called whenever a residual or a gradient is computed, which shows that a
+            solver advances.
 
     The field is `shift`, and the gradient (p,) is derived from it. So a back-solve stays in image
     space (`docs/maths.md`, "The minimum on a support"), and no solver needs a case for the
@@ -75,6 +77,7 @@ class LocalQuadratic:
     offset: float = 0.0
     segments: tuple[slice, ...] = ()
     loss: Callable[[Tensor], float] | None = None
+    evaluated: Callable[[], object] = lambda: None
 
     def __post_init__(self) -> None:
         if not 0 <= self.ridge < float("inf"):
@@ -119,6 +122,7 @@ class LocalQuadratic:
 
         The product is formed in the type of `weights`.
         """
+        self.evaluated()
         return self.anchor + self.curvature.image(weights, support)
 
     def value_at(self, residual: Tensor, weights: Tensor) -> float:
@@ -135,6 +139,7 @@ class LocalQuadratic:
 
     def gradient_from(self, residual: Tensor, weights: Tensor) -> Tensor:
         """Return the gradient of Q (p,) from the residual of weights (p,): one pass over A."""
+        self.evaluated()
         return self.curvature.pullback(residual) + self.ridge * (weights - self.w_bar)
 
     def gradient_at(self, weights: Tensor) -> Tensor:
@@ -187,6 +192,7 @@ class LocalQuadratic:
             shift=shift,
             offset=self.offset + lost + 0.5 * moved,
             segments=segments_of(index, self.segments),
+            evaluated=self.evaluated,
         )
 
     def part(self, segment: slice) -> LocalQuadratic:

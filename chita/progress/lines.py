@@ -34,13 +34,16 @@ def worded(event: str, fields: Mapping[str, Any]) -> str:
     if event == "values":
         return f"{fields['task']}: {values or 'done'}"
     of = f" of {fields['total']:,}" if fields["total"] else ""
-    amount = f"{fields['done']:,}{of} {fields['unit']}, {fields['seconds']:.2f} s"
-    if fields["rate"] is not None and fields["total"] != 1:
+    one = (fields["total"] or fields["done"]) == 1
+    unit = fields["unit"] if of or not one else fields["unit"].removesuffix("s")
+    amount = f"{fields['done']:,}{of} {unit}, {fields['seconds']:.2f} s"
+    if fields["rate"] is not None and not one:
         amount += f", {_number(fields['rate'])} {fields['unit']}/s"
     line = f"{fields['task']}: {amount}"
     if event == "finish":
         return line
-    line += f", about {_duration(fields['seconds_left'])} left" if fields["seconds_left"] else ""
+    own_left = fields["seconds_left"] and RUN_SECONDS_LEFT not in fields  # one estimate is enough
+    line += f", about {_duration(fields['seconds_left'])} left" if own_left else ""
     return f"{line}; {values}" if values else line
 
 
@@ -53,8 +56,17 @@ def _values(fields: Mapping[str, Any]) -> str:
     """Return the values beside those of a task, with their names."""
     known = {name: value for name, value in fields.items() if name not in _TASK}
     left = known.pop(RUN_SECONDS_LEFT, 0.0)
-    words = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in known.items()]
+    words = [f"{_named(name)} {value:.4g}" for name, value in known.items()]
     return ", ".join([*words, *([f"about {_duration(left)} left in all"] if left > 0 else [])])
+
+
+def _named(name: str) -> str:
+    """Return the name of a value before it; one of several words, as of a measure, with a colon.
+
+    >>> _named("validation_loss"), _named("top-1 accuracy, per cent")
+    ('validation loss', 'top-1 accuracy, per cent:')
+    """
+    return f"{name}:" if " " in name else name.replace("_", " ")
 
 
 def _number(value: float) -> str:

@@ -13,11 +13,11 @@ from typing import cast
 from torch import nn
 
 from chita.constraints import Budget, MaxLoss, as_budget
-from chita.data.batches import Data, a_few
+from chita.data.batches import Data
 from chita.logger import Logger
 from chita.losses import LossLike
 from chita.masks.fit import Masks
-from chita.models.mode import own_modes
+from chita.models.mode import State, at_state, changed_since, own_modes
 from chita.progress import Placed, Progress
 from chita.progress.display import ProgressLike, progress_of
 from chita.pruning.config import Checkpoint, Fisher, Memory, Quadratic, Stages, Training
@@ -29,10 +29,10 @@ from chita.pruning.pilot import run_stages
 from chita.pruning.result import PruneResult
 from chita.pruning.run import PruneConfig, Run
 from chita.pruning.schedule import as_stages
-from chita.records import peak_rss_mb
+from chita.records import peak_rss_mb, with_total
 from chita.solvers import BSO, Magnitude
 from chita.solvers.named import SolverLike, make_solver
-from chita.training.evaluate import Score, evaluate
+from chita.training.evaluate import Score, check_evaluation, evaluate
 
 Scorer = Callable[[nn.Module, str], Score]
 """Measures how good a network is, which a word names for the progress: dense, pruned."""
@@ -283,8 +283,8 @@ def perform(
     """Prune gradually, layer by layer or in stages; measure the network as it was and as it is.
 
     Both are measured at the end, where what the data show to be unusable was refused by the first
-    steps of the work; a network that is pruned in place is measured before it, too. Seconds by
-    phase are then also those of `evaluate`, and of all together, `total`.
+    steps of the work. Seconds by phase are then also those of `evaluate`, of all `other` steps, and
+    of all together, `total`.
 
     Args:
         run: opened, so all that can be refused without data was refused.
@@ -292,19 +292,33 @@ def perform(
         dense: what the network measures, where that is known.
         check: measures a network on a few samples, and raises where it cannot be measured.
     """
-    if scorer is None:
-        return _finished(run, _work(run))
+    began, checkpoint = time.perf_counter(), run.config.checkpoint
+    if checkpoint is not None and checkpoint.path.exists():
+        run.checkpoint_file(run.network)  # refuses one that is not to be gone on from
+    with run.restored_on_error() as before:
+        if scorer is not None:
+            check(run.model)
+        result = _work(run)
+        if scorer is not None:
+            result = _measured(run, result, before, scorer, dense)
+    if checkpoint is not None:
+        checkpoint.path.unlink(missing_ok=True)  # all is done, the measuring too
+    seconds = {"open": run.opening, **result.seconds}
+    total = run.opening + time.perf_counter() - began
+    return result.described(seconds=with_total(seconds, total))
+
+
+def _measured(
+    run: Run, result: PruneResult, before: State, scorer: Scorer, dense: Score | None
+) -> PruneResult:
+    """Return the result with what the network measures, and what it did `before`."""
     began = time.perf_counter()
-    check(run.model)
-    if run.config.inplace:
-        dense = dense or scorer(run.model, "dense")
-    measuring = time.perf_counter() - began
-    result = _work(run)
-    worked = time.perf_counter()
-    dense = dense or scorer(run.model, "dense")
     pruned = scorer(result.model, "pruned")
-    ended = time.perf_counter()
-    result = result.described(
+    if dense is None:
+        with at_state(run.network, changed_since(run.network, before)):
+            dense = scorer(run.model, "dense")
+    spent = result.seconds.get("evaluate", 0.0) + time.perf_counter() - began
+    return result.described(
         metric=dense.metric,
         dense_metric=dense.value,
         pruned_metric=pruned.value,
@@ -312,20 +326,8 @@ def perform(
         evaluated_of=pruned.of,
         neighbours=pruned.neighbours,
         peak_rss_mb=peak_rss_mb(),
-        seconds={
-            **result.seconds,
-            "evaluate": measuring + ended - worked,
-            "total": ended - began,
-        },
+        seconds={**result.seconds, "evaluate": spent},
     )
-    return _finished(run, result)
-
-
-def _finished(run: Run, result: PruneResult) -> PruneResult:
-    """Delete the file of finished parts: all is done, the measuring too."""
-    if run.config.checkpoint is not None:
-        run.config.checkpoint.path.unlink(missing_ok=True)
-    return result
 
 
 def _work(run: Run) -> PruneResult:
@@ -337,8 +339,8 @@ def _work(run: Run) -> PruneResult:
 
 
 def _check(data: Data | None, loss: LossLike) -> Callable[[nn.Module], object]:
-    """Return what measures a network on a few samples, where there are data."""
-    return lambda network: None if data is None else evaluate(network, a_few(data), loss=loss)
+    """Return what raises where a network cannot be measured, if there are data."""
+    return lambda network: None if data is None else check_evaluation(network, data, loss)
 
 
 def _scorer(data: Data | None, loss: LossLike, progress: Progress) -> Scorer | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -24,7 +25,7 @@ from chita.models.forward import failures_named
 from chita.models.mode import state_kept
 from chita.models.prunable import write_weights
 from chita.options import Options, shared
-from chita.progress import Progress
+from chita.progress import Progress, Silent, track
 from chita.pruning.config import GRADIENTS, VALIDATION, Fisher, RunOptions
 from chita.pruning.schedule import NORM_SAMPLES
 from chita.records import BatchNormRecord, finite
@@ -200,10 +201,15 @@ class Calibration:
         Raises as `chita.training.batch_norm.recalibrate` does.
         """
         network, samples = self._network, samples.to(self._device)
-        before = validation_loss.present() if validation_loss else None
         loss = self._sampling.loss_for(samples.parts[0])
-        put_back = recalibrate(network, samples, loss, progress)
-        after = validation_loss.present() if validation_loss else None
+        before = after = None
+        total = len(samples) + 2 * (len(validation_loss) if validation_loss else 0)
+        with track(progress, "batch norms", total, "samples"):
+            if validation_loss:
+                before = validation_loss.present(progress.advance)
+            put_back = recalibrate(network, samples, loss, progress.advance)
+            if validation_loss:
+                after = validation_loss.present(progress.advance)
         taken = before is None or after is None or (math.isfinite(after) and not after > before)
         if not taken:
             put_back()
@@ -272,17 +278,22 @@ class ValidationLoss:
         """Number of samples."""
         return len(self._samples)
 
-    def __call__(self, weights: Tensor) -> float:
+    def __call__(self, weights: Tensor, progress: Progress | None = None) -> float:
         """Write weights (p,), and return the loss; infinite where their type cannot hold them."""
+        total = len(self) * (1 + self._renewable)
+        with track(progress or Silent(), "validation loss", total, "samples") as shown:
+            return self._at(weights, shown.advance)
+
+    def _at(self, weights: Tensor, advance: Callable[[int], None]) -> float:
         try:
             write_weights(self._network, self._layout, weights)
         except NumericalError:
             return math.inf
-        loss = self.present()
+        loss = self.present(advance)
         if not self._renewable:
             return loss
         with batch_statistics(self._network):
-            return lower(self.present(), loss)
+            return lower(self.present(advance), loss)
 
     def check(self) -> None:
         """Raise `InputError`, which names the module, where the network or the loss fails."""
@@ -294,17 +305,23 @@ class ValidationLoss:
         ):
             self._mean(sample)
 
-    def present(self) -> float:
-        """Return the loss of the network as it is, its batch norms with their own statistics."""
-        with state_kept(self._network), torch.no_grad():
-            return self._together.whole(self._over_all)
+    def present(self, advance: Callable[[int], None] = lambda _: None) -> float:
+        """Return the loss of the network as it is, its batch norms with their own statistics.
 
-    def _over_all(self) -> float:
-        batches = self._together.equal(self._samples)
-        return sum(self._mean(batch) * size_of(batch) for batch in batches) / len(self._samples)
+        `advance` is told the samples of each batch.
+        """
+        with state_kept(self._network), torch.no_grad():
+            return self._together.whole(partial(self._over_all, advance))
+
+    def _over_all(self, advance: Callable[[int], None]) -> float:
+        total = 0.0
+        for batch in self._together.equal(self._samples):
+            total += self._mean(batch) * size_of(batch)
+            advance(size_of(batch))
+        return total / len(self._samples)
 
     def _mean(self, batch: Any) -> float:
-        return float(self._loss.mean(self._network, nested.map_tensors(torch.clone, batch)))
+        return float(self._loss.mean(self._network, nested.copied(batch)))
 
 
 def lower(loss: float, other: float) -> float:

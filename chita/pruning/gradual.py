@@ -6,16 +6,13 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from chita.constraints import Budget
-from chita.data.sampler import Sampler
 from chita.errors import InputError, NumericalError
-from chita.layout import Layout
 from chita.logger import Logger
 from chita.losses import make_loss
 from chita.models.mode import restore, state_kept, state_of
@@ -45,13 +42,11 @@ class GradualRun:
         network: in eval mode.
         run: what was asked for.
         training: the recipe.
-        sampler: of samples that are trained on.
-        budget: met by the last event.
+        fine_tuner: trains for an epoch.
+        budget: met by the last event; it may have levels that `run` has not.
         event: prunes, see `Event`.
-        check: raises `InputError` on the budget of an event that cannot be met.
 
-    Raises:
-        InputError: the recipe does not fit the network or its loss.
+    Field: `measuring`, seconds in which the network was measured so far.
     """
 
     def __init__(
@@ -59,28 +54,16 @@ class GradualRun:
         network: nn.Module,
         run: Run,
         training: Training,
-        sampler: Sampler,
+        fine_tuner: FineTuner,
         *,
         budget: Budget,
         event: Event,
-        check: Callable[[Budget], object],
     ) -> None:
         self._network, self._layout, self._training = network, run.layout, training
-        config, layout = run.config, run.layout
+        config = run.config
         self._event, self._measure, self._progress = event, config.measure, config.progress
-        shares = training.sparsities(budget.removed(layout))
-        self._budgets = [*(budget.on_the_way(share, layout) for share in shares[:-1]), budget]
-        for each in self._budgets:
-            check(each)  # before any work
-        self._fine_tuner = FineTuner(
-            network,
-            sampler,
-            training,
-            make_loss(config.loss, sampler.some(1).parts[0]),
-            seed=config.seed,
-            teacher=copy.deepcopy(network) if training.distillation else None,
-            progress=config.progress,
-        )
+        self._budgets = _budgets(run, training, budget)
+        self._fine_tuner, self.measuring = fine_tuner, 0.0
 
     def run(
         self,
@@ -150,8 +133,13 @@ class GradualRun:
         self._fine_tuner.hold(self._layout.unflatten(mask))
 
     def _measured(self) -> float | None:
+        if self._measure is None:
+            return None
+        began = time.perf_counter()
         with torch.no_grad():
-            return None if self._measure is None else self._measure(self._network)
+            found = self._measure(self._network)
+        self.measuring += time.perf_counter() - began
+        return found
 
     def _stopped(self, epoch: int, error: Diverged) -> str:
         """Return why training ended.
@@ -173,27 +161,31 @@ def run_gradual(run: Run, training: Training) -> PruneResult:
     """
     network, config, searching = run.worked_on(), run.config, 0.0
     checkpoint, budget = run.checkpoint_file(network), run.budget
-    with run.at_work(network, None):
-        check: Callable[[Budget], object]
+    with run.at_work(network):
+        sampler = run.calibration(network).sampler
+        fine_tuner = FineTuner(
+            network,
+            sampler,
+            training,
+            make_loss(config.loss, sampler.some(1).parts[0]),
+            seed=config.seed,
+            teacher=copy.deepcopy(network) if training.distillation else None,
+            progress=config.progress,
+        )
         if run.layerwise:
             event = _layer_event(network, run)
-            check = partial(check_layers, layers=layers_of(network, run.layout))
         else:
             budget, searching = with_levels(run, network)
             event = _stages_event(network, run, last=budget)
-            check = partial(_check_bound, layout=run.layout)
-        events = GradualRun(
-            network,
-            run,
-            training,
-            run.calibration(network).sampler,
-            budget=budget,
-            event=event,
-            check=check,
-        )
+        events = GradualRun(network, run, training, fine_tuner, budget=budget, event=event)
         begun = RunState.begin(network, run.layout, budget, regrow=config.stages.regrow)
         done = _resumed(events, begun, checkpoint, config.logger)
-    return run.result(network, done, budget=budget, searching=searching)
+    seconds = {
+        "search": searching,
+        "evaluate": events.measuring,
+        "checkpoint": checkpoint.seconds,
+    }
+    return run.result(network, done, budget=budget, seconds=seconds)
 
 
 def _resumed(
@@ -248,12 +240,23 @@ def _layer_event(network: nn.Module, run: Run) -> Event:
     return event
 
 
-def _check_bound(budget: Budget, layout: Layout) -> None:
-    """Raise `InputError` when a budget cannot be met."""
-    budget.bind(layout)
+def _budgets(run: Run, training: Training, budget: Budget) -> list[Budget]:
+    """Return the budget of every event, the last one that of the run.
+
+    Raises `InputError` where one cannot be met.
+    """
+    layout = run.layout
+    shares = training.sparsities(budget.removed(layout))
+    budgets = [*(budget.on_the_way(share, layout) for share in shares[:-1]), budget]
+    for each in budgets:
+        if run.layerwise:
+            check_layers(each, layers_of(run.network, layout))
+        else:
+            each.bind(layout)
+    return budgets
 
 
-def check_training(run: Run) -> None:
+def check_training(run: Run, training: Training) -> None:
     """Raise `InputError` on what does not go with training."""
     if not isinstance(run.config.stages.schedule, str):
         raise InputError(
@@ -261,3 +264,4 @@ def check_training(run: Run) -> None:
             "the number of `events`). Name a schedule for the stages inside an event."
         )
     check_samples(run.config.sampling, run.data)
+    _budgets(run, training, run.budget)

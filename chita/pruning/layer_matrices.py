@@ -173,7 +173,7 @@ def outlier_shares(
         track(progress or Silent(), "outliers", len(batches), "batches") as shown,
     ):
         for batch in batches:
-            call(nested.map_tensors(torch.clone, batch))
+            call(nested.copied(batch))
             shown.advance(1)
     found: dict[str, float] = {}
     for block in blocks:

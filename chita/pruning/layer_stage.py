@@ -63,7 +63,7 @@ def run_layers(run: Run) -> PruneResult:
     calibration = run.calibration(network)
     given = calibration.draw()
     checkpoint = run.checkpoint_file(network, data=given.digest())
-    with run.at_work(network, layout):
+    with run.at_work(network):
         stage = LayerStage(network, run, calibration, given, progress=config.progress)
         saved = checkpoint.load()
         with state_kept(network):
@@ -80,7 +80,7 @@ def run_layers(run: Run) -> PruneResult:
         state = stage.end(layers)
         state.solved = layers.solved
         log.log(stages=state.records)
-    return run.result(network, state)
+    return run.result(network, state, seconds={"checkpoint": checkpoint.seconds})
 
 
 @final

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -82,13 +83,10 @@ class LayerPruner:
         layers = layers_of(network, layout)
         self._layers = {layer.name: layer for layer in layers}
         self._blocks = {block.name: block for block in network_blocks(network, layout.names)}
-        self.shares = shares
-        if isinstance(budget, ByOutliers):
-            blocks = tuple(self._blocks.values())
-            self.shares = shares or outlier_shares(self._layers, blocks, call, batches, progress)
-            budget = replace(budget, shares=self.shares)
-        constraints = constraints_of(budget, layers)
-        self._constraints = dict(zip(self._layers, constraints, strict=True))
+        self.masks = {
+            name: torch.ones(shape, dtype=torch.bool, device="cpu")
+            for name, shape in zip(layout.names, layout.shapes, strict=True)
+        }
         self._outside = _held_outside(network, self._blocks)
         modules = {name: network.get_submodule(name) for name in self._blocks}
         self.timer = PhaseTimer({"order": 0.0, "collect": 0.0, "solve": 0.0})
@@ -99,28 +97,31 @@ class LayerPruner:
             ):
                 order = find_order(modules, call, batches[0], lambda: progress.advance(1))
         self.order = order
+        if not order.counts and budget.removed(layout) > 0:
+            raise _none_pruned(self._never_called)
         self._chain = Chain(modules, call, batches, limit, order)
-        self.masks = {
-            name: torch.ones(shape, dtype=torch.bool, device="cpu")
-            for name, shape in zip(layout.names, layout.shapes, strict=True)
-        }
+        self.shares = shares
+        if isinstance(budget, ByOutliers):
+            blocks = tuple(self._blocks.values())
+            with self.timer.phase("outliers"):
+                found = shares or outlier_shares(self._layers, blocks, call, batches, progress)
+            self.shares = found
+            budget = replace(budget, shares=found)
+        constraints = constraints_of(budget, layers)
+        self._constraints = dict(zip(self._layers, constraints, strict=True))
         self.solved: dict[str, SolvedRecord] = {}
 
     def run(self, finished: Callable[[LayerPruner], None] = lambda _: None) -> None:
         """Prune all layers that `solved` lacks; `finished` is called after each block."""
         order = self._chain.order
-        left = sum(not self._is_done(self._blocks[name]) for name in order)
-        began, blocks = time.perf_counter(), left
+        took: dict[Any, list[float]] = {}  # seconds of blocks, by the shapes of their tensors
         for place, name in enumerate(order):
             block = self._blocks[name]
             task = f"{name or 'the network'}, {place + 1} of {len(order)}"
-            if not self._is_done(block):
+            began, pruned = time.perf_counter(), not self._is_done(block)
+            if pruned:
                 self._prune(block, task)
                 finished(self)
-                left -= 1
-                if self._alike:
-                    spent = (time.perf_counter() - began) / (blocks - left)
-                    self._progress.report(task, {RUN_SECONDS_LEFT: spent * left})
             if place + 1 < len(order):
                 with (
                     self.timer.phase("collect"),
@@ -128,21 +129,28 @@ class LayerPruner:
                 ):
                     for _ in self._chain.settle(name):
                         self._progress.advance(1)
-        for block in self._blocks.values():
-            for tensor in block.tensors:
-                self.solved.setdefault(tensor, SolvedRecord(inputs=0, skipped="is never called"))
-        self._check_pruned()
+            if pruned:
+                took.setdefault(self._kind(name), []).append(time.perf_counter() - began)
+                self._report(task, order[place + 1 :], took)
+        self.solved |= {
+            name: SolvedRecord(inputs=0, skipped=reason)
+            for name, reason in self._never_called.items()
+        }
+        reasons = {n: s.skipped for n, s in self.solved.items() if s.skipped is not None}
+        asked = any(not self._keeps_all(name) for name in self.solved)
+        if asked and len(reasons) == len(self.solved):
+            raise _none_pruned(reasons)
 
-    def _check_pruned(self) -> None:
-        """Raise `InputError` where weights were to be removed, and all layers were left dense."""
-        reasons = {name: solved.skipped for name, solved in self.solved.items()}
-        asked = any(not self._keeps_all(name) for name in reasons)
-        if asked and all(reason is not None for reason in reasons.values()):
-            said = [f"{name} {reason}" for name, reason in reasons.items()]
-            raise InputError(
-                f"No layer can be pruned layer by layer: {listed(said, _SHOWN, '; ')}. Give more "
-                "samples, or a solver that prunes by gradients, such as chita."
-            )
+    @property
+    def _never_called(self) -> dict[str, str]:
+        """The tensors of blocks that the network never calls, each with that as the reason."""
+        uncalled = self._blocks.keys() - self.order.counts.keys()
+        return {
+            tensor: "is never called"
+            for name, block in self._blocks.items()
+            for tensor in block.tensors
+            if name in uncalled
+        }
 
     def _keeps_all(self, name: str) -> bool:
         mask = self.masks[name].flatten()
@@ -151,11 +159,16 @@ class LayerPruner:
     def _is_done(self, block: NetworkBlock) -> bool:
         return self.solved.keys() >= set(block.tensors)
 
-    @property
-    def _alike(self) -> bool:
-        """Whether all blocks have tensors of the same shapes, and so take about the same time."""
-        blocks = [self._blocks[name].tensors for name in self._chain.order]
-        return len({tuple(self.masks[name].shape for name in names) for names in blocks}) == 1
+    def _kind(self, name: str) -> tuple[torch.Size, ...]:
+        """The shapes of a block's tensors: those of one kind take about the same time."""
+        return tuple(self.masks[tensor].shape for tensor in self._blocks[name].tensors)
+
+    def _report(self, task: str, left: Sequence[str], took: Mapping[Any, list[float]]) -> None:
+        """Report the time left where blocks of all kinds that are left were pruned."""
+        kinds = [self._kind(name) for name in left if not self._is_done(self._blocks[name])]
+        if kinds and all(kind in took for kind in kinds):
+            seconds = sum(statistics.fmean(took[kind]) for kind in kinds)
+            self._progress.report(task, {RUN_SECONDS_LEFT: seconds})
 
     def _prune(self, block: NetworkBlock, task: str) -> None:
         grams = InputGrams({name: self._layers[name].modules for name in block.tensors})
@@ -224,6 +237,14 @@ class LayerPruner:
                     raise
                 ridge = max(_RAISED * ridge, _LEAST * mean)
         raise AssertionError
+
+
+def _none_pruned(reasons: Mapping[str, str]) -> InputError:
+    said = [f"{name} {reason}" for name, reason in reasons.items()]
+    return InputError(
+        f"No layer can be pruned layer by layer: {listed(said, _SHOWN, '; ')}. Give more "
+        "samples, or a solver that prunes by gradients, such as chita."
+    )
 
 
 def _held_outside(network: nn.Module, blocks: Mapping[str, NetworkBlock]) -> dict[str, str]:

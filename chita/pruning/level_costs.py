@@ -65,7 +65,8 @@ def with_levels(run: Run, network: nn.Module) -> tuple[Budget, float]:
         search = LevelSearch(network, run.layout, run.data, config)
         found = search.run(LEVELS, Placed(config.progress, "search: "))
         budget = replace(budget, levels=found.levels)
-    return budget, time.perf_counter() - began
+        return budget, time.perf_counter() - began
+    return budget, 0.0
 
 
 @final

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import final
 
 import torch
@@ -108,7 +108,11 @@ class _Search:
             record = RunRecord.model_validate(saved.done["record"])
             masks = {n: m.bool() for n, m in saved.others.items()}
             self._best = PruneResult(model=self._network, masks=masks, record=record)
-        self._dense = self._measured(run.network, "dense")
+
+    @cached_property
+    def _dense(self) -> list[Measure]:
+        """The measures of the dense network, after the first trial, which may be refused."""
+        return self._measured(self._run.network, "dense")
 
     def best(self) -> PruneResult:
         """Search; return the sparsest result that was borne, or the dense network."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -53,6 +55,7 @@ def open_prune(model: nn.Module, data: Data | None, config: PruneConfig) -> Run:
     Raises `InputError` as `chita.prune` does, before any work.
     """
     assert config.budget is not None
+    began = time.perf_counter()
     check_config(config)
     budget, layerwise = config.budget, prunes_layers(config.solver, config.layerwise)
     network = unwrapped(model)
@@ -73,17 +76,18 @@ def open_prune(model: nn.Module, data: Data | None, config: PruneConfig) -> Run:
         notes=notes_on(network, config.targets, config.ignore),
     )
     if config.training is not None:
-        check_training(run)
+        check_training(run, config.training)
     if layerwise:
         check_layers(budget, layers_of(network, run.layout))
     else:
         budget.bind(run.layout)
-    return _check_written(run)
+    return _opened(run, began)
 
 
 @own_modes()
 def open_refit(model: nn.Module, data: Data, masks: Masks, config: PruneConfig) -> Run:
     """Return a run that gives the weights of a mask their best values; see `chita.refit`."""
+    began = time.perf_counter()
     check_one_stage(config.stages, config.fisher, "refitting")
     _check_tuned(config)
     network = unwrapped(model)
@@ -106,12 +110,13 @@ def open_refit(model: nn.Module, data: Data, masks: Masks, config: PruneConfig) 
         data=data,
         others={"mask": _source(masks)},
     )
-    return _check_written(run)
+    return _opened(run, began)
 
 
 @own_modes()
 def open_apply(model: nn.Module, masks: Masks, config: PruneConfig) -> Run:
     """Return a run that sets to zero what a mask removes; see `chita.apply_masks`."""
+    began = time.perf_counter()
     network = unwrapped(model)
     fitted, layout = fit_masks(network, masks)
     run = Run(
@@ -123,7 +128,7 @@ def open_apply(model: nn.Module, masks: Masks, config: PruneConfig) -> Run:
         layout=layout,
         others={"mask": _source(masks)},
     )
-    return _check_written(run)
+    return _opened(run, began)
 
 
 def _check_tuned(config: PruneConfig) -> None:
@@ -140,8 +145,11 @@ def _nothing_to_do(model: nn.Module, masks: Mapping[str, Tensor]) -> bool:
         return not any(bool(model.get_parameter(name)[~mask].any()) for name, mask in masks.items())
 
 
-def _check_written(run: Run) -> Run:
-    """Return the run; raise `InputError` where it would write in place what cannot be written."""
+def _opened(run: Run, began: float) -> Run:
+    """Return the run with the seconds since it `began` to be opened.
+
+    Raises `InputError` where it would write in place what cannot be written.
+    """
     config, network = run.config, run.network
     if config.inplace:
         written: dict[str, Tensor] = dict(network.named_parameters())
@@ -152,7 +160,7 @@ def _check_written(run: Run) -> Run:
             held = {id(buffer) for buffer in buffers}
             written |= {name: b for name, b in network.named_buffers() if id(b) in held}
         check_writable(network, written)
-    return run
+    return replace(run, opening=time.perf_counter() - began)
 
 
 def _source(masks: Masks) -> str:

@@ -39,7 +39,7 @@ def run_stages(run: Run) -> PruneResult:
     network, config = run.worked_on(), run.config
     several = config.stages.number > 1  # one stage has no finished part to keep
     checkpoint = run.checkpoint_file(network, wanted=several)
-    with run.at_work(network, run.layout):
+    with run.at_work(network):
         budget, searching = with_levels(run, network)
         loop = StageLoop(network, run, budget)
         # After the loop was made, since labels of validation may be drawn from the dense network,
@@ -57,7 +57,8 @@ def run_stages(run: Run) -> PruneResult:
             )
 
         state = run_loop(loop, state, finished)
-    return run.result(network, state, budget=budget, searching=searching)
+    seconds = {"search": searching, "checkpoint": checkpoint.seconds}
+    return run.result(network, state, budget=budget, seconds=seconds)
 
 
 def run_loop(

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, final
 
 import torch
@@ -22,8 +23,15 @@ from chita.errors import InputError
 from chita.layout import Layout
 from chita.logger import Logger, check_logger
 from chita.losses import LossLike, check_loss, make_loss
-from chita.models.mode import evaluation_mode, without_cache
-from chita.models.wrappers import canonical_names, uncompiled
+from chita.models.mode import (
+    State,
+    changed_since,
+    evaluation_mode,
+    restore,
+    tensors_of,
+    without_cache,
+)
+from chita.models.wrappers import canonical_names, check_forwards, uncompiled
 from chita.options import plain, values_of
 from chita.progress import Progress, Silent
 from chita.pruning.calibration import Calibration, Sampling, StageSamples, loss_name
@@ -135,7 +143,8 @@ class Run:
     `model`, as given; `network`, without wrappers; `layout`, the weights that compete; `data`, as
     samples where they are in memory; `layerwise`, whether layers are pruned one by one; `others`,
     settings of the command beside; `notes`, lines for the record on what is left out; `first`,
-    gradients of the first stage, of trials that are compared on the validation samples.
+    gradients of the first stage, of trials that are compared on the validation samples; `opening`,
+    the seconds that the checks took.
     """
 
     command: str
@@ -149,6 +158,7 @@ class Run:
     others: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     first: FirstGradients | None = None
+    opening: float = 0.0
 
     def worked_on(self) -> nn.Module:
         """Return the network to work on: a copy, unless it is pruned in place."""
@@ -186,18 +196,30 @@ class Run:
         )
 
     @contextmanager
-    def at_work(self, network: nn.Module, layout: Layout | None) -> Iterator[None]:
-        """Run a block on the network in eval mode, which is as it was if the block fails.
-
-        `layout` names the weights that change, None all parameters.
-        """
-        with (
-            evaluation_mode(network),
-            uncompiled(network),
-            without_cache(network),
-            restored_on_error(network, layout, inplace=self.config.inplace),
-        ):
+    def at_work(self, network: nn.Module) -> Iterator[None]:
+        """Run a block on the network as it is worked on: in eval mode, as it was written."""
+        with evaluation_mode(network), uncompiled(network), without_cache(network):
             yield
+
+    @contextmanager
+    def restored_on_error(self) -> Iterator[State]:
+        """Give a network that is pruned in place its tensors back when a block fails.
+
+        The block gets copies of those that a run may change, by path; none where it is copied.
+        """
+        before: State = {}
+        if self.config.inplace:
+            names = None if self.config.training else {*self.layout.names}
+            before = {
+                name: tensor.detach().clone()
+                for name, tensor in tensors_of(self.network).items()
+                if names is None or name in names or not isinstance(tensor, nn.Parameter)
+            }
+        try:
+            yield before
+        except BaseException:
+            restore(self.network, changed_since(self.network, before))
+            raise
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -227,24 +249,25 @@ class Run:
         state: RunState,
         *,
         budget: Budget | None = None,
-        searching: float = 0.0,
+        seconds: Mapping[str, float] = MappingProxyType({}),
     ) -> PruneResult:
         """Return the result of what was done.
 
         Args:
             network: the pruned one.
             state: with all stages done.
-            budget: with levels, where they were searched for, in so many seconds of `searching`.
-            searching: see `budget`.
+            budget: with levels, where they were searched for.
+            seconds: of phases beside those of stages and epochs.
         """
         levels = budget.levels if isinstance(budget, Searched) else None
         last, sampling = state.records[-1], self.config.sampling
         names = canonical_names(network)
         layout = replace(self.layout, names=tuple(map(names.__getitem__, self.layout.names)))
-        trained, seconds = None, dict(state.seconds)
+        beside = {phase: took for phase, took in seconds.items() if took}
+        trained, spent = None, {**beside, **state.seconds}
         if self.config.training is not None:
             trained = TrainingRecord(epochs=tuple(state.epochs), stopped=state.stopped)
-            seconds["train"] = sum(epoch.seconds for epoch in state.epochs)
+            spent["train"] = sum(epoch.seconds for epoch in state.epochs)
         record = RunRecord(
             command=self.command,
             solver=solver_name(self.config.solver),
@@ -278,7 +301,7 @@ class Run:
             levels=levels_of(levels or {}),
             flops=flops(self.layout, state.mask),
             dense_flops=flops(self.layout, torch.ones_like(state.mask)),
-            seconds={**({"search": searching} if levels else {}), **seconds},
+            seconds=spent,
             data_hash=state.digest,
             model=type(network).__name__,
             notes=self.notes,
@@ -288,31 +311,9 @@ class Run:
         return PruneResult(model=network, masks=layout.unflatten(state.mask), record=record)
 
 
-@contextmanager
-def restored_on_error(
-    network: nn.Module, layout: Layout | None, *, inplace: bool
-) -> Iterator[None]:
-    """Give the network its weights of a layout, or all, and its buffers back when a block fails.
-
-    Nothing is done for a network that is not the user's own.
-    """
-    if not inplace:
-        yield
-        return
-    weights = network.parameters() if layout is None else map(network.get_parameter, layout.names)
-    tensors = [*weights, *network.buffers()]
-    before = [tensor.detach().clone() for tensor in tensors]
-    try:
-        yield
-    except BaseException:
-        with torch.no_grad():
-            for tensor, kept in zip(tensors, before, strict=True):
-                tensor.copy_(kept)
-        raise
-
-
 def copied(model: nn.Module, advice: str = "Pass inplace=True to prune it itself.") -> nn.Module:
     """Return a copy of a network; raise `InputError`, with advice, where it cannot be copied."""
+    check_forwards(model)
     try:
         return copy.deepcopy(model)
     except Exception as error:  # modules may define how they are copied, and fail in any way

@@ -35,7 +35,7 @@ from chita.pruning.level_costs import LevelSearch
 from chita.pruning.result import levels_of
 from chita.pruning.run import PruneConfig, copied
 from chita.pruning.tuning import settle
-from chita.records import LevelRecord, TensorRecord, peak_rss_mb, versions
+from chita.records import LevelRecord, TensorRecord, peak_rss_mb, versions, with_total
 from chita.reports.notebook import html_of_sensitivity
 from chita.sensitivity_record import SensitivityRecord
 from chita.solvers.named import SolverLike, make_solver, solver_name, solver_options
@@ -198,7 +198,7 @@ def sensitivity_of(
         sparsities=tried,
         tensors=tuple(TensorRecord(name=n, shape=s, weights=c) for n, s, c in tensors),
         levels=levels_of({names[path]: levels for path, levels in found.levels.items()}),
-        seconds={**found.seconds, "total": time.perf_counter() - began},
+        seconds=with_total(found.seconds, time.perf_counter() - began),
         peak_rss_mb=peak_rss_mb(),
         versions=versions(),
     )

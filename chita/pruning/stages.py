@@ -206,7 +206,9 @@ class StageLoop:
         began = state_of(self.network) if self._history.count else {}
         samples, collected = self._collected(given, len(state.records))
         timer.stop("collect")
-        before = self.validation_loss(w_bar) if self.validation_loss else None
+        before = None
+        if self.validation_loss:
+            before = self.validation_loss(w_bar, self._place(len(state.records)))
         # Gradients of earlier stages help to solve; what comes of it is predicted by fresh ones.
         fresh = StageProblem.of(w_bar, collected, self._layout, constraint)
         whole = self._history.below(collected) if collected else None
@@ -238,17 +240,14 @@ class StageLoop:
         """Solve a stage, write its weights and return its record's fields on the solution."""
         progress = self._place(len(state.records))
         remaining = 1 - (len(state.records) + 1) / self.stages
-        with track(progress, "choose", 1, "problem"):
-            problem, scale = self.tuner.tune(stage, remaining, self._solver, state.trials)
-            progress.advance(1)
+        problem, scale = self.tuner.tune(stage, remaining, self._solver, state.trials, progress)
         timer.stop("choose")
         # What a brief solve leaves undone is smaller than what the next stage's gradients change.
         solver = self._solver.brief if remaining else self._solver
-        with track(progress, "solve and bound" if solver.bound else "solve", 1, "problem"):
+        with track(progress, "solve and bound" if solver.bound else "solve", 0, "evaluations"):
             problem, solution = self.tuner.solve(solver, problem, stage.constraint)
-            timer.stop("solve")
-            taken = self.tuner.take_step(problem, scale, solution)
-            progress.advance(1)
+        timer.stop("solve")
+        taken = self.tuner.take_step(problem, scale, solution)
         # By the fresh gradients: those of earlier stages are of another network.
         predicted, increases = fresh.predicted(taken.weights)
         write_weights(self.network, self._layout, taken.weights)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from chita.constraints import Budget
 from chita.errors import InputError, OutputError
-from chita.files import replacing
+from chita.files import draft_beside, replacing, using
 from chita.layout import Layout
 from chita.logger import Logger
 from chita.models.mode import State, restore, state_of, tensors_of
@@ -181,6 +181,9 @@ class CheckpointFile:
     Raises:
         InputError: the file is there and not to be gone on from, is no such file, or belongs to
             other settings or another network.
+        OutputError: it could not be written.
+
+    Field: `seconds`, spent on reading, writing and comparing so far.
     """
 
     def __init__(
@@ -189,9 +192,15 @@ class CheckpointFile:
         self._network = network
         self._path: Path | None = None
         self._found: dict[str, str] | None = None
-        if checkpoint is None:
-            return
+        self.seconds = 0.0
+        if checkpoint is not None:
+            with self._timed():
+                self._open(checkpoint, settings, network)
+
+    def _open(self, checkpoint: Checkpoint, settings: dict[str, Any], network: nn.Module) -> None:
         self._path = path = checkpoint.path
+        with using(path), draft_beside(path):
+            pass  # its folders can be made, and are taken away again
         self._settings = json.loads(json.dumps({**settings, "network": _digest(network)}))
         if path.exists():
             self._found = _read(path)
@@ -206,7 +215,7 @@ class CheckpointFile:
         """Return what was saved, with the network as it was then; None where nothing was."""
         if self._found is None or self._path is None:
             return None
-        with safe_open(self._path, framework="pt") as file:
+        with self._timed(), safe_open(self._path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
         mask = state.pop(_MASK)
         device = next(self._network.parameters()).device
@@ -224,7 +233,10 @@ class CheckpointFile:
         """
         if self._path is None:
             return
-        saved = content()
+        with self._timed():
+            self._write(self._path, content())
+
+    def _write(self, path: Path, saved: Saved) -> None:
         state = {f"{_STATE}{name}": t for name, t in state_of(self._network).items()}
         state |= {f"{_OTHERS}{name}": tensor.clone() for name, tensor in saved.others.items()}
         about = {
@@ -233,13 +245,19 @@ class CheckpointFile:
             "done": json.dumps(saved.done),
         }
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self._path) as draft:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as draft:
                 save_file({_MASK: saved.mask.cpu(), **state}, draft, metadata=about)
         except Exception as error:  # safetensors raises its own type when the disk is full
             raise OutputError(
-                f"{self._path} could not be written: {error}. Free space, or choose another place."
+                f"{path} could not be written: {error}. Free space, or choose another place."
             ) from error
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - began
 
     def _check_settings(self, found: dict[str, str]) -> None:
         before = json.loads(found["settings"])

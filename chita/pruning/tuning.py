@@ -18,6 +18,7 @@ from torch import Tensor
 from chita.constraints import Constraint
 from chita.errors import InputError, NumericalError
 from chita.problem import BlockGram, Curvature, LocalQuadratic
+from chita.progress import Progress, Silent, track
 from chita.pruning.config import AUTO, FULL, OUTPUTS, Quadratic, Ridge
 from chita.pruning.stage_problem import LossAt, StageProblem
 from chita.records import TrialRecord, finite
@@ -85,14 +86,19 @@ def climb(
     ratios: Sequence[float],
     climbs: int,
     tolerance: float,
+    advance: Callable[[], object] = lambda: None,
 ) -> float:
-    """Return the λ from which no step by a ratio, up or down, lowers the loss."""
+    """Return the λ from which no step by a ratio, up or down, lowers the loss.
+
+    `advance` is called after each direction of each ratio.
+    """
     for ratio in ratios:
         for step in (ratio, 1 / ratio):
             for _ in range(climbs):
                 if not is_better(loss(ridge * step), loss(ridge), tolerance):
                     break
                 ridge *= step
+            advance()
     return ridge
 
 
@@ -151,6 +157,7 @@ class Tuner:
         self._tolerance = tolerance(0.0)
         self.trials: list[TrialRecord] = []
         self.shortened = False
+        self._progress: Progress = Silent()
 
     @property
     def structure(self) -> str:
@@ -172,6 +179,7 @@ class Tuner:
         remaining: float,
         solver: Solver,
         trials: Iterable[TrialRecord] = (),
+        progress: Progress | None = None,
     ) -> tuple[LocalQuadratic, float]:
         """Return the problem of a stage, and s.
 
@@ -180,8 +188,10 @@ class Tuner:
             remaining: share of the stages that come after this one.
             solver: of the stage, by whose results the structure is chosen where it is not yet.
             trials: made for this stage before it, which come first in its record.
+            progress: gets the steps of every choice.
         """
         self._tolerance, self.trials = tolerance(remaining), list(trials)
+        self._progress = progress or Silent()
         if stage.uninformed:
             return stage.quadratic(FULL, 0.0, 0.0, self._loss), 0.0
         ridge, scale = self._chosen(stage, self.structure, remaining)
@@ -201,16 +211,22 @@ class Tuner:
     ) -> tuple[LocalQuadratic, Solution]:
         """Return the solution, and the problem: at a larger λ where a chosen one leaves none.
 
+        The running task advances with every evaluation of Q.
+
         Raises `NumericalError` where no λ does, or it was given.
         """
         while True:
             try:
-                return problem, solver.solve(problem, constraint)
+                return problem, self._solved(solver, problem, constraint)
             except NumericalError:
                 raised = self._raised(problem)
                 if raised is None:
                     raise
                 problem = raised
+
+    def _solved(self, solver: Solver, problem: LocalQuadratic, constraint: Constraint) -> Solution:
+        shown = replace(problem, evaluated=self._advance)
+        return solver.solve(shown, constraint)
 
     def take_step(self, problem: LocalQuadratic, scale: float, solution: Solution) -> StepTaken:
         """Return how far to go from w̄ on the mask to a solution."""
@@ -228,18 +244,20 @@ class Tuner:
         structure = OUTPUTS if isinstance(problem.curvature, BlockGram) else FULL
 
         def tried(step: float) -> float:
+            self._advance()
             return self.loss(at(step), problem.ridge, scale, step, structure)
 
-        best, least = 1.0, tried(1.0)
-        for step in (*(0.5**i for i in range(1, _HALVINGS + 1)), 0.0):
-            shorter = tried(step)
-            if self._better(shorter, least):
-                if self._hold:
-                    self.shortened = True
-                    break
-                best, least = step, shorter
-            elif step:
-                break  # the loss rises on both sides; the mask only (τ = 0) is tried in any case
+        with track(self._progress, "choose step size", 0, "trials"):
+            best, least = 1.0, tried(1.0)
+            for step in (*(0.5**i for i in range(1, _HALVINGS + 1)), 0.0):
+                shorter = tried(step)
+                if self._better(shorter, least):
+                    if self._hold:
+                        self.shortened = True
+                        break
+                    best, least = step, shorter
+                elif step:
+                    break  # the loss rises on both sides; the mask only (τ = 0) is always tried
         return StepTaken(weights=at(best), step_size=best, loss=least)
 
     def loss(
@@ -270,17 +288,26 @@ class Tuner:
         first = ridge if ridge is not None else start or self._ridge
         if first is None:
             first = Ridge(value=FIRST_RIDGE, relative=True).of(full)
-        candidates = _Candidates(self, stage, stage.support(first), structure)
         tried = _SCALES[0] if scale is None else scale
-        if ridge is None:
-            ridge = climb(
-                lambda r: candidates.loss(r, tried),
-                first,
-                (COARSE, FINE),
-                _CLIMBS,
-                self._tolerance,
-            )
-        return ridge, self._best_scale(candidates, ridge, tried) if scale is None else scale
+        steps = 1 + 4 * (ridge is None) + 2 * (scale is None)
+        with track(self._progress, f"choose by {structure}", steps, "steps"):
+            candidates = _Candidates(self, stage, stage.support(first), structure)
+            self._advance()
+            if ridge is None:
+                ridge = climb(
+                    lambda r: candidates.loss(r, tried),
+                    first,
+                    (COARSE, FINE),
+                    _CLIMBS,
+                    self._tolerance,
+                    self._advance,
+                )
+            if scale is None:
+                scale = self._best_scale(candidates, ridge, tried)
+        return ridge, scale
+
+    def _advance(self) -> None:
+        self._progress.advance(1)
 
     def _given(self, curvature: Curvature, *, keep: bool) -> tuple[float | None, float | None]:
         """Return λ and s where they are given, or `keep` says that this is not the last stage."""
@@ -295,6 +322,7 @@ class Tuner:
         for other in (s for s in _SCALES if s != scale):
             if self._better(candidates.loss(ridge, other), candidates.loss(ridge, scale)):
                 scale = other
+            self._advance()
         return scale
 
     def _solver_loss(
@@ -303,7 +331,8 @@ class Tuner:
         """Return the loss of what a solver finds at less effort, infinite if it finds nothing."""
         try:
             problem = stage.quadratic(structure, ridge, scale, self._loss)
-            solution = solver.brief.solve(problem, stage.constraint)
+            with track(self._progress, f"try {structure}", 0, "evaluations"):
+                solution = self._solved(solver.brief, problem, stage.constraint)
         except NumericalError:
             return math.inf
         loss = self.take_step(problem, scale, solution).loss

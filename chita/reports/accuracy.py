@@ -20,7 +20,14 @@ AGAINST = ("budget", "flops")
 _NEIGHBOURS = "Samples whose nearest neighbour is the same before and after, per cent, mean:"
 _MEMORY = "Peak memory of a run's process, MB, mean; PyTorch, data and network are in it:"
 _REMOVED = "Share of weights removed, mean:"
-AROUND = ("evaluate", "total")  # what is not pruning, and what is no phase
+AROUND = (
+    "load",
+    "open",
+    "evaluate",
+    "checkpoint",
+    "other",
+    "total",
+)  # what is not pruning by itself
 
 
 def pruning_seconds(line: RunLine) -> float:

@@ -11,6 +11,12 @@ from chita.reports.accuracy import RunLine, column_of, dense_level, order_of, ro
 from chita.reports.chart import Axis, Chart, Series
 
 
+def check_trained(trained: bool) -> None:
+    """Raise `InputError` where no run is trained, so that there are no curves."""
+    if not trained:
+        raise InputError("There are no epochs to show: none of the runs has a table [training].")
+
+
 def curves(lines: Sequence[RunLine]) -> tuple[Chart, ...]:
     """Return charts of means over seeds against epochs, one for each budget.
 
@@ -18,8 +24,7 @@ def curves(lines: Sequence[RunLine]) -> tuple[Chart, ...]:
     epochs are left out. Raises `InputError` where there are none.
     """
     trained = [line for line in lines if line.get("metric") and len(points_of(line)) > 1]
-    if not trained:
-        raise InputError("There are no epochs to show: none of the runs has a table [training].")
+    check_trained(bool(trained))
     panels: dict[str, dict[str, list[RunLine]]] = {}
     for line in trained:
         rows = panels.setdefault(column_of(line), {})

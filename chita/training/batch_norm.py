@@ -15,7 +15,6 @@ from chita.errors import NumericalError
 from chita.losses import Loss
 from chita.models.forward import failures_named
 from chita.models.mode import attributes_set, evaluation_mode, state_kept
-from chita.progress import Progress, Silent, track
 from chita.training.together import Together
 
 _BATCH = 250
@@ -36,13 +35,16 @@ def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def recalibrate(
-    model: nn.Module, samples: Examples, loss: Loss, progress: Progress | None = None
+    model: nn.Module,
+    samples: Examples,
+    loss: Loss,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Callable[[], None]:
     """Estimate the running statistics from samples, in place; all else is in eval mode.
 
     Means and variances (unbiased, within a batch) are averaged over batches of one size, about
-    250 samples, or as many as memory allows (`Together`). `progress` gets every batch. Return what
-    puts the statistics of before back; on an error they are not touched.
+    250 samples, or as many as memory allows (`Together`). `advance` is told the samples of each.
+    Return what puts the statistics of before back; on an error they are not touched.
 
     Raises `NumericalError`, which names the batch norm, where they are not finite.
     """
@@ -50,7 +52,7 @@ def recalibrate(
     buffers = [buffer for norm in norms for buffer in norm.buffers()]
     # Without a momentum, statistics of batches are averaged with equal weights.
     with state_kept(model), attributes_set(norms, "momentum", None):
-        _run(model, samples, loss, progress or Silent())
+        _run(model, samples, loss, advance)
         _check_finite(model, norms)
         fresh = [buffer.clone() for buffer in buffers]
     before = [buffer.clone() for buffer in buffers]
@@ -58,12 +60,12 @@ def recalibrate(
     return lambda: _write(buffers, before)
 
 
-def _run(model: nn.Module, samples: Examples, loss: Loss, progress: Progress) -> None:
+def _run(model: nn.Module, samples: Examples, loss: Loss, advance: Callable[[int], None]) -> None:
     """Show the network all samples, its batch norms in training mode, with no statistics before."""
     norms = batch_norms(model)
 
     def shown_to(batch: Any) -> None:
-        copied = nested.map_tensors(torch.clone, batch)
+        copied = nested.copied(batch)
         with failures_named(model, batch):
             loss.run(model, copied)  # targets, if any, do not matter
 
@@ -72,10 +74,9 @@ def _run(model: nn.Module, samples: Examples, loss: Loss, progress: Progress) ->
     def estimated() -> None:
         for norm in norms:
             norm.reset_running_stats()
-        with track(progress, "batch norms", len(samples), "samples") as shown:
-            for batch in together.equal(samples):
-                shown_to(batch)
-                shown.advance(size_of(batch))
+        for batch in together.equal(samples):
+            shown_to(batch)
+            advance(size_of(batch))
 
     with evaluation_mode(model), attributes_set(norms, "training", True), torch.no_grad():
         together.whole(estimated)

@@ -42,7 +42,7 @@ def channels_last(network: nn.Module) -> Iterator[None]:
 
 def in_channels_last(batch: Any) -> Any:
     """Return a copy of a batch with the channels of its images last in memory."""
-    return nested.map_tensors(_copied, batch)
+    return nested.copied(batch, _copied)
 
 
 def _copied(tensor: Tensor) -> Tensor:

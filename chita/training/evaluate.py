@@ -10,11 +10,14 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from chita.data.batches import Data, batches_of
+from chita import nested
+from chita.data.batches import Data, a_few, batches_of
 from chita.data.examples import Examples, as_examples, size_of
 from chita.errors import InputError
 from chita.losses import LossLike, Measure, check_loss, make_loss
 from chita.metrics import measured_on, number
+from chita.models.forward import failures_named
+from chita.models.mode import inference
 from chita.models.wrappers import unwrapped
 from chita.progress.display import ProgressLike, progress_of
 from chita.training.passes import run_over
@@ -90,6 +93,21 @@ def evaluate(
     samples = sum(sizes)
     metric = " / ".join(sorted(names))
     return Score(metric=metric, value=value, count=count, samples=samples, of=samples)
+
+
+def check_evaluation(model: nn.Module, data: Data, loss: LossLike = None) -> None:
+    """Measure a network on two samples, and compare its outputs with all targets in memory.
+
+    Raises `InputError` as `evaluate` would do.
+    """
+    evaluate(model, a_few(data), loss=loss)
+    examples, model = as_examples(data), unwrapped(model)
+    if examples is None or nested.count(examples.parts[0]) is None:
+        return
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    first = nested.map_tensors(lambda t: t.to(device, copy=True), next(examples.firsts(1)))
+    with inference(model), failures_named(model, first):
+        make_loss(loss, first).check(model, first, examples.parts[0])
 
 
 def usual_count(data: Data) -> int:

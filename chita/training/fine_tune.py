@@ -100,7 +100,7 @@ class FineTuner:
         few = sampler.some(2).to(self._device).parts[0]
         if isinstance(loss, OutputLoss):
             with inference(network), failures_named(network, few):
-                loss.measure(network, nested.map_tensors(torch.clone, few))
+                loss.measure(network, nested.copied(few))
         self._channels_last = trains_in_channels_last(network, loss, few)
 
     def hold(self, masks: Mapping[str, Tensor]) -> None:
@@ -137,7 +137,7 @@ class FineTuner:
 
     def _step(self, batch: Any, rate: float) -> float:
         # Copied, since a network may write into it.
-        batch = nested.map_tensors(lambda t: t.to(self._device, copy=True), batch)
+        batch = nested.copied(batch, lambda t: t.to(self._device, copy=True))
         if self._training.augmentation == "crop-flip":
             batch = crop_flip(batch)
         if self._channels_last:

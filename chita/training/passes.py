@@ -41,7 +41,7 @@ def run_over(
 
     def used(batch: Any) -> _Made:
         # Copied, since a network may write into it.
-        copied = nested.map_tensors(lambda t: t.to(device, copy=True), batch)
+        copied = nested.copied(batch, lambda t: t.to(device, copy=True))
         with failures_named(model, batch):
             return use(copied)
 

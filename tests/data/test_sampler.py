@@ -1,5 +1,8 @@
 """Samples drawn stage after stage, and those held out."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -100,3 +103,55 @@ def test_splits_of_several_parts():
         assert numbers(kept) == list(range(count))
         assert numbers(others) == list(range(count, 50))
     assert Examples(*parts).split(50)[1] is None
+
+
+class Order:
+    """The order of a pass, by a generator of its own kind."""
+
+    def __init__(self, shuffled):
+        self.rng, self._shuffled = np.random.default_rng(3), shuffled
+
+    def __len__(self):
+        return 50
+
+    def __iter__(self):
+        return iter(self._shuffled(self))
+
+
+def _by_python(_):
+    order = list(range(50))
+    random.shuffle(order)
+    return order
+
+
+def _by_numpy(_):
+    return np.random.permutation(50).tolist()  # noqa: NPY002 (as users do)
+
+
+OWN_ORDERS = {
+    "generator": lambda: loader(shuffle=True, generator=torch.Generator().manual_seed(1)),
+    "python": lambda: loader(sampler=Order(_by_python)),
+    "numpy": lambda: loader(sampler=Order(_by_numpy)),
+    "attribute": lambda: loader(sampler=Order(lambda own: own.rng.permutation(50).tolist())),
+}
+
+
+@pytest.mark.parametrize("kind", OWN_ORDERS)
+def test_a_loader_with_an_order_of_its_own_gives_no_validation_sample_again(kind):
+    sampler = make_sampler(OWN_ORDERS[kind](), seed=4, validation=10)
+    held = set(numbers(sampler.validation))
+    state = random.getstate()
+    drawn = [n for _ in range(6) for n in numbers(sampler.draw(13))]
+    epochs = [y for number in range(2) for _, ys in sampler.epoch(number, 7) for y in ys.tolist()]
+    assert not held & {*drawn, *epochs, *numbers(sampler.some(40))}
+    assert random.getstate() == state
+
+
+def test_an_order_that_cannot_be_repeated_is_refused_only_beside_validation():
+    def entropy(_):
+        return np.random.default_rng().permutation(50).tolist()
+
+    sampler = make_sampler(loader(sampler=Order(entropy)), seed=4, validation=10)
+    with pytest.raises(InputError, match=r"other samples at each reading.*`validation=0`"):
+        sampler.some(5)
+    make_sampler(loader(sampler=Order(entropy)), seed=4).some(5)

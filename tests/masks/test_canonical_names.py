@@ -1,6 +1,7 @@
 """One name for each parameter: in masks, files, enforcement and verification, whatever wraps it."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -249,3 +250,48 @@ def test_masks_of_no_parameter_are_refused():
     masks = {"0.0.weight": torch.ones(8, 6), "2.weight": torch.ones(3, 8)}
     with pytest.raises(InputError, match=r"no parameter 2\.weight"):
         chita.apply_masks(network(), masks)
+
+
+def lambda_around(forward):
+    return lambda x: forward(x) + 0
+
+
+def wrapped(forward):
+    @functools.wraps(forward)
+    def call(*args):
+        return forward(*args)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "around", [lambda_around, wrapped, lambda f: torch.compile(f, backend="eager")]
+)
+@pytest.mark.parametrize("part", ["", "0.0"])
+def test_a_forward_pass_that_a_copy_would_share_is_refused(around, part):
+    model = network()
+    module = model.get_submodule(part)
+    module.forward = around(module.forward)
+    with pytest.raises(InputError, match="so a copy would run that"):
+        magnitude(model)
+    x = torch.randn(3, 6)
+    before = model(x)
+    result = magnitude(model, inplace=True)
+    assert not torch.equal(result.model(x), before)
+
+
+def test_forward_passes_of_their_own_are_copied():
+    model = network()
+    model[1].forward = lambda x: 2 * x[:, :3]
+    assert magnitude(model, ignore="1").record.nnz == 24
+
+
+def test_the_form_of_torch_prune_is_verified_after_training(tmp_path):
+    result = magnitude(network())
+    result.save(tmp_path / "run")
+    model = network()
+    model.load_state_dict(load_file(tmp_path / "run" / "model.safetensors"))
+    to_torch_prune(model, result.masks)
+    state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save(state, tmp_path / "trained.pt")
+    assert verify(tmp_path / "trained.pt", tmp_path / "run").faults == ()

@@ -77,9 +77,9 @@ def test_words_by_hand():
     progress.report("stage 1 of 9", TOLD)
     now[0] = 50.0
     assert display.worded("advance", progress.fields()) == (
-        "stage 2 of 9: collect gradients: 2,000 of 10,000 gradients, 50.00 s, 40 gradients/s, "
-        "about 3 min left; objective -0.5, validation loss 0.25, about 8 min left in all"
-    )
+        "stage 2 of 9: collect gradients: 2,000 of 10,000 gradients, 50.00 s, 40 gradients/s; "
+        "objective -0.5, validation loss 0.25, about 8 min left in all"
+    )  # and nothing of the task's own 3 min
     progress.advance(8000)
     assert "gradients/s; objective" in display.worded(
         "advance", progress.fields()
@@ -91,8 +91,14 @@ def test_words_by_hand():
     progress.start("solve", 1, "problem")
     progress.finish()
     assert display.worded(*events[-1]) == "solve: 0 of 1 problem, 0.00 s"
-    progress.report("run 1 of 2", {RUN_SECONDS_LEFT: 9e3})
-    assert display.worded(*events[-1]) == "run 1 of 2: about 2.5 h left in all"
+    progress.start("solve", 0, "evaluations")
+    progress.advance(1)
+    progress.finish()
+    assert display.worded(*events[-1]) == "solve: 1 evaluation, 0.00 s"
+    told = {"top-1 accuracy, per cent": 69.88, RUN_SECONDS_LEFT: 9e3}
+    progress.report("run 1 of 2", told)
+    line = "run 1 of 2: top-1 accuracy, per cent: 69.88, about 2.5 h left in all"
+    assert display.worded(*events[-1]) == line
 
 
 def test_a_terminal_shows_a_bar_with_what_the_last_stage_came_to():
@@ -103,7 +109,7 @@ def test_a_terminal_shows_a_bar_with_what_the_last_stage_came_to():
         bar.advance(300)
         seen = (
             "300 of 1,000 gradients",
-            " gradients/s, about ",
+            " gradients/s; ",
             "objective -0.5, validation loss 0.25, about",
         )
         assert waited_for(lambda: all(text in screen.file.getvalue() for text in seen))
@@ -222,7 +228,7 @@ def test_a_notebook_shows_a_bar_that_moves_and_keeps_lines(notebook):
         bar.advance(300)
         seen = (
             "collect <gradients>: 300 of 1,000 gradients, ",
-            " gradients/s, about ",
+            " gradients/s; ",
             "objective -0.5",
             "━",
         )
@@ -248,7 +254,7 @@ def test_what_python_takes(capsys):
     chita.evaluate(model, digits()[1], progress=True)
     assert "evaluate: 500 of 500 samples" in capsys.readouterr().err
     chita.prune(model, digits()[0], solver="magnitude", sparsity=0.5, progress=True)
-    assert "solve: 1 of 1 problem, " in capsys.readouterr().err
+    assert "solve: 1 evaluation, " in capsys.readouterr().err
     remembering = Remembering()
     assert progress_of(remembering) is remembering
     wrong = (("yes", "start, advance, finish, report"), (io.StringIO(), "start, adv"))

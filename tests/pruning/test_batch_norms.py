@@ -25,7 +25,11 @@ class Losses:
     def __init__(self, *losses):
         self.losses = list(losses)
 
-    def present(self):
+    def __len__(self):
+        return 10
+
+    def present(self, advance):
+        advance(10)
         return self.losses.pop(0)
 
 
