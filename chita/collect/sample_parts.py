@@ -91,10 +91,10 @@ class PartsCheck:
             cut(batch, _TOGETHER * self._size), losses.split(_TOGETHER), strict=True
         ):
             found = _loss(self._model, self._loss, part)
-            self._left -= len(own)
-            if found is None or _differ(found, own.mean(), max(_UNLIKE, _rounding(self._model))):
-                self._left = 0
-            if found is not None and not self._left:
+            share = max(_UNLIKE, _rounding(self._model))
+            unlike = found is not None and _differ(found, own.mean(), share)
+            self._left = 0 if found is None or unlike else self._left - len(own)
+            if unlike:
                 warnings.warn(_CANCELLED.format(self._loss.name), stacklevel=2)
             if self._left <= 0:
                 return

@@ -155,3 +155,20 @@ def test_a_loss_for_batches_of_one_sample_is_not_judged_on_more():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert pruned(network(), singles, loss=single, validation=0).record.nnz == 40
+
+
+@pytest.mark.parametrize("rows", [255, 256, 300])
+def test_as_many_rows_as_are_compared_accuse_no_loss(rows):
+    """The count of what is left to compare comes to nothing, which says nothing of the loss."""
+    data = (torch.randn(rows + 40, 5), torch.arange(rows + 40) % 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chita.prune(
+            nn.Linear(5, 3),
+            data,
+            sparsity=0.5,
+            solver="bso",
+            fisher=chita.Fisher(samples=rows),
+            quadratic=chita.Quadratic(ridge=0.1, first_order=0.0, step_size=1.0),
+            loss=lambda model, batch: cross_entropy(model(batch[0]), batch[1]),
+        )
