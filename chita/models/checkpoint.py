@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from chita.errors import CheckpointError, failures_as
 from chita.models.foreign import told_of
 from chita.models.stored import read_stored
-from chita.models.wrappers import canonical_names, plain_state
+from chita.models.wrappers import canonical_names, plain_state, unwrapped
 from chita.naming import listed, plain_name, plain_names, prefix_between, prefixes_between
 from chita.pickles import load_torch
 from chita.sparse_file.reading import is_sparse, read_sparse
@@ -162,6 +162,7 @@ def load_weights(
     Raises `CheckpointError` that lists every tensor that is missing, extra, doubled, misshapen, of
     another kind of number or not finite, at once; the network is then unchanged.
     """
+    model = unwrapped(model)
     originals = plain_names(model.state_dict())
     expected = plain_state(model)
     blank = [n for n, t in expected.items() if is_lazy(t) or getattr(t, "is_meta", False)]

@@ -51,7 +51,8 @@ def read_stored(path: Path) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
         told = file.metadata() or {}
     found: dict[str, Tensor] = load_file(path)
-    other = {name: found[first] for name, first in told.items() if first in found}
+    # Every file may tell its format, which is no name, even where a tensor is called "pt".
+    other = {name: found[told[name]] for name in told.keys() - {"format"} if told[name] in found}
     return other | found
 
 

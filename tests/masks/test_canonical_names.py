@@ -295,3 +295,18 @@ def test_the_form_of_torch_prune_is_verified_after_training(tmp_path):
     state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
     torch.save(state, tmp_path / "trained.pt")
     assert verify(tmp_path / "trained.pt", tmp_path / "run").faults == ()
+
+
+def test_a_tensor_called_as_the_format_of_its_file_is_no_alias(tmp_path):
+    model = network()
+    model.pt = nn.Parameter(torch.ones(2))
+    magnitude(model, ignore="pt").save(tmp_path / "run")
+    assert "format" not in load(tmp_path / "run")
+
+
+def test_weights_are_loaded_into_what_a_wrapper_holds():
+    state = network(seed=2).state_dict()
+    for holder in (nn.DataParallel, torch.optim.swa_utils.AveragedModel):
+        model = holder(network())
+        load_weights(model, state)
+        assert torch.equal(model.module[1].weight, state["1.weight"])
