@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -171,11 +171,12 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def state_of(model: nn.Module) -> State:
-    """Return a copy of all parameters and buffers of a network, in plain memory."""
+def state_of(model: nn.Module, names: Collection[str] | None = None) -> State:
+    """Return a copy of the parameters and buffers of a network, or of those named, in memory."""
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors_of(model).items()
+        if names is None or name in names
     }
 
 

@@ -74,9 +74,10 @@ def run_layers(run: Run) -> PruneResult:
 
             def finished(done: LayerPruner) -> None:
                 log.log(layers=done.solved.values())  # first: what is saved is not done again
-                checkpoint.save(lambda: _saved(done, layout))
+                checkpoint.save(lambda: _saved(done, layout), patient=True)
 
             layers.run(finished)
+            checkpoint.flush()
         state = stage.end(layers)
         state.solved = layers.solved
         log.log(stages=state.records)
@@ -203,7 +204,8 @@ def _saved(layers: LayerPruner, layout: Layout) -> Saved:
         "shares": layers.shares,
         "order": asdict(layers.order),
     }
-    return Saved(mask=layout.flatten(layers.masks), done=plain, others={})
+    mask = layout.flatten(layers.masks)
+    return Saved(mask=mask, done=plain, others={}, changed=layers.solved.keys())
 
 
 def _restore(layers: LayerPruner, layout: Layout, mask: Tensor, plain: Any) -> None:

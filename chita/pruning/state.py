@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
@@ -35,11 +36,13 @@ from chita.records import (
     peak_rss_mb,
 )
 
-_FORMAT = "chita-checkpoint-5"
+_FORMAT = "chita-checkpoint-6"
 _MASK, _STATE, _OTHERS = "mask", "state.", "others."
 _STAGE = ("sparsity", "nnz", "objective", "validation_loss", "ridge")
 _EPOCH = ("sparsity", "loss", "rate", "pruned_metric", "metric", "seconds")
 _LAYER = ("error", "objective", "ridge", "seconds")
+_QUICK = 0.25  # seconds of a write that need not be spared
+_SPARED = 10  # times what a write takes that pass before the next, where it may wait
 
 
 @final
@@ -161,11 +164,15 @@ class RunState(BaseModel):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """Content of a checkpoint: a `mask` (p,), plain data `done`, and `others`, named tensors."""
+    """Content of a checkpoint: a `mask` (p,), plain data `done`, and `others`, named tensors.
+
+    `changed` names the tensors of the network that are not as before the run; None for all.
+    """
 
     mask: Tensor
     done: Any
     others: dict[str, Tensor]
+    changed: Collection[str] | None = None
 
 
 @final
@@ -193,6 +200,8 @@ class CheckpointFile:
         self._path: Path | None = None
         self._found: dict[str, str] | None = None
         self.seconds = 0.0
+        self._last, self._took = time.perf_counter(), 0.0  # the end of a write, and its seconds
+        self._waiting: Callable[[], Saved] | None = None
         if checkpoint is not None:
             with self._timed():
                 self._open(checkpoint, settings, network)
@@ -217,7 +226,7 @@ class CheckpointFile:
             return None
         with self._timed(), safe_open(self._path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-        mask = state.pop(_MASK)
+        mask = _unpacked(state.pop(_MASK), int(self._found["size"]))
         device = next(self._network.parameters()).device
         found, others = (
             {n.removeprefix(kind): t for n, t in state.items() if n.startswith(kind)}
@@ -226,28 +235,42 @@ class CheckpointFile:
         restore(self._network, found)
         return Saved(mask=mask.to(device), done=json.loads(self._found["done"]), others=others)
 
-    def save(self, content: Callable[[], Saved]) -> None:
+    def save(self, content: Callable[[], Saved], *, patient: bool = False) -> None:
         """Write content and the network in place of what was there; it is made only for that.
 
-        Raises `OutputError` when it cannot be written; what was there is then as it was.
+        Where `patient`, a slow write waits until it takes a tenth of the time since the last;
+        `flush` ends the waiting. Raises `OutputError` when it cannot be written; what was there is
+        then as it was.
         """
         if self._path is None:
             return
+        slow = self._took > max(_QUICK, (time.perf_counter() - self._last) / _SPARED)
+        self._waiting = content if patient and slow else None
+        if self._waiting is not None:
+            return
+        before = self.seconds
         with self._timed():
             self._write(self._path, content())
+        self._last, self._took = time.perf_counter(), self.seconds - before
+
+    def flush(self) -> None:
+        """Write what waits, as `save` does."""
+        if self._waiting is not None:
+            self.save(self._waiting)
 
     def _write(self, path: Path, saved: Saved) -> None:
-        state = {f"{_STATE}{name}": t for name, t in state_of(self._network).items()}
-        state |= {f"{_OTHERS}{name}": tensor.clone() for name, tensor in saved.others.items()}
+        changed = {f"{_STATE}{n}": t for n, t in state_of(self._network, saved.changed).items()}
+        others = {f"{_OTHERS}{name}": tensor.clone() for name, tensor in saved.others.items()}
         about = {
             "format": _FORMAT,
+            "size": str(len(saved.mask)),
             "settings": json.dumps(self._settings),
             "done": json.dumps(saved.done),
         }
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as draft:
-                save_file({_MASK: saved.mask.cpu(), **state}, draft, metadata=about)
+                save_file({_MASK: _packed(saved.mask), **changed, **others}, draft, metadata=about)
         except Exception as error:  # safetensors raises its own type when the disk is full
             raise OutputError(
                 f"{path} could not be written: {error}. Free space, or choose another place."
@@ -285,6 +308,15 @@ def _read(path: Path) -> dict[str, str]:
     if about.get("format") != _FORMAT:
         raise InputError(f"{path} does not hold the finished part of a run. Choose another path.")
     return about
+
+
+def _packed(mask: Tensor) -> Tensor:
+    """Return a mask (p,) as bits, (⌈p/8⌉,)."""
+    return torch.from_numpy(np.packbits(mask.cpu().numpy()))
+
+
+def _unpacked(bits: Tensor, size: int) -> Tensor:
+    return torch.from_numpy(np.unpackbits(bits.numpy(), count=size)).bool()
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], of: str = "") -> Iterator[str]:

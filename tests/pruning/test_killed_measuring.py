@@ -1,10 +1,14 @@
 """A run that is killed while its result is measured goes on from the end of the work."""
 
+import time
+
 import pytest
 import torch
 
 import chita
 from chita.data.digits import digits
+from chita.pruning.layer_stage import LayerStage
+from chita.pruning.state import CheckpointFile
 from tests.pruning.cases import GIVEN
 
 FEW = chita.Fisher(samples=60)
@@ -55,3 +59,31 @@ def test_what_was_done_is_not_done_again(name, tmp_path, monkeypatch):
     assert again.record.pruned_metric == whole.record.pruned_metric
     for tensor, mask in whole.masks.items():
         assert torch.equal(mask, again.masks[tensor])
+
+
+def test_a_slow_write_waits_for_more_work_and_not_beyond_the_last_layer(tmp_path, monkeypatch):
+    model, (data, _) = chita.load_model("digits-mlp"), digits()
+    whole = chita.prune(model, data, **RUNS["layers"])
+    writes = []
+    write = CheckpointFile._write
+
+    def slow(self, *given):
+        write(self, *given)
+        writes.append(given)
+        time.sleep(0.1)  # a block takes less than ten times as long
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("chita.pruning.state._QUICK", 0.05)
+        patch.setattr(CheckpointFile, "_write", slow)
+        patch.setattr(LayerStage, "end", killed)  # when all layers are done
+        with pytest.raises(KeyboardInterrupt):
+            chita.prune(model, data, checkpoint=tmp_path / "unfinished", **RUNS["layers"])
+    assert len(writes) == 2  # after the first of the blocks, and what waited
+    monkeypatch.setattr(chita.solvers.Wanda, "solve", None)
+    resumed = chita.Checkpoint(tmp_path / "unfinished", resume=True)
+    again = chita.prune(model, data, checkpoint=resumed, **RUNS["layers"])
+    for name in whole.masks:
+        assert torch.equal(whole.model.get_parameter(name), again.model.get_parameter(name))
