@@ -84,7 +84,7 @@ class Windows:
                 torch.bmm(
                     own, columns.flatten(2, -2).flatten(0, 1), out=found[k, part].flatten(0, 1)
                 )
-        # (slices, r, m, outputs, *rest of the kernel, inner): the sum over the samples of a row, ...
+        # (slices, r, m, outputs, *rest of the kernel, inner): the sum over a row of m samples, ...
         kernel = (self.kernel[0] // slices, *self.kernel[1:])
         found = found.view(slices, rows, -1, groups * out, *kernel, inner)
         summed = found.squeeze(2) if found.shape[2] == 1 else found.sum(2)
