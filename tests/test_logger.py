@@ -118,11 +118,11 @@ def killed_at(monkeypatch, count, *, before):
     """Let a run die before or after it saves a part for the so manieth time."""
     plain, calls = CheckpointFile.save, []
 
-    def save(self, *arguments):
+    def save(self, *arguments, **options):
         calls.append(None)
         if before and len(calls) == count:
             raise Killed
-        plain(self, *arguments)
+        plain(self, *arguments, **options)
         if len(calls) == count:
             raise Killed
 

@@ -7,7 +7,15 @@ from chita.problem.gradient_gram import GradientGram
 from chita.problem.input_gram import InputGram
 from chita.problem.prices import Prices
 from chita.problem.quadratic import LocalQuadratic, Minimum
-from chita.problem.rows import DenseRows, FactoredRows, HStackRows, Rows, VStackRows
+from chita.problem.rows import (
+    DenseRows,
+    FactoredRows,
+    HStackRows,
+    PositionedRows,
+    Positions,
+    Rows,
+    VStackRows,
+)
 
 __all__ = [
     "BlockGram",
@@ -21,6 +29,8 @@ __all__ = [
     "LocalQuadratic",
     "Minimum",
     "NoCurvature",
+    "PositionedRows",
+    "Positions",
     "Prices",
     "Rows",
     "VStackRows",

@@ -15,7 +15,6 @@ from chita.linalg.conjugate_gradient import conjugate_gradient
 from chita.problem.curvature import Curvature, Factor
 from chita.problem.rows import DenseRows, Rows
 
-_BLOCK = 4096  # columns gathered at a time
 _STRIPS = 8  # of a Gram, of which the part above the diagonal is left out
 _NARROWEST = 256  # rows of a strip, below which products are slow
 _ITERATIONS = 40  # of conjugate gradients at most
@@ -62,7 +61,9 @@ class GradientGram(Curvature):
         device = z.device
         index = torch.arange(self._rows.p, device=device) if support is None else support
         scaled = z.double() / self._rows.n
-        return torch.cat([self._rows.gather(b).double() @ scaled for b in index.split(_BLOCK)])
+        return torch.cat([
+            self._rows.gather(b).double() @ scaled for b in index.split(self._rows.at_once)
+        ])
 
     def inner(self, a: Tensor, b: Tensor) -> float:
         """Return aᵀb/n in float64."""
@@ -216,7 +217,7 @@ def _add_row_gram(gram: Tensor, rows: Rows, index: Tensor, sign: int) -> None:
     """Add ±A_B A_Bᵀ to the lower triangle of a Gram, in place, block by block."""
     # Strips from the diagonal down: little more than half of the products of the full square.
     width = max(_NARROWEST, -(-rows.n // _STRIPS))
-    for block in index.split(_BLOCK):
+    for block in index.split(rows.at_once):
         columns = rows.gather(block)
         for start in range(0, rows.n, width):
             strip = columns[:, start : start + width]

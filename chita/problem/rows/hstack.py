@@ -30,8 +30,8 @@ class HStackRows(Rows):
         self._parts = list(parts)
         self._segments = slices([part.p for part in self._parts])
         first, factored = self._parts[0], all(part.factored for part in self._parts)
-        p = self._segments[-1].stop
-        super().__init__(first.n, p, first.dtype, first.device, factored=factored)
+        p, formed = self._segments[-1].stop, any(part.formed for part in self._parts)
+        super().__init__(first.n, p, first.dtype, first.device, factored=factored, formed=formed)
 
     def times(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """Return the sum of the parts' products."""

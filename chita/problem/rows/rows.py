@@ -7,6 +7,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+_GATHERED = 4096  # columns at a time
+_TOGETHER = 2**25  # entries of columns that are formed at a time
+
 
 class Rows(ABC):
     """A matrix A (n, p), one row per gradient, that can multiply and be gathered from.
@@ -20,12 +23,26 @@ class Rows(ABC):
         dtype: type in which products are formed.
         device: where they are formed.
         factored: products are formed from factors, without streaming A.
+        formed: columns are formed when they are asked for, those of neighbours together.
     """
 
     def __init__(
-        self, n: int, p: int, dtype: torch.dtype, device: torch.device, *, factored: bool = False
+        self,
+        n: int,
+        p: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        factored: bool = False,
+        formed: bool = False,
     ) -> None:
-        self.n, self.p, self.dtype, self.device, self.factored = n, p, dtype, device, factored
+        self.n, self.p, self.dtype, self.device = n, p, dtype, device
+        self.factored, self.formed = factored, formed
+
+    @property
+    def at_once(self) -> int:
+        """Columns to ask for together."""
+        return max(1, _TOGETHER // self.n) if self.formed else _GATHERED
 
     def type_with(self, v: Tensor) -> torch.dtype:
         """Return the type of a product with v: float64 where v is, else `dtype`."""

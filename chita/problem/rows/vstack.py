@@ -27,8 +27,9 @@ class VStackRows(Rows):
     def __init__(self, parts: Sequence[Rows]) -> None:
         self._parts = list(parts)
         self._counts = [part.n for part in self._parts]
-        first = self._parts[0]
-        super().__init__(sum(self._counts), first.p, first.dtype, first.device)
+        first, formed = self._parts[0], any(part.formed for part in self._parts)
+        n = sum(self._counts)
+        super().__init__(n, first.p, first.dtype, first.device, formed=formed)
 
     def times(self, v: Tensor, support: Tensor | None = None) -> Tensor:
         """Return the parts' products, one after another."""
