@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -10,7 +11,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from chita.layout import segments_of
+from chita.layout import segments_of, slices
 from chita.problem.curvature import Curvature, Factor
 from chita.problem.gradient_gram import GradientGram
 from chita.problem.rows import DenseRows, Rows
@@ -50,7 +51,7 @@ class BlockGram(Curvature):
         super().__init__(rows.p)
         self._rows, self._whole, self.num_rows = rows, GradientGram(rows), rows.n
         self._blocks = tuple(blocks)
-        self._parts = [rows.part(block) for block in self._blocks]
+        self._parts = [] if rows.formed else [rows.part(block) for block in self._blocks]
 
     def of_rows(self, z: Tensor) -> Tensor:
         """Return z (n,) for every block: its pullback is Aᵀz/n, over all p weights."""
@@ -67,7 +68,7 @@ class BlockGram(Curvature):
             # Few weights in few blocks: only their columns are read.
             products = v.new_zeros(len(self._blocks), self.num_rows, dtype=wide)
             for place in self._places(support):
-                products[place.block] = self._parts[place.block].times(v[place.at], place.own)
+                products[place.block] = self._part(place.block).times(v[place.at], place.own)
             return products.flatten()
         if support is not None:
             v = v.new_zeros(self.size).index_copy_(0, support, v)
@@ -134,8 +135,9 @@ class BlockGram(Curvature):
 
     def factor(self, support: Tensor, near: Factor | None = None) -> Factor:
         """Prepare all blocks; one whose support is that of `near` is not solved again."""
-        known = near if isinstance(near, _BlockFactor) and near.curvature is self else None
-        return _BlockFactor(self, support, known)
+        known = near if isinstance(near, _BlockFactors) and near.curvature is self else None
+        kind = _FormedFactors if self._rows.formed else _KeptFactors
+        return kind(self, support, known)
 
     def restrict(self, index: Tensor) -> Curvature:
         """Return the same rows and blocks, seen from the named weights only."""
@@ -143,7 +145,20 @@ class BlockGram(Curvature):
 
     def gram(self, block: int) -> GradientGram:
         """Return the Fisher of the weights of one block."""
-        return GradientGram(self._parts[block])
+        return GradientGram(self._part(block))
+
+    def some(self, index: Tensor, blocks: Tensor) -> BlockGram:
+        """Return the curvature of an ascending index (k,) of weights of these blocks only."""
+        counts = torch.searchsorted(index, self.bounds).diff()[blocks].tolist()
+        return BlockGram(DenseRows(self._rows.gather(index)), slices(counts))
+
+    @property
+    def at_once(self) -> int:
+        """Columns to ask for together."""
+        return self._rows.at_once
+
+    def _part(self, block: int) -> Rows:
+        return self._parts[block] if self._parts else self._rows.part(self._blocks[block])
 
     def columns(self, index: Tensor) -> Tensor:
         """Return the columns of A named by an ascending index (b, m), (b, m, n)."""
@@ -191,27 +206,19 @@ class _BlockBatch(NamedTuple):
     gram: Tensor
 
 
-class _BlockFactor(Factor):
-    """The systems of all blocks, made when they are asked for: small ones many at a time.
+class _BlockFactors(Factor, ABC):
+    """The systems of all blocks.
 
-    They are kept while they take no more room than A. A block that is asked what it, or `near` with
-    the same support there, was asked before gives what it gave.
+    A block that is asked what it, or `near` with the same support there, was asked before gives
+    what it gave.
     """
 
-    def __init__(self, curvature: BlockGram, support: Tensor, near: _BlockFactor | None) -> None:
+    def __init__(self, curvature: BlockGram, support: Tensor, near: _BlockFactors | None) -> None:
         self.curvature, self._support = curvature, support
         ends = torch.searchsorted(support, curvature.bounds)
         self._starts, self._counts = ends[:-1], ends.diff()
-        self._factors: dict[int, Factor] = {}
-        self._batches: tuple[Tensor, list[_BlockBatch]] | None = None
-        self._answer: tuple[Answer, Tensor] | None = None  # and the residuals left over, (B, n)
-        self._room = curvature.num_rows * curvature.size  # as many numbers as A has
-        if near is not None:
-            self._answer = near._answer
-            # A system depends on the support only: one with the same support needs no second Gram.
-            for block, factor in near._factors.items():
-                if torch.equal(self._own(block), near._own(block)):
-                    self._keep(block, factor)
+        # The last question, its answer, and the residuals left over, (B, n).
+        self._answer: tuple[Answer, Tensor] | None = None if near is None else near._answer
 
     def solve(self, residual: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
         curvature, support = self.curvature, self._support
@@ -228,6 +235,77 @@ class _BlockFactor(Factor):
             step[support] = before.step[support]
             left[known] = remained[known]
             todo &= ~known
+        self._solve(todo, asked, ridge, step, left)
+        self._answer = Answer(ridge, kept, asked.clone(), step), left
+        return step[support], left.flatten()
+
+    @abstractmethod
+    def _solve(self, todo: Tensor, asked: Tensor, ridge: float, step: Tensor, left: Tensor) -> None:
+        """Solve for the blocks that are True in `todo` (B,), with the residuals `asked` (B, n).
+
+        `step` (p,) and `left` (B, n) take the answer.
+        """
+
+    def _slice(self, block: int) -> Tensor:
+        """Return the support in a block, as an index of all weights."""
+        start = int(self._starts[block])
+        return self._support[start : start + int(self._counts[block])]
+
+
+class _FormedFactors(_BlockFactors):
+    """Systems of columns that are formed for them, those of neighbours together, and let go."""
+
+    def _solve(self, todo: Tensor, asked: Tensor, ridge: float, step: Tensor, left: Tensor) -> None:
+        for blocks in self._chunks(todo.nonzero().squeeze(1)):
+            own = torch.cat([self._slice(block) for block in blocks.tolist()])
+            part = self.curvature.some(own, blocks)
+            factor = part.factor(torch.arange(len(own), device=own.device))
+            step[own], remained = factor.solve(asked[blocks].flatten(), ridge)
+            left[blocks] = remained.view(len(blocks), -1)
+
+    def cross(self, index: Tensor, ridge: float) -> Tensor:
+        crossed = torch.zeros(len(index), len(index), dtype=torch.float64, device=index.device)
+        where = self.curvature.block_of(index)
+        for blocks in self._chunks(where.unique()):
+            at = torch.isin(where, blocks).nonzero().squeeze(1)
+            kept = torch.cat([self._slice(block) for block in blocks.tolist()])
+            # Candidates of any order beside the support: the columns of both, in order.
+            both = torch.cat([kept, index[at]]).unique()
+            factor = self.curvature.some(both, blocks).factor(torch.searchsorted(both, kept))
+            crossed[at.unsqueeze(1), at] = factor.cross(torch.searchsorted(both, index[at]), ridge)
+        return crossed
+
+    def _chunks(self, blocks: Tensor) -> Iterator[Tensor]:
+        """Yield these blocks in order, as many at a time as columns are formed together."""
+        ends = self._counts[blocks].cumsum(0)
+        start = 0
+        while start < len(blocks):
+            before = int(ends[start - 1]) if start else 0
+            limit = torch.tensor(before + self.curvature.at_once, device=ends.device)
+            stop = max(start + 1, int(torch.searchsorted(ends, limit, right=True)))
+            yield blocks[start:stop]
+            start = stop
+
+
+class _KeptFactors(_BlockFactors):
+    """Systems that are made when they are asked for: small ones many at a time.
+
+    They are kept while they take no more room than A.
+    """
+
+    def __init__(self, curvature: BlockGram, support: Tensor, near: _BlockFactors | None) -> None:
+        super().__init__(curvature, support, near)
+        self._factors: dict[int, Factor] = {}
+        self._batches: tuple[Tensor, list[_BlockBatch]] | None = None
+        self._room = curvature.num_rows * curvature.size  # as many numbers as A has
+        if isinstance(near, _KeptFactors):
+            # A system depends on the support only: one with the same support needs no second Gram.
+            for block, factor in near._factors.items():
+                if torch.equal(self._own(block), near._own(block)):
+                    self._keep(block, factor)
+
+    def _solve(self, todo: Tensor, asked: Tensor, ridge: float, step: Tensor, left: Tensor) -> None:
+        curvature = self.curvature
         # Fewer weights than rows: k x k normal equations, many blocks at a time.
         few = self._counts < curvature.num_rows
         for batch in self._batched(todo & few):
@@ -241,8 +319,6 @@ class _BlockFactor(Factor):
         for block in (todo & ~few).nonzero().squeeze(1).tolist():
             own, left[block] = self._factor(block).solve(asked[block], ridge)
             step[self._slice(block)] = own
-        self._answer = Answer(ridge, kept, asked.clone(), step), left
-        return step[support], left.flatten()
 
     def _step(self, batch: _BlockBatch, columns: Tensor, asked: Tensor, ridge: float) -> Tensor:
         """Return -(C_b + nλI)⁻¹A_bᵀr_b for every block, (b, m), zero for what a block lacks."""
@@ -286,11 +362,6 @@ class _BlockFactor(Factor):
             own = index[at] - self.curvature.bounds[block]
             crossed[at.unsqueeze(1), at] = self._factor(block).cross(own, ridge)
         return crossed
-
-    def _slice(self, block: int) -> Tensor:
-        """Return the support in a block, as an index of all weights."""
-        start = int(self._starts[block])
-        return self._support[start : start + int(self._counts[block])]
 
     def _own(self, block: int) -> Tensor:
         """Return the support in a block, as an index of its weights."""

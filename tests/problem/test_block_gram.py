@@ -139,7 +139,7 @@ def test_the_mean_of_rows_is_the_gradient_however_rows_are_divided():
 def test_blocks_that_do_not_change_are_not_solved_again(monkeypatch, n):
     problem, _ = block_problem(n, 40, ridge=0.1, first_order=1.0, seed=2, cuts=range(10, 40, 10))
     solved = []
-    factor = block_gram._BlockFactor
+    factor = block_gram._KeptFactors
     batched, single = factor._batched, factor._factor
 
     def spied(self, blocks):

@@ -4,14 +4,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from chita.constraints import KeepK
+from chita.linalg.windows import Windows
 from chita.problem import (
+    BlockGram,
     DenseRows,
     FactoredRows,
     GradientGram,
     HStackRows,
     LocalQuadratic,
+    PositionedRows,
+    Positions,
     VStackRows,
     gradient_gram,
 )
@@ -45,7 +50,25 @@ def stacked(dtype=torch.float64):
     return VStackRows([first, below]), torch.cat([a, torch.cat([b, third], 1)])
 
 
+def positioned(shape=(4, 4, 2), n=N, dtype=torch.float64):
+    """A convolution of five positions, two samples to a row."""
+    lying = Windows(groups=1, kernel=shape[2:], stride=(2,), dilation=(1,), spread=(1, 1))
+    centres = torch.randn(2 * n, 5, shape[0], dtype=dtype)
+    seen = torch.randn(2 * n, 8, shape[1], dtype=dtype)
+    rows = PositionedRows([Positions(windows=lying, centres=centres, seen=seen)], shape, n, dtype)
+    around = functional.pad(seen, (0, 0, 1, 1))[:, : 4 * 2 + 2].unfold(1, 2, 2)  # (2n, 5, in, 2)
+    return rows, torch.einsum("bqo,bqik->boik", centres, around).view(n, 2, -1).sum(1)
+
+
+def partly_positioned(dtype=torch.float64):
+    first, a = positioned((2, 4, 2), dtype=dtype)
+    second = torch.randn(N, 16, dtype=dtype)
+    return HStackRows([first, DenseRows(second.T.contiguous())]), torch.cat([a, second], 1)
+
+
 MADE = {
+    "positioned": positioned,
+    "partly positioned": partly_positioned,
     "factored": lambda dtype=torch.float64: factored(4, 8, dtype=dtype),
     "joined": joined,
     "stacked": stacked,
@@ -209,3 +232,42 @@ def test_solvers_find_what_they_find_with_the_dense_matrix(name, solver, k):
     assert torch.equal(found[0].mask, found[1].mask)
     assert torch.allclose(found[0].weights, found[1].weights, rtol=1e-8, atol=1e-10)
     assert found[0].objective == pytest.approx(found[1].objective, rel=1e-10)
+
+
+@pytest.mark.parametrize("made", [positioned, partly_positioned])
+@pytest.mark.parametrize("width", [8, 16])  # of a block, beside 7 rows
+@pytest.mark.parametrize("together", [1, 10, 1000])
+def test_systems_of_blocks_whose_columns_are_formed(made, width, together, monkeypatch):
+    monkeypatch.setattr("chita.problem.rows.rows._TOGETHER", together * N)
+    rows, a = made()
+    blocks = [slice(start, start + width) for start in range(0, 32, width)]
+    formed, dense = BlockGram(rows, blocks), BlockGram(DenseRows(a.T.contiguous()), blocks)
+    support = torch.tensor([0, 1, 2, 5, 7, *range(16, 28), 31])
+    moved = torch.tensor([0, 1, 2, 5, 7, *range(16, 25), 26, 27, 30, 31])
+    residual = torch.randn(len(blocks) * N).double()
+    near = None
+    for asked in (support, support, moved):
+        near = formed.factor(asked, near)
+        found, expected = (f.solve(residual, 0.1) for f in (near, dense.factor(asked)))
+        for ours, theirs in zip(found, expected, strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-9)
+        index = torch.tensor([31, 3, 0, 17, 9])
+        crossed = dense.factor(asked).cross(index, 0.1)
+        assert torch.allclose(near.cross(index, 0.1), crossed, atol=1e-9)
+
+
+@pytest.mark.parametrize("made", [positioned, partly_positioned])
+@pytest.mark.parametrize("blocks", [1, 4])
+def test_solvers_find_the_same_on_formed_columns(made, blocks):
+    rows, a = made()
+    own = [slice(start, start + 32 // blocks) for start in range(0, 32, 32 // blocks)]
+    w_bar, found = torch.randn(32).double(), []
+    for held in (rows, DenseRows(a.T.contiguous())):
+        curvature = GradientGram(held) if blocks == 1 else BlockGram(held, own)
+        shift = curvature.of_rows(torch.full((N,), 0.3).double())
+        problem = LocalQuadratic(w_bar=w_bar, curvature=curvature, ridge=0.2, shift=shift)
+        found.append([kind().solve(problem, KeepK(size=32, k=11)) for kind in (BSO, CHITA)])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours.mask, theirs.mask)
+        assert torch.allclose(ours.weights, theirs.weights, atol=1e-9)
+        assert abs(ours.objective - theirs.objective) <= 1e-9 * abs(theirs.objective)
