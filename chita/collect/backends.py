@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, cast, final
 
@@ -13,6 +13,7 @@ from chita import nested
 from chita.collect.batched import BatchedBackward, Uses, summed
 from chita.collect.data_dependence import watch_data_dependence
 from chita.collect.improved import divided, output_norms_by_rows
+from chita.collect.positioned import Outline, outlines_of, positions_of
 from chita.collect.rules import positions
 from chita.collect.rules.linear import linear
 from chita.collect.separate import LossModule, by_loop, by_vmap, of_each_row
@@ -20,27 +21,32 @@ from chita.data.examples import Examples
 from chita.errors import ChitaError
 from chita.layout import Layout
 from chita.losses import Loss, OutputLoss
+from chita.problem import Positions
 
-BACKENDS = ("factored", "rule", "vmap", "loop")
+BACKENDS = ("factored", "positioned", "rule", "vmap", "loop")
 """The gradient backends, the fastest first."""
 
 _PROBED = 2  # rows on which a backend must agree with one backward per row
 _CHUNK_BYTES = 64 << 20  # gradients in flight
 _CHUNK_SAMPLES = 48  # samples in flight, for the activations
 _FACTORED_SAMPLES = 512  # where all layers see one position, whose activations are few
-
+_USED_BYTES = 512e6  # of what layers were used on, and of as much again beside
 _LOOPED = 16  # rows had one by one before they are written, p-major: a line of cache
 
 Factors = tuple[Tensor, Tensor]
 """δ (r, out) and x (r, in), whose outer products are the gradients of r rows."""
 
 
+Found = Tensor | Factors | list[Positions]
+"""Gradients of r rows, (r, *shape), their factors, or what each use of a tensor was used on."""
+
+
 class FactorsChanged(ChitaError):
-    """A layer saw one position per row at first, and then several."""
+    """A layer was used otherwise at first: once, at one position, or on samples of one size."""
 
 
-TakeGradients = Callable[[str, Tensor | Factors], None]
-"""Is given the name of a tensor and its gradients of r rows, (r, *shape), or their factors."""
+TakeGradients = Callable[[str, Found], None]
+"""Is given the name of a tensor and what was found of r rows."""
 
 
 @final
@@ -48,7 +54,7 @@ class Backends:
     """The backends of all tensors, chosen on the first rows of every part of the examples.
 
     Fields: `of`, name to one of `BACKENDS`; `factors`, name to (out, in) of those factored;
-    `chunk`, rows to run at a time.
+    `outlines`, of those that could be positioned, of which `hold` says which are.
     """
 
     def __init__(
@@ -68,14 +74,20 @@ class Backends:
         self._batched: BatchedBackward | None = None
         self.of = dict.fromkeys(layout.names, "loop")
         self.factors: dict[str, tuple[int, int]] = {}
+        self.outlines: dict[str, list[Outline]] = {}
+        self._used = 0.0  # bytes of what layers were used on, of a row
+        self._counts = dict(zip(layout.names, layout.counts, strict=True))
         probes = list(examples.firsts(_PROBED * samples_per_gradient))
-        if isinstance(loss, OutputLoss) and BACKENDS.index(fastest) < 2:
+        if isinstance(loss, OutputLoss) and BACKENDS.index(fastest) < 3:
             self._batched = BatchedBackward(model, loss, layout.names, samples_per_gradient)
-            self._use_rules(self._batched, probes, factored=fastest == "factored")
+            self._use_rules(self._batched, probes, BACKENDS[BACKENDS.index(fastest) :])
         self._rest = {n: self._weights[n] for n, backend in self.of.items() if backend == "loop"}
         if self._rest and fastest != "loop" and all(self._vectorises(probe) for probe in probes):
             self.of.update(dict.fromkeys(self._rest, "vmap"))
-        self.chunk = self._chunk(dict(zip(layout.names, layout.counts, strict=True)))
+
+    def hold(self, names: Collection[str]) -> None:
+        """Give what these tensors, which have an outline, were used on, and not their rows."""
+        self.of.update(dict.fromkeys(names, "positioned"))
 
     def run(self, batch: Any, take: TakeGradients) -> tuple[Tensor, Tensor]:
         """Give the gradients of a batch to `take`, by tensors; return losses and e (r,) of rows.
@@ -107,15 +119,22 @@ class Backends:
     def _give(self, take: TakeGradients, name: str, uses: Uses, rows: int) -> None:
         if self.of[name] == "rule":
             take(name, summed(uses, rows, self._weights[name]))
+        elif self.of[name] == "positioned":
+            if outlines_of(uses, rows) != self.outlines[name]:
+                raise FactorsChanged(f"{name} is not used on samples of one size.")
+            take(name, [held for use in uses if (held := positions_of(use, rows)) is not None])
         elif not _is_single(uses, rows):
             raise FactorsChanged(f"{name} is not used once, at one position, in every row.")
         else:
             x, delta = positions(uses[0].inputs, uses[0].delta, rows)
             take(name, (delta.squeeze(1), x.squeeze(1)))
 
-    def _use_rules(self, batched: BatchedBackward, probes: list[Any], *, factored: bool) -> None:
+    def _use_rules(
+        self, batched: BatchedBackward, probes: list[Any], backends: Sequence[str]
+    ) -> None:
         """Let rules serve the tensors for which they agree with one backward per row."""
         agreeing, single = set(batched.holders), set(batched.holders)
+        outlines: list[dict[str, list[Outline] | None]] = []
         for probe in probes:
             try:
                 with watch_data_dependence() as dependence:
@@ -129,13 +148,19 @@ class Backends:
             expected, _ = by_loop(self._module, self._weights, self._samples_per_gradient, probe)
             agreeing = {n for n in agreeing if _agree(uses[n], rows, expected[n])}
             single = {n for n in agreeing & single if _is_single(uses[n], rows)}
+            outlines.append({n: outlines_of(uses[n], rows) for n in agreeing})
+            self._used = max(self._used, _bytes_of(uses) / rows)
         batched.serve_only(agreeing)
         for name in agreeing:
             shape = self._weights[name].shape
-            if factored and name in single and worth_factoring(shape):
+            own = outlines[0][name]
+            if "factored" in backends and name in single and worth_factoring(shape):
                 self.of[name], self.factors[name] = "factored", (shape[0], shape[1])
-            else:
-                self.of[name] = "rule"
+                continue
+            self.of[name] = "rule"
+            same = own is not None and all(found[name] == own for found in outlines)
+            if "positioned" in backends and own is not None and same:
+                self.outlines[name] = own
 
     def _vectorises(self, probe: Any) -> bool:
         """Return whether torch.func can differentiate the rest."""
@@ -147,12 +172,15 @@ class Backends:
             return False
         return True
 
-    def _chunk(self, counts: Mapping[str, int]) -> int:
-        rest = sum(counts[name] for name in self._rest)
-        ruled = max((counts[n] for n, backend in self.of.items() if backend == "rule"), default=1)
+    @property
+    def chunk(self) -> int:
+        """Rows to run at a time."""
+        rest = sum(self._counts[name] for name in self._rest)
+        ruled = (self._counts[n] for n, backend in self.of.items() if backend == "rule")
         if set(self.of.values()) == {"factored"}:
             return max(1, _FACTORED_SAMPLES // self._samples_per_gradient)
-        chunk = chunk_rows(max(rest, ruled), self._samples_per_gradient)
+        chunk = chunk_rows(max(rest, *ruled, 1), self._samples_per_gradient)
+        chunk = max(1, min(chunk, int(_USED_BYTES / max(self._used, 1.0))))
         return min(chunk, _LOOPED) if "loop" in self.of.values() else chunk
 
 
@@ -164,6 +192,13 @@ def chunk_rows(p: int, samples_per_gradient: int) -> int:
 def worth_factoring(shape: Sequence[int]) -> bool:
     """Return whether a matrix's factors take at most a quarter of the room of their products."""
     return len(shape) == 2 and 4 * (shape[0] + shape[1]) <= shape[0] * shape[1]
+
+
+def _bytes_of(uses: Mapping[str, Uses]) -> int:
+    """Return the bytes of inputs and output gradients of all uses, each tensor once."""
+    held = [use.inputs for own in uses.values() for use in own]
+    held += [use.delta for own in uses.values() for use in own]
+    return sum({tensor.data_ptr(): tensor.nbytes for tensor in nested.tensors(held)}.values())
 
 
 def _agree(uses: Uses, rows: int, expected: Tensor) -> bool:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from chita import nested
-from chita.collect.backends import Backends, Factors, FactorsChanged
+from chita.collect.backends import Backends, FactorsChanged, Found
 from chita.collect.determinism import check_deterministic, check_modes
 from chita.collect.inputs import all_seen
+from chita.collect.positioned import positioned_tensors
 from chita.collect.sample_parts import PartsCheck
 from chita.collect.store import RowStore
 from chita.data.examples import Examples
@@ -22,7 +23,7 @@ from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.linalg.select import as_it_lies, largest_magnitude
 from chita.losses import LOSSES, Loss
-from chita.machine import solving_device
+from chita.machine import available_memory, solving_device
 from chita.models.forward import failures_named, first_not_finite
 from chita.models.mode import layers_called
 from chita.problem import Rows
@@ -56,6 +57,7 @@ def collect_gradients(
     loss: Loss = LOSSES["cross_entropy"],
     fastest: str = "factored",
     storage: torch.dtype | None = None,
+    room: int | None = None,
     improved: bool = False,
     progress: Progress | None = None,
 ) -> Collected:
@@ -65,11 +67,13 @@ def collect_gradients(
     gradient backends that gives, on the first rows, what one backward per row gives:
 
     - "factored": a linear layer that sees one position per row: its outer products are not formed;
+    - "positioned": a convolution, or a linear layer in a sequence, whose inputs and output
+      gradients take less than the rows, where these find no room: rows are not formed either;
     - "rule": from inputs and output gradients of its layers in one backward over many rows;
     - "vmap": `torch.func`, many rows at a time;
     - "loop": one backward per row.
 
-    The first two need a loss that compares outputs with targets. The matrix is written once,
+    The first three need a loss that compares outputs with targets. The matrix is written once,
     p-major, in the type that all weights promote to (float32 where that is a half type).
 
     Args:
@@ -80,12 +84,14 @@ def collect_gradients(
         loss: mean loss over samples.
         fastest: the first backend to try.
         storage: a narrower type in which to keep what is not factored, None for none.
+        room: bytes that the rows may take; None for those that are free, on the CPU.
         improved: divide every row by e, see `chita.collect.improved`; needs an `OutputLoss`.
         progress: gets every chunk of rows.
 
     Raises:
         InputError: a norm uses batch statistics, dropout is on, outputs are random, the forward
-            pass fails, targets are out of range; each names the module.
+            pass fails, targets are out of range, each of which names the module; there is no
+            room for the rows.
         NumericalError: a loss or a gradient is not finite; names the first module concerned.
     """
     _check_whole(examples, samples_per_gradient)
@@ -99,13 +105,17 @@ def collect_gradients(
 
     device = solving_device(model.get_parameter(layout.names[0]).device)
     count = len(examples) // samples_per_gradient
+    if room is None and device.type == "cpu":
+        room = available_memory()
 
     def collected(fastest: str) -> Collected:
         backends = Backends(
             model, layout, loss, examples, samples_per_gradient, fastest, improved=improved
         )
-        kind, layers = rows_type(model, layout), all_seen(model, layout)
-        store = RowStore(layout, count, kind, device, backends.factors, storage, layers=layers)
+        kind = rows_type(model, layout)
+        _find_room(backends, layout, count, (storage or kind, kind), room, all_seen(model, layout))
+        held = {n: backends.outlines[n] for n, of in backends.of.items() if of == "positioned"}
+        store = RowStore(layout, count, kind, device, backends.factors, storage, held)
         check = _GradientCheck(model, loss, layout)
         parts = PartsCheck(model, loss, samples_per_gradient)
         size = backends.chunk * samples_per_gradient
@@ -129,6 +139,28 @@ def collect_gradients(
     return collected("rule")
 
 
+def _find_room(
+    backends: Backends,
+    layout: Layout,
+    count: int,
+    kinds: tuple[torch.dtype, torch.dtype],
+    room: int | None,
+    layers: bool,
+) -> None:
+    """Hold as many tensors positioned as must be. Raises as `positioned_tensors` does."""
+    ask = "Pruning layer by layer takes the memory of one block: `solver` alps, sparsegpt or wanda."
+    chosen = positioned_tensors(
+        dict(zip(layout.names, layout.counts, strict=True)),
+        backends.outlines,
+        backends.factors,
+        rows=count,
+        bytes_each=(kinds[0].itemsize, kinds[1].itemsize),
+        room=room,
+        advice=f"{ask} Or lower" if layers else "Lower",
+    )
+    backends.hold(chosen)
+
+
 def rows_type(model: nn.Module, layout: Layout) -> torch.dtype:
     """Return the type of the rows: that to which all weights promote, float32 at least."""
     types = (model.get_parameter(name).dtype for name in layout.names)
@@ -145,7 +177,7 @@ def _fill(
 ) -> Tensor:
     """Write the rows of a batch from row `filled` on, and return their output-gradient norms."""
 
-    def take(name: str, found: Tensor | Factors) -> None:
+    def take(name: str, found: Found) -> None:
         check.saw(name, found)
         store.write(name, filled, found)
 
@@ -175,10 +207,13 @@ class _GradientCheck:
         self._lost: list[Tensor] = []
         self._waits = model.get_parameter(layout.names[0]).device.type == "cpu"
 
-    def saw(self, name: str, found: Tensor | Factors) -> None:
-        """Gradients of a tensor, or their factors."""
-        parts = found if isinstance(found, tuple) else (found,)
-        bound = reduce(torch.mul, map(self._bound, parts))
+    def saw(self, name: str, found: Found) -> None:
+        """Gradients of a tensor, their factors, or what it was used on."""
+        if isinstance(found, list):
+            products: list[tuple[Tensor, ...]] = [(use.centres, use.seen) for use in found]
+        else:
+            products = [found if isinstance(found, tuple) else (found,)]
+        bound = reduce(torch.add, (reduce(torch.mul, map(self._bound, p)) for p in products))
         self._largest[name] = torch.maximum(self._largest[name].to(bound), bound)
 
     def batch_done(self, losses: Tensor, batch: Any) -> None:

@@ -1,13 +1,20 @@
 """Positioned rows against the gradients of every row by autograd, held as a dense matrix."""
 
+import re
+
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from chita.collect.batched import BatchedBackward
+from chita.collect.gradients import collect_gradients
 from chita.collect.positioned import positions_of
+from chita.data.examples import Examples
+from chita.errors import InputError
 from chita.losses import LOSSES
+from chita.models.prunable import prunable_layout
 from chita.problem import DenseRows, PositionedRows
 
 many = settings(
@@ -138,3 +145,61 @@ def test_single_columns_are_those_of_whole_outputs(monkeypatch):
         for few in (0, 10**6):
             monkeypatch.setattr("chita.problem.rows.positioned._FEW", few)
             assert close(rows.gather(index), a.T[index])
+
+
+def image_network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(16, 24, 3, stride=2, groups=2, padding=1), nn.ReLU(),
+        nn.Conv2d(24, 64, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(64, 80), nn.ReLU(), nn.Linear(80, 5),
+    ).eval()  # fmt: skip
+
+
+def collected(model, count=12, *, size=6, each=1, **options):
+    torch.manual_seed(1)
+    examples = Examples((torch.randn(count * each, 3, size, size), torch.arange(count * each) % 5))
+    layout = prunable_layout(model)
+    return collect_gradients(model, layout, examples, samples_per_gradient=each, **options)
+
+
+@pytest.mark.parametrize("storage", [None, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("each", [1, 2])
+def test_rows_without_room_as_a_matrix_are_held_positioned(storage, each):
+    model = image_network()
+    options = {"storage": storage, "each": each, "size": 6 // each + each - 1}
+    whole = collected(model, **options)
+    assert set(whole.backends.values()) <= {"rule", "factored"}
+    index = torch.arange(whole.rows.p)
+    expected, before = whole.rows.gather(index), set()
+    width = 4 if storage is None else 2
+    for numbers in (45_000, 34_000):  # of 47,100, factors included
+        found = collected(model, **options, room=numbers * width)
+        held = {n for n, kind in found.backends.items() if kind == "positioned"}
+        assert before < held, "with less room more are held positioned"
+        before = held
+        error = (found.rows.gather(index) - expected).abs().max() / expected.abs().max()
+        assert error <= (1e-6 if storage is None else 0.01)
+        assert found.rows.formed
+
+
+def test_rows_that_find_no_room_are_refused_with_the_number_that_would_do():
+    model = image_network()
+    with pytest.raises(InputError, match=r"12 rows of \d+ weights need .* `samples` to (\d+)") as e:
+        collected(model, room=60_000)
+    most = int(re.search("`samples` to ([0-9]+)", str(e.value))[1])
+    collected(model, most, room=60_000)
+    with pytest.raises(InputError, match="need"):
+        collected(model, most + 1, room=60_000)
+
+
+def test_samples_of_another_size_are_never_held_positioned():
+    model = image_network()
+    sizes = [6] * 4 + [7] * 4
+    parts = [(torch.randn(1, 3, size, size), torch.zeros(1).long()) for size in sizes]
+    layout = prunable_layout(model)
+    found = collect_gradients(model, layout, Examples(*parts), room=10**9)
+    assert "positioned" not in found.backends.values()
+    with pytest.raises(InputError, match="need"):  # only convolutions differ in their outlines
+        collect_gradients(model, layout, Examples(*parts), room=60_000)

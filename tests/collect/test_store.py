@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from chita.collect.store import RowStore
-from chita.errors import InputError
 from chita.layout import Axes, Layout
 from chita.problem import DenseRows, FactoredRows, HStackRows
 
@@ -74,9 +73,3 @@ def test_factors_stand_beside_the_matrix(factored):
     kinds = [type(part) for part in rows._parts]
     assert kinds.count(FactoredRows) == len(factored)
     assert torch.equal(rows.gather(torch.arange(LAYOUT.size)).T, torch.cat(expected, 1))
-
-
-def test_rows_without_room_are_refused(monkeypatch):
-    monkeypatch.setattr("chita.collect.store.available_memory", lambda: 100)
-    with pytest.raises(InputError, match="8 rows of 32 weights need"):
-        RowStore(LAYOUT, ROWS, torch.float32, torch.device("cpu"), {})

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import chita
-from chita.collect import store
+from chita.collect import gradients
 from chita.data.digits import digits
 from chita.errors import InputError, OutputError
 from chita.progress import Silent
@@ -78,9 +78,9 @@ A_FEW = [  # refused after passes of a few samples
     ({"evaluation": (X, X[:, :10])}, "are no probabilities of classes"),
     ({"model": partial(network, 1)}, "There must be two classes or more"),
     ({"loss": centred}, "depends on the order"),
-    ({"full": True}, "of memory are available"),
-    ({"full": True, "budget": chita.MaxLoss(1), "stages": 1}, "of memory are available"),
-    ({"full": True, **LEVELS}, "of memory are available"),
+    ({"full": True}, "a run may take 0.0 GB"),
+    ({"full": True, "budget": chita.MaxLoss(1), "stages": 1}, "a run may take 0.0 GB"),
+    ({"full": True, **LEVELS}, "a run may take 0.0 GB"),
     ({"model": frozen, **TRAINED}, "so there is nothing to train"),
     ({"model": frozen, **TRAINED, **LEVELS}, "so there is nothing to train"),
     ({**LEVELS, "training": SMOOTHED, "loss": centred}, "label_smoothing is for cross_entropy"),
@@ -142,7 +142,7 @@ def test_nothing_is_shown(options, told, inplace, older, tmp_path):
 def test_a_few_samples_are_shown(options, told, inplace, monkeypatch):
     options = {**options, "inplace": inplace}
     if options.pop("full", False):
-        monkeypatch.setattr(store, "available_memory", lambda: -1)
+        monkeypatch.setattr(gradients, "available_memory", lambda: -1)
     sizes = shown_before(told, options, None)
     assert 0 < sum(sizes) <= 40, sizes  # of 200 that are measured, 60 that make gradients
 
