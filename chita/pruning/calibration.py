@@ -26,7 +26,8 @@ from chita.models.mode import state_kept
 from chita.models.prunable import write_weights
 from chita.options import Options, shared
 from chita.progress import Progress, Silent, track
-from chita.pruning.config import GRADIENTS, VALIDATION, Fisher, RunOptions
+from chita.pruning.config import GRADIENTS, VALIDATION, Fisher, Memory, RunOptions
+from chita.pruning.room import rows_room
 from chita.pruning.schedule import NORM_SAMPLES
 from chita.records import BatchNormRecord, finite
 from chita.training.batch_norm import batch_norms, batch_statistics, recalibrate
@@ -98,6 +99,7 @@ class Calibration:
         network: in eval mode; what is collected and measured is its.
         layout: its weights that compete.
         validated: whether something is chosen by validation samples.
+        memory: what the run may take, of which gradients have a part.
 
     Raises `InputError` when the data are too few, or validation samples are needed and none remain.
     """
@@ -110,6 +112,7 @@ class Calibration:
         layout: Layout,
         *,
         validated: bool,
+        memory: Memory = Memory(),
     ) -> None:
         if data is None:
             raise InputError(_NO_DATA)
@@ -119,6 +122,8 @@ class Calibration:
         data = as_examples(data) or data
         size = len(data) if isinstance(data, Indexed) else None
         self.count, validation = _shares(sampling, size, validated=validated)
+        history = sampling.fisher.history
+        self._room = rows_room(memory, layout, self.count, history, self._device)
         self.sampler: Sampler = make_sampler(data, seed=sampling.seed, validation=validation)
 
     def draw(self) -> Examples:
@@ -173,6 +178,7 @@ class Calibration:
                 samples_per_gradient=sampling.fisher.samples_per_gradient,
                 loss=loss,
                 storage=sampling.storage,
+                room=self._room,
                 improved=samples.improved,
                 progress=progress,
             )

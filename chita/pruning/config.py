@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from chita.errors import InputError, NumericalError
+from chita.machine import available_memory
 from chita.options import Options, option, values_of
 from chita.pruning.schedule import Stages
 from chita.training.recipe import Training
@@ -202,23 +203,31 @@ class RunOptions(Options):
 
 @final
 class Memory(Options):
-    """How much memory a run may take.
+    """How much memory a run may add to the process.
 
-    >>> Memory(max_memory=0.5).activation_bytes
+    Gradients, solver and batches share it: what a solver works with is taken off, half of it at
+    most, and gradients take what batches leave. Those that do not fit as a matrix are held by what
+    layers were used on (`chita.problem.PositionedRows`). Layer by layer it is that of activations,
+    of which more go to files.
+
+    >>> Memory(max_memory=0.5).bytes
     500000
     """
 
     max_memory: float | None = option(
         None,
-        "Megabytes of activations kept in memory while pruning layer by layer; more go to files.",
+        "Megabytes that the run may add: gradients, solver and batches; or activations.",
         at_least=0,
         unset="half of what is free",
     )
 
     @property
-    def activation_bytes(self) -> int | None:
-        """The limit in bytes, None where the machine sets it."""
-        return None if self.max_memory is None else int(self.max_memory * 1_000_000)
+    def bytes(self) -> int | None:
+        """The limit in bytes: by default half of what is free, None where that is not known."""
+        if self.max_memory is not None:
+            return int(self.max_memory * 1_000_000)
+        free = available_memory()
+        return None if free is None else free // 2
 
 
 @final

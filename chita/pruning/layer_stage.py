@@ -15,7 +15,6 @@ from chita.data.examples import Examples
 from chita.errors import InputError
 from chita.layout import Layout
 from chita.losses import Loss
-from chita.machine import available_memory
 from chita.models.forward import failures_named
 from chita.models.mode import state_kept
 from chita.problem import GradientGram, InputGram
@@ -186,8 +185,8 @@ def _has_targets(loss: ValidationLoss) -> bool:
 
 def _activation_limit(memory: Memory) -> int:
     """Return the bytes of activations kept in memory, half of what is free if nothing is said."""
-    asked = memory.activation_bytes
-    return (available_memory() or 2_000_000_000) // 2 if asked is None else asked
+    asked = memory.bytes
+    return 1_000_000_000 if asked is None else asked
 
 
 def _call(network: nn.Module, batch: Any, loss: Loss) -> None:

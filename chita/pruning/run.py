@@ -174,6 +174,7 @@ class Run:
             network,
             self.layout,
             validated=(asks and not self.layerwise) or self.first is not None,
+            memory=self.config.memory,
         )
 
     def checkpoint_file(

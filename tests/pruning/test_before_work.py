@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 import chita
-from chita.collect import gradients
 from chita.data.digits import digits
 from chita.errors import InputError, OutputError
 from chita.progress import Silent
+from chita.pruning import config
 from tests.pruning.cases import GIVEN
 
 IMAGES, Y = digits()[0].first(300).parts[0]
@@ -142,7 +142,7 @@ def test_nothing_is_shown(options, told, inplace, older, tmp_path):
 def test_a_few_samples_are_shown(options, told, inplace, monkeypatch):
     options = {**options, "inplace": inplace}
     if options.pop("full", False):
-        monkeypatch.setattr(gradients, "available_memory", lambda: -1)
+        monkeypatch.setattr(config, "available_memory", lambda: -1)
     sizes = shown_before(told, options, None)
     assert 0 < sum(sizes) <= 40, sizes  # of 200 that are measured, 60 that make gradients
 

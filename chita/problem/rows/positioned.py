@@ -17,7 +17,7 @@ from chita.problem.rows.rows import Rows
 
 _ENTRIES = 2**22  # of centres and of what is seen, in the type of the products, at a time
 _FORMED = 2**24  # gradients of rows formed at a time
-_FEW = 16  # columns of an output, of as many, below which each is formed by itself
+_FEW = 64  # columns of an output, of as many, below which each is formed by itself
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
