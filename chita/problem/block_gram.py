@@ -18,6 +18,7 @@ from chita.problem.rows import DenseRows, Rows
 from chita.problem.systems import Answer, padded, padded_factors, similar
 
 _GATHERED = 2**23  # entries of A in a batch of blocks: 64 MB in float64
+_FORMED = 32  # blocks that pass over all of A together as fast as one by itself
 _BLOCK_ENTRIES = 2**17  # of A: a block with fewer takes longer to call than to multiply
 
 
@@ -101,6 +102,8 @@ class BlockGram(Curvature):
         # Entries of A read: all, or those of the support and, in time, a fixed price for each call.
         ends = torch.searchsorted(support, self.bounds)
         asked = int(torch.count_nonzero(ends.diff()))
+        if self._rows.formed:  # a block passes over all that its layer saw
+            return _FORMED * asked > len(self._blocks)
         apart = len(support) * self.num_rows + asked * _BLOCK_ENTRIES
         return self.size * self.num_rows < apart
 
