@@ -28,6 +28,7 @@ BACKENDS = ("factored", "positioned", "rule", "vmap", "loop")
 """The gradient backends, the fastest first."""
 
 _PROBED = 2  # rows on which a backend must agree with one backward per row
+_UNSEEN = 0.1  # of the largest gradient: more than a ReLU that rounding turns on or off changes
 _CHUNK_BYTES = 64 << 20  # gradients in flight
 _CHUNK_SAMPLES = 48  # samples in flight, for the activations
 _FACTORED_SAMPLES = 512  # where all layers see one position, whose activations are few
@@ -38,7 +39,7 @@ Factors = tuple[Tensor, Tensor]
 """δ (r, out) and x (r, in), whose outer products are the gradients of r rows."""
 
 
-Found = Tensor | Factors | list[Positions]
+RowParts = Tensor | Factors | list[Positions]
 """Gradients of r rows, (r, *shape), their factors, or what each use of a tensor was used on."""
 
 
@@ -46,7 +47,7 @@ class FactorsChanged(ChitaError):
     """A layer was used otherwise at first: once, at one position, or on samples of one size."""
 
 
-TakeGradients = Callable[[str, Found], None]
+TakeGradients = Callable[[str, RowParts], None]
 """Is given the name of a tensor and what was found of r rows."""
 
 
@@ -83,7 +84,7 @@ class Backends:
             self._batched = BatchedBackward(model, loss, layout.names, samples_per_gradient)
             self._use_rules(self._batched, probes, BACKENDS[BACKENDS.index(fastest) :])
         self._rest = {n: self._weights[n] for n, backend in self.of.items() if backend == "loop"}
-        if self._rest and fastest != "loop" and all(self._vectorises(probe) for probe in probes):
+        if self._rest and fastest != "loop" and self._vectorise(probes):
             self.of.update(dict.fromkeys(self._rest, "vmap"))
 
     def hold(self, names: Collection[str]) -> None:
@@ -185,15 +186,20 @@ class Backends:
             return set()
         return {name for name in names if _agree(uses[name], rows, expected[name])}
 
-    def _vectorises(self, probe: Any) -> bool:
-        """Return whether torch.func can differentiate the rest."""
-        if nested.count(probe) is None:
+    def _vectorise(self, probes: list[Any]) -> bool:
+        """Return whether torch.func can differentiate the rest, and sees all uses of it.
+
+        It passes by those of a weight that is also held outside of parameters, as in a list.
+        """
+        if any(nested.count(probe) is None for probe in probes):
             return False
+        separate = self._module, self._rest, self._samples_per_gradient
         try:
-            by_vmap(self._module, self._rest, self._samples_per_gradient, probe)
+            found, *_ = [by_vmap(*separate, probe)[0] for probe in probes]
         except Exception:  # noqa: BLE001 (the loop either works, or fails with the reason)
             return False
-        return True
+        expected, _ = by_loop(*separate, probes[0])
+        return all(_near(found[name], expected[name], _UNSEEN) for name in found)
 
     @property
     def chunk(self) -> int:
@@ -230,9 +236,12 @@ def _agree(uses: Uses, rows: int, expected: Tensor) -> bool:
         found = summed(uses, rows, expected[0])
     except Exception:  # noqa: BLE001 (a layer used in a way that its rule does not know)
         return False
-    if found.shape != expected.shape:
-        return False
     share = 1e-3 if expected.dtype.itemsize >= 4 else 0.1
+    return found.shape == expected.shape and _near(found, expected, share)
+
+
+def _near(found: Tensor, expected: Tensor, share: float) -> bool:
+    """Return whether no gradient is further from that expected than a share of the largest one."""
     return bool((found - expected).abs().max() <= share * expected.abs().max())
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from chita import nested
-from chita.collect.backends import Backends, FactorsChanged, Found
+from chita.collect.backends import Backends, FactorsChanged, RowParts
 from chita.collect.determinism import check_deterministic, check_modes
 from chita.collect.inputs import all_seen
 from chita.collect.positioned import positioned_tensors
@@ -177,7 +177,7 @@ def _fill(
 ) -> Tensor:
     """Write the rows of a batch from row `filled` on, and return their output-gradient norms."""
 
-    def take(name: str, found: Found) -> None:
+    def take(name: str, found: RowParts) -> None:
         check.saw(name, found)
         store.write(name, filled, found)
 
@@ -207,7 +207,7 @@ class _GradientCheck:
         self._lost: list[Tensor] = []
         self._waits = model.get_parameter(layout.names[0]).device.type == "cpu"
 
-    def saw(self, name: str, found: Found) -> None:
+    def saw(self, name: str, found: RowParts) -> None:
         """Gradients of a tensor, their factors, or what it was used on."""
         if isinstance(found, list):
             products: list[tuple[Tensor, ...]] = [(use.centres, use.seen) for use in found]

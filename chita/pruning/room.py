@@ -35,6 +35,6 @@ def rows_room(
 def solving_bytes(layout: Layout, count: int) -> int:
     """Return what a solver works with beside n rows of `count`: vectors of weights and residuals.
 
-    Measured on ResNet-50 with chita: 20 vectors of p numbers, and 5 residuals of every output in float64.
+    Measured on ResNet-50 with chita: 20 vectors of p numbers, and 5 residuals of every output.
     """
     return 80 * layout.size + 40 * sum(1 for _ in layout.outputs) * count

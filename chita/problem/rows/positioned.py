@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from chita.linalg.windows import Windows
@@ -18,7 +17,7 @@ from chita.problem.rows.rows import Rows
 _ENTRIES = 2**22  # of centres and of what is seen, in the type of the products, at a time
 _FORMED = 2**24  # gradients of rows formed at a time
 _FEW = 64  # columns of an output, of as many, below which each is formed by itself
-_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONVOLUTIONS = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
 
 
 @final
@@ -257,7 +256,7 @@ def _fitted(seen: Tensor, lying: Windows, sizes: Sequence[int]) -> Tensor:
         before = lying.spread[2 * (len(sizes) - 1 - d)]
         needed = (sizes[d] - 1) * lying.stride[d] + lying.dilation[d] * (lying.kernel[d] - 1) + 1
         spread += [before, needed - before - seen.shape[1 + d]]  # less than none cuts off
-    return F.pad(seen, spread) if any(spread) else seen
+    return torch.constant_pad_nd(seen, spread) if any(spread) else seen
 
 
 def _forward(use: Positions, centres: Tensor, seen: Tensor, weight: Tensor) -> Tensor:
