@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 from chita.errors import InputError
+from chita.naming import listed
+
+_SHOWN = 8  # tensors that an error names
 
 
 @final
@@ -22,12 +25,14 @@ class Axes:
 
     `Linear` and `ConvNd` weights are (out, in / groups, ...); transposed convolutions and
     Hugging Face's `Conv1D` hold the inputs first. Matrices of several experts in one tensor are
-    (experts, out, in) or (experts, in, out).
+    (experts, out, in) or (experts, in, out). They are not `known` where nothing tells them: of a
+    parameter that is no layer's weight.
     """
 
     output: int = 0
     input: int = 1
     groups: int = 1
+    known: bool = True
 
     @property
     def stacked(self) -> bool:
@@ -133,6 +138,18 @@ class Layout:
     def floors(self, min_keep: int) -> tuple[int, ...]:
         """Return `min_keep` for each tensor, or the number of its weights if that is smaller."""
         return tuple(min(min_keep, count) for count in self.counts)
+
+    def check_axes(self) -> None:
+        """Raise `InputError` that names the matrices whose inputs may be either dimension."""
+        parts = zip(self.names, self.shapes, self.axes, strict=True)
+        found = [n for n, shape, axes in parts if len(shape) > 1 and not axes.known]
+        if found:
+            raise InputError(
+                f"{listed(found, _SHOWN)}: no layer's weights, of which nothing tells whether "
+                "outputs or inputs come first, as patterns, blocks and rows must know. Say so on "
+                "the modules: module.is_transposed = False where the outputs do, as in nn.Linear, "
+                "True where the inputs do. Or leave them out with `ignore`."
+            )
 
     def alone(self, name: str) -> Layout:
         """Return the layout of one of its tensors."""

@@ -26,6 +26,10 @@ class Shared(Tensor):
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """Return a copy, which a network may keep of a batch."""
+        return as_shared(copy.deepcopy(self.as_subclass(Tensor), memo))
+
 
 class Row:
     """A list, tuple or array without tensors, of which it is known whether samples share it.
@@ -270,7 +274,7 @@ def count(batch: Any) -> int | None:
     if not isinstance(batch, (Tensor, Mapping, tuple, list)):
         return None
     parts = list(tensors(batch))
-    sizes = {len(t) if t.ndim and not isinstance(t, Shared) else None for t in parts}
+    sizes = {t.size(0) if t.ndim and not isinstance(t, Shared) else None for t in parts}
     return sizes.pop() if len(sizes) == 1 else None
 
 

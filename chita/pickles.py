@@ -39,6 +39,10 @@ def load_torch(path: Path, *, way_out: str, allow_pickle: bool = False) -> Any:
                 f"{path} is a pickle with more than tensors in it, and loading it would run code "
                 f"stored in the file. {way_out}"
             ) from None
+        if "DTENSOR" in str(error).upper():
+            raise CheckpointError(
+                f"{path} holds sharded tensors (DTensor). Save them whole, by full_tensor()."
+            ) from None
         raise CheckpointError(
             f"{path} is neither a safetensors nor a PyTorch file that can be read "
             f"({type(error).__name__}). Check that the file is complete."

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from chita.cli.requests import ApplyRequest
-from chita.cli.session import open_session, recorded, show_result
-from chita.exports.run_folder import check_target
+from chita.cli.session import open_to_write, recorded, show_result
 from chita.pruning.api import perform
 from chita.pruning.opening import open_apply
 from chita.pruning.run import PruneConfig
@@ -13,9 +12,7 @@ from chita.solvers import Magnitude
 
 def apply(request: ApplyRequest) -> None:
     """Put a mask on a network, and show what came of it."""
-    if request.output.out:
-        check_target(request.output.out, force=request.output.force)
-    session = open_session(request, needs_data=False)
+    session = open_to_write(request, needs_data=False)
     masks = session.masks(request.mask.mask)
     config = session.completed(PruneConfig(solver=Magnitude()))
     result = perform(open_apply(session.network, masks, config), session.score, check=session.check)

@@ -20,7 +20,7 @@ def evaluate(request: EvaluateRequest) -> None:
     if session.evaluation is None:
         raise InputError(f"There are no evaluation data for {named.model}. Name them with `data`.")
     score = None if session.count == 0 else session.measured(session.network)
-    scripted = isinstance(session.network, torch.jit.ScriptModule)  # it has no roles of weights
+    scripted = isinstance(session.network, torch.jit.ScriptModule)
     decisions = () if scripted else decide(session.network)
     decided = [d.role.parameter for d in decisions if d.pruned]
     plain = [weight.to_dense() for weight in decided if weight is not None]  # others are computed
@@ -32,9 +32,11 @@ def evaluate(request: EvaluateRequest) -> None:
         "value": score and score.value,
         "evaluated": score and score.samples,
         "evaluated_of": score and score.of,
-        "nnz": nnz,
-        "prunable": prunable,
+        "nnz": None if scripted else nnz,
+        "prunable": None if scripted else prunable,
     }
     zeros = f"{nnz:,} of {prunable:,} prunable weights are not zero"
+    if scripted:
+        zeros = "zeros are not counted in TorchScript, which does not tell what weights are of"
     line = f"{named.model}: {score or 'nothing was measured'}; {zeros}"
     request.report.show(found, lambda: say(stdout, line))

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from chita.cli.options import OutputOptions
 from chita.cli.requests import PruneRequest, Pruning
-from chita.cli.session import notice_overruled, open_session, recorded, show_result
+from chita.cli.session import notice_overruled, open_to_write, recorded, show_result
 from chita.constraints import budget_of
 from chita.errors import InputError
-from chita.exports.run_folder import check_target
 from chita.logger import Logger, TensorBoard
 from chita.pruning.api import perform
 from chita.pruning.config import Checkpoint
@@ -45,10 +44,8 @@ def prune_by(
     Everything that can be refused is refused before any work.
     """
     config, output = config_of(request), request.output
-    if output.out:
-        check_target(output.out, force=output.force)
+    session = open_to_write(request)
     checkpoint = Checkpoint(kept, resume=True) if kept else _checkpoint(output)
-    session = open_session(request)
     if config.solver.curvatures:
         session.calibrated(f", and {request.solver.solver} needs calibration data")
     config = replace(session.completed(config), checkpoint=checkpoint, logger=logger)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from chita.cli.requests import RefitRequest
-from chita.cli.session import open_session, recorded, show_result
-from chita.exports.run_folder import check_target
+from chita.cli.session import open_to_write, recorded, show_result
 from chita.pruning.api import perform
 from chita.pruning.opening import open_refit
 from chita.pruning.run import PruneConfig
@@ -13,9 +12,7 @@ from chita.solvers import BSO
 
 def refit(request: RefitRequest) -> None:
     """Refit as asked, and show what came of it."""
-    if request.output.out:
-        check_target(request.output.out, force=request.output.force)
-    session = open_session(request)
+    session = open_to_write(request)
     data, masks = session.calibrated(), session.masks(request.mask.mask)
     config = PruneConfig(
         solver=BSO(),

@@ -22,6 +22,7 @@ from chita.data.lines import is_text
 from chita.data.sets import load_dataset
 from chita.data.text import text_data
 from chita.errors import InputError
+from chita.exports.run_folder import check_target, storable
 from chita.image_format import ImageFormat
 from chita.losses import LossLike, named_loss
 from chita.masks.fit import fit_masks, read_masks
@@ -209,6 +210,20 @@ def open_session(
         began=began,
         loading=time.perf_counter() - began,
     )
+
+
+def open_to_write(request: WritingRequest, *, needs_data: bool = True) -> Session:
+    """Open a session whose network is written to the run folder that a request names, if any.
+
+    Raises as `open_session` does, and `OutputError` where that folder could not be written.
+    """
+    output = request.output
+    if output.out:
+        check_target(output.out, force=output.force)
+    session = open_session(request, needs_data=needs_data)
+    if output.out:
+        storable(session.network)
+    return session
 
 
 def recorded(session: Session, result: PruneResult, request: WritingRequest) -> RunRecord:

@@ -122,7 +122,12 @@ class Chain:
 def _counts(
     modules: Mapping[str, nn.Module], run: RunBatch, batches: Sequence[Any], found: Order
 ) -> list[Mapping[str, int]]:
-    """Return the calls of each block for each batch: a pass for each other shape of samples."""
+    """Return the calls of each block for each batch: a pass for each other shape of samples.
+
+    0 where they depend on values: no pass of a batch ends before the network does.
+    """
+    if not any(found.counts.values()):
+        return [found.counts] * len(batches)
     known: dict[tuple[Any, ...], Mapping[str, int]] = {_shapes(batches[0]): found.counts}
     for batch in batches:
         if _shapes(batch) not in known:

@@ -21,6 +21,7 @@ from chita.layout import Layout, Operations
 from chita.losses import Loss
 from chita.models.forward import hooked
 from chita.models.mode import evaluation_mode, state_kept
+from chita.models.tensors import is_packed
 
 _MASK = "attention_mask"
 
@@ -115,7 +116,8 @@ def _counted(model: nn.Module, run: Callable[[], object]) -> Cost:
             cost.positions[name] = cost.positions.get(name, 0) + seen
 
     hooks = (m.register_forward_hook(partial(add, name)) for name, m in model.named_modules())
-    owners = {_storage(own): name for name, own in model.named_parameters() if own.ndim > 1}
+    matrices = ((name, own) for name, own in model.named_parameters() if own.ndim > 1)
+    owners = {_storage(own): name for name, own in matrices if not is_packed(own)}
     with hooked(hooks), evaluation_mode(model), torch.no_grad(), _FlopCounter(cost, owners):
         run()
     return cost
@@ -153,7 +155,7 @@ class _FlopCounter(TorchDispatchMode):
 
     def _owner(self, value: object) -> str | None:
         """Return the parameter that a tensor is, or is a view of, which has the same storage."""
-        if not isinstance(value, Tensor) or value.ndim < 2:
+        if not isinstance(value, Tensor) or value.ndim < 2 or is_packed(value):
             return None
         return self._owners.get(_storage(value))
 

@@ -32,7 +32,8 @@ class Order:
     Fields: `counts`, the calls of each for one batch; `last`, of each that can be replayed, the
     place in the order of the last block that gets its outputs directly: -1 for none, the number of
     blocks where its outputs are to be kept for good. A block that is called again after a later one
-    has begun cannot be replayed.
+    has begun cannot be replayed. Where calls depend on values, as where tokens are sent to experts,
+    all counts are 0 and no block is replayed: every pass runs the whole network.
     """
 
     counts: dict[str, int]
@@ -47,40 +48,44 @@ class Reached(BaseException):
 def find_order(
     modules: Mapping[str, nn.Module],
     run: RunBatch,
-    batch: Any,
+    batches: Sequence[Any],
     advance: Callable[[], None] = lambda: None,
 ) -> Order:
-    """Return the order of blocks, seen on one short sample of a batch.
+    """Return the order of blocks, seen on one short sample of the first batch.
 
     Whether a later block gets a block's outputs is found by putting NaN in their place, which takes
     one pass for each block; all others are replayed, and a pass ends with the last of them. Where
     blocks act on others besides by what they give, none is ever replayed.
 
-    Text is cut to 16 tokens. The whole batch is taken where blocks are called more often for two
-    samples, or for more tokens, and where one sample does not reach all of them.
+    Calls depend on values where another sample makes others, or where zeros in place of what the
+    blocks give do. Text is cut to 16 tokens. The whole batch is taken where blocks are called more
+    often for two samples, or for more tokens, and where one sample does not reach all of them; all
+    batches are run where the first does not reach them either.
 
     Args:
         modules: the blocks, name to module; none within another.
         run: calls the network on a batch.
-        batch: as the network takes it.
+        batches: each as the network takes it.
         advance: is called for each block.
     """
-    probe, other, calls = _probe(modules, run, batch)
-    if not calls:
-        return Order(counts={}, last={})
-    taken, given = _seen(modules, run, probe, len(calls))
+    probe, other, calls, alike = _probe(modules, run, batches[0])
     order = tuple(dict.fromkeys(calls))
-    first = {name: calls.index(name) for name in order}
-    ends = {name: len(calls) - 1 - calls[::-1].index(name) for name in order}
-    able = [
-        name
-        for i, name in enumerate(order)
-        if all(ends[name] < first[later] for later in order[i + 1 :])
-    ]
+    if order and (not alike or len(order) < len(modules)):
+        order = _order_of_all(modules, run, batches)
+        alike = alike and len(order) == len({*calls})
+    by_values = Order(counts=dict.fromkeys(order, 0), last={})
+    if not (alike and order):
+        return by_values
+    taken, given = _seen(modules, run, probe, len(calls))
+    more = len(calls) + (calls.count(calls[-1]) > 1)  # one call more would be seen
+    able = _able(calls)
+    if not _keeps_shapes(modules, run, probe, more, taken, {name: given[name] for name in able}):
+        return by_values
     if other is not None:
         # What blocks do besides giving outputs is now that of another sample; where it reaches
         # others, replayed blocks do not show it, so that all are to be run.
-        _seen(modules, run, other, len(calls))
+        if [name for name, *_ in _seen(modules, run, other, more)[0]] != calls:
+            return by_values
         replayed: list[Any] = []
         with suppress(Exception):  # user code may fail on what belongs to another sample
             settled = {name: given[name] for name in able}
@@ -94,10 +99,36 @@ def find_order(
         # Integers have no NaN, so that such outputs are kept for good.
         whole = all(t.is_floating_point() for t in nested.tensors(given[name]))
         reached = reached_by(name) if whole else None
-        places = [order.index(other) for other in (reached or set()) - plain]
-        last[name] = len(order) if reached is None else max([-1, *places])
+        known = reached is not None and reached.issubset(order)  # NaN may be sent elsewhere
+        places = [order.index(other) for other in (reached or set()) - plain if known]
+        last[name] = max([-1, *places]) if known else len(order)
         advance()
     return Order(counts={name: calls.count(name) for name in order}, last=last)
+
+
+def _able(calls: Sequence[str]) -> list[str]:
+    """Return the blocks that are not called again after a later one has begun."""
+    order = list(dict.fromkeys(calls))
+    ends = {name: len(calls) - 1 - calls[::-1].index(name) for name in order}
+    return [
+        name
+        for i, name in enumerate(order)
+        if all(ends[name] < calls.index(later) for later in order[i + 1 :])
+    ]
+
+
+def _order_of_all(
+    modules: Mapping[str, nn.Module], run: RunBatch, batches: Sequence[Any]
+) -> tuple[str, ...]:
+    """Return the order of the blocks that any batch calls, each after the one called before it."""
+    order: list[str] = []
+    for batch in batches:
+        place = 0
+        for name in dict.fromkeys(calls_of(modules, run, batch)):
+            if name not in order:
+                order.insert(place, name)
+            place = order.index(name) + 1
+    return tuple(order)
 
 
 def run_quietly(run: RunBatch, batch: Any) -> None:
@@ -108,8 +139,11 @@ def run_quietly(run: RunBatch, batch: Any) -> None:
 
 def _probe(
     modules: Mapping[str, nn.Module], run: RunBatch, batch: Any
-) -> tuple[Any, Any | None, list[str]]:
-    """Return the least that shows the calls of a batch, the same of another sample, the calls."""
+) -> tuple[Any, Any | None, list[str], bool]:
+    """Return the least that shows the calls of a batch, the same of another sample, the calls.
+
+    And, where the least is the whole batch, whether two of its samples make the same calls.
+    """
     two = next(cut(batch, 2))
     one, *others = cut(two, 1)
     for probe, more in (_shortened(one, two), (one, two)):
@@ -118,8 +152,11 @@ def _probe(
             calls = [] if probe is None else calls_of(modules, run, probe)
             if set(calls) == set(modules) and calls == calls_of(modules, run, more):
                 short = _shortened(others[0], two)[0] if others and probe is not one else None
-                return probe, short or next(iter(others), None), calls
-    return batch, None, calls_of(modules, run, batch)
+                return probe, short or next(iter(others), None), calls, True
+    alike = True
+    with suppress(InputError), warnings.catch_warnings(action="ignore"):
+        alike = not others or calls_of(modules, run, one) == calls_of(modules, run, others[0])
+    return batch, None, calls_of(modules, run, batch), alike
 
 
 def _shortened(one: Any, two: Any) -> tuple[Any, Any]:
@@ -176,28 +213,50 @@ def _seen(
     calls: int,
     replayed: Mapping[str, Sequence[Any]] = MappingProxyType({}),
 ) -> tuple[list[Any], dict[str, list[Any]]]:
-    """Return the arguments of all calls in order, and by block what it gives, call by call.
+    """Return all calls in order, (name, args, kwargs), and by block what it gives, call by call.
 
     The blocks `replayed` are not run and give that.
     """
     taken: list[Any] = []
     given: dict[str, list[Any]] = {name: [] for name in modules}
 
-    def note_arguments(_module: nn.Module, args: Any, kwargs: Any) -> None:
-        taken.append(nested.copied((args, kwargs)))
+    def note_arguments(name: str, _module: nn.Module, args: Any, kwargs: Any) -> None:
+        taken.append((name, *nested.copied((args, kwargs))))
 
     def note(name: str, _module: nn.Module, _args: object, outputs: Any) -> None:
         given[name].append(nested.copied(outputs))
 
     with ExitStack() as stack:
         for name, module in modules.items():
-            stack.enter_context(module.register_forward_pre_hook(note_arguments, with_kwargs=True))
+            hook = partial(note_arguments, name)
+            stack.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
             stack.enter_context(module.register_forward_hook(partial(note, name)))
         for name, outputs in replayed.items():
             stack.enter_context(_replaying(modules[name], outputs))
         stack.enter_context(_ended(modules, calls))
         run_quietly(run, batch)
     return taken, given
+
+
+def _keeps_shapes(
+    modules: Mapping[str, nn.Module],
+    run: RunBatch,
+    batch: Any,
+    calls: int,
+    taken: Sequence[Any],
+    given: Mapping[str, Sequence[Any]],
+) -> bool:
+    """Return whether calls, and shapes of arguments, are the same where blocks give zeros."""
+    zeros = {name: nested.map_tensors(torch.zeros_like, outputs) for name, outputs in given.items()}
+    try:
+        found, _ = _seen(modules, run, batch, calls, zeros)
+    except Exception:  # noqa: BLE001 (what belongs to other values may not fit)
+        return False
+    ours, theirs = (
+        [(name, [t.shape for t in nested.tensors(rest)]) for name, *rest in listed]
+        for listed in (taken, found)
+    )
+    return ours == theirs
 
 
 def _same(taken: Sequence[Any], replayed: Sequence[Any]) -> bool:

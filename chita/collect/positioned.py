@@ -137,9 +137,10 @@ def positioned_tensors(
     if rows * each <= room:
         return chosen
     most = room // each
+    narrower = "" if narrow <= 2 else " keep them in `storage` bfloat16,"
     raise InputError(
         f"{rows} rows of {sum(counts.values())} weights need {rows * each / 1e9:.1f} GB, but a run "
         f"may take {max(room, 0) / 1e9:.1f} GB for them (`max_memory`; by default half of what is "
-        f"free). {advice} `samples`{f' to {most}' if most else ''}, keep them in `storage` "
-        "bfloat16, or prune fewer layers at a time with `targets`."
+        f"free). {advice} `samples`{f' to {most}' if most else ''},{narrower} "
+        "or prune fewer layers at a time with `targets`."
     )

@@ -73,6 +73,20 @@ def _whole(batch: Any, count: int) -> bool:
 
 
 @final
+class OrderCheck:
+    """The check of the order of samples, made once for all parts of a run (`check_order`)."""
+
+    def __init__(self) -> None:
+        self._made = False
+
+    def __call__(self, model: nn.Module, loss: Loss, batch: Any, samples_per_gradient: int) -> None:
+        """Check a batch, the first time."""
+        if not self._made:
+            check_order(model, loss, batch, samples_per_gradient)
+            self._made = True
+
+
+@final
 class PartsCheck:
     """A comparison of the losses of rows with that of batches of them, for losses of users.
 

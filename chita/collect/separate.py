@@ -8,13 +8,13 @@ from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import grad_and_value, vmap
 
 from chita import nested
 from chita.data.examples import cut
 from chita.losses import Loss
 from chita.models.forward import failures_named
-from chita.models.mode import attributes_set
+from chita.models.mode import attributes_set, tensors_replaced
 
 
 @final
@@ -39,19 +39,18 @@ def by_vmap(
     The network may write into its inputs. Fails where values of samples that are in no tensor are
     used.
     """
-    wanted = {f"model.{name}": weight.detach() for name, weight in weights.items()}
-    taken = {id(weight) for weight in weights.values()}
-    # A tied weight is left out under its other names too: torch.func ties them again.
-    state = [*module.named_parameters(), *module.named_buffers()]
-    fixed = {name: tensor.detach() for name, tensor in state if id(tensor) not in taken}
+    wanted = {name: weight.detach() for name, weight in weights.items()}
+    fixed = {tensor: tensor.detach() for tensor in (*module.parameters(), *module.buffers())}
 
     def row_loss(changed: dict[str, Tensor], row: Any) -> Tensor:
-        return cast(Tensor, functional_call(module, {**fixed, **changed}, (_hidden(row),)))
+        others = fixed | {weights[name]: tensor for name, tensor in changed.items()}
+        with tensors_replaced(module, others):
+            return cast(Tensor, module(_hidden(row)))
 
-    gradients, losses = of_each_row(
+    found: tuple[dict[str, Tensor], Tensor] = of_each_row(
         lambda row: grad_and_value(row_loss)(wanted, row), samples_per_gradient, batch
     )
-    return {name.removeprefix("model."): g for name, g in gradients.items()}, losses
+    return found
 
 
 def of_each_row(function: Callable[[Any], Any], samples_per_gradient: int, batch: Any) -> Any:

@@ -51,6 +51,7 @@ class PerOutput(ShareBudget, kw_only=False):
 
     def _rows(self, layout: Layout) -> list[tuple[Tensor, Tensor]]:
         """Return the members of every tensor's rows, and how many each keeps."""
+        layout.check_axes()
         found = []
         for _, axes, index in layout.indexed():
             rows = axes.by_output(index)

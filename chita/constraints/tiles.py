@@ -16,7 +16,8 @@ def tiles(layout: Layout, rows: int, columns: int, needs: str) -> list[Tensor]:
     A tile is of neighbouring outputs x inputs, at one kernel position and within one group of a
     convolution.
 
-    Raises `InputError` that begins with `needs` and lists the tensors that cannot be cut so.
+    Raises `InputError` that begins with `needs` and lists the tensors that cannot be cut so, and as
+    `Layout.check_axes` does.
 
     >>> from chita.layout import Axes
     >>> layout = Layout(names=("w",), shapes=((2, 4),), axes=(Axes(),))
@@ -24,6 +25,7 @@ def tiles(layout: Layout, rows: int, columns: int, needs: str) -> list[Tensor]:
     tensor([[0, 1, 4, 5],
             [2, 3, 6, 7]])
     """
+    layout.check_axes()
     found, unfit = [], {}
     for name, axes, index in layout.indexed():
         matrices = axes.matrices(index)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from chita import nested
-from chita.data.examples import Examples, as_examples, cut
+from chita.data.examples import Examples, as_examples, check_kinds, cut, size_of
 from chita.data.shared import marked
 from chita.errors import InputError, failures_as
 from chita.imports import cause
@@ -133,13 +135,31 @@ def read(batches: Iterable[Any], iterator: Iterator[Any] | None = None) -> Itera
 
 
 def _checked(batch: Any) -> Any:
-    """Return a batch, unless it is an array by itself."""
+    """Return a batch, unless it is an array by itself or holds tensors without samples."""
     if isinstance(batch, np.ndarray):
         raise InputError(
             f"A batch is an array {batch.shape} by itself. Give a pair (inputs, targets) of "
             "tensors, made from arrays by torch.as_tensor, or batches of such pairs."
         )
+    check_kinds(batch)
     return batch
+
+
+def held(data: Any) -> int | None:
+    """Return the number of samples of a list of batches or a loader, None where only reading tells.
+
+    It may be too large: what is broken is passed over only when it is read.
+
+    >>> held([torch.zeros(4, 2), torch.zeros(3, 2)])
+    7
+    """
+    if isinstance(data, (list, tuple)):
+        return sum(size_of(batch) for batch in data if batch is not None)
+    if isinstance(data, DataLoader) and data.batch_size is not None:
+        with suppress(TypeError, NotImplementedError):  # a stream has no length
+            whole = len(data) * data.batch_size
+            return whole if data.drop_last else min(whole, len(data.sampler))  # type: ignore[arg-type]
+    return None
 
 
 def started(batches: Iterable[Any]) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -171,12 +171,27 @@ def _moved(leaf: Any, device: torch.device | str) -> Any:
     return leaf.to(device) if hasattr(leaf, "to") else leaf
 
 
+_KINDS: tuple[tuple[Callable[[Tensor], bool], str, str], ...] = (
+    (lambda t: t.is_nested, "nested", "one that is padded, by to_padded_tensor(), and a mask"),
+    (lambda t: t.is_quantized, "quantised", "them as dequantize() makes them"),
+    (lambda t: t.layout != torch.strided, "sparse", "them as to_dense() makes them"),
+)
+"""Tensors from which no samples are taken."""
+
+
+def check_kinds(batch: Any) -> None:
+    """Raise `InputError` that names a nested, quantised or sparse tensor of a batch."""
+    for place, tensor in nested.named(batch):
+        for is_so, kind, way in _KINDS:
+            if is_so(tensor):
+                raise InputError(f"The samples hold {kind} tensors, as {place}; give {way}.")
+
+
 def _check(batch: Any) -> None:
     parts = list(nested.tensors(batch))
     if any(tensor.is_meta for tensor in parts):
         raise InputError("The samples are on the meta device and hold no values.")
-    if any(tensor.layout != torch.strided for tensor in parts):
-        raise InputError("The samples hold sparse tensors; give them as to_dense() makes them.")
+    check_kinds(batch)
     if any(t.is_floating_point() and not _sound(t) for t in parts):
         raise InputError("The inputs hold NaN or infinite values; clean the data first.")
 

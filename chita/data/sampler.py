@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, final
 
 import torch
@@ -25,6 +26,7 @@ from chita.data.generators import continued, sources_of, states_of
 from chita.errors import InputError
 
 _COMPARED = 64  # validation samples of two readings
+_MOST = 100_000  # batches in an epoch of a loader
 
 
 class Sampler(ABC):
@@ -164,7 +166,14 @@ class _StreamSampler(Sampler):
             yield from Examples(batch).parts
 
     def batches(self, size: int) -> int:
-        return sum(1 for _ in self.epoch(0, size))
+        found = sum(1 for _ in islice(self.epoch(0, size), _MOST + 1))
+        if found > _MOST:
+            raise InputError(
+                f"The {type(self._batches).__name__} has more than {_MOST:,} batches, as one that "
+                "does not end. Training needs epochs that do: give a list of batches, such as "
+                "list(itertools.islice(loader, 1000))."
+            )
+        return found
 
     def _start(self) -> Examples | None:
         """Begin to read, and return the samples for validation.

@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from chita.errors import CheckpointError, OutputError
 from chita.exports import hugging_face
 from chita.exports.reading import HASHES, LEVELS, MODEL, RECORD, digest
-from chita.exports.verify import verify
+from chita.exports.verify import checked
 from chita.files import check_file, draft_beside, flush, is_there, put, replacing, using, writing
 from chita.masks.storage import MASKS, save_masks
 from chita.models.stored import write_stored
+from chita.models.tensors import is_packed
 from chita.models.wrappers import plain_state
 from chita.records import LevelRecord, RunRecord
 from chita.sensitivity_record import SensitivityRecord
+from chita.sparse_file.types import TYPES, type_name
 
 OWN = {MODEL, MASKS, RECORD, LEVELS, HASHES, *hugging_face.FILES}
 
@@ -60,6 +62,25 @@ def _check_replaceable(path: Path, *, force: bool) -> None:
         raise OutputError(f"{path} exists. Choose another path, or replace it with `force`.")
 
 
+def storable(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict of a network under plain names, where a file can hold it.
+
+    Raises `OutputError` that names what is no dense tensor of a type that safetensors has.
+    """
+    state = plain_state(model)
+    for name, value in state.items():
+        kind = type(value).__name__
+        if isinstance(value, Tensor):
+            kind = f"{type_name(value.dtype)} tensor ({value.layout})"
+            if not is_packed(value) and type_name(value.dtype) in TYPES:
+                continue
+        raise OutputError(
+            f"{name} in the state dict is a {kind}, which safetensors cannot hold. Save the "
+            "network with torch.save, or keep that out of its state dict."
+        )
+    return state
+
+
 def write_run(
     path: Path, model: nn.Module, masks: Mapping[str, Tensor], record: RunRecord, *, force: bool
 ) -> None:
@@ -72,7 +93,7 @@ def write_run(
     was before.
     """
     with _written(path, force=force) as draft:
-        state = {name: _tensor(name, value) for name, value in plain_state(model).items()}
+        state = storable(model)
         known = hugging_face.is_hugging_face(model)
         tied = hugging_face.tied_names(model) if known else None
         write_stored(state, draft / MODEL, tied=tied)
@@ -132,7 +153,7 @@ def _written(path: Path, *, force: bool) -> Iterator[Path]:
 def _check_whole(draft: Path, path: Path) -> None:
     """Raise `OutputError` where `chita verify` would find fault with a run folder."""
     try:
-        faults = verify(draft).faults
+        faults = checked(draft, hashes=False).faults
     except CheckpointError as error:
         faults = (str(error),)
     if faults:
@@ -149,12 +170,3 @@ def _write_levels(path: Path, levels: Sequence[LevelRecord]) -> None:
         table = csv.writer(file)
         table.writerow(LevelRecord.model_fields)
         table.writerows(level.model_dump().values() for level in levels)
-
-
-def _tensor(name: str, value: object) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise OutputError(
-            f"{name} in the state dict is a {type(value).__name__}, which safetensors cannot hold. "
-            "Save the network with torch.save, or remove that extra state."
-        )
-    return value

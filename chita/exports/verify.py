@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from chita.budget_options import BudgetOptions
 from chita.constraints import WholeBlocks, budget_of
 from chita.errors import InputError
 from chita.exports.checks import refilled
-from chita.exports.reading import HASHES, RECORD, digest, read_record
+from chita.exports.reading import HASHES, MODEL, RECORD, digest, read_record
 from chita.layout import Axes, Layout
 from chita.masks.storage import is_mask_file, load_masks, mask_file
 from chita.models.checkpoint import load, renamed, unpruned
 from chita.models.foreign import told_of
+from chita.models.stored import told_names
 from chita.options import described
 from chita.records import RunRecord
 
@@ -70,26 +73,62 @@ def verify(
     >>> found.kept, found.removed, found.faults
     (4, 4, ())
     """
-    folder = Path(path)
+    return checked(Path(path), masks, allow_pickle=allow_pickle)
+
+
+def checked(
+    folder: Path,
+    masks: str | Path | None = None,
+    *,
+    allow_pickle: bool = False,
+    hashes: bool = True,
+) -> Verified:
+    """Check files as `verify` does, without hashes where they were only just made of the files."""
     own = masks is None and (folder / RECORD).is_file()
-    loaded = load_masks(_mask_file(folder, masks))
-    tensors = unpruned(load(folder, allow_pickle=allow_pickle), loaded)
-    named = renamed(tensors, loaded, needed=loaded)
-    checked, faults = ["zeros"], list(refilled(named, loaded))
+    file = _mask_file(folder, masks)
+    loaded = load_masks(file)
+    tensors = load(folder, allow_pickle=allow_pickle)
+    told: dict[str, str] = {}
+    with suppress(OSError, SafetensorError):  # masks may lie by themselves
+        told = told_names(file.parent / MODEL)
+    parts, faults = ["zeros"], list(_zeros(tensors, loaded, told))
     if own:
         record = read_record(folder)
-        checked += ["counts", "hashes"]
-        faults += [*_counts(record, loaded), *_hashes(folder)]
+        parts.append("counts")
+        faults += _counts(record, loaded)
+        if hashes:
+            parts.append("hashes")
+            faults += _hashes(folder)
         if record.settings.get("pattern") or record.settings.get("blocks"):
-            checked.append("pattern")
+            parts.append("pattern")
             faults += _patterns(record, loaded)
     count = sum(int(mask.sum()) for mask in loaded.values())
     return Verified(
         tensors=len(loaded),
         kept=count,
         removed=sum(mask.numel() for mask in loaded.values()) - count,
-        checked=tuple(checked),
+        checked=tuple(parts),
         faults=tuple(faults),
+    )
+
+
+def _zeros(
+    tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor], told: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield masked tensors of a checkpoint that are not zero, under each of their names there.
+
+    `told` are names that a run folder has for tensors beside their first one.
+    """
+    names: dict[str, list[str]] = {}
+    for name, first in told.items():
+        names.setdefault(first, [first]).append(name)
+    every = {mask: names.get(told.get(mask, mask), [mask]) for mask in masks}
+    known = {name for several in every.values() for name in several}
+    single = [mask for mask, several in every.items() if len(several) == 1]
+    named = renamed(unpruned(tensors, known), known, needed=single or masks)
+    there = {mask: [name for name in every[mask] if name in named] or [mask] for mask in masks}
+    yield from refilled(
+        named, {name: masks[mask] for mask, found in there.items() for name in found}
     )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial, wraps
 from typing import Any, final
-from weakref import WeakMethod
+from weakref import WeakMethod, ref
 
 import torch
 from torch import Tensor, nn
 
 from chita.errors import InputError
 from chita.masks.fit import Masks, fit_masks, paths_of
-from chita.models.mode import attributes_set
+from chita.models.mode import attributes_set, method_replaced
 from chita.models.tensors import check_places
 from chita.models.wrappers import canonical_names, unwrapped
 
@@ -61,35 +63,45 @@ class Enforcer:
         for copy in map(unwrapped, copies):
             fit_masks(copy, self.masks)
             self._copies.append((copy, paths_of(copy, self.masks)))
-        self._handles: list[Any] = []
+        self._watched: dict[str, nn.Parameter] = {}
+        self._masked: dict[str, tuple[ref[Tensor], int]] = {}
+        self._held = ExitStack()
         self.apply()
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+    def attach(self, optimizer: Any) -> None:
         """Hold the zeros through every step of an optimizer, until `detach`.
 
-        Raises `InputError` when it holds none of the weights, as one with copies of its own does.
+        What wraps one, as accelerate and SAM do, is held with the one inside.
+
+        Raises `InputError` when it is no optimizer, or holds none of the weights, as one with
+        copies of its own does.
         """
-        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        found = _with_those_inside(optimizer)
+        groups = [group for each in found for group in getattr(each, "param_groups", ())]
+        held = {id(p) for group in groups for p in group["params"]}
         if not any(id(self._weight(name)) in held for name in self.masks):
             raise InputError(
                 f"The {type(optimizer).__name__} holds none of the masked weights: it was made for "
                 "another network, or keeps copies of its own. Make it of this network's "
                 "parameters, or call apply() after each of its steps."
             )
-        self._clear(optimizer)
-        if not self._handles:
-            self._handles = [self._watched(name) for name in self.masks]
-        self._handles += [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(lambda *_: self.apply()),
-            optimizer.register_load_state_dict_post_hook(self._clear),
-        ]
+        self._watch()
+        for each in found:
+            if not _has_hooks(each):  # what it does after the step of the one inside counts, too
+                self._held.enter_context(_followed(each, self.apply))
+                continue
+            self._clear(each)
+            for handle in (
+                each.register_step_pre_hook(self._before_step),
+                each.register_step_post_hook(lambda *_: self.apply()),
+                each.register_load_state_dict_post_hook(self._clear),
+            ):
+                self._held.enter_context(handle)
 
     def detach(self) -> None:
         """Let go of all optimizers."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        self._held.close()
+        self._watched = {}
 
     @torch.no_grad()
     def apply(self) -> None:
@@ -114,24 +126,35 @@ class Enforcer:
         for name in self.masks:
             self._mask_gradient(name, self._weight(name))
 
-    def _watched(self, name: str) -> Any:
-        """Mask the gradient of a weight whenever a backward pass has added to it.
+    def _watch(self) -> None:
+        """Mask the gradient of every weight whenever a backward pass has added to it.
 
-        The weight outlives the optimizers, which are what holds this object.
+        So with those that have taken the place of others since. A weight outlives the optimizers,
+        which are what holds this object.
         """
-        weight, reference = self._weight(name), WeakMethod(self._mask_gradient)
+        reference = WeakMethod(self._mask_gradient)
 
-        def added(weight: Tensor) -> None:
+        def added(name: str, weight: Tensor) -> None:
             mask_gradient = reference()
             if mask_gradient is not None:
                 mask_gradient(name, weight)
 
-        with attributes_set([weight], "requires_grad", True):  # one that is trained only later, too
-            return weight.register_post_accumulate_grad_hook(added)
+        for name in self.masks:
+            weight = self._weight(name)
+            if self._watched.get(name) is not weight:
+                self._watched[name] = weight
+                with attributes_set([weight], "requires_grad", True):  # it may be trained later
+                    hook = weight.register_post_accumulate_grad_hook(partial(added, name))
+                self._held.enter_context(hook)
 
     def _mask_gradient(self, name: str, weight: Tensor) -> None:
-        if weight.grad is not None and weight.grad.layout == torch.strided:
-            self._fill(weight.grad, name)
+        gradient = weight.grad
+        if gradient is None or gradient.layout != torch.strided:
+            return
+        last, version = self._masked.get(name, (None, 0))
+        if last is None or last() is not gradient or version != gradient._version:
+            self._fill(gradient, name)
+            self._masked[name] = ref(gradient), gradient._version  # a step need not do it again
 
     def _weight(self, name: str) -> nn.Parameter:
         return self._network.get_parameter(self._paths[name])
@@ -152,6 +175,7 @@ class Enforcer:
         self, optimizer: torch.optim.Optimizer, args: Any, kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]] | None:
         """Mask the gradients, also those that a closure computes inside the step."""
+        self._watch()
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)  # args[0] is `self`
         if closure is None:
             self.mask_gradients()
@@ -180,3 +204,41 @@ class Enforcer:
 def _of_each_entry(value: Any, weight: Tensor) -> bool:
     """Return whether a state has a value for each entry of a weight: moments, not packed codes."""
     return isinstance(value, Tensor) and value.shape == weight.shape and value.is_floating_point()
+
+
+def _with_those_inside(optimizer: Any) -> list[Any]:
+    """Return an optimizer and those that it wraps, the outermost first."""
+    able = all(callable(getattr(optimizer, name, None)) for name in ("step", "zero_grad"))
+    found = [] if isinstance(optimizer, type) or not able else [optimizer]
+    for each in found:
+        for value in getattr(each, "__dict__", {}).values():
+            inside = value if isinstance(value, (list, tuple)) else [value]
+            found += [o for o in inside if isinstance(o, torch.optim.Optimizer) and o not in found]
+    if not any(map(_has_hooks, found)):
+        given = repr(optimizer) if isinstance(optimizer, type) else f"a {type(optimizer).__name__}"
+        raise InputError(
+            f"`optimizer` takes one torch.optim.Optimizer, such as torch.optim.SGD("
+            f"model.parameters(), lr=0.1), or what wraps one and has its step() and zero_grad(); "
+            f"{given} was given. Attach several one by one; schedulers need not be attached."
+        )
+    return found
+
+
+def _has_hooks(optimizer: Any) -> bool:
+    """Return whether an optimizer runs hooks around its steps; one that only wraps may not."""
+    return isinstance(optimizer, torch.optim.Optimizer) and "_optimizer_step_pre_hooks" in vars(
+        optimizer
+    )
+
+
+def _followed(optimizer: Any, then: Callable[[], None]) -> AbstractContextManager[None]:
+    """Do something after each step of an optimizer that has no hooks, for a block."""
+    step = optimizer.step
+
+    @wraps(step)
+    def stepped(*args: Any, **kwargs: Any) -> Any:
+        result = step(*args, **kwargs)
+        then()
+        return result
+
+    return method_replaced(optimizer, "step", stepped)

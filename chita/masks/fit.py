@@ -15,7 +15,9 @@ from chita.models.checkpoint import known_name, load, renamed
 from chita.models.prunable import prunable_layout
 from chita.models.targets import decide
 from chita.models.wrappers import check_no_adapters, plain_state
-from chita.naming import prefix_between
+from chita.naming import listed, prefix_between
+
+_SHOWN = 10  # names listed in one message
 
 Masks = Mapping[str, Tensor] | str | Path
 """Named masks (True, or not zero, = kept), or a file that holds them."""
@@ -77,16 +79,21 @@ def _zeros_of(
         aliases: the name of each mask, and the names under which its tensor may be stored.
         others: whether there are masks beside weights, so that only tensors with zeros have one.
 
-    Raises `CheckpointError` when, without others, tensors are missing, or none of them holds a
-    zero.
+    Raises `CheckpointError` when a tensor has other zeros under another name, or, without others,
+    some are missing, or none holds a zero.
     """
     masks, missing = {}, []
     for name, stored in aliases.items():
-        tensor = next((tensors[other] for other in stored if other in tensors), None)
-        if tensor is None:
+        found = {other: tensors[other] != 0 for other in stored if other in tensors}
+        if not found:
             missing.append(name)
-        else:
-            masks[name] = tensor != 0
+            continue
+        masks[name] = next(iter(found.values()))
+        if not all(torch.equal(mask, masks[name]) for mask in found.values()):
+            raise CheckpointError(
+                f"{' and '.join(found)} are one tensor of the network, but two with other zeros in "
+                "the checkpoint. Give one in which they agree, or a mask file."
+            )
     if others:
         return {name: mask for name, mask in masks.items() if not bool(mask.all())}
     if missing:
@@ -146,8 +153,9 @@ def paths_of(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
     unknown = [name for name in fitted.values() if name not in known]
     if unknown:
         raise InputError(
-            f"The network has no parameter {', '.join(unknown)}, for which there are masks. Give "
-            "the masks of this architecture."
+            f"The network has no parameter {listed(unknown, _SHOWN)}, for which there are masks; "
+            f"it has {listed([*dict.fromkeys(known.values())], _SHOWN)}. Give masks of these "
+            "alone, all by one prefix or none."
         )
     return {name: known[plain] for name, plain in fitted.items()}
 

@@ -36,19 +36,30 @@ def from_torch_prune(model: nn.Module) -> dict[str, Tensor]:
 
     Returns name to boolean mask, True where a weight is kept; the others are exactly zero.
 
-    Raises `InputError` when no weight has that form.
+    Raises `InputError` when no weight has that form, or a tied one has several masks.
     """
     network = unwrapped(model)
     masks: dict[str, Tensor] = {}
+    first: dict[nn.Parameter, str] = {}
     for owner, module in network.named_modules():
         held = [name.removesuffix(_SUFFIX) for name, _ in module.named_buffers(recurse=False)]
         for tensor in held:
-            if isinstance(getattr(module, f"{tensor}_orig", None), nn.Parameter):
-                mask = getattr(module, f"{tensor}{_SUFFIX}") != 0
-                masks[f"{owner}.{tensor}" if owner else tensor] = mask
-                prune.remove(module, tensor)
-                with torch.no_grad():  # a product with zero may be -0, and not finite for inf
-                    getattr(module, tensor).masked_fill_(~mask, 0)
+            original = getattr(module, f"{tensor}_orig", None)
+            if isinstance(original, nn.Parameter):
+                path = f"{owner}.{tensor}" if owner else tensor
+                masks[path] = getattr(module, f"{tensor}{_SUFFIX}") != 0
+                other = first.setdefault(original, path)
+                if not torch.equal(masks[other], masks[path]):
+                    raise InputError(
+                        f"{other} and {path} are one parameter, but their masks differ. Give both "
+                        "the same mask, or each a parameter of its own."
+                    )
+    for path, mask in masks.items():
+        owner, _, tensor = path.rpartition(".")
+        module = network.get_submodule(owner)
+        prune.remove(module, tensor)
+        with torch.no_grad():  # a product with zero may be -0, and not finite for inf
+            getattr(module, tensor).masked_fill_(~mask, 0)
     if not masks:
         raise InputError(
             f"{type(network).__name__} has no weight in the form of torch.nn.utils.prune "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, final
 
-import torch
 from transformers import TrainerCallback
 
 from chita.masks.enforce import Enforcer
@@ -35,11 +34,8 @@ class TrainerKeepZeros(TrainerCallback):
 
         Raises `InputError` when the masks do not fit, or the network is wrapped by adapters.
         """
-        model, optimizer = parts["model"], parts["optimizer"]
-        self._enforcer = Enforcer(model, self._masks)
-        while not isinstance(optimizer, torch.optim.Optimizer) or hasattr(optimizer, "optimizer"):
-            optimizer = optimizer.optimizer  # accelerate's wrapper steps the one inside
-        self._enforcer.attach(optimizer)
+        self._enforcer = Enforcer(parts["model"], self._masks)
+        self._enforcer.attach(parts["optimizer"])
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write the masks beside the checkpoint."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -17,7 +18,8 @@ from torch.nn.parameter import is_lazy
 from chita.errors import CheckpointError, failures_as
 from chita.models.foreign import told_of
 from chita.models.stored import read_stored
-from chita.models.wrappers import canonical_names, plain_state, unwrapped
+from chita.models.tensors import is_plain
+from chita.models.wrappers import canonical_names, place, plain_state, unwrapped
 from chita.naming import listed, plain_name, plain_names, prefix_between, prefixes_between
 from chita.pickles import load_torch
 from chita.sparse_file.reading import is_sparse, read_sparse
@@ -36,6 +38,7 @@ _FILES = (
     f"pytorch_model.bin{_INDEX}",
 )
 """Checkpoints of a folder; of several, transformers reads the first in this order, too."""
+_DEEPEST = 4  # dicts within dicts in which tensors are looked for
 _SHOWN = 20  # faults listed in one message
 
 
@@ -52,7 +55,8 @@ def load(
     Reads sparse files (`.chita`, or the index of several), to the bits that were written;
     safetensors; PyTorch files of nothing but tensors and plain containers; and several of these
     beside their index (`model.safetensors.index.json`), as Hugging Face parts large checkpoints. A
-    state dict inside a `state_dict`, `model_state_dict` or `model` entry is found.
+    state dict inside a `state_dict`, `model_state_dict` or `model` entry is found, and so is the
+    only one inside others. Of several, the tensors have the names of the entries before their own.
 
     Args:
         path: the file or index, or a folder: that of a run, or a checkpoint of Hugging Face.
@@ -81,12 +85,12 @@ def load(
         return read_sparse(path, max_bytes=max_bytes)
     read = _read_parts if path.name.endswith(_INDEX) else _read
     tensors = read(path, allow_pickle=allow_pickle)
-    strange = [n for n, t in tensors.items() if t.layout != torch.strided or t.is_quantized]
-    strange += [n for n, t in tensors.items() if t.is_meta]
+    strange = [name for name, tensor in tensors.items() if not is_plain(tensor)]
     if strange:
         raise CheckpointError(
-            f"{path} holds tensors that are sparse, quantised or without values: "
-            f"{', '.join(strange[:_SHOWN])}. Save them plain, by to_dense() or dequantize()."
+            f"{path} holds tensors that are sparse, quantised, sharded (DTensor) or without "
+            f"values: {listed(strange, _SHOWN)}. Save them plain, by to_dense(), dequantize() or "
+            "full_tensor()."
         )
     return tensors
 
@@ -155,15 +159,16 @@ def load_weights(
     """Copy named tensors into a network's parameters and buffers, in place.
 
     The prefixes of `DataParallel` and `torch.compile` are taken off, as is any that all tensors
-    share, and a weight that torch.nn.utils.prune stored in two parts is their product.
+    share, or those of the whole network alone; see `renamed`. A weight that torch.nn.utils.prune
+    stored in two parts is their product.
 
-    Returns the checkpoint's names that the key map dropped.
+    Returns the checkpoint's names that the key map dropped, or that lack the network's prefix.
 
     Raises `CheckpointError` that lists every tensor that is missing, extra, doubled, misshapen, of
-    another kind of number or not finite, at once; the network is then unchanged.
+    another kind of number or not finite, and names of one tensor with two values, at once; the
+    network is then unchanged. It is not where it turns out to load other than its state dict says.
     """
     model = unwrapped(model)
-    originals = plain_names(model.state_dict())
     expected = plain_state(model)
     blank = [n for n, t in expected.items() if is_lazy(t) or getattr(t, "is_meta", False)]
     if blank:
@@ -171,29 +176,27 @@ def load_weights(
             f"{type(model).__name__} has no room for weights yet in: {', '.join(blank[:_SHOWN])}. "
             "Make it on the CPU, and run lazy modules once."
         )
-    mapped: dict[str, Tensor] = {}
-    given = unpruned(tensors, expected)
-    targets = {name: known_name(name, expected, key_map) for name in given}
-    dropped = [name for name, target in targets.items() if target is None]
-    kept = {name: target for name, target in targets.items() if target is not None}
-    prefixes = prefixes_between(kept.values(), expected)
-    off, on = prefixes[0] if len(prefixes) == 1 else ("", "")
+    whole = unpruned(tensors, expected)
+    given: dict[str, Tensor] = {}
     faults = []
-    for name, target in kept.items():
-        target = on + target.removeprefix(off)
-        if target in mapped:
+    for name, tensor in whole.items():
+        target = known_name(name, expected, key_map)
+        if target in given:
             faults.append(f"{name}: a second tensor for {target}")
-        else:
-            mapped[target] = given[name]
+        elif target is not None:
+            given[target] = tensor
+    mapped = renamed(given, expected, needed=_of_one_name(expected))
     faults += _misfits(mapped, expected, weights=canonical_names(model).values())
     if faults:
         raise CheckpointError(
             f"The weights do not fit {type(model).__name__}: {listed(faults, _SHOWN, '; ')}. "
             "Give a sound checkpoint of this architecture."
         )
-    found = {originals[name]: tensor for name, tensor in mapped.items()}
-    model.load_state_dict(found, strict=False)
-    return tuple(dropped)
+    own = plain_names(model.state_dict())
+    model.load_state_dict({own[name]: tensor for name, tensor in mapped.items()}, strict=False)
+    _check_loaded(model, mapped)
+    taken = {id(tensor) for tensor in mapped.values()}
+    return tuple(name for name, tensor in whole.items() if id(tensor) not in taken)
 
 
 def known_name(name: str, known: Container[str], key_map: KeyMap = same_name) -> str | None:
@@ -209,18 +212,22 @@ def known_name(name: str, known: Container[str], key_map: KeyMap = same_name) ->
 
 
 def renamed(
-    tensors: Mapping[str, Tensor], known: Container[str], needed: Iterable[str]
+    tensors: Mapping[str, Tensor], known: Collection[str], needed: Iterable[str]
 ) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint under the names that a network or masks have for them.
 
     `needed` are the names that must be there. Where those all have one prefix in the checkpoint, or
-    none of theirs, tensors without it are of another network and left out.
+    none of theirs, tensors without it are of another network and left out. Where some are missing,
+    it is the prefix by which all tensors are known.
 
     Raises `CheckpointError` when several prefixes do.
     """
     named = {known_name(name, known) or name: tensor for name, tensor in tensors.items()}
     whole = named.keys() | {name.removesuffix("_orig") for name in named}  # see unpruned
     off, on = prefix_between(needed, whole)
+    if not off + on:
+        shared = prefixes_between(named, known)
+        on, off = shared[0] if len(shared) == 1 else ("", "")
     return {
         off + name.removeprefix(on): tensor for name, tensor in named.items() if name.startswith(on)
     }
@@ -230,19 +237,23 @@ def _misfits(
     mapped: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, weights: Collection[str]
 ) -> Iterator[str]:
     """Iterate over what is wrong with tensors for a network that has the expected ones."""
-    # A tied tensor may be stored under only one of its names.
-    held = (expected.get(name) for name in mapped)
-    found = {tensor.data_ptr() for tensor in held if isinstance(tensor, Tensor)}
+    first: dict[object, str] = {}  # names of one tensor, of which a file may have but one
+    for name, tensor in mapped.items():
+        other = first.setdefault(_place(name, expected.get(name)), name)
+        if other != name and not _same(mapped[other], tensor):
+            yield f"{other} and {name}: one tensor of the network, but two in the checkpoint"
     for name, tensor in expected.items():
         if not isinstance(tensor, Tensor):  # of get_extra_state
             continue
-        tied = tensor.numel() > 0 and tensor.data_ptr() in found
+        tied = _place(name, tensor) in first
         if name not in mapped and not tied and not name.endswith("num_batches_tracked"):
             yield f"{name}: missing"
     for name, tensor in mapped.items():
         own = expected.get(name)
         if own is None:
             yield f"{name}: not in the network"
+        elif not isinstance(own, Tensor):
+            continue
         elif tensor.shape != own.shape:
             yield f"{name}: shape {tuple(tensor.shape)}, the network has {tuple(own.shape)}"
         elif own.is_floating_point() != tensor.is_floating_point():
@@ -250,6 +261,42 @@ def _misfits(
         buffer = own is not None and name not in weights
         if tensor.is_floating_point() and not _sound(tensor, infinite=buffer):
             yield f"{name}: NaN or infinite values"
+
+
+def _place(name: str, tensor: object) -> object:
+    """Return what the names of one tensor share, the name alone where it has no memory."""
+    return (place(tensor) if isinstance(tensor, Tensor) else None) or name
+
+
+def _of_one_name(expected: Mapping[str, Any]) -> list[str]:
+    """Return the names that a complete checkpoint has, without those of tensors with several."""
+    places = {name: _place(name, t) for name, t in expected.items() if isinstance(t, Tensor)}
+    count = Counter(places.values())
+    return [n for n, p in places.items() if count[p] == 1 and not n.endswith("num_batches_tracked")]
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors hold the same values; torch compares none of float8."""
+    a, b = (tensor.float() if tensor.itemsize == 1 else tensor for tensor in (a, b))
+    return a.shape == b.shape and torch.equal(a, b.to(a))
+
+
+def _check_loaded(model: nn.Module, mapped: Mapping[str, Tensor]) -> None:
+    """Raise `CheckpointError` where a network does not hold the tensors that it was to load."""
+    state = plain_state(model)
+    other = [
+        name
+        for name, tensor in mapped.items()
+        if isinstance(own := state[name], Tensor)
+        and is_plain(own)
+        and not _same(own, tensor.to(own))
+    ]
+    if other:
+        raise CheckpointError(
+            f"{type(model).__name__} does not hold the values of the checkpoint after loading: "
+            f"{listed(other, _SHOWN)}. Either its state_dict() gives other names or values than "
+            "its load_state_dict() takes, or parameters share memory; make these agree."
+        )
 
 
 def _sound(tensor: Tensor, *, infinite: bool) -> bool:
@@ -276,15 +323,31 @@ def unpruned(tensors: Mapping[str, Tensor], own: Container[str]) -> dict[str, Te
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    entries = [f"a {type(content).__name__}"]
     if isinstance(content, Mapping):
-        for envelope in _ENVELOPES:
-            if isinstance(content.get(envelope), Mapping):
-                content = content[envelope]
-                break
-        tensors = {str(name): value for name, value in content.items() if torch.is_tensor(value)}
-        if tensors:
-            return tensors
+        held = (content.get(envelope) for envelope in _ENVELOPES)
+        content = next((value for value in held if isinstance(value, Mapping)), content)
+        found = list(_named_tensors(content))
+        several = len({before for before, _, _ in found}) > 1
+        if found:
+            return {before + name if several else name: tensor for before, name, tensor in found}
+        entries = [f"{name} ({type(value).__name__})" for name, value in content.items()]
     raise CheckpointError(
-        f"{path} holds no named tensors. Give a state dict, plain or under one of: "
-        f"{', '.join(_ENVELOPES)}."
+        f"{path} holds no named tensors, but {listed(entries, _SHOWN) or 'nothing'}. Give a state "
+        "dict, as torch.save(model.state_dict(), path) writes it, by itself or as an entry."
     )
+
+
+def _named_tensors(
+    content: Mapping[Any, Any], before: str = "", depth: int = _DEEPEST
+) -> Iterator[tuple[str, str, Tensor]]:
+    """Iterate over tensors in dicts within dicts: the entries before each, its name, itself.
+
+    So not over the states of optimizers, which have numbers, nor over those of `get_extra_state`.
+    """
+    for name, value in content.items():
+        if torch.is_tensor(value):
+            yield before, str(name), value
+        elif isinstance(value, Mapping) and isinstance(name, str) and depth:
+            own = {} if name.endswith("_extra_state") else value
+            yield from _named_tensors(own, f"{before}{name}.", depth - 1)

@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from itertools import filterfalse
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from chita.errors import InputError
+from chita.models.tensors import is_packed, is_plain
+from chita.naming import listed
 
 State = dict[str, Tensor]
 """All tensors of a network."""
 
 _AUTOCAST = ("cpu", "cuda", "mps", "xpu")  # devices on which operators may be cast by themselves
 
+_PRECISIONS = [
+    ("generic", "all"),
+    *((backend, of) for of in ("all", "matmul", "conv", "rnn") for backend in ("cuda", "mkldnn")),
+]
+"""Settings of how float32 is rounded before it is multiplied, wider ones first."""
+
+_FLAGS: list[tuple[Callable[[], Any], Callable[[Any], object], Any]] = [
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+    (
+        lambda: torch.backends.cudnn.allow_tf32,
+        lambda allowed: setattr(torch.backends.cudnn, "allow_tf32", allowed),
+        False,
+    ),
+]
+"""The flags before these, which PyTorch still compares with them: read, write, whole float32."""
+
 
 @contextmanager
 def own_modes() -> Iterator[None]:
     """Compute in one set of modes for a block, whatever the caller has set around it.
 
-    Inference mode and autocast are off, and float32 matrices are multiplied in float32, not in
-    TF32 or bfloat16. So a call gives inside such a region what it gives outside. The network runs
-    in these modes, too; one that needs autocast enters it in its own forward pass.
+    Inference mode and autocast are off, and what is float32 is multiplied and convolved in float32,
+    not in TF32 or bfloat16. So a call gives inside such a region what it gives outside. The network
+    runs in these modes, too; one that needs autocast enters it in its own forward pass.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -31,15 +52,29 @@ def own_modes() -> Iterator[None]:
         yield
 
 
-def _whole_products() -> AbstractContextManager[None]:
-    """Multiply float32 matrices in float32 for a block."""
-    kinds = [torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)]
-    if not any(hasattr(kind, "fp32_precision") for kind in kinds):  # PyTorch before 2.9
-        return _setting(
-            torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"
-        )
-    rounding = [k for k in kinds if getattr(k, "fp32_precision", "none") not in ("none", "ieee")]
-    return attributes_set(rounding, "fp32_precision", "ieee") if rounding else nullcontext()
+@contextmanager
+def _whole_products() -> Iterator[None]:
+    """Multiply and convolve float32 tensors in float32 for a block.
+
+    A setting that is unset shows what a wider one says. So the wider ones are unset first, and all
+    get back what they held themselves.
+    """
+    flags, precisions = [], []
+    for read, write, whole in _FLAGS:
+        with suppress(RuntimeError):  # set in two ways that contradict each other
+            flags.append((write, read(), whole))
+    for kind in _PRECISIONS if hasattr(torch._C, "_get_fp32_precision_getter") else ():  # 2.9
+        precisions.append((kind, torch._C._get_fp32_precision_getter(*kind)))
+        torch._C._set_fp32_precision_setter(*kind, "none")
+    for write, _, whole in flags:
+        write(whole)
+    try:
+        yield
+    finally:
+        for write, before, _ in flags:
+            write(before)
+        for kind, own in precisions:
+            torch._C._set_fp32_precision_setter(*kind, own)
 
 
 @contextmanager
@@ -68,9 +103,38 @@ def _setting(read: Callable[[], Any], write: Callable[[Any], object], value: Any
 @contextmanager
 def training_flags(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Put a network in train or eval mode for a block, then restore every module's own flag."""
+    before = model.training
     with attributes_set(model.modules(), "training", training):
         model.train(training)  # which a network may have written itself
-        yield
+        try:
+            yield
+        finally:
+            with suppress(Exception):  # one that only goes the other way
+                model.train(before)
+
+
+def check_modes(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Raise `InputError` that names weights which change when the network changes its mode.
+
+    Some adapters add themselves to the weights they stand beside in eval mode, and zeros are lost.
+    """
+    if all(type(module).train is nn.Module.train for module in model.modules()):
+        return
+    plain = filter(is_plain, model.parameters())
+    kept: dict[Tensor, Tensor] = {own: own.detach().clone() for own in plain}
+    found: list[str] = []
+    with suppress(Exception), training_flags(model, training=not model.training):
+        found = [name for name, own in weights.items() if not torch.equal(own, kept[own])]
+    with torch.no_grad():
+        for own, before in kept.items():
+            if not torch.equal(own, before):  # by rounding, on the way there and back
+                own.copy_(before)
+    if found:
+        raise InputError(
+            f"{listed(found, 5)}: the values change when the network goes from train to eval mode, "
+            "as those of adapters do that are merged there (loralib), so zeros would be lost. "
+            "Prune the network before adapters are added, or with plain layers of merged weights."
+        )
 
 
 def evaluation_mode(model: nn.Module) -> AbstractContextManager[None]:
@@ -91,19 +155,46 @@ def attributes_set(owners: Iterable[Any], name: str, value: Any) -> Iterator[Non
             setattr(owner, name, own)
 
 
-@contextmanager
-def forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def forward_replaced(
+    module: nn.Module, forward: Callable[..., Any]
+) -> AbstractContextManager[None]:
     """Give a module another forward pass for a block."""
-    own = vars(module)
-    before = own.get("forward")
-    own["forward"] = forward
+    return method_replaced(module, "forward", forward)
+
+
+@contextmanager
+def method_replaced(owner: Any, name: str, method: Callable[..., Any]) -> Iterator[None]:
+    """Give one object another method for a block."""
+    own = vars(owner)
+    before = own.get(name)
+    own[name] = method
     try:
         yield
     finally:
         if before is None:
-            del own["forward"]
+            del own[name]
         else:
-            own["forward"] = before
+            own[name] = before
+
+
+@contextmanager
+def tensors_replaced(model: nn.Module, others: Mapping[Tensor, Tensor]) -> Iterator[None]:
+    """Give a network others for its parameters and buffers for a block, wherever they are held.
+
+    So a tensor with several names, or of a module with several names, is replaced, and given back,
+    once in each place.
+    """
+    held: list[dict[str, Any]] = []
+    for module in model.modules():
+        held += [module._parameters, module._buffers]
+    before = [(own, name, tensor) for own in held for name, tensor in own.items()]
+    try:
+        for own, name, tensor in before:
+            own[name] = tensor if tensor is None else others.get(tensor, tensor)
+        yield
+    finally:
+        for own, name, tensor in before:
+            own[name] = tensor
 
 
 def without_cache(model: nn.Module) -> AbstractContextManager[None]:
@@ -146,7 +237,8 @@ def state_kept(model: nn.Module) -> Iterator[None]:
         for module in model.modules()
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None
     ]
-    kept = [(tensor, tensor.detach().clone()) for tensor in (*model.buffers(), *renormalised)]
+    changing = [*filterfalse(is_packed, model.buffers()), *renormalised]
+    kept = [(tensor, tensor.detach().clone()) for tensor in changing]
     try:
         yield
     finally:
@@ -164,11 +256,13 @@ def inference(model: nn.Module) -> Iterator[None]:
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return all parameters and buffers by their paths, tied ones under one name.
+    """Return the parameters and buffers by their paths, tied ones under one name.
 
-    A state dict may leave some out, rename or convert them, as its network wishes.
+    A state dict may leave some out, rename or convert them, as its network wishes. Sparse, nested
+    and quantised ones, which nothing changes in place, are left out.
     """
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    named = (*model.named_parameters(), *model.named_buffers())
+    return {name: tensor for name, tensor in named if not is_packed(tensor)}
 
 
 def state_of(model: nn.Module, names: Collection[str] | None = None) -> State:

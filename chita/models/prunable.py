@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,9 @@ from chita.errors import InputError, NumericalError
 from chita.layout import Layout
 from chita.machine import solving_device
 from chita.models.device import check_finite
-from chita.models.targets import FROZEN, NO_LAYER, check_prunable, decide
+from chita.models.mode import check_modes
+from chita.models.targets import FROZEN, NO_LAYER, SCRIPTED, check_prunable, decide
+from chita.models.tensors import sharing
 from chita.models.wrappers import check_no_adapters
 
 _NOTED = 0.01  # share of a network's weights from which on it is noted that they are left out
@@ -32,7 +34,8 @@ def prunable_layout(
 
     Raises `InputError` when nothing is left to prune, when a rule matches nothing, or when a module
     computes its weight from other parameters (`torch.nn.utils.parametrize`,
-    `torch.nn.utils.prune`), since a change of it would be lost; and for weights that are no dense
+    `torch.nn.utils.prune`), since a change of it would be lost; for weights that change with the
+    mode, train or eval; and for weights that are no dense
     real tensors (`chita.models.tensors`), and TorchScript.
     """
     check_no_adapters(model)
@@ -46,12 +49,27 @@ def prunable_layout(
             f"`targets`; `chita plan` lists what there is.{_on_quantised(model)}"
         )
     parameters = dict(model.named_parameters(remove_duplicate=False))
+    _check_apart(model, {role.path: parameters[role.path] for role in chosen})
+    check_modes(model, {role.path: parameters[role.path] for role in chosen})
     return Layout(
         names=tuple(role.path for role in chosen),
         shapes=tuple(tuple(parameters[role.path].shape) for role in chosen),
         axes=tuple(role.axes for role in chosen),
         width=max(parameters[role.path].element_size() for role in chosen),
     )
+
+
+def _check_apart(model: nn.Module, chosen: Mapping[str, Tensor]) -> None:
+    """Raise `InputError` where a weight shares memory with another parameter, as views do."""
+    own = {id(weight) for weight in chosen.values()}
+    others = {name: other for name, other in model.named_parameters() if id(other) not in own}
+    for pair in sharing({**chosen, **others}):
+        if not chosen.keys().isdisjoint(pair):
+            raise InputError(
+                f"{' and '.join(pair)} share memory without being one parameter, so their "
+                "gradients would not be added, and copies and files hold two. Tie them "
+                "(a.weight = b.weight), or give each its own by clone()."
+            )
 
 
 def _on_quantised(model: nn.Module) -> str:
@@ -76,6 +94,7 @@ def notes_on(
     lines = []
     for rule, why, least in (
         (NO_LAYER, "belong to no layer", _NOTED),
+        (SCRIPTED, "lie in TorchScript", 0.0),
         (FROZEN, "require no gradient", 0.0),
     ):
         own = [d for d in decisions if d.rule == rule and not d.role.name.endswith("bias")]

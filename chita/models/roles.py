@@ -10,6 +10,7 @@ from typing import final
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from chita.imports import is_of
 from chita.layout import Axes
 from chita.models.wrappers import canonical_names
 from chita.naming import plain_name
@@ -21,7 +22,16 @@ _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 _RECURRENT_WEIGHT = re.compile(r"weight_(ih|hh|hr)(_l\d+(_reverse)?)?")
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 _SUFFIX = re.compile(r"_(orig|g|v)$")  # of what torch.nn.utils computes a weight from
-_COMPUTED = re.compile(r"(^|\.)(parametrizations\.|weight\w*_(orig|g|v)$)")
+
+_TURNED = {
+    ("transformers", "Llama4TextExperts"): True,
+    ("transformers", "CsmCodebooksHead"): True,
+    ("transformers", "InklingSharedExperts"): False,
+    ("transformers", "JetMoeParallelExperts"): False,
+    ("transformers", "LongcatFlashExperts"): False,
+    ("transformers", "MoshiFlexibleLinear"): False,
+}
+"""Whether classes that do not say it themselves hold the inputs before the outputs."""
 
 
 @final
@@ -33,7 +43,8 @@ class Role:
     but inside of wrappers; `owner`, the module's path; `kinds`, the class names of the owner, the
     most special first; `around`, those of the modules that hold it; `axes`; `weight`, whether it is
     the weight of a layer that can be pruned, and `embedding`, whether of an embedding;
-    `parameter`, None where the module computes that weight from others.
+    `parameter`, None where the module computes that weight from others; `computes`, whether it is
+    one of these others.
     """
 
     name: str
@@ -45,6 +56,7 @@ class Role:
     weight: bool
     embedding: bool
     parameter: Tensor | None
+    computes: bool
 
     @property
     def kind(self) -> str:
@@ -74,6 +86,8 @@ def roles(model: nn.Module) -> Iterator[Role]:
                 weight=attribute in weights,
                 embedding=isinstance(module, _EMBEDDINGS),
                 parameter=own.get(attribute),
+                computes="ParametrizationList" in {*kinds, *around}
+                or _is_original(module, attribute),
             )
 
 
@@ -83,9 +97,10 @@ def _kinds(module: nn.Module) -> tuple[str, ...]:
     return names[:-1] or names
 
 
-def computes_others(name: str) -> bool:
-    """Return whether a parameter of this name serves to compute a weight that is no parameter."""
-    return bool(_COMPUTED.search(name))
+def _is_original(module: nn.Module, attribute: str) -> bool:
+    """Return whether `torch.nn.utils` left a plain tensor that it computes from this parameter."""
+    computed = _SUFFIX.sub("", attribute)
+    return computed != attribute and isinstance(vars(module).get(computed), Tensor)
 
 
 def _weights(module: nn.Module) -> Iterator[tuple[str, Axes]]:
@@ -112,13 +127,17 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, Axes]]:
 def _bare_axes(module: nn.Module, parameter: Tensor | None) -> Axes:
     """Return the axes of a parameter that is no layer's weight.
 
-    One of three dimensions is taken for matrices side by side, as Hugging Face's experts are: each
-    (out, in), as `linear` multiplies, or turned where the module says so.
+    One of three dimensions is taken for matrices side by side, as experts are. The module may say
+    whether they, or the only one, hold the inputs first, as modules of transformers do; of some the
+    class tells. Of others it is not known, and `linear`'s order is taken.
     """
-    if parameter is None or is_lazy(parameter) or parameter.ndim != 3:
+    if parameter is None or is_lazy(parameter) or parameter.ndim < 2:
         return Axes()
-    turned = getattr(module, "is_transposed", False) is True
-    return Axes(output=2, input=1) if turned else Axes(output=1, input=2)
+    named = next((turned for kind, turned in _TURNED.items() if is_of(module, *kind)), None)
+    said = getattr(module, "is_transposed", named)
+    first, last = (1, 2) if parameter.ndim == 3 else (0, 1)
+    output, inputs = (last, first) if said is True else (first, last)
+    return Axes(output=output, input=inputs, known=isinstance(said, bool))
 
 
 def _parametrised(module: nn.Module) -> list[str]:

@@ -48,12 +48,18 @@ def write_stored(
 
 def read_stored(path: Path) -> dict[str, Tensor]:
     """Return the named tensors of a safetensors file, also under the names its metadata tell."""
-    with safe_open(path, framework="pt") as file:
-        told = file.metadata() or {}
     found: dict[str, Tensor] = load_file(path)
-    # Every file may tell its format, which is no name, even where a tensor is called "pt".
-    other = {name: found[told[name]] for name in told.keys() - {"format"} if told[name] in found}
-    return other | found
+    told = told_names(path)
+    return {name: found[first] for name, first in told.items() if first in found} | found
+
+
+def told_names(path: Path) -> dict[str, str]:
+    """Return names that the metadata of a safetensors file tell, and the names that they stand for.
+
+    Every file may tell its format, which is no name, even where a tensor is called "pt".
+    """
+    with safe_open(path, framework="pt") as file:
+        return {name: first for name, first in (file.metadata() or {}).items() if name != "format"}
 
 
 def _firsts(tensors: Mapping[str, Tensor]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -14,14 +14,16 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from chita.errors import InputError, failures_as
-from chita.models.roles import Role, computes_others, roles
+from chita.models.roles import Role, roles
 from chita.models.tensors import check_weights
 from chita.models.wrappers import check_modules, place
 
 NO_LAYER, FROZEN = "no layer's weight", "requires no gradient: only when targeted"
+SCRIPTED = "in TorchScript"
 """Rules by which a parameter is left out."""
 
 _NAME, _PATTERN, _TYPE = 3, 2, 1
+_PATTERNS = re.compile(r"^re:|[*?[]")
 _KINDS_OF_RULES = "names, globs, re: patterns or types of modules"
 
 
@@ -82,22 +84,27 @@ def decide(
     check_modules(model)
     rules = [(rule, True) for rule in _listed("targets", targets)]
     rules += [(rule, False) for rule in _listed("ignore", ignore)]
+    words: dict[str | None, list[int]] = {}  # None for patterns, which may match anything
+    for index, (rule, _) in enumerate(rules):
+        words.setdefault(None if _PATTERNS.search(rule) else rule, []).append(index)
     groups: dict[object, list[Role]] = {}
     for role in roles(model):
         groups.setdefault(_identity(role), []).append(role)
-    listed = [role for group in groups.values() for role in group]
-    stacks = {rule for rule, _ in rules if not any(_match(rule, role) for role in listed)}
-    matches = {rule: 0 for rule, _ in rules}
+    near = {key: _near(group, words) for key, group in groups.items()}
+    layers = {
+        rules[n][0] for key, group in groups.items() for n in near[key] if _most(rules[n][0], group)
+    }
+    matched = set()
     decisions = []
-    for group in groups.values():
+    for key, group in groups.items():
         found = []
-        for rule, pruned in rules:
-            strength = max(_match(rule, role, stacks=rule in stacks) for role in group)
+        for rule, pruned in (rules[index] for index in near[key]):
+            strength = _most(rule, group, stacks=rule not in layers)
             if strength:
-                matches[rule] += 1
+                matched.add(rule)
                 found.append((strength, not pruned, rule))
         decisions.append(_decision(tuple(group), found, default=targets is None))
-    unmatched = [rule for rule, count in matches.items() if not count]
+    unmatched = [rule for rule in dict.fromkeys(rule for rule, _ in rules) if rule not in matched]
     if unmatched:
         raise _nothing_matched(unmatched, model)
     if not frozen and targets is None and not all(d.frozen for d in decisions if d.pruned):
@@ -125,11 +132,30 @@ def _decision(
         return Decision(roles=group, pruned=not ignored, rule=shown, overruled=overruled)
     weights = [role for role in group if role.weight]
     if not weights:
-        return Decision(roles=group, pruned=False, rule=NO_LAYER)
+        scripted = any("ScriptModule" in role.kinds for role in group)
+        return Decision(roles=group, pruned=False, rule=SCRIPTED if scripted else NO_LAYER)
     if any(role.embedding for role in group):
         return Decision(roles=group, pruned=False, rule="embedding: only when targeted")
     rule = f"default: {weights[0].kind}" if default else "no target matches"
     return Decision(roles=group, pruned=default, rule=rule)
+
+
+def _near(group: Sequence[Role], words: Mapping[str | None, Sequence[int]]) -> list[int]:
+    """Return the places, in order, of rules that may match a parameter: so many rules take no time.
+
+    `words` are the places of each rule, and under None those of patterns.
+    """
+    known = {word for role in group for word in (role.name, role.path, *_around(role))}
+    return sorted({index for word in (None, *known) for index in words.get(word, ())})
+
+
+def _around(role: Role) -> list[str]:
+    """Return the names of the modules around a parameter, and of their types."""
+    return [*accumulate(role.owner.split("."), "{}.{}".format), *role.kinds, *role.around]
+
+
+def _most(rule: str, group: Sequence[Role], *, stacks: bool = False) -> int:
+    return max(_match(rule, role, stacks=stacks) for role in group)
 
 
 def _match(rule: str, role: Role, *, stacks: bool = False) -> int:
@@ -170,8 +196,7 @@ def _nothing_matched(unmatched: Sequence[str], model: nn.Module) -> InputError:
     for role in roles(model):
         known |= dict.fromkeys((role.name, role.path))
         if role.weight:
-            around = list(accumulate(role.owner.split("."), "{}.{}".format))
-            known |= dict.fromkeys([*around, *role.kinds, *role.around])
+            known |= dict.fromkeys(_around(role))
     parts = []
     for rule in unmatched:
         close = get_close_matches(rule.removeprefix("re:"), filter(None, known))
@@ -187,13 +212,7 @@ def check_prunable(decisions: Iterable[Decision]) -> None:
     weights = {}
     for decision in (decision for decision in decisions if decision.pruned):
         role = decision.role
-        memory = {id(r.parameter): r.name for r in decision.roles}
-        if len(memory) > 1:
-            raise InputError(
-                f"{' and '.join(memory.values())} share memory without being one parameter, so "
-                "their gradients would not be added. Tie them: a.weight = b.weight."
-            )
-        if role.parameter is None or computes_others(role.name):
+        if role.parameter is None or role.computes:
             raise InputError(
                 f"The weight of {role.owner or 'the network'} is computed from other parameters. "
                 "Make it plain first: torch.nn.utils.parametrize.remove_parametrizations(module, "

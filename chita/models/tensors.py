@@ -21,7 +21,9 @@ def is_plain(tensor: Tensor) -> bool:
     So not those without values, sparse ones, and classes that stand for other tensors, as sharded
     weights (`DTensor`) and quantised ones do.
     """
-    return not (is_lazy(tensor) or tensor.is_meta or _stands_for_others(tensor) or _packed(tensor))
+    return not (
+        is_lazy(tensor) or tensor.is_meta or _stands_for_others(tensor) or is_packed(tensor)
+    )
 
 
 def check_weights(weights: Mapping[str, Tensor]) -> None:
@@ -113,7 +115,8 @@ def _stands_for_others(tensor: Tensor) -> bool:
     return type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
 
 
-def _packed(tensor: Tensor) -> bool:
+def is_packed(tensor: Tensor) -> bool:
+    """Return whether a tensor is sparse, nested or quantised."""
     return tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized
 
 
@@ -144,7 +147,7 @@ _KINDS: tuple[tuple[Callable[[Tensor], bool], str, str, str], ...] = (
         "A network that is quantised is pruned before.",
     ),
     (
-        _packed,
+        is_packed,
         "has",
         "the layout {layout}; only dense tensors can be pruned",
         "Give it as to_dense() makes it: layer.weight = nn.Parameter(layer.weight.to_dense()).",

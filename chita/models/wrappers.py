@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from types import FunctionType, MethodType
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -20,8 +19,6 @@ _HOLDERS = (
     nn.parallel.DistributedDataParallel,
     torch.optim.swa_utils.AveragedModel,
 )
-
-_DEEPEST = 5  # functions within functions that are looked through
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -55,37 +52,6 @@ def check_modules(model: nn.Module) -> None:
             f"The network is TorchScript ({type(model).__name__}). Give the torch.nn.Module that "
             "it was made of, and script or trace the pruned one."
         )
-
-
-def check_forwards(model: nn.Module) -> None:
-    """Raise `InputError` where a module's forward pass is a function that holds another module.
-
-    A copy of the network would have the same function, and so run what the original holds.
-    """
-    for name, module in model.named_modules():
-        forward = vars(module).get("forward")
-        plain = isinstance(forward, FunctionType) and not _is_compiled(module)
-        if plain and _holds_module(forward, 0):
-            raise InputError(
-                f"The forward pass of {name or 'the network'} ({type(module).__name__}) was "
-                "replaced by a function that runs the network it was made of, so a copy would run "
-                "that, too. Replace it after pruning, or prune in place (`inplace=True`)."
-            )
-
-
-def _holds_module(value: object, depth: int) -> bool:
-    """Return whether a module is reached from a function: bound, enclosed or wrapped."""
-    if isinstance(value, nn.Module) or depth > _DEEPEST:
-        return isinstance(value, nn.Module)
-    if isinstance(value, MethodType):
-        return isinstance(value.__self__, nn.Module)
-    if not isinstance(value, FunctionType):
-        return False
-    held = [*(value.__defaults__ or ()), *vars(value).values()]
-    for cell in value.__closure__ or ():
-        with suppress(ValueError):  # it holds nothing yet
-            held.append(cell.cell_contents)
-    return any(_holds_module(one, depth + 1) for one in held)
 
 
 @contextmanager

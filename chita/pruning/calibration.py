@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from chita import nested
 from chita.collect.gradients import Collected, collect_gradients
-from chita.collect.sample_parts import check_order
-from chita.data.batches import Data, Indexed, check_enough
+from chita.collect.sample_parts import OrderCheck
+from chita.data.batches import Data, Indexed, check_enough, held
 from chita.data.examples import Examples, as_examples, size_of
 from chita.data.sampler import Sampler, make_sampler
 from chita.errors import InputError, NumericalError
@@ -99,6 +99,7 @@ class Calibration:
         network: in eval mode; what is collected and measured is its.
         layout: its weights that compete.
         validated: whether something is chosen by validation samples.
+        order: of the first batch's samples; one of its own unless given.
         memory: what the run may take, of which gradients have a part.
 
     Raises `InputError` when the data are too few, or validation samples are needed and none remain.
@@ -112,16 +113,21 @@ class Calibration:
         layout: Layout,
         *,
         validated: bool,
+        order: OrderCheck | None = None,
         memory: Memory = Memory(),
     ) -> None:
         if data is None:
             raise InputError(_NO_DATA)
         self._sampling, self._network, self._layout = sampling, network, layout
         self._device = network.get_parameter(layout.names[0]).device
-        self._checked = False
+        self._order = order or OrderCheck()
         data = as_examples(data) or data
         size = len(data) if isinstance(data, Indexed) else None
         self.count, validation = _shares(sampling, size, validated=validated)
+        few = held(data) if size is None and sampling.fisher.samples is None else None
+        if few is not None and few < self.count * sampling.fisher.samples_per_gradient + validation:
+            self.count, least = _shares(sampling, few, validated=validated)
+            validation = min(validation, least)
         history = sampling.fisher.history
         self._room = rows_room(memory, layout, self.count, history, self._device)
         self.sampler: Sampler = make_sampler(data, seed=sampling.seed, validation=validation)
@@ -136,11 +142,9 @@ class Calibration:
         return drawn
 
     def _check_order(self) -> None:
-        """Check, once, that the first batch consists of samples."""
         given, each = self.sampler.given, self._sampling.fisher.samples_per_gradient
-        if not self._checked and given is not None:
-            check_order(self._network, self._sampling.loss_for(given), given, each)
-            self._checked = True
+        if given is not None:
+            self._order(self._network, self._sampling.loss_for(given), given, each)
 
     def validation_loss(self, *, renewable: bool) -> ValidationLoss | None:
         """Return the loss on the validation samples with their labels, None without any.

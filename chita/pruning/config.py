@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from chita.errors import InputError, NumericalError
-from chita.machine import available_memory
 from chita.options import Options, option, values_of
 from chita.pruning.schedule import Stages
 from chita.training.recipe import Training
@@ -210,7 +209,7 @@ class Memory(Options):
     layers were used on (`chita.problem.PositionedRows`). Layer by layer it is that of activations,
     of which more go to files.
 
-    >>> Memory(max_memory=0.5).bytes
+    >>> Memory(max_memory=0.5).asked_bytes
     500000
     """
 
@@ -222,12 +221,9 @@ class Memory(Options):
     )
 
     @property
-    def bytes(self) -> int | None:
-        """The limit in bytes: by default half of what is free, None where that is not known."""
-        if self.max_memory is not None:
-            return int(self.max_memory * 1_000_000)
-        free = available_memory()
-        return None if free is None else free // 2
+    def asked_bytes(self) -> int | None:
+        """The limit in bytes, None where the machine sets it."""
+        return None if self.max_memory is None else int(self.max_memory * 1_000_000)
 
 
 @final

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +14,7 @@ from chita.constraints import Budget
 from chita.errors import InputError, NumericalError
 from chita.logger import Logger
 from chita.losses import make_loss
+from chita.models.copying import copied
 from chita.models.mode import restore, state_kept, state_of
 from chita.progress import RUN_SECONDS_LEFT, Placed, Progress
 from chita.pruning.calibration import check_samples
@@ -32,6 +32,9 @@ from chita.training.recipe import Training
 
 Event = Callable[[Budget, RunState, Progress], RunState]
 """Prunes the network in place to a budget, from the state of the events before; returns its own."""
+
+
+_TEACHER = "Distillation takes a copy as the teacher: leave `distillation` out."
 
 
 @final
@@ -169,7 +172,7 @@ def run_gradual(run: Run, training: Training) -> PruneResult:
             training,
             make_loss(config.loss, sampler.some(1).parts[0]),
             seed=config.seed,
-            teacher=copy.deepcopy(network) if training.distillation else None,
+            teacher=copied(network, _TEACHER) if training.distillation else None,
             progress=config.progress,
         )
         if run.layerwise:
@@ -215,7 +218,7 @@ def _stages_event(network: nn.Module, run: Run, *, last: Budget) -> Event:
             network,
             replace(run, config=config),
             budget,
-            begin=1 - float(before.mask.double().mean()),
+            begin=before.sparsity,
             drawn=len(before.records),
         )
         return run_loop(loop, RunState(mask=before.mask))

@@ -23,6 +23,7 @@ from chita.pruning.calibration import Calibration, ValidationLoss
 from chita.pruning.config import AUTO, OUTPUTS, Fisher, Memory, Quadratic, Stages
 from chita.pruning.layerwise import LayerPruner
 from chita.pruning.result import PruneResult
+from chita.pruning.room import run_bytes
 from chita.pruning.run import Run
 from chita.pruning.state import RunLog, RunState, Saved
 from chita.records import SolvedRecord, StageRecord
@@ -185,8 +186,8 @@ def _has_targets(loss: ValidationLoss) -> bool:
 
 def _activation_limit(memory: Memory) -> int:
     """Return the bytes of activations kept in memory, half of what is free if nothing is said."""
-    asked = memory.bytes
-    return 1_000_000_000 if asked is None else asked
+    whole = run_bytes(memory)
+    return 1_000_000_000 if whole is None else whole
 
 
 def _call(network: nn.Module, batch: Any, loss: Loss) -> None:

@@ -95,7 +95,7 @@ class LayerPruner:
                 self.timer.phase("order"),
                 track(progress, "order of blocks", len(modules), "blocks"),
             ):
-                order = find_order(modules, call, batches[0], lambda: progress.advance(1))
+                order = find_order(modules, call, batches, lambda: progress.advance(1))
         self.order = order
         if not order.counts and budget.removed(layout) > 0:
             raise _none_pruned(self._never_called)
@@ -248,16 +248,21 @@ def _none_pruned(reasons: Mapping[str, str]) -> InputError:
 
 
 def _held_outside(network: nn.Module, blocks: Mapping[str, NetworkBlock]) -> dict[str, str]:
-    """Return the weights that layers outside their block hold, too, each with the reason.
+    """Return the weights of which their block does not show all uses, each with the reason.
 
-    Their inputs there are not those that the block shows.
+    Layers outside it have other inputs; embeddings, inside or not, do not multiply any.
     """
     found = {}
     for block in blocks.values():
         for tensor in block.tensors:
             for name in holders(network, tensor):
+                module = network.get_submodule(name)
                 around = block.name in ("", name) or name.startswith(f"{block.name}.")
-                if not around and sees(network.get_submodule(name), "weight"):
+                if not sees(module, "weight"):
+                    if not isinstance(module, (nn.ParameterList, nn.ParameterDict)):
+                        kind = type(module).__name__
+                        found[tensor] = f"is also held by {name} ({kind}), whose use is not seen"
+                elif not around:
                     found[tensor] = f"is also the weight of {name}, which runs elsewhere"
     return found
 

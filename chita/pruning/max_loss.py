@@ -19,11 +19,12 @@ from chita.data.examples import size_of
 from chita.errors import InputError
 from chita.losses import Measure
 from chita.metrics import is_accuracy
+from chita.models.copying import copied
 from chita.models.mode import restore, tensors_of
 from chita.progress import Placed
 from chita.pruning.config import VALIDATION
 from chita.pruning.result import PruneResult
-from chita.pruning.run import FirstGradients, PruneConfig, Run, copied
+from chita.pruning.run import FirstGradients, PruneConfig, Run
 from chita.pruning.state import Saved
 from chita.records import LossTrial, RunRecord, SearchRecord, finite
 from chita.training.passes import run_over
@@ -99,7 +100,7 @@ class _Search:
             )
         self._samples = samples
         # Where what is kept is written; the dense network until a trial was borne.
-        self._network = copied(run.network)
+        self._network = copied(run.network, written=run.layout.names)
         self._file = run.checkpoint_file(self._network)
         saved = self._file.load()
         self._trials = [LossTrial.model_validate(t) for t in saved.done["trials"]] if saved else []

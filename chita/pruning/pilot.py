@@ -41,11 +41,11 @@ def run_stages(run: Run) -> PruneResult:
     checkpoint = run.checkpoint_file(network, wanted=several)
     with run.at_work(network):
         budget, searching = with_levels(run, network)
-        loop = StageLoop(network, run, budget)
+        state = RunState.begin(network, run.layout, budget, regrow=config.stages.regrow)
+        loop = StageLoop(network, run, budget, begin=state.sparsity)
         # After the loop was made, since labels of validation may be drawn from the dense network,
         # which this overwrites.
         saved = checkpoint.load()
-        state = RunState.begin(network, run.layout, budget, regrow=config.stages.regrow)
         if saved is not None:
             state = RunState.of(saved.mask, saved.done, saved.others)
         log = RunLog(config.logger, stages=len(state.records))

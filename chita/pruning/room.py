@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from chita.layout import Layout
+from chita.machine import available_memory
 from chita.pruning.config import Memory
 from chita.training.together import LIMIT
 
@@ -24,12 +25,18 @@ def rows_room(
         history: earlier stages whose gradients are held.
         device: where gradients are held.
     """
-    whole = memory.bytes
+    whole = run_bytes(memory)
     if whole is None or (memory.max_memory is None and device.type != "cpu"):
         return None
     solving = min(whole // 2, solving_bytes(layout, count))
     batches = min(whole // 4, int(LIMIT))
     return (whole - solving - batches) // (1 + history)
+
+
+def run_bytes(memory: Memory) -> int | None:
+    """Return what a run may add: by default half of what is free, None where that is not known."""
+    free = available_memory() if memory.asked_bytes is None else None
+    return memory.asked_bytes if free is None else free // 2
 
 
 def solving_bytes(layout: Layout, count: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from chita import nested
 from chita.budget_options import BudgetOptions
 from chita.collect.cost import with_operations
 from chita.collect.gradients import Collected
+from chita.collect.sample_parts import OrderCheck
 from chita.constraints import Budget, Searched
 from chita.data.batches import Data, Indexed, batches_of
 from chita.data.examples import Examples
@@ -23,6 +23,7 @@ from chita.errors import InputError
 from chita.layout import Layout
 from chita.logger import Logger, check_logger
 from chita.losses import LossLike, check_loss, make_loss
+from chita.models.copying import copied
 from chita.models.mode import (
     State,
     changed_since,
@@ -31,7 +32,7 @@ from chita.models.mode import (
     tensors_of,
     without_cache,
 )
-from chita.models.wrappers import canonical_names, check_forwards, uncompiled
+from chita.models.wrappers import canonical_names, uncompiled
 from chita.options import plain, values_of
 from chita.progress import Progress, Silent
 from chita.pruning.calibration import Calibration, Sampling, StageSamples, loss_name
@@ -143,8 +144,9 @@ class Run:
     `model`, as given; `network`, without wrappers; `layout`, the weights that compete; `data`, as
     samples where they are in memory; `layerwise`, whether layers are pruned one by one; `others`,
     settings of the command beside; `notes`, lines for the record on what is left out; `first`,
-    gradients of the first stage, of trials that are compared on the validation samples; `opening`,
-    the seconds that the checks took.
+    gradients of the first stage, of trials that are compared on the validation samples; `order`,
+    the check that the first dimension runs over samples; `opening`, the seconds that all checks
+    took.
     """
 
     command: str
@@ -158,11 +160,14 @@ class Run:
     others: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     first: FirstGradients | None = None
+    order: OrderCheck = field(default_factory=OrderCheck)
     opening: float = 0.0
 
     def worked_on(self) -> nn.Module:
         """Return the network to work on: a copy, unless it is pruned in place."""
-        return self.network if self.config.inplace else copied(self.network)
+        if self.config.inplace:
+            return self.network
+        return copied(self.network, written=self.layout.names)
 
     def calibration(self, network: nn.Module) -> Calibration:
         """Return the samples for the network to work on; its draws begin with the first stage."""
@@ -174,6 +179,7 @@ class Run:
             network,
             self.layout,
             validated=(asks and not self.layerwise) or self.first is not None,
+            order=self.order,
             memory=self.config.memory,
         )
 
@@ -310,15 +316,6 @@ class Run:
             versions=versions(),
         )
         return PruneResult(model=network, masks=layout.unflatten(state.mask), record=record)
-
-
-def copied(model: nn.Module, advice: str = "Pass inplace=True to prune it itself.") -> nn.Module:
-    """Return a copy of a network; raise `InputError`, with advice, where it cannot be copied."""
-    check_forwards(model)
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:  # modules may define how they are copied, and fail in any way
-        raise InputError(f"{type(model).__name__} cannot be copied: {error}. {advice}") from error
 
 
 def layout_for(

@@ -16,6 +16,7 @@ from chita.data.examples import as_examples
 from chita.errors import InputError
 from chita.exports.run_folder import write_sensitivity
 from chita.losses import LossLike
+from chita.models.copying import copied
 from chita.models.mode import evaluation_mode, own_modes, without_cache
 from chita.models.prunable import prunable_layout
 from chita.models.wrappers import canonical_names, uncompiled, unwrapped
@@ -33,7 +34,7 @@ from chita.pruning.config import (
 )
 from chita.pruning.level_costs import LevelSearch
 from chita.pruning.result import levels_of
-from chita.pruning.run import PruneConfig, copied
+from chita.pruning.run import PruneConfig
 from chita.pruning.tuning import settle
 from chita.records import LevelRecord, TensorRecord, peak_rss_mb, versions, with_total
 from chita.reports.notebook import html_of_sensitivity
@@ -173,7 +174,8 @@ def sensitivity_of(
     tried = _checked(sparsities, config)
     network = unwrapped(model)
     layout = prunable_layout(network, config.targets, config.ignore)
-    network = copied(network, "Give a network that copy.deepcopy copies.")
+    advice = "Give a network that copy.deepcopy copies."
+    network = copied(network, advice, written=layout.names)
     with evaluation_mode(network), uncompiled(network), without_cache(network):
         search = LevelSearch(network, layout, as_examples(data) or data, config)
         found = search.run((0.0, *tried), config.progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,6 +14,7 @@ from chita.constraints import Budget, Constraint, Within
 from chita.data.examples import Examples
 from chita.errors import InputError
 from chita.layout import Layout
+from chita.models.copying import copied
 from chita.models.mode import at_state, state_of
 from chita.models.prunable import read_weights, write_weights
 from chita.progress import RUN_SECONDS_LEFT, Placed, track
@@ -108,7 +108,7 @@ class StageLoop:
             progress=Placed(self._progress, place),
         )
         return StageLoop(
-            copy.deepcopy(self.network),
+            copied(self.network, "Pilot runs work on copies: give `ridge`, and none are made."),
             replace(self._run, config=changed),
             self._budget,
             begin=self._begin,

@@ -147,6 +147,11 @@ class RunState(BaseModel):
         return cls(mask=mask, began=began, **plain)
 
     @property
+    def sparsity(self) -> float:
+        """Share of the weights that is removed."""
+        return 1 - float(self.mask.double().mean())
+
+    @property
     def digest(self) -> str | None:
         """The hash of the samples of all stages' gradients."""
         digests = [record.data_hash for record in self.records]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from chita.errors import InputError, failures_as
-from chita.imports import cause
+from chita.errors import InputError
+from chita.models import copying
 from chita.models.tensors import is_plain
 from chita.models.wrappers import plain_state
 
@@ -39,8 +37,7 @@ def copied(network: nn.Module) -> nn.Module:
         "If its weights are computed (as by torch.nn.utils.prune or spectral_norm), make them "
         "plain first, such as by torch.nn.utils.prune.remove."
     )
-    with failures_as(InputError, f"{kind} cannot be copied", ask, why=cause):
-        return copy.deepcopy(network).cpu().eval()
+    return copying.copied(network, ask).cpu().eval()
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:

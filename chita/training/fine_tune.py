@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from chita import nested
+from chita.data.examples import size_of
 from chita.data.sampler import Sampler
-from chita.errors import InputError
+from chita.errors import ChitaError, InputError
+from chita.imports import cause
 from chita.losses import Loss, OutputLoss
 from chita.masks.enforce import Enforcer
 from chita.models.forward import failures_named
-from chita.models.mode import inference, training_flags
+from chita.models.mode import inference, state_kept, training_flags
 from chita.progress import Progress, track
 from chita.training.augment import crop_flip
 from chita.training.channels_last import (
@@ -102,6 +104,22 @@ class FineTuner:
             with inference(network), failures_named(network, few):
                 loss.measure(network, nested.copied(few))
         self._channels_last = trains_in_channels_last(network, loss, few)
+        self._check_loss(max(sampler.some(training.batch).parts, key=size_of))
+
+    def _check_loss(self, batch: Any) -> None:
+        """Raise `InputError` where the network has no loss to train by, as in eval mode it has."""
+        name = type(self._network).__name__
+        try:
+            with state_kept(self._network), self._training_mode(0):
+                loss = self._loss_of(batch)
+        except Exception as error:  # train() and the forward pass are the user's code
+            why = str(error) if isinstance(error, ChitaError) else cause(error)
+            raise InputError(f"{name} cannot be trained. In train mode: {why}") from error
+        if not loss.requires_grad:
+            raise InputError(
+                f"{name} cannot be trained: in train mode its loss has no gradient. Is its forward "
+                "pass under no_grad, or detached?"
+            )
 
     def hold(self, masks: Mapping[str, Tensor]) -> None:
         """Train under these masks from now on."""
@@ -136,26 +154,38 @@ class FineTuner:
         return total / seen
 
     def _step(self, batch: Any, rate: float) -> float:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad()
+        loss = self._loss_of(batch)
+        loss.backward()
+        self._densify()
+        if self._training.clip is not None:
+            nn.utils.clip_grad_norm_(self._trained, self._training.clip)
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def _loss_of(self, batch: Any) -> Tensor:
         # Copied, since a network may write into it.
         batch = nested.copied(batch, lambda t: t.to(self._device, copy=True))
         if self._training.augmentation == "crop-flip":
             batch = crop_flip(batch)
         if self._channels_last:
             batch = in_channels_last(batch)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._optimizer.zero_grad()
         try:
-            loss = self._objective.mean(self._network, batch)
+            return self._objective.mean(self._network, batch)
         except Exception:  # a forward pass is the user's code and may raise anything
             with failures_named(self._network, batch):
                 self._objective.mean(self._network, batch)
             raise
-        loss.backward()
-        if self._training.clip is not None:
-            nn.utils.clip_grad_norm_(self._trained, self._training.clip)
-        self._optimizer.step()
-        return float(loss.detach())
+
+    def _densify(self) -> None:
+        """Make sparse gradients, as embeddings may have, dense: for norms and most optimizers."""
+        for weight in self._trained:
+            if weight.grad is not None and weight.grad.is_sparse:
+                weight.grad = weight.grad.to_dense()
+                if self._enforcer is not None:
+                    self._enforcer.mask_gradients()
 
     @contextmanager
     def _training_mode(self, number: int) -> Iterator[None]:

@@ -117,8 +117,8 @@ FILES = [
 ]
 
 STRANGE = [
-    (lambda t: t.to_sparse(), "are sparse, quantised or without values: fc1.weight. Save"),
-    (lambda t: t.to("meta"), "are sparse, quantised or without values: fc1.weight. Save"),
+    (lambda t: t.to_sparse(), "sharded (DTensor) or without values: fc1.weight. Save"),
+    (lambda t: t.to("meta"), "sharded (DTensor) or without values: fc1.weight. Save"),
     (lambda t: t.to(torch.complex64), "fc1.weight: torch.complex64, the network has"),
     (lambda t: (t + torch.nan).to(torch.float8_e4m3fn), "fc1.weight: NaN or infinite values"),
 ]

@@ -234,6 +234,16 @@ def test_networks_that_cannot_be_used(own, body, told):
     assert told in refused(*PRUNE, "--nnz", 60, "--model", own(body), "--data", "digits")
 
 
+def test_networks_that_no_run_folder_holds(own):
+    body = "m = DigitsMLP()\n    m.register_buffer('eye', torch.eye(3).to_sparse())\n    return m"
+    given = ("--model", own(body), "--data", "digits")
+    told = "eye in the state dict is a float32 tensor (torch.sparse_coo), which safetensors cannot"
+    assert told in refused(*PRUNE, *given, idle=True)
+    save_masks({"fc1.weight": torch.arange(8192).view(128, 64) > 9}, Path("m.masks"))
+    for command in ("refit", "apply"):
+        assert told in refused(command, "--mask", "m.masks", *given, idle=True)
+
+
 def test_networks_that_have_no_room_for_weights_yet(own):
     save_file(weights_of(), "w.safetensors")
     for body in ("return DigitsMLP().to('meta')", "return nn.LazyLinear(10)"):

@@ -8,7 +8,7 @@ import pytest
 import chita
 import chita.cli.session
 from chita.data.digits import digits
-from chita.pruning import config
+from chita.pruning import room
 from tests.program import chita as invoke
 from tests.pruning.test_before_work import Stopping, counting
 
@@ -75,7 +75,7 @@ def test_nothing_is_shown(arguments, told, shown):
 
 @pytest.mark.parametrize(("arguments", "told"), A_FEW)
 def test_a_few_samples_are_shown(arguments, told, shown, monkeypatch):
-    monkeypatch.setattr(config, "available_memory", lambda: -1)
+    monkeypatch.setattr(room, "available_memory", lambda: -1)
     refused(arguments, told)
     assert 0 < sum(shown) <= 40, shown  # of 500 that are measured, 60 that make gradients
 

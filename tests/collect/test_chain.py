@@ -57,7 +57,7 @@ class Tower(nn.Module):
 
 def chain_of(modules, run, batches, limit):
     """A chain of blocks in the order in which the first batch calls them."""
-    return Chain(modules, run, batches, limit, find_order(modules, run, batches[0]))
+    return Chain(modules, run, batches, limit, find_order(modules, run, batches))
 
 
 def spilled(activations):

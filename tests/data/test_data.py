@@ -9,8 +9,8 @@ import torch
 import chita.data.digits
 from chita.data import vision
 from chita.data.digits import digits
-from chita.data.examples import Examples
-from chita.data.sampler import draw
+from chita.data.examples import Examples, as_examples
+from chita.data.sampler import draw, make_sampler
 from chita.data.sets import load_dataset
 from chita.data.vision import mnist
 from chita.errors import InputError
@@ -155,6 +155,25 @@ def test_examples_are_checked():
         Examples((torch.tensor([float("nan")]), torch.zeros(1)))
     with pytest.raises(InputError, match="meta device"):
         Examples(torch.zeros(2, device="meta"))
+
+
+PACKED = {
+    "nested": lambda x: torch.nested.nested_tensor(list(x)),
+    "nested by jagged": lambda x: torch.nested.nested_tensor(list(x), layout=torch.jagged),
+    "quantised": lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.quint8),
+    "sparse": torch.Tensor.to_sparse,
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", PACKED)
+def test_tensors_without_samples_are_refused_by_name(kind):
+    batch = {"x": PACKED[kind](torch.eye(4)), "y": torch.arange(4)}
+    told = rf"hold {kind.split()[0]} tensors, as batch\['x'\]; give"
+    with pytest.raises(InputError, match=told):
+        make_sampler(as_examples(batch), seed=0)
+    with pytest.raises(InputError, match=told):
+        make_sampler([batch, batch], seed=0).draw(8)
 
 
 def test_a_digest_sees_every_bit():

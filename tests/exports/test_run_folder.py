@@ -8,6 +8,7 @@ from torch import nn
 import chita
 from chita.errors import OutputError
 from chita.exports import run_folder
+from chita.exports import verify as verifying
 from chita.exports.verify import verify
 from chita.masks.storage import load_masks
 from chita.pruning.config import Checkpoint
@@ -32,6 +33,15 @@ def test_any_loader_opens_it(tmp_path, result):
     record = RunRecord.model_validate_json((tmp_path / "deep" / "run" / "record.json").read_text())
     assert record == result.record
     assert sum(int(mask.sum()) for mask in masks.values()) == record.nnz
+
+
+def test_every_file_is_hashed_once(tmp_path, result, monkeypatch):
+    hashed = []
+    for module in (run_folder, verifying):
+        own = module.digest
+        monkeypatch.setattr(module, "digest", lambda p, own=own: hashed.append(p.name) or own(p))
+    result.save(tmp_path / "run")
+    assert sorted(hashed) == ["masks.safetensors", "model.safetensors", "record.json"]
 
 
 def tied():

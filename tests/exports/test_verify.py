@@ -13,6 +13,7 @@ from chita.errors import CheckpointError, ChitaError, InputError
 from chita.exports.table import KINDS
 from chita.exports.verify import verify
 from chita.masks.storage import load_masks, save_masks
+from tests.networks import LanguageModel
 from tests.program import chita as invoke
 
 
@@ -94,6 +95,25 @@ def test_a_checkpoint_trained_further_is_checked_by_the_masks_of_its_run(tmp_pat
     state["module.2.weight"] += 1
     torch.save(state, tmp_path / "refilled.pt")
     assert verify(tmp_path / "refilled.pt", run / "masks.safetensors").faults
+
+
+def test_a_tied_tensor_is_checked_under_all_of_its_names(tmp_path):
+    model = LanguageModel()
+    result = chita.prune(model, solver="magnitude", sparsity=0.5, targets="head")
+    result.save(tmp_path / "run")
+    state = {name: tensor.clone() for name, tensor in result.model.state_dict().items()}
+    path = tmp_path / "w.pt"
+    for some in (
+        state,
+        {"embed.weight": state["embed.weight"]},
+        {"net.head.weight": state["head.weight"]},
+    ):
+        torch.save(some, path)
+        assert not verify(path, tmp_path / "run").faults
+        for name, tensor in some.items():
+            torch.save({**some, name: tensor + 1}, path)
+            (fault,) = verify(path, tmp_path / "run").faults
+            assert fault.startswith(f"{name.removeprefix('net.')}: 10 of 10 removed")
 
 
 @pytest.mark.parametrize(

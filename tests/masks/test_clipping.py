@@ -7,6 +7,7 @@ import warnings
 import lightning
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 from transformers import Trainer, TrainingArguments
@@ -88,6 +89,22 @@ def test_with_a_scaler_that_looks_for_infinities():
     scaler.update()
     assert scaler.get_scale() == 2.0**10
     assert_same(net, expected)
+
+
+def test_in_a_loop_of_accelerate():
+    net, masks = start()
+    expected = expected_step(net, masks)
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=PARTS)
+    prepared, optimizer = accelerator.prepare(net, torch.optim.SGD(net.parameters(), RATE))
+    enforcer = Enforcer(prepared, masks)
+    enforcer.attach(optimizer)
+    for x, y in zip(*(part.chunk(PARTS) for part in samples()), strict=True):
+        with accelerator.accumulate(prepared):
+            accelerator.backward(functional.cross_entropy(prepared(x), y))
+            accelerator.clip_grad_norm_(net.parameters(), CLIP)
+            optimizer.step()
+    assert_same(net, expected)
+    assert not enforcer.refilled()
 
 
 class Module(lightning.LightningModule):

@@ -79,3 +79,21 @@ def test_tied_weights_are_masked_under_each_name():
     assert from_torch_prune(tied).keys() == {"0.weight", "1.weight"}
     with pytest.raises(InputError, match="no weight in the form"):
         from_torch_prune(model)
+
+
+def test_one_parameter_with_two_masks_stays_as_it_is():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    prune.random_unstructured(model[0], "weight", 0.25)
+    prune.custom_from_mask(model[1], "weight", 1 - model[0].weight_mask)
+    x = torch.randn(3, 4)
+    before = model(x)
+    with pytest.raises(InputError, match=r"0\.weight and 1\.weight are one parameter"):
+        from_torch_prune(model)
+    assert torch.equal(model(x), before)
+    model[1].weight_mask.copy_(model[0].weight_mask)
+    before = model(x)
+    found = from_torch_prune(model)
+    assert torch.equal(model(x), before)
+    assert model[0].weight is model[1].weight
+    assert torch.equal(found["0.weight"], found["1.weight"])

@@ -11,6 +11,7 @@ from torch import nn
 import chita
 from chita.data.digits import digits
 from chita.errors import InputError
+from chita.models import targets
 from chita.models.prunable import prunable_layout
 from chita.models.targets import decide
 from tests.networks import LanguageModel
@@ -215,3 +216,61 @@ def test_ignored_layers_keep_every_bit_under_every_method():
         assert set(result.masks) == {"fc2.weight"}
         for name, value in result.model.state_dict().items():
             assert torch.equal(value, model.state_dict()[name]) == (name != "fc2.weight")
+
+
+def test_many_names_take_no_product_of_names_and_parameters(monkeypatch):
+    model = nn.ModuleList([nn.Linear(2, 2) for _ in range(30)])
+    names = [name for name, _ in model.named_parameters()]
+    calls, match = [], targets._match
+    monkeypatch.setattr(targets, "_match", lambda *a, **k: calls.append(a) or match(*a, **k))
+    decided = decide(model, targets=names[::2], ignore=[*names[1::2], "3"])
+    assert [d.role.name for d in decided if d.pruned] == [*names[:6:2], *names[8::2]]
+    assert decided[6].rule == "ignore 3"
+    assert len(calls) < 3 * len(names)
+
+
+class Gated(nn.Module):
+    """Its own parameters have the names that weight_norm gives to what it computes from."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight_g, self.weight_v = (nn.Parameter(torch.randn(4, 4)) for _ in range(2))
+        self.bias_orig = nn.Parameter(torch.randn(4, 4))
+
+
+def test_parameters_that_compute_others_are_told_by_what_is_there():
+    names = ["weight_g", "weight_v", "bias_orig"]
+    assert prunable_layout(Gated(), targets=names).names == tuple(names)
+    pruned = nn.utils.prune.random_unstructured(nn.Linear(3, 3), "weight", 0.5)
+    with pytest.warns(FutureWarning):
+        normed = nn.utils.weight_norm(nn.Linear(3, 3))
+    parametrised = nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
+    for model, name in (
+        (pruned, "weight_orig"),
+        (nn.utils.prune.random_unstructured(pruned, "bias", 0.5), "bias_orig"),
+        (normed, "weight_v"),
+        (nn.utils.spectral_norm(nn.Linear(3, 3)), "weight_orig"),
+        (parametrised, "parametrizations.weight.original1"),
+    ):
+        with pytest.raises(InputError, match="is computed from other parameters"):
+            prunable_layout(model, targets=name)
+
+
+class HalfScripted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = torch.jit.script(nn.Linear(4, 4)), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.last(self.first(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_part_in_torchscript_is_said_and_pruned_in_place_only():
+    options = {"solver": "magnitude", "sparsity": 0.5}
+    (line,) = chita.prune(HalfScripted(), **options, inplace=True).record.notes
+    assert "first.weight, which lie in TorchScript and hold 66.67%" in line
+    with pytest.raises(InputError, match=r"no parameters first\.weight, as TorchScript"):
+        chita.prune(HalfScripted(), **options, targets="first.weight")
+    result = chita.prune(HalfScripted(), **options, targets="first.weight", inplace=True)
+    assert int((result.model.first.weight == 0).sum()) == 8

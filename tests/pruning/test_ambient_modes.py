@@ -42,6 +42,7 @@ MODES = {
     "float64": lambda: set_for_a_block(torch.set_default_dtype, torch.float64, torch.float32),
     "bfloat16": lambda: set_for_a_block(torch.set_default_dtype, torch.bfloat16, torch.float32),
     "another device": lambda: torch.device("meta"),
+    # Fills memory that is not written yet: what is read of it shows.
     "deterministic": lambda: set_for_a_block(torch.use_deterministic_algorithms, True, False),
 }
 

@@ -7,7 +7,14 @@ import torch
 from rich.console import Console
 from torch import nn
 from torch.nn import functional
-from transformers import GptOssConfig, GptOssForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import (
+    GptOssConfig,
+    GptOssForCausalLM,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
 import chita
 from chita.errors import InputError
@@ -17,6 +24,8 @@ from chita.reports.terminal import show_run
 
 
 class Experts(nn.Module):
+    is_transposed = False
+
     def __init__(self, count=3, width=8):
         super().__init__()
         self.up = nn.Parameter(torch.randn(count, 2 * width, width))
@@ -100,6 +109,27 @@ def test_a_run_folder_is_verified_along_the_same_inputs(tmp_path):
     assert not found.faults
 
 
+class Unsaid(Experts):
+    """Experts that do not say which of their dimensions runs over the inputs."""
+
+    is_transposed = None
+
+
+@pytest.mark.parametrize("budget", ["2:4", "4x1 & sparsity=0.5", chita.PerOutput(0.5)])
+@pytest.mark.parametrize("experts", [Unsaid, Own])
+def test_where_nothing_tells_the_inputs_no_pattern_is_guessed(experts, budget):
+    model = mixture(experts)
+    name = "experts.up" if experts is Unsaid else "experts.matrix"
+    options = {"solver": "magnitude", "targets": [name, "head"]}
+    with pytest.raises(InputError, match=rf"{name}: no layer's weights, of which nothing tells"):
+        chita.prune(model, budget=budget, **options)
+    assert chita.prune(model, sparsity=0.5, **options).masks.keys() == {name, "head.weight"}
+    model.experts.is_transposed = True
+    if budget == "2:4":
+        mask = chita.prune(model, budget=budget, **options).masks[name]
+        assert bool((mask.movedim(-2, -1).unflatten(-1, (-1, 4)).sum(-1) == 2).all())
+
+
 def test_blocks_and_rows_are_those_of_every_expert():
     found = chita.prune(
         mixture(), solver="magnitude", budget=chita.PerOutput(0.5), targets="experts.up"
@@ -150,7 +180,9 @@ def test_layer_by_layer_experts_are_refused_by_name_and_left_out_with_a_line():
 def test_many_tensors_are_counted():
     network = nn.ModuleList([Mixture(Experts()) for _ in range(4)])
     result = chita.prune(network, solver="magnitude", sparsity=0.5)
-    assert "0.experts.up, 0.experts.down, 1.experts.up and 5 others" in result.record.notes[0]
+    said = "0.experts.up, 0.experts.down, 1.experts.up and 5 others"
+    (line,) = result.record.notes
+    assert f"{said}, which belong to no layer and hold {768 / 832:.2%} of" in line
 
 
 def test_small_tables_and_ignored_ones_are_not_worth_a_line():
@@ -189,17 +221,30 @@ SMALL = {
 }
 
 
+def _check_inputs(experts, along):
+    """Check that the hidden size, which the first product sums over, is where it is expected."""
+    assert experts.gate_up_proj.shape[along] == SMALL["hidden_size"]
+    assert experts.gate_up_proj.shape[3 - along] == 2 * SMALL["intermediate_size"]
+
+
 @pytest.mark.parametrize(
     ("network", "config", "along"),
-    [(MixtralForCausalLM, MixtralConfig, 2), (GptOssForCausalLM, GptOssConfig, 1)],
+    [
+        (MixtralForCausalLM, MixtralConfig, 2),
+        (GptOssForCausalLM, GptOssConfig, 1),
+        (Llama4ForCausalLM, Llama4TextConfig, 1),
+    ],
 )
 def test_experts_of_transformers(network, config, along):
     torch.manual_seed(0)
-    extra = {"head_dim": 8} if config is GptOssConfig else {}
-    model = network(config(**SMALL, **extra)).eval()
-    kind = type(model.model.layers[0].mlp.experts).__name__
+    extra = {"interleave_moe_layer_step": 1} if config is Llama4TextConfig else {}
+    model = network(config(**SMALL, head_dim=8, **extra)).eval()
+    part = "feed_forward" if config is Llama4TextConfig else "mlp"
+    experts = model.model.layers[0].get_submodule(f"{part}.experts")
+    kind = type(experts).__name__
+    _check_inputs(experts, along)
     said = chita.prune(model, solver="magnitude", sparsity=0.5).record.notes
-    assert "experts.gate_up_proj, model.layers.0.mlp.experts.down_proj" in said[0]
+    assert f"experts.gate_up_proj, model.layers.0.{part}.experts.down_proj" in said[0]
     result = chita.prune(model, solver="magnitude", budget="2:4", targets=[kind, "Linear"])
     experts = {name: mask for name, mask in result.masks.items() if "experts" in name}
     assert len(experts) == 2

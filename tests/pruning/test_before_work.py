@@ -11,7 +11,7 @@ import chita
 from chita.data.digits import digits
 from chita.errors import InputError, OutputError
 from chita.progress import Silent
-from chita.pruning import config
+from chita.pruning import room
 from tests.pruning.cases import GIVEN
 
 IMAGES, Y = digits()[0].first(300).parts[0]
@@ -142,7 +142,7 @@ def test_nothing_is_shown(options, told, inplace, older, tmp_path):
 def test_a_few_samples_are_shown(options, told, inplace, monkeypatch):
     options = {**options, "inplace": inplace}
     if options.pop("full", False):
-        monkeypatch.setattr(config, "available_memory", lambda: -1)
+        monkeypatch.setattr(room, "available_memory", lambda: -1)
     sizes = shown_before(told, options, None)
     assert 0 < sum(sizes) <= 40, sizes  # of 200 that are measured, 60 that make gradients
 
@@ -155,3 +155,14 @@ def test_a_folder_that_takes_no_file_is_refused(tmp_path):
     with pytest.raises(OutputError, match="cannot be used"):
         chita.prune(model, (X, Y), checkpoint=tmp_path / "file" / "unfinished", **USUAL)
     assert sizes == []
+
+
+def test_the_order_of_samples_is_checked_once_in_a_run(monkeypatch):
+    """Pilot runs, stages and training are parts of it."""
+    checked = []
+    monkeypatch.setattr("chita.collect.sample_parts.check_order", lambda *_: checked.append(1))
+    options = {"sparsity": 0.5, "fisher": FISHER}
+    chita.prune(network(), (X, Y), stages=2, **options)
+    assert len(checked) == 1
+    chita.prune(network(), (X, Y), **TRAINED, **options)
+    assert len(checked) == 2

@@ -59,6 +59,18 @@ def test_memory_shared_without_a_tie_is_refused_and_ignored_whole():
         prunable_layout(model, ignore="1")
 
 
+def test_a_weight_that_is_another_turned_or_cut_is_refused():
+    for view in (lambda w: w.t(), lambda w: w[:2]):
+        model = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)])
+        model[1].weight = nn.Parameter(view(model[0].weight.data))
+        for options in ({"targets": "0"}, {"targets": "1"}, {"targets": "1", "inplace": True}):
+            with pytest.raises(InputError, match=r"weight and \d\.weight share memory"):
+                chita.prune(model, sparsity=0.5, solver="magnitude", **options)
+        with pytest.raises(InputError, match="share memory"):
+            chita.Enforcer(model, {"1.weight": torch.ones_like(model[1].weight)})
+        assert prunable_layout(model, targets="2").names == ("2.weight",)
+
+
 def pruned_and_mask():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 3))

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 import chita
+from chita.collect.plain_layer import plain_layer
 
 PLAIN = "computes something else than Wx + b"
 
@@ -147,6 +148,24 @@ def test_a_layer_that_changes_from_call_to_call():
     torch.manual_seed(0)
     network = nn.Sequential(Moody(12, 24), nn.Linear(24, 5))
     assert pruned(network, (12,))[0].record.layers[0].solved.skipped == PLAIN
+
+
+@pytest.mark.parametrize(("off", "is_plain"), [(0.0, True), (1e-5, False)])
+def test_what_is_left_where_products_cancel_is_rounding(off, is_plain):
+    """Both halves of the inputs cancel, to zero or to rounding: no output tells how they do."""
+
+    class Halves(nn.Linear):
+        def forward(self, x):
+            left, right = (a @ b.T for a, b in zip(x.chunk(2, 1), weight.chunk(2, 1), strict=True))
+            return left + right + off * x.norm() * weight.norm()
+
+    torch.manual_seed(0)
+    layer, x = Halves(64, 8, bias=False), torch.randn(16, 32)
+    weight = layer.weight
+    with torch.no_grad():
+        weight[:, 32:] = weight[:, :32]
+        x = torch.cat([x, -x], 1)
+        assert plain_layer(layer, x)(layer(x)) is is_plain
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,10 @@ def test_rows_have_what_a_solver_and_batches_leave():
 
 
 def test_without_a_limit_half_of_what_is_free_may_be_taken(monkeypatch):
-    monkeypatch.setattr("chita.pruning.config.available_memory", lambda: 20_000_000_000)
+    monkeypatch.setattr("chita.pruning.room.available_memory", lambda: 20_000_000_000)
     given = rows_room(chita.Memory(max_memory=10_000), LAYOUT, 100, 0, CPU)
     assert rows_room(chita.Memory(), LAYOUT, 100, 0, CPU) == given
-    monkeypatch.setattr("chita.pruning.config.available_memory", lambda: None)
+    monkeypatch.setattr("chita.pruning.room.available_memory", lambda: None)
     assert rows_room(chita.Memory(), LAYOUT, 100, 0, CPU) is None
 
 

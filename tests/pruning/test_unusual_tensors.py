@@ -133,12 +133,11 @@ def test_what_cannot_be_written_is_refused_in_place_and_pruned_as_a_copy(kind):
 
 
 @pytest.mark.parametrize("of", SHARED.values(), ids=SHARED)
-def test_weights_that_share_memory_are_refused_in_place(of):
-    with pytest.raises(InputError, match=r"0\.weight and 2\.weight|2\.weight and 0\.weight"):
-        CALLS["in place"](shared(of))
-    found = CALLS["magnitude"](shared(of))
-    for name, mask in found.masks.items():
-        assert not found.model.get_parameter(name)[~mask].any()
+def test_weights_that_share_memory_are_refused(of):
+    """In a copy each would become a weight of its own, without a word."""
+    for call in ("in place", "magnitude"):
+        with pytest.raises(InputError, match=r"0\.weight and 2\.weight|2\.weight and 0\.weight"):
+            CALLS[call](shared(of))
 
 
 def test_columns_of_one_matrix_share_nothing():

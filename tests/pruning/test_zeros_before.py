@@ -1,5 +1,7 @@
 """Without regrowth, weights that are zero before the first stage stay removed."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -9,10 +11,10 @@ from chita.errors import InputError
 
 TRAINED = {"first_order": 1, "ridge": 0.01, "step_size": 1}
 BUDGETS = {
-    "sparsity": (chita.Sparsity(0.8), 1.0),
-    "2:4": ("2:4", 1.0),
-    "outputs": (chita.PerOutput(0.75), 1.0),
-    "per layer": (chita.PerLayer(0.8), 1.0),
+    "sparsity": chita.Sparsity(0.8),
+    "2:4": "2:4",
+    "outputs": chita.PerOutput(0.75),
+    "per layer": chita.PerLayer(0.8),
 }
 
 
@@ -63,9 +65,10 @@ def test_zeros_of_before_stay_zero_and_the_count_is_exact(solver, stages):
 
 @pytest.mark.parametrize("name", BUDGETS)
 def test_under_every_kind_of_budget_as_far_as_it_can_be_met(name):
-    budget, _ = BUDGETS[name]
+    budget = BUDGETS[name]
     net = network(0.5, pattern="2:4" if name == "2:4" else None)
     result = pruned(net, budget)
+    assert returned(net, pruned(net, budget, regrow=True)) > returned(net, result)
     before = {n: net.get_parameter(n) != 0 for n in result.masks}
     if name in ("sparsity", "per layer", "2:4"):  # which the other weights can meet
         assert returned(net, result) == 0
@@ -81,13 +84,22 @@ def test_under_every_kind_of_budget_as_far_as_it_can_be_met(name):
 
 
 def test_blocks_are_kept_whole():
-    net = network(0.5)
-    result = pruned(net, "4x1 & sparsity=0.75")
-    for n, mask in result.masks.items():
-        whole = mask.unflatten(0, (-1, 4)).sum(1)
-        assert set(whole.flatten().tolist()) <= {0, 4}
-        empty = ~(net.get_parameter(n) != 0).unflatten(0, (-1, 4)).any(1)
-        assert not whole[empty].any()  # of blocks that were zero none comes back
+    net = network(0.6, pattern="4x1 & sparsity=0.6")
+    few = copy.deepcopy(net)
+    with torch.no_grad():
+        few[0].weight[::4] = 0  # a block is kept while one of its weights is not zero
+        net[0].weight[::4] *= 1e-12
+    budget, back = "4x1 & sparsity=0.7", {}
+    for n, mask in pruned(few, budget).masks.items():
+        assert torch.equal(mask, pruned(net, budget).masks[n])
+    for regrow in (False, True):
+        result, back[regrow] = pruned(net, budget, regrow=regrow), 0
+        for n, mask in result.masks.items():
+            whole = mask.unflatten(0, (-1, 4)).sum(1)
+            assert set(whole.flatten().tolist()) == {0, 4}
+            empty = ~(net.get_parameter(n) != 0).unflatten(0, (-1, 4)).any(1)
+            back[regrow] += int(whole[empty].sum())
+    assert back[False] == 0 < back[True]
 
 
 def test_a_budget_that_keeps_more_than_is_there_takes_no_more_than_it_needs():
@@ -113,6 +125,16 @@ def test_with_pilot_runs_and_between_epochs():
         **options,
     )
     assert returned(net, trained) == 0
+
+
+def test_a_schedule_begins_at_the_zeros_that_are_there():
+    """From 60 to 80 % in halves of what is left, so that every stage removes something."""
+    result = pruned(network(), chita.Sparsity(0.8))
+    kept = [stage.nnz for stage in result.record.stages]
+    shares = [0.6 + 0.2 * (1 - 2**-t) / (1 - 2**-3) for t in (1, 2, 3)]
+    assert kept == [int((1 - share) * 576 + 1e-6) for share in shares]
+    again = pruned(network(), chita.Sparsity(0.8), regrow=True)
+    assert again.record.stages[0].nnz > 0.4 * 576
 
 
 def test_a_network_without_zeros_is_pruned_as_ever():

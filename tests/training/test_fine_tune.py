@@ -256,3 +256,33 @@ def test_convolutions_train_with_channels_last_and_come_back():
         torch.testing.assert_close(mine, theirs)
     viewing = Viewing()
     tuner(viewing, training, pair).epoch(0, 0.0)  # trained as it is
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_embeddings_of_sparse_gradients_are_trained_as_others(optimizer):
+    """The first one is read by the function, which no attribute of a module tells."""
+
+    class Words(nn.Module):
+        def __init__(self, sparse):
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.sparse = nn.Parameter(torch.randn(9, 4)), sparse
+            self.embedding, self.head = nn.Embedding(9, 4, sparse=sparse), nn.Linear(4, 3)
+
+        def forward(self, ids):
+            first = functional.embedding(ids, self.first, sparse=self.sparse)
+            return self.head((first + self.embedding(ids)).mean(1))
+
+    pair = torch.arange(120).view(40, 3) % 9, torch.arange(40) % 3
+    masks = {"embedding.weight": torch.arange(36).view(9, 4) % 3 > 0}
+    training = Training(epochs=2, events=1, batch=8, optimizer=optimizer, clip=0.1)
+    trained = []
+    for sparse in (False, True):
+        model = Words(sparse)
+        own = tuner(model, training, pair)
+        own.hold(masks)
+        own.epoch(0, 0.0)
+        assert not model.embedding.weight[~masks["embedding.weight"]].any()
+        trained.append(model)
+    for dense, sparse in zip(*(model.parameters() for model in trained), strict=True):
+        assert torch.equal(dense, sparse)
