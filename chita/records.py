@@ -180,15 +180,16 @@ class LevelRecord(Record):
 class BatchNormRecord(Record):
     """Running statistics estimated again: from how many `samples`, in how many `layers`.
 
-    `loss_before` and `loss_after` are those of the last stage's result on validation samples,
-    in eval mode; None where there are none, or they are not finite. `taken` is false where that
-    loss rose, or is not finite, so that the statistics of before were kept.
+    `loss_before` and `loss_after` are those of the last stage's result on validation samples, or
+    on some of these where batches are of few, in eval mode; None where there are none, or they are
+    not finite. `taken` is false where that loss rose, is not finite, or is not known for batches
+    of few samples, so that the statistics of before were kept.
     """
 
     layers: int
     samples: int
-    loss_before: float | None
-    loss_after: float | None
+    loss_before: float | None = None
+    loss_after: float | None = None
     taken: bool = True
 
 

@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from chita import nested
 from chita.collect.gradients import Collected, collect_gradients
 from chita.collect.sample_parts import OrderCheck
 from chita.data.batches import Data, Indexed, check_enough, held
-from chita.data.examples import Examples, as_examples, size_of
+from chita.data.examples import Examples, as_examples
 from chita.data.sampler import Sampler, make_sampler
-from chita.errors import InputError, NumericalError
+from chita.errors import InputError
 from chita.layout import Layout
 from chita.losses import Loss, LossLike, OutputLoss, check_loss, make_loss
 from chita.models.forward import failures_named
 from chita.models.mode import state_kept
-from chita.models.prunable import write_weights
 from chita.options import Options, shared
-from chita.progress import Progress, Silent, track
+from chita.progress import Progress, track
 from chita.pruning.config import GRADIENTS, VALIDATION, Fisher, Memory, RunOptions
 from chita.pruning.room import rows_room
 from chita.pruning.schedule import NORM_SAMPLES
+from chita.pruning.validation_loss import ValidationLoss
 from chita.records import BatchNormRecord, finite
-from chita.training.batch_norm import batch_norms, batch_statistics, recalibrate
+from chita.training.batch_norm import batch_norms, recalibrate
 from chita.training.together import Together
 
 _STORAGE = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_FEW = 8  # samples of a batch, below which its statistics are mostly chance
+_JUDGED = 200  # samples that judge them
 _LABELLED_AT_ONCE = 100  # samples
-_MEASURED_AT_ONCE = 500  # samples
 _NO_DATA = "This solver needs calibration data: give pairs (inputs, targets) as `data`."
 
 
@@ -205,14 +205,26 @@ class Calibration:
     ) -> BatchNormRecord:
         """Estimate the statistics of batch norms again from samples, in place.
 
-        They are taken unless the validation loss is then higher, or not finite; always without
-        validation samples. The network has its weights already.
+        They are taken unless the validation loss is then higher, or not finite. Without validation
+        samples they are taken, but for batches of few samples, whose statistics are mostly chance:
+        there the samples themselves decide, and nothing is done where they have no loss. The
+        network has its weights already.
 
         Raises as `chita.training.batch_norm.recalibrate` does.
         """
         network, samples = self._network, samples.to(self._device)
         loss = self._sampling.loss_for(samples.parts[0])
         before = after = None
+        few = validation_loss is None and len(samples) < _FEW * len(samples.parts)
+        if few:
+            validation_loss = ValidationLoss(
+                network, self._layout, samples.first(_JUDGED), loss, renewable=False
+            )
+            with suppress(InputError):
+                validation_loss.check()
+                few = False
+        if few:  # no loss tells whether they are better
+            return BatchNormRecord(layers=len(batch_norms(network)), samples=0, taken=False)
         total = len(samples) + 2 * (len(validation_loss) if validation_loss else 0)
         with track(progress, "batch norms", total, "samples"):
             if validation_loss:
@@ -250,93 +262,6 @@ class Calibration:
         with state_kept(self._network):
             whole = given.batches(_LABELLED_AT_ONCE)
             return Examples(*(made for part in whole for _, made in together.each(part, draw)))
-
-
-@final
-class ValidationLoss:
-    """The mean loss of a network on validation samples, at weights that are tried.
-
-    Args:
-        network: in eval mode; its weights are those that were tried last.
-        layout: the weights that are tried.
-        samples: on the network's device.
-        loss: of the samples.
-        renewable: the statistics of batch norms may be estimated again: the loss is the lower one,
-            of those that the network has and of those of these samples.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        layout: Layout,
-        samples: Examples,
-        loss: Loss,
-        *,
-        renewable: bool,
-    ) -> None:
-        self._network, self._layout, self._samples = network, layout, samples
-        self._loss, self._renewable = loss, renewable
-        least = 2 if renewable else 1
-        self._together = Together(network, self._mean, most=_MEASURED_AT_ONCE, least=least)
-
-    @property
-    def name(self) -> str:
-        """Name of the loss."""
-        return self._loss.name
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self._samples)
-
-    def __call__(self, weights: Tensor, progress: Progress | None = None) -> float:
-        """Write weights (p,), and return the loss; infinite where their type cannot hold them."""
-        total = len(self) * (1 + self._renewable)
-        with track(progress or Silent(), "validation loss", total, "samples") as shown:
-            return self._at(weights, shown.advance)
-
-    def _at(self, weights: Tensor, advance: Callable[[int], None]) -> float:
-        try:
-            write_weights(self._network, self._layout, weights)
-        except NumericalError:
-            return math.inf
-        loss = self.present(advance)
-        if not self._renewable:
-            return loss
-        with batch_statistics(self._network):
-            return lower(self.present(advance), loss)
-
-    def check(self) -> None:
-        """Raise `InputError`, which names the module, where the network or the loss fails."""
-        sample = next(self._samples.batches(1))
-        with (
-            state_kept(self._network),
-            torch.no_grad(),
-            failures_named(self._network, sample),
-        ):
-            self._mean(sample)
-
-    def present(self, advance: Callable[[int], None] = lambda _: None) -> float:
-        """Return the loss of the network as it is, its batch norms with their own statistics.
-
-        `advance` is told the samples of each batch.
-        """
-        with state_kept(self._network), torch.no_grad():
-            return self._together.whole(partial(self._over_all, advance))
-
-    def _over_all(self, advance: Callable[[int], None]) -> float:
-        total = 0.0
-        for batch in self._together.equal(self._samples):
-            total += self._mean(batch) * size_of(batch)
-            advance(size_of(batch))
-        return total / len(self._samples)
-
-    def _mean(self, batch: Any) -> float:
-        return float(self._loss.mean(self._network, nested.copied(batch)))
-
-
-def lower(loss: float, other: float) -> float:
-    """Return the lower one of two losses, the `other` where that is the only finite one."""
-    return loss if not math.isfinite(other) or loss < other else other
 
 
 def loss_name(loss: LossLike) -> str | None:

@@ -19,13 +19,14 @@ from chita.models.forward import failures_named
 from chita.models.mode import state_kept
 from chita.problem import GradientGram, InputGram
 from chita.progress import Progress
-from chita.pruning.calibration import Calibration, ValidationLoss
+from chita.pruning.calibration import Calibration
 from chita.pruning.config import AUTO, OUTPUTS, Fisher, Memory, Quadratic, Stages
 from chita.pruning.layerwise import LayerPruner
 from chita.pruning.result import PruneResult
 from chita.pruning.room import run_bytes
 from chita.pruning.run import Run
 from chita.pruning.state import RunLog, RunState, Saved
+from chita.pruning.validation_loss import ValidationLoss
 from chita.records import SolvedRecord, StageRecord
 from chita.solvers import Solver
 from chita.training.batch_norm import batch_norms

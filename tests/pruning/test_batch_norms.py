@@ -140,3 +140,38 @@ def test_events_layer_by_layer_renew_them(calibration):
     )
     assert done.record.batch_norm is not None
     assert done.record.batch_norm.loss_before is not None
+
+
+def test_statistics_of_single_images_are_judged_by_their_samples():
+    """Each batch has one image of a size of its own: what its statistics say is mostly chance."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, 2),
+    )  # fmt: skip
+    # Classes are bright and dark images, which is what the statistics of one image take away.
+    bright = [torch.randn(1, 1, 8 + k, 8) + 4 * (k % 2) for k in range(24)]
+    parts = [(x, torch.tensor([k % 2])) for k, x in enumerate(bright)]
+    optimizer = torch.optim.Adam(network.parameters(), 0.02)
+    for _ in range(60):
+        cut = torch.cat([x[:, :, :8] for x, _ in parts])
+        targets = torch.cat([y for _, y in parts])
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(cut), targets).backward()
+        optimizer.step()
+    network.eval()
+
+    def right(model):
+        with torch.no_grad():
+            return sum(int(model(x).argmax() == y) for x, y in parts)
+
+    assert right(network) == 24
+    found = chita.prune(network, parts, solver="magnitude", sparsity=0.05)
+    assert right(found.model) >= 23
+    told = found.record.batch_norm
+    assert told.taken == (told.loss_after <= told.loss_before)
+    # Without targets nothing tells whether they are better, and they stay.
+    unlabelled = [x for x, _ in parts]
+    found = chita.prune(network, unlabelled, solver="magnitude", sparsity=0.05)
+    assert (found.record.batch_norm.samples, found.record.batch_norm.taken) == (0, False)
+    assert torch.equal(found.model[1].running_mean, network[1].running_mean)

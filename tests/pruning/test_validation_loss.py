@@ -10,7 +10,7 @@ from chita.data.examples import Examples
 from chita.layout import Axes, Layout
 from chita.losses import LOSSES
 from chita.models.prunable import read_weights
-from chita.pruning.calibration import ValidationLoss, lower
+from chita.pruning.validation_loss import ValidationLoss, lower
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from chita.errors import InputError
 from chita.losses import LOSSES
 from chita.models.prunable import prunable_layout
 from chita.progress import Silent
-from chita.pruning.calibration import Calibration, Sampling, ValidationLoss
+from chita.pruning.calibration import Calibration, Sampling
+from chita.pruning.validation_loss import ValidationLoss
 from chita.training import together
 from chita.training.batch_norm import recalibrate
 from chita.training.fidelity import embeddings
