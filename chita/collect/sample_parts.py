@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from chita import nested
 from chita.data.examples import cut, size_of
 from chita.errors import InputError
-from chita.losses import CustomLoss, Loss
+from chita.losses import CustomLoss, Loss, OutputLoss
+from chita.losses.outputs import split
+from chita.models.forward import outputs_of
 from chita.models.mode import inference
 
 _ENTRIES, _NUMBERS = 1 << 20, 1 << 12  # of a batch that is run whole: in all, of whole numbers
@@ -88,18 +90,26 @@ class OrderCheck:
 
 @final
 class PartsCheck:
-    """A comparison of the losses of rows with that of batches of them, for losses of users.
+    """A comparison of rows with batches of them: of their losses, for those of users, or outputs.
 
-    Weights of classes cancel where a mean of one sample is divided by its own weight.
+    Weights of classes cancel where a mean of one sample is divided by its own weight. Outputs
+    differ where samples see each other, as where a network normalises over the batch; those of one
+    small batch are compared.
     """
 
     def __init__(self, model: nn.Module, loss: Loss, samples_per_gradient: int) -> None:
         self._model, self._loss, self._size = model, loss, samples_per_gradient
         self._left = _COMPARED if isinstance(loss, CustomLoss) else 0
+        self._outputs_left = isinstance(loss, OutputLoss)
 
     def compare(self, losses: Tensor, batch: Any) -> None:
-        """Warn, once, where the loss of a batch is not the mean of those of its rows (r,)."""
-        if self._left <= 0 or len(losses) < 2:
+        """Warn, once, where a batch is not what its rows, with these losses (r,), are alone."""
+        if len(losses) < 2:
+            return
+        if self._outputs_left:
+            self._outputs_left = False
+            self._compare_outputs(next(cut(batch, _TOGETHER * self._size)))
+        if self._left <= 0:
             return
         for part, own in zip(
             cut(batch, _TOGETHER * self._size), losses.split(_TOGETHER), strict=True
@@ -113,7 +123,21 @@ class PartsCheck:
             if self._left <= 0:
                 return
 
+    def _compare_outputs(self, batch: Any) -> None:
+        with suppress(Exception), inference(self._model):  # a network may take no such batch
+            parts = [split(nested.copied(part))[0] for part in cut(batch, self._size)]
+            alone = torch.cat([outputs_of(self._model, part) for part in parts])
+            found = outputs_of(self._model, split(nested.copied(batch))[0])
+            share = max(_UNLIKE, _rounding(self._model))
+            unlike = float((found - alone).abs().max()) > share * float(found.abs().max())
+            if unlike:
+                warnings.warn(_SEEN, stacklevel=2)
 
+
+_SEEN = (
+    "The network gives samples other outputs together than alone: they see each other, and "
+    "gradients are those of samples alone. Give `samples_per_gradient` as many as run together."
+)
 _CANCELLED = (
     "The loss {} of a batch is not the mean of the losses of its samples: weights of classes, or "
     "numbers of tokens, cancel in gradients of single samples. Give each sample its own part, as "

@@ -142,7 +142,11 @@ class GradualRun:
         with torch.no_grad():
             found = self._measure(self._network)
         self.measuring += time.perf_counter() - began
-        return found
+        try:
+            return float(found)
+        except (TypeError, ValueError, RuntimeError):  # RuntimeError: of a tensor of several
+            given = "None" if found is None else f"a {type(found).__name__}"
+            raise InputError(f"`measure` gave {given}; it must return a number.") from None
 
     def _stopped(self, epoch: int, error: Diverged) -> str:
         """Return why training ended.

@@ -104,7 +104,8 @@ class ValidationLoss:
         return total / len(self._samples)
 
     def _mean(self, batch: Any) -> float:
-        return float(self._loss.mean(self._network, nested.copied(batch)))
+        with failures_named(self._network, batch):
+            return float(self._loss.mean(self._network, nested.copied(batch)))
 
 
 def lower(loss: float, other: float) -> float:

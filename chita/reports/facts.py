@@ -66,6 +66,8 @@ def _course(record: RunRecord) -> list[str]:
 
 
 def _batch_norm(done: BatchNormRecord) -> str:
+    if not done.samples:
+        return f"{done.layers} batch norms kept: batches are of few samples, and have no loss"
     estimated = f"{done.layers} batch norms estimated again from {done.samples:,} samples"
     if not done.taken:
         estimated += ", and not taken"

@@ -172,3 +172,34 @@ def test_as_many_rows_as_are_compared_accuse_no_loss(rows):
             quadratic=chita.Quadratic(ridge=0.1, first_order=0.0, step_size=1.0),
             loss=lambda model, batch: cross_entropy(model(batch[0]), batch[1]),
         )
+
+
+class OverTheBatch(nn.Sequential):
+    """A network that takes away the mean of the batch: samples see each other."""
+
+    def forward(self, x):
+        y = self[1](self[0](x))
+        return self[2](y - (y.mean(0) if len(y) > 1 else 0))
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_samples_that_see_each_other_are_noticed_with_a_named_loss(each):
+    fisher = {"samples": 40 // each, "samples_per_gradient": each}
+    with pytest.warns(UserWarning, match="see each other.*`samples_per_gradient`") as told:
+        pruned(OverTheBatch(*network()), (X, CLASSES), fisher=fisher)
+    assert len(told) == 1
+
+
+def test_a_loss_between_samples_has_no_gradient_of_one_and_says_so():
+    def between(model, batch):
+        found = model(batch[0])
+        return (found @ found.T).fill_diagonal_(0).square().mean()
+
+    with (
+        pytest.warns(UserWarning, match="not the mean"),
+        pytest.raises(chita.InputError, match="compares samples with each other"),
+    ):
+        pruned(network(), (X, CLASSES), loss=between)
+    fisher = {"samples": 10, "samples_per_gradient": 4}
+    with pytest.warns(UserWarning, match="not the mean"):
+        pruned(network(), (X, CLASSES), loss=between, fisher=fisher)

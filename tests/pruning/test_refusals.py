@@ -81,3 +81,12 @@ def test_bad_arguments_get_one_message(arguments, message):
     usual = {"data": digits()[0], "budget": chita.Nonzeros(5), "fisher": chita.Fisher(samples=20)}
     with pytest.raises(InputError, match=message):
         chita.prune(model, **{**usual, **arguments})
+
+
+@pytest.mark.parametrize("given", [None, {"accuracy": 0.9}, torch.ones(2)])
+def test_a_measure_that_gives_no_number_is_named(given):
+    model, data = chita.load_model("digits-mlp"), digits()[0]
+    training = chita.Training(epochs=1, events=1)
+    options = {"solver": "magnitude", "sparsity": 0.5, "training": training, "validation": 0}
+    with pytest.raises(InputError, match=r"`measure` gave .*; it must return a number"):
+        chita.prune(model, data, measure=lambda _: given, **options)
