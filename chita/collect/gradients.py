@@ -236,8 +236,8 @@ class _GradientCheck:
         if len(unreached) == len(self._largest):
             raise InputError(
                 "All gradients are zero: the loss does not depend on the weights to prune. Is the "
-                "forward pass under no_grad, or detached, or its loss constant? Where the loss "
-                "compares samples with each other, a single one has none: give "
+                "forward pass under no_grad, or detached, or its loss constant, or that of another "
+                "network than the one it is called with? Where the loss compares samples with each other, a single one has none: give "
                 "`samples_per_gradient` above 1. A student that is its teacher has none either."
             )
         return unreached

@@ -14,6 +14,7 @@ from chita.data.examples import cut, size_of
 from chita.errors import InputError
 from chita.losses import CustomLoss, Loss, OutputLoss
 from chita.losses.outputs import split
+from chita.losses.whole import OwnLoss
 from chita.models.forward import outputs_of
 from chita.models.mode import inference
 
@@ -21,6 +22,7 @@ _ENTRIES, _NUMBERS = 1 << 20, 1 << 12  # of a batch that is run whole: in all, o
 _TOGETHER, _COMPARED = 4, 256  # rows in a batch whose loss is compared, and in all of them
 _ROUNDING = 1e-4  # relative, of a loss in 32 bits whose terms come in another order
 _ROUNDING_OF_HALVES = 2e-2
+_MANY_ROUNDINGS = 5  # the largest of all outputs is further off than their mean loss
 _UNLIKE = 1e-2  # relative, of a loss by which rows are not its parts
 
 
@@ -100,7 +102,7 @@ class PartsCheck:
     def __init__(self, model: nn.Module, loss: Loss, samples_per_gradient: int) -> None:
         self._model, self._loss, self._size = model, loss, samples_per_gradient
         self._left = _COMPARED if isinstance(loss, CustomLoss) else 0
-        self._outputs_left = isinstance(loss, OutputLoss)
+        self._outputs_left = isinstance(loss, (OutputLoss, OwnLoss))
 
     def compare(self, losses: Tensor, batch: Any) -> None:
         """Warn, once, where a batch is not what its rows, with these losses (r,), are alone."""
@@ -125,13 +127,19 @@ class PartsCheck:
 
     def _compare_outputs(self, batch: Any) -> None:
         with suppress(Exception), inference(self._model):  # a network may take no such batch
-            parts = [split(nested.copied(part))[0] for part in cut(batch, self._size)]
-            alone = torch.cat([outputs_of(self._model, part) for part in parts])
-            found = outputs_of(self._model, split(nested.copied(batch))[0])
-            share = max(_UNLIKE, _rounding(self._model))
+            alone = torch.cat([self._outputs(part) for part in cut(batch, self._size)])
+            found = self._outputs(batch)
+            share = max(_UNLIKE, _MANY_ROUNDINGS * _rounding(self._model))
             unlike = float((found - alone).abs().max()) > share * float(found.abs().max())
             if unlike:
                 warnings.warn(_SEEN, stacklevel=2)
+
+    def _outputs(self, batch: Any) -> Tensor:
+        batch = nested.copied(batch)
+        if isinstance(self._loss, OwnLoss):
+            logits: Tensor = self._loss.called(self._model, batch)[1]
+            return logits
+        return outputs_of(self._model, split(batch)[0])
 
 
 _SEEN = (

@@ -47,9 +47,10 @@ def by_vmap(
         with tensors_replaced(module, others):
             return cast(Tensor, module(_hidden(row)))
 
-    found: tuple[dict[str, Tensor], Tensor] = of_each_row(
-        lambda row: grad_and_value(row_loss)(wanted, row), samples_per_gradient, batch
-    )
+    with torch.no_grad():  # a loss may have parameters of its own, whose graph would be kept
+        found: tuple[dict[str, Tensor], Tensor] = of_each_row(
+            lambda row: grad_and_value(row_loss)(wanted, row), samples_per_gradient, batch
+        )
     return found
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from chita import nested
-from chita.data.examples import size_of
+from chita.data.examples import cut, size_of
 from chita.errors import InputError
 from chita.losses.loss import Loss, Measure
 from chita.losses.outputs import IGNORED, CrossEntropy
@@ -112,20 +112,24 @@ class CustomLoss(Loss):
 
         Raises `InputError` when that is no scalar tensor.
         """
+        return self._called(model, batch).reshape(())
+
+    def _called(self, model: nn.Module, batch: Any) -> Tensor:
         loss = self.function(model, batch)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = nested.described(loss)
             raise InputError(f"The loss {self.name} returned {what}; it must return a scalar.")
-        return loss.reshape(())
+        return loss
 
     def measure(self, model: nn.Module, batch: Any) -> Measure:
         """The mean loss itself, with batches weighted by their samples."""
         return _weighted(self.name, self.mean(model, batch), batch)
 
     def check(self, model: nn.Module, batch: Any, whole: Any) -> None:
-        """Call the function once."""
+        """Call the function once; on two samples, too, where it gives a list of one loss."""
         with torch.no_grad():
-            self.mean(model, batch)
+            if self._called(model, batch).ndim:
+                self.mean(model, nested.copied(next(cut(whole, 2))))
 
 
 def _weighted(name: str, loss: Tensor, batch: Any) -> Measure:

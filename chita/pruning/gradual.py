@@ -64,6 +64,10 @@ class GradualRun:
     ) -> None:
         self._network, self._layout, self._training = network, run.layout, training
         config = run.config
+        if not (config.measure is None or callable(config.measure)):
+            raise InputError(
+                f"`measure` is {config.measure!r}; give a function (network) -> number."
+            )
         self._event, self._measure, self._progress = event, config.measure, config.progress
         self._budgets = _budgets(run, training, budget)
         self._fine_tuner, self.measuring = fine_tuner, 0.0

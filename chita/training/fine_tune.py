@@ -112,13 +112,17 @@ class FineTuner:
         try:
             with state_kept(self._network), self._training_mode(0):
                 loss = self._loss_of(batch)
+                if loss.requires_grad:
+                    loss.backward()
+                reached = any(weight.grad is not None for weight in self._trained)
         except Exception as error:  # train() and the forward pass are the user's code
             why = str(error) if isinstance(error, ChitaError) else cause(error)
             raise InputError(f"{name} cannot be trained. In train mode: {why}") from error
-        if not loss.requires_grad:
+        if not reached:
             raise InputError(
                 f"{name} cannot be trained: in train mode its loss has no gradient. Is its forward "
-                "pass under no_grad, or detached?"
+                "pass under no_grad, or detached, or the loss that of another network than the "
+                "one it is called with?"
             )
 
     def hold(self, masks: Mapping[str, Tensor]) -> None:

@@ -7,10 +7,11 @@ from torch import nn
 from chita.collect import gradients
 from chita.collect.backends import BACKENDS
 from chita.collect.gradients import collect_gradients
+from chita.collect.separate import LossModule, by_vmap
 from chita.data.digits import digits
 from chita.data.examples import Examples
 from chita.errors import InputError, NumericalError
-from chita.losses import LOSSES
+from chita.losses import LOSSES, CustomLoss
 from chita.models.prunable import prunable_layout
 from chita.models.zoo import load_model
 from tests.collect.rows import every_backend, rows_of
@@ -376,3 +377,14 @@ def test_rows_without_room_are_refused_before_any_work(monkeypatch):
     monkeypatch.setattr("chita.collect.inputs.sees", lambda module, name: False)
     with pytest.raises(InputError, match=r"free\)\. Lower `samples`"):
         rows_of(model, layout, examples)
+
+
+def test_rows_keep_no_graph_of_parameters_of_the_loss():
+    model, head = nn.Linear(4, 3), nn.Linear(3, 3)
+
+    def with_head(model, batch):
+        return nn.functional.cross_entropy(head(model(batch[0])), batch[1])
+
+    batch, weights = (torch.randn(5, 4), torch.arange(5) % 3), {"weight": model.weight}
+    rows, losses = by_vmap(LossModule(model, CustomLoss(with_head)), weights, 1, batch)
+    assert not losses.requires_grad and not rows["weight"].requires_grad

@@ -203,3 +203,38 @@ def test_a_loss_between_samples_has_no_gradient_of_one_and_says_so():
     fisher = {"samples": 10, "samples_per_gradient": 4}
     with pytest.warns(UserWarning, match="not the mean"):
         pruned(network(), (X, CLASSES), loss=between, fisher=fisher)
+
+
+class WithLoss(OverTheBatch):
+    """The same network, which takes dicts and returns its own loss."""
+
+    def forward(self, x, labels):
+        logits = super().forward(x)
+        return {"loss": cross_entropy(logits, labels), "logits": logits}
+
+
+def test_samples_that_see_each_other_are_noticed_with_the_loss_of_the_network():
+    with pytest.warns(UserWarning, match="see each other.*`samples_per_gradient`"):
+        pruned(WithLoss(*network()), {"x": X, "labels": CLASSES}, validation=0)
+
+
+@pytest.mark.parametrize("way", ["prune", "train"])
+def test_a_loss_of_another_network_is_refused(way):
+    other = network()
+
+    def of_another(model, batch):
+        return cross_entropy(other(batch[0]), batch[1])
+
+    training = chita.Training(epochs=1, events=1)
+    options = {"train": {"solver": "magnitude", "training": training}}.get(way, {})
+    with pytest.raises(chita.InputError, match="that of another network"):
+        pruned(other, (X, CLASSES), loss=of_another, **options)
+
+
+def test_a_loss_of_every_sample_is_refused_though_rows_are_of_one():
+    def unreduced(model, batch):
+        return cross_entropy(model(batch[0]), batch[1], reduction="none")
+
+    with pytest.raises(chita.InputError, match=r"unreduced returned \(2,\).*a scalar"):
+        pruned(network(), (X, CLASSES), loss=unreduced, validation=0)
+    pruned(network(), (X, CLASSES), loss=lambda *of: unreduced(*of).mean(0, keepdim=True))
