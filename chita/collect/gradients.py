@@ -237,8 +237,9 @@ class _GradientCheck:
             raise InputError(
                 "All gradients are zero: the loss does not depend on the weights to prune. Is the "
                 "forward pass under no_grad, or detached, or its loss constant, or that of another "
-                "network than the one it is called with? Where the loss compares samples with each other, a single one has none: give "
-                "`samples_per_gradient` above 1. A student that is its teacher has none either."
+                "network than the one it is called with? Where the loss compares samples with "
+                "each other, a single one has none: give `samples_per_gradient` above 1. A student "
+                "that is its teacher has none either."
             )
         return unreached
 

@@ -313,6 +313,8 @@ def test_what_does_not_go_with_training_is_refused():
         pruned(stages=chita.Stages(schedule=[0.5, 0.8]))
     with pytest.raises(InputError, match="regrow"):
         pruned(solver="alps", stages=chita.Stages(regrow=False))
+    with pytest.raises(InputError, match="`measure` is 5; give a function"):
+        pruned(measure=5)
     with pytest.raises(InputError, match="needs calibration data"):
         chita.prune(network(), sparsity=0.5, solver="magnitude", training=training())
     with pytest.raises(InputError, match="label_smoothing"):
