@@ -203,3 +203,12 @@ def test_samples_of_another_size_are_never_held_positioned():
     assert "positioned" not in found.backends.values()
     with pytest.raises(InputError, match="need"):  # only convolutions differ in their outlines
         collect_gradients(model, layout, Examples(*parts), room=60_000)
+
+
+def test_rows_formed_one_by_one_are_written_some_at_a_time(monkeypatch):
+    a, rows = rows_of_layer(nn.Conv2d(2, 3, 2), (2, 4, 4), 1, 2, n=7)
+    monkeypatch.setattr("chita.problem.rows.positioned._FORMED", 1)
+    monkeypatch.setattr("chita.problem.rows.positioned._LINE", 3)
+    index = torch.arange(0, rows.p, 2)
+    assert close(rows.gather(index), a.T[index])
+    assert close(rows.squared_norms(), a.square().sum(0))

@@ -15,7 +15,8 @@ from chita.problem.rows.dense import DenseRows, gathered
 from chita.problem.rows.rows import Rows
 
 _ENTRIES = 2**22  # of centres and of what is seen, in the type of the products, at a time
-_FORMED = 2**24  # gradients of rows formed at a time
+_FORMED = 2**22  # gradients of rows formed at a time: more is new memory every time, which is slow
+_LINE = 16  # rows written together: a line of cache of a column
 _FEW = 64  # columns of an output, of as many, below which each is formed by itself
 _CONVOLUTIONS = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
 
@@ -129,8 +130,12 @@ class PositionedRows(Rows):
         found = torch.empty(len(index), self.n, dtype=self.dtype, device=self.device)
         # Where groups are asked for whole, an output lies elsewhere among those that were formed.
         place = uses[0][1][where] * self._width + index % self._width
+        held, first = [], 0
         for at, formed in self._formed([use for use, _ in uses]):
-            found[:, at] = formed.flatten(1)[:, place].T
+            held.append(formed.flatten(1)[:, place])
+            if at.stop - first >= _LINE or at.stop == self.n:
+                found[:, first : at.stop] = torch.cat(held).T
+                held, first = [], at.stop
         return found
 
     def part(self, segment: slice) -> Rows:
