@@ -71,7 +71,7 @@ def by_sign(self, x):
 
 def by_output(self, x):
     y = self.b(x)
-    return self.a(y[y.sum(1) > 0])
+    return self.a(y[y.square().sum(1) > 0])  # all, or none of the zeros that a probe puts there
 
 
 def by_halting(self, x):
